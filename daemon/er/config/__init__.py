@@ -1,0 +1,92 @@
+"""er.toml: where it lies, how it is read, and everything that is wrong with one, line by line.
+
+`parse` is pure. Whether a file fits this machine (ports, GPUs, models) is not asked here but by
+`er check`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from er.config.reader import Reader
+from er.config.structs import Config, ConfigError, Finding, Gateway, Model, Replica, Tls
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Finding",
+    "Gateway",
+    "Model",
+    "Replica",
+    "Tls",
+    "active_path",
+    "applied_path",
+    "directory",
+    "edited_path",
+    "load",
+    "parse",
+]
+
+
+def directory(kind: Literal["configuration", "state", "runtime", "cache"]) -> Path:
+    """ER's directory of that kind: from the environment (systemd sets it), else the system's."""
+    defaults = {
+        "configuration": "/etc/er",
+        "state": "/var/lib/er",
+        "runtime": "/run/er",
+        "cache": "/var/cache/er",
+    }
+    return Path(os.environ.get(f"{kind.upper()}_DIRECTORY") or defaults[kind])
+
+
+def edited_path() -> Path:
+    """The er.toml that the operator edits."""
+    return directory("configuration") / "er.toml"
+
+
+def applied_path() -> Path:
+    """The copy that units run from, written by `er apply`."""
+    return directory("state") / "applied.toml"
+
+
+def active_path() -> Path:
+    """What units run from: the applied configuration; er.toml while nothing was applied yet."""
+    return applied_path() if applied_path().exists() else edited_path()
+
+
+def load(path: Path) -> Config:
+    """Read and parse `path`. Raises ConfigError with every finding when it can't be used."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        cure = "no such file; run install.sh, or name one with --config"
+        raise ConfigError([Finding(str(path), 1, cure)]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([Finding(str(path), 1, f"can't be read: {error}")]) from None
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> Config:
+    """Turn the text of an er.toml into a Config. Raises ConfigError with every finding."""
+    reader = Reader(text, str(path))
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        at = re.search(r"at line (\d+)", str(error))
+        line = int(at[1]) if at else len(text.splitlines()) or 1
+        message = re.sub(r" \(at .*\)$", "", str(error))
+        raise ConfigError([Finding(str(path), line, f"not TOML: {message}")]) from None
+    gateway = reader.gateway(tree)
+    models = tuple(reader.model(t, i) for i, t in enumerate(reader.tables(tree, "model")))
+    replicas = tuple(reader.replica(t, i) for i, t in enumerate(reader.tables(tree, "replica")))
+    reader.unknown(tree, {"gateway", "model", "replica"}, "", 0)
+    config = Config(gateway=gateway, models=models, replicas=replicas, source=path)
+    if not reader.findings:
+        reader.across(config)
+    if any(f.level == "error" for f in reader.findings):
+        raise ConfigError(sorted(reader.findings, key=lambda f: f.line))
+    return config

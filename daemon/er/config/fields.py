@@ -1,0 +1,189 @@
+"""One table's values by type; each complaint lands on the key's own line."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from er import quantities
+from er.config.structs import Gateway
+from er.quantities import Rate
+
+WORKERS_MAX = 64
+GPU_UUID = re.compile(r"(GPU|MIG)-[0-9A-Za-z/-]+\Z")
+
+
+class Fields:
+    """Reads one table; `say(name, index, key, message)` takes what is wrong with it."""
+
+    def __init__(
+        self,
+        say: Callable[[str, int, str, str], None],
+        table: dict[str, Any],
+        name: str,
+        index: int,
+    ) -> None:
+        self.say, self.table, self.name, self.index = say, table, name, index
+
+    def wrong(self, key: str, message: str) -> None:
+        self.say(self.name, self.index, key, f"{key} {message}")
+
+    def take(self, key: str, required: bool = False) -> Any:
+        value = self.table.get(key)
+        if value is None and required:
+            self.wrong(key, f"is missing from this [[{self.name}]]")
+        return value
+
+    def text(self, key: str, default: str | None = None, required: bool = False) -> str | None:
+        value = self.take(key, required)
+        if value is None:
+            return default
+        if not isinstance(value, str) or (required and not value.strip()):
+            self.wrong(key, f'must be text, as in {key} = "…"')
+            return default
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self.take(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            self.wrong(key, f'must be a list of texts, as in {key} = ["…"]')
+            return ()
+        return tuple(value)
+
+    def choice(
+        self, key: str, known: tuple[str, ...], default: str | None, required: bool = False
+    ) -> str | None:
+        value = self.take(key, required)
+        if value is None:
+            return default
+        if value not in known:
+            self.wrong(key, f"is {value!r}; it must be one of: {', '.join(known)}")
+            return default
+        return str(value)
+
+    def boolean(self, key: str, default: bool) -> bool:
+        value = self.table.get(key, default)
+        if not isinstance(value, bool):
+            self.wrong(key, "must be true or false")
+            return default
+        return value
+
+    def integer(
+        self, key: str, default: int | None, low: int, high: int, required: bool = False
+    ) -> int | None:
+        value = self.take(key, required)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            self.wrong(key, f"is {value!r}; it must be a whole number from {low} to {high}")
+            return default
+        return value
+
+    def number(self, key: str, low: float, high: float) -> float | None:
+        value = self.take(key)
+        if value is None:
+            return None
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not low <= value <= high
+        ):
+            self.wrong(key, f"is {value!r}; it must be a number from {low} to {high}")
+            return None
+        return float(value)
+
+    def _quantity(self, key: str, read: Any, default: Any) -> Any:
+        value = self.take(key)
+        if value is None:
+            return default
+        try:
+            return read(value)
+        except ValueError as error:
+            self.wrong(key, f"is {value!r}; {error}")
+            return default
+
+    def duration(self, key: str, default: float, low: float) -> float:
+        value = float(self._quantity(key, quantities.duration_s, default))
+        if value < low:
+            self.wrong(key, f"must be at least {low} s")
+        return value
+
+    def size(self, key: str, default: int | None, low: int) -> int | None:
+        value = self._quantity(key, quantities.size_bytes, default)
+        if value is not None and value < low:
+            self.wrong(key, f"must be at least {low} bytes")
+        return None if value is None else int(value)
+
+    def rate(self, key: str) -> Rate | None:
+        value = self._quantity(key, quantities.rate, Gateway().rate_limit)
+        assert value is None or isinstance(value, Rate)
+        return value
+
+    def workers(self) -> int | Literal["auto"]:
+        if self.table.get("workers", "auto") == "auto":
+            return "auto"
+        return self.integer("workers", 1, 1, WORKERS_MAX) or 1
+
+    def addresses(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        values = self.texts(key) if key in self.table else default
+        if not values:
+            self.wrong(key, 'must name at least one address, as in ["0.0.0.0:2048"]')
+        for value in values:
+            self._address(key, value)
+        return values
+
+    def address_or_off(self, key: str, default: str) -> str:
+        value = self.text(key, default) or ""
+        return value if not value or self._address(key, value) else default
+
+    def _address(self, key: str, value: str) -> bool:
+        host, _, port = value.rpartition(":")
+        try:
+            ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        except ValueError:
+            self.wrong(key, f"has {value!r}; write ADDRESS:PORT, as in 0.0.0.0:2048 or [::]:2048")
+            return False
+        if not port.isdigit() or not 1 <= int(port) <= 65535:
+            self.wrong(key, f"has {value!r}; a port is a number from 1 to 65535")
+            return False
+        return True
+
+    def url(self, key: str) -> str | None:
+        value = self.text(key)
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
+            self.wrong(key, f"is {value!r}; write http://HOST:PORT, without a path")
+            return None
+        return value.rstrip("/")
+
+    def gpu(self, key: str, required: bool) -> tuple[int | str, ...]:
+        value = self.take(key, required)
+        if value is None:
+            return ()
+        values = value if isinstance(value, list) else [value]
+        if values == ["cpu"]:
+            return ("cpu",)
+        for v in values:
+            index = isinstance(v, int) and not isinstance(v, bool) and v >= 0
+            if not index and not (isinstance(v, str) and GPU_UUID.match(v)):
+                self.wrong(key, f'has {v!r}; write an index, a UUID ("GPU-…", "MIG-…") or "cpu"')
+                return ()
+        if not values or len(set(values)) != len(values):
+            self.wrong(key, "must name each GPU once, and at least one")
+        return tuple(values)
+
+    def environment(self, key: str) -> dict[str, str]:
+        value = self.take(key)
+        if value is None:
+            return {}
+        if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+            self.wrong(key, 'must be a table of texts, as in { KEY = "value" }')
+            return {}
+        return value

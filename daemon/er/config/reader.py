@@ -1,0 +1,216 @@
+"""Tables of an er.toml to structs; collects findings instead of stopping at the first."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+from er.config.fields import Fields
+from er.config.structs import Config, Finding, Gateway, Model, Replica, Tls
+
+REPLICAS_MAX = 64
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
+# What the launcher says to vLLM itself; given a second time in `args` it would win unseen.
+OWN_ARGS = {"--port", "--host", "--uds", "--model", "--served-model-name", "--runner", "--api-key"}
+
+
+class Reader:
+    """Knows the text, so that a finding can name its line."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self.lines = text.splitlines()
+        self.file = file
+        self.findings: list[Finding] = []
+
+    # -- where things stand ------------------------------------------------------------------
+
+    def line(self, table: str, index: int, key: str = "") -> int:
+        """The line of `key` in the index-th table of that name; its header's without a key."""
+        header = re.compile(rf"\s*\[\[?\s*{re.escape(table)}\s*\]\]?") if table else None
+        seen, header_line, inside = -1, 1, table == ""
+        for number, line in enumerate(self.lines, 1):
+            if line.lstrip().startswith("["):
+                if inside and table and seen == index:
+                    break
+                if header and header.match(line):
+                    seen += 1
+                    inside = seen == index
+                    if inside:
+                        header_line = number
+                        if not key:
+                            return number
+                else:
+                    inside = False
+                    if not table and key and re.match(rf"\s*\[\[?\s*{re.escape(key)}\b", line):
+                        return number
+            elif inside and key and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*(=|\.)", line):
+                return number
+        return header_line
+
+    def say(self, table: str, index: int, key: str, message: str) -> None:
+        self.findings.append(Finding(self.file, self.line(table, index, key), message))
+
+    def unknown(self, table: dict[str, Any], known: set[str], name: str, index: int) -> None:
+        for key in table:
+            if key in known:
+                continue
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
+            self.say(name, index, key, f"unknown key {key!r}; {hint}")
+
+    def tables(self, tree: dict[str, Any], name: str) -> list[dict[str, Any]]:
+        value = tree.get(name, [])
+        if isinstance(value, list) and all(isinstance(v, dict) for v in value):
+            return value
+        self.say("", 0, name, f"{name} must be written as [[{name}]] tables")
+        return []
+
+    # -- the three tables --------------------------------------------------------------------
+
+    def gateway(self, tree: dict[str, Any]) -> Gateway:
+        table = tree.get("gateway", {})
+        if not isinstance(table, dict):
+            self.say("", 0, "gateway", "gateway must be a [gateway] table")
+            return Gateway()
+        f = Fields(self.say, table, "gateway", 0)
+        fields: dict[str, Any] = {
+            "listen": f.addresses("listen", Gateway().listen),
+            "workers": f.workers(),
+            "max_concurrency": f.integer("max_concurrency", 500, 1, 1_000_000),
+            "rate_limit": f.rate("rate_limit"),
+            "timeout_s": f.duration("timeout", 600.0, 0.1),
+            "max_body": f.size("max_body", 32 << 20, 1024) or 0,
+            "first_key_in_log": f.boolean("first_key_in_log", True),
+            "metrics": f.address_or_off("metrics", "127.0.0.1:9464"),
+        }
+        tls = table.get("tls")
+        names = {"timeout" if n == "timeout_s" else n for n in fields} | {"tls"}
+        self.unknown(table, names, "gateway", 0)
+        return Gateway(**fields, tls=self.tls(tls) if tls is not None else None)
+
+    def tls(self, table: Any) -> Tls | None:
+        if not isinstance(table, dict):
+            self.say("gateway", 0, "tls", "gateway.tls must be a [gateway.tls] table")
+            return None
+        f = Fields(self.say, table, "gateway.tls", 0)
+        self.unknown(table, {"listen", "certificate", "key"}, "gateway.tls", 0)
+        self.say(
+            "gateway.tls",
+            0,
+            "",
+            "HTTPS is not in this version; put a TLS proxy in front of port 2048",
+        )
+        return Tls(
+            listen=f.addresses("listen", ("0.0.0.0:2443",)),
+            certificate=Path(f.text("certificate", "") or ""),
+            key=Path(f.text("key", "") or ""),
+        )
+
+    def model(self, table: dict[str, Any], index: int) -> Model:
+        f = Fields(self.say, table, "model", index)
+        via = f.text("via")
+        path = f.text("path", required=via is None)
+        fields: dict[str, Any] = {
+            "name": f.text("name", "", required=True) or "?",
+            "task": f.choice("task", ("embed", "score"), None, required=True) or "embed",
+            "path": Path(path) if path else None,
+            "aliases": f.texts("aliases"),
+            "prompt": f.choice("prompt", ("qwen3", "plain"), None),
+            "token_ids": f.choice("token_ids", ("refuse", "cl100k", "model"), "refuse"),
+            "over_length": f.choice("over_length", ("refuse", "cut"), "refuse"),
+            "max_tokens": f.integer("max_tokens", None, 16, 1 << 20),
+            "batch_tokens": f.integer("batch_tokens", 8192, 16, 1 << 20),
+            "dimensions": f.integer("dimensions", None, 1, 1 << 16),
+            "instruction": f.text("instruction"),
+            "dtype": f.choice("dtype", ("bfloat16", "float16", "float32"), None),
+            "via": via,
+        }
+        self.unknown(table, set(fields), "model", index)
+        if path and not Path(path).is_absolute():
+            self.say("model", index, "path", f"path {path!r} must be absolute, as in /srv/models/…")
+        return Model(**fields)
+
+    def replica(self, table: dict[str, Any], index: int) -> Replica:
+        f = Fields(self.say, table, "replica", index)
+        url = f.url("url")
+        fields: dict[str, Any] = {
+            "name": f.text("name", "", required=True) or "?",
+            "model": f.text("model", "", required=True) or "?",
+            "gpu": f.gpu("gpu", required=url is None),
+            "port": f.integer("port", 0, 1, 65535, required=url is None),
+            "gpu_memory_utilization": f.number("gpu_memory_utilization", 0.01, 1.0),
+            "kv_cache": f.size("kv_cache", None, 1 << 20),
+            "args": f.texts("args"),
+            "env": f.environment("env"),
+            "url": url,
+        }
+        self.unknown(table, set(fields), "replica", index)
+        if not NAME.match(fields["name"]):
+            message = "a replica's name has only a-z, 0-9 and -, and begins with a letter or digit"
+            self.say("replica", index, "name", message)
+        if fields["gpu_memory_utilization"] and fields["kv_cache"]:
+            self.say(
+                "replica", index, "kv_cache", "give gpu_memory_utilization or kv_cache, not both"
+            )
+        for arg in fields["args"]:
+            if arg.split("=")[0] in OWN_ARGS:
+                self.say("replica", index, "args", f"{arg} is set by er-vllm itself; leave it out")
+        if url is not None:
+            for key in ("gpu", "port", "gpu_memory_utilization", "kv_cache", "args", "env"):
+                if key in table:
+                    self.say(
+                        "replica", index, key, f"{key} means nothing beside url; leave one out"
+                    )
+        return Replica(**fields)
+
+    # -- what only shows when all is read ----------------------------------------------------
+
+    def across(self, config: Config) -> None:
+        names: dict[str, int] = {}
+        for i, model in enumerate(config.models):
+            for name in (model.name, *model.aliases):
+                if name in names:
+                    key = "name" if name == model.name else "aliases"
+                    self.say("model", i, key, f"{name!r} already names another model")
+                names[name] = i
+            if model.via is not None:
+                self._via(config, model, i)
+        if not config.models:
+            self.findings.append(Finding(self.file, 1, "no [[model]]; name at least one"))
+        if len(config.replicas) > REPLICAS_MAX:
+            self.say("replica", REPLICAS_MAX, "", f"more than {REPLICAS_MAX} replicas")
+        ports: dict[int, str] = {
+            int(a.rsplit(":", 1)[1]): "the gateway" for a in config.gateway.listen
+        }
+        if config.gateway.metrics:
+            ports[int(config.gateway.metrics.rsplit(":", 1)[1])] = "the gateway's metrics"
+        seen: set[str] = set()
+        for i, replica in enumerate(config.replicas):
+            if replica.name in seen:
+                self.say("replica", i, "name", f"{replica.name!r} already names another replica")
+            seen.add(replica.name)
+            target = next((m for m in config.models if m.name == replica.model), None)
+            if target is None:
+                known = ", ".join(m.name for m in config.models) or "none"
+                self.say("replica", i, "model", f"no model {replica.model!r}; models: {known}")
+            elif target.via is not None:
+                self.say("replica", i, "model", f"{target.name} goes via {target.via}; no replica")
+            if replica.url is None:
+                if replica.port in ports:
+                    self.say(
+                        "replica",
+                        i,
+                        "port",
+                        f"port {replica.port} is taken by {ports[replica.port]}",
+                    )
+                ports[replica.port] = f"replica {replica.name}"
+
+    def _via(self, config: Config, model: Model, index: int) -> None:
+        target = next((m for m in config.models if m.name == model.via), None)
+        if model.task != "score":
+            self.say("model", index, "via", 'via is for task = "score" only')
+        elif target is None or target.task != "embed" or target.via is not None:
+            known = ", ".join(m.name for m in config.models if m.task == "embed") or "none"
+            self.say("model", index, "via", f"via must name an embed model; there are: {known}")

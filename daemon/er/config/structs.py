@@ -1,0 +1,105 @@
+"""The configuration as frozen structs: what each table of er.toml may say, and its defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from er.quantities import Rate
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing wrong (or odd, for a warning) at file:line, with what to do about it."""
+
+    file: str
+    line: int
+    message: str
+    level: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.level}: {self.message}"
+
+
+class ConfigError(Exception):
+    """An er.toml that can't be used; `findings` say why."""
+
+    def __init__(self, findings: list[Finding]) -> None:
+        super().__init__("\n".join(str(f) for f in findings))
+        self.findings = findings
+
+
+class Tls(msgspec.Struct, frozen=True, kw_only=True):
+    listen: tuple[str, ...]
+    certificate: Path
+    key: Path
+
+
+class Gateway(msgspec.Struct, frozen=True, kw_only=True):
+    listen: tuple[str, ...] = ("0.0.0.0:2048",)
+    workers: int | Literal["auto"] = "auto"
+    max_concurrency: int = 500
+    rate_limit: Rate | None = Rate(100, 60)  # None = off
+    timeout_s: float = 600.0
+    max_body: int = 32 << 20  # bytes
+    first_key_in_log: bool = True
+    metrics: str = "127.0.0.1:9464"  # "" = off
+    tls: Tls | None = None
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    task: Literal["embed", "score"]
+    path: Path | None = None
+    aliases: tuple[str, ...] = ()
+    prompt: Literal["qwen3", "plain"] | None = None
+    token_ids: Literal["refuse", "cl100k", "model"] = "refuse"
+    over_length: Literal["refuse", "cut"] = "refuse"
+    max_tokens: int | None = None
+    batch_tokens: int = 8192  # the engine's step
+    dimensions: int | None = None
+    instruction: str | None = None
+    dtype: Literal["bfloat16", "float16", "float32"] | None = None
+    via: str | None = None
+
+
+class Replica(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    model: str
+    gpu: tuple[int | str, ...] = ()  # indices or UUIDs; ("cpu",) for none; () with url
+    port: int = 0
+    gpu_memory_utilization: float | None = None
+    kv_cache: int | None = None  # bytes
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    url: str | None = None
+
+    @property
+    def address(self) -> str:
+        """Where its vLLM answers, as http://host:port."""
+        return self.url or f"http://127.0.0.1:{self.port}"
+
+    @property
+    def cpu(self) -> bool:
+        return self.gpu == ("cpu",)
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    gateway: Gateway
+    models: tuple[Model, ...]
+    replicas: tuple[Replica, ...]
+    source: Path
+
+    def model(self, name: str) -> Model | None:
+        """The model that a client means by `name`: its name or one of its aliases."""
+        return next((m for m in self.models if name == m.name or name in m.aliases), None)
+
+    def replicas_of(self, model: str) -> tuple[Replica, ...]:
+        """The replicas that serve `model`; those of the other model when it goes `via` one."""
+        found = next((m for m in self.models if m.name == model), None)
+        target = found.via if found is not None and found.via else model
+        return tuple(r for r in self.replicas if r.model == target)
+
+    def replica(self, name: str) -> Replica | None:
+        return next((r for r in self.replicas if r.name == name), None)
