@@ -120,7 +120,7 @@ class Reader:
             "prompt": f.choice("prompt", ("qwen3", "plain"), None),
             "token_ids": f.choice("token_ids", ("refuse", "cl100k", "model"), "refuse"),
             "over_length": f.choice("over_length", ("refuse", "cut"), "refuse"),
-            "max_tokens": f.integer("max_tokens", None, 16, 1 << 20),
+            "max_tokens": f.integer("max_tokens", 8192, 16, 1 << 20),
             "batch_tokens": f.integer("batch_tokens", 8192, 16, 1 << 20),
             "dimensions": f.integer("dimensions", None, 1, 1 << 16),
             "instruction": f.text("instruction"),

