@@ -1,0 +1,142 @@
+"""The first er.toml of a machine: the shipped one, with replicas that fit the GPUs there are.
+
+Run by install.sh as `python -m er.first_config --template FILE [--cpu | --no-vllm]`; prints the file.
+Lines that begin with "#! " say what was chosen and why; install.sh shows them on screen too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from er.quantities import bytes_text
+
+MIB = 1 << 20
+SHIPPED = {"embedding": 0.90, "reranker": 0.97}  # on a card of its own
+SHARED = 0.45  # each, when both share a card
+MARGIN = 0.02  # of the card: the driver's own use, and what others take between now and the start
+NEEDS = 4 << 30  # bytes: a 0.6B model in bfloat16, its work space and a little cache
+
+
+class Card(msgspec.Struct, frozen=True):
+    """One GPU: its index in PCI order and its memory in bytes."""
+
+    index: int
+    name: str
+    total: int
+    used: int
+
+    def fits(self, wanted: float) -> float:
+        """The largest share of the card's memory up to `wanted` that is free now, in hundredths."""
+        free = (self.total - self.used) / self.total - MARGIN
+        return math.floor(min(wanted, free if self.used > 1 << 30 else wanted) * 100 + 1e-9) / 100
+
+
+def choose(cards: Sequence[Card]) -> tuple[list[str], dict[str, tuple[str, str]]]:
+    """What runs where on these cards: ("#! " lines, {replica: (gpu value, memory line)}), as TOML text."""
+    if not cards:
+        notes = ["No GPU: both models run on the CPU build of vLLM. Right, but slow."]
+        return notes, dict.fromkeys(SHIPPED, ('"cpu"', 'kv_cache = "2GiB"'))
+    notes = [
+        f"GPU {c.index} ({c.name}): {bytes_text(c.used)} of {bytes_text(c.total)} is in use by others; "
+        "ER takes from what is left."
+        for c in cards[:2]
+        if c.used > 1 << 30
+    ]
+    if len(cards) == 1:
+        card = cards[0]
+        share = math.floor(min(SHARED, card.fits(1.0) / 2) * 100) / 100
+        shares = dict.fromkeys(SHIPPED, (card, share))
+        notes.append(
+            f"One GPU ({card.name}): both models share it, {share:.2f} of its memory each."
+        )
+    else:
+        embedding, reranker = cards[1], cards[0]
+        shares = {
+            "embedding": (embedding, embedding.fits(SHIPPED["embedding"])),
+            "reranker": (reranker, reranker.fits(SHIPPED["reranker"])),
+        }
+        notes.extend(
+            f"{n}: GPU {c.index} ({c.name}), {s:.2f} of it" for n, (c, s) in shares.items()
+        )
+    for name, (card, share) in shares.items():
+        if share * card.total < NEEDS:
+            notes.append(
+                f"{name}: {bytes_text(max(share, 0) * card.total)} on GPU {card.index} is little; it may "
+                "not start until memory there is freed."
+            )
+    memory = "gpu_memory_utilization = {:.2f}"
+    return notes, {n: (str(c.index), memory.format(max(s, 0.05))) for n, (c, s) in shares.items()}
+
+
+def render(template: str, notes: Sequence[str], where: dict[str, tuple[str, str]]) -> str:
+    """The shipped er.toml with the chosen gpu and memory lines; without `where`, without replicas."""
+    head, *tables = template.split("[[replica]]\n")
+    text = "".join(f"#! {note}\n" for note in notes) + "\n" + head
+    for table in tables:
+        name = table.split('"')[1]
+        if not where:
+            text += "# [[replica]]\n" + "".join(f"# {line}\n" for line in _remote(name))
+            continue
+        gpu, memory = where[name]
+        lines = []
+        for line in table.splitlines():
+            if line.startswith("gpu ="):
+                line = f"gpu = {gpu}"
+            elif line.startswith("gpu_memory_utilization"):
+                line = memory
+            lines.append(line)
+        text += "[[replica]]\n" + "\n".join(lines) + "\n"
+    return text
+
+
+def _remote(name: str) -> list[str]:
+    model = {"embedding": "Qwen3-Embedding-0.6B", "reranker": "Qwen3-Reranker-0.6B"}[name]
+    port = {"embedding": 8000, "reranker": 8001}[name]
+    return [f'name = "{name}"', f'model = "{model}"', f'url = "http://10.0.0.7:{port}"', ""]
+
+
+def cards_here() -> list[Card]:
+    """The GPUs as nvidia-smi lists them, in PCI order. Raises OSError or CalledProcessError."""
+    listing = subprocess.run(
+        [
+            "nvidia-smi",
+            "--query-gpu=pci.bus_id,name,memory.total,memory.used",
+            "--format=csv,noheader,nounits",
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
+    rows = sorted([f.strip() for f in line.split(",")] for line in listing.splitlines() if line)
+    return [
+        Card(i, name, int(total) * MIB, int(used) * MIB)
+        for i, (_, name, total, used) in enumerate(rows)
+    ]
+
+
+def main() -> None:
+    """Print the first er.toml."""
+    parser = argparse.ArgumentParser(prog="er.first_config")
+    parser.add_argument("--template", type=Path, required=True)
+    parser.add_argument("--cpu", action="store_true")
+    parser.add_argument("--no-vllm", action="store_true")
+    options = parser.parse_args()
+    template = options.template.read_text(encoding="utf-8")
+    if options.no_vllm:
+        notes = ["No vLLM on this machine: name the replicas that run elsewhere, as below."]
+        where: dict[str, tuple[str, str]] = {}
+    else:
+        notes, where = choose([] if options.cpu else cards_here())
+    sys.stdout.write(render(template, notes, where))
+
+
+if __name__ == "__main__":
+    main()

