@@ -1,7 +1,7 @@
 """The first er.toml of a machine: the shipped one, with replicas that fit the GPUs there are.
 
-Run by install.sh as `python -m er.first_config --template FILE [--cpu | --no-vllm]`; prints the file.
-Lines that begin with "#! " say what was chosen and why; install.sh shows them on screen too.
+`python -m er.first_config --template FILE [--cpu | --no-vllm]`, run by install.sh, prints it. Lines
+that begin with "#! " say what was chosen and why; install.sh shows them on screen too.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class Card(msgspec.Struct, frozen=True):
 
 
 def choose(cards: Sequence[Card]) -> tuple[list[str], dict[str, tuple[str, str]]]:
-    """What runs where on these cards: ("#! " lines, {replica: (gpu value, memory line)}), as TOML text."""
+    """What runs where: the "#! " lines, and for each replica its gpu value and memory line."""
     if not cards:
         notes = ["No GPU: both models run on the CPU build of vLLM. Right, but slow."]
         return notes, dict.fromkeys(SHIPPED, ('"cpu"', 'kv_cache = "2GiB"'))
     notes = [
-        f"GPU {c.index} ({c.name}): {bytes_text(c.used)} of {bytes_text(c.total)} is in use by others; "
-        "ER takes from what is left."
+        f"GPU {c.index} ({c.name}): {bytes_text(c.used)} of {bytes_text(c.total)} is in use by "
+        "others; ER takes from what is left."
         for c in cards[:2]
         if c.used > 1 << 30
     ]
@@ -68,15 +68,15 @@ def choose(cards: Sequence[Card]) -> tuple[list[str], dict[str, tuple[str, str]]
     for name, (card, share) in shares.items():
         if share * card.total < NEEDS:
             notes.append(
-                f"{name}: {bytes_text(max(share, 0) * card.total)} on GPU {card.index} is little; it may "
-                "not start until memory there is freed."
+                f"{name}: {bytes_text(max(share, 0) * card.total)} on GPU {card.index} is little; "
+                "it may not start until memory there is freed."
             )
     memory = "gpu_memory_utilization = {:.2f}"
     return notes, {n: (str(c.index), memory.format(max(s, 0.05))) for n, (c, s) in shares.items()}
 
 
 def render(template: str, notes: Sequence[str], where: dict[str, tuple[str, str]]) -> str:
-    """The shipped er.toml with the chosen gpu and memory lines; without `where`, without replicas."""
+    """The shipped er.toml with the chosen gpu and memory lines; an empty `where`: no replicas."""
     head, *tables = template.split("[[replica]]\n")
     text = "".join(f"#! {note}\n" for note in notes) + "\n" + head
     for table in tables:
