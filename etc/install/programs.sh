@@ -71,10 +71,14 @@ install_light() {
 build_light() {
     local target=$1 source
     fresh_environment "$target"
-    pip_install "$target" --require-hashes -r "$here/lock.light.txt"
+    # the locked setuptools first: it builds what comes as source only, and ER itself
+    grep '^setuptools==' "$here/lock.light.txt" >"$target/setuptools.txt"
+    pip_install "$target" --no-deps --require-hashes -r "$target/setuptools.txt"
+    pip_install "$target" --no-deps --require-hashes --use-pep517 --no-build-isolation \
+        -r "$here/lock.light.txt"
     source=$(mktemp -d)                      # a copy: building leaves traces in the source folder
     cp -r "$here"/{daemon,tui,pyproject.toml,README.md,LICENSE} "$source"
-    pip_install "$target" --no-build-isolation --no-index "$source"
+    pip_install "$target" --no-deps --no-build-isolation --no-index "$source"
     rm -rf "$source"
     mkdir -p "$target/share"
     cp "$here/etc/er.toml" "$target/share/er.toml"
@@ -110,12 +114,12 @@ build_vllm() {
     fresh_environment "$target"
     lists=$(mktemp -d)
     # Packages that exist in several builds of one version (torch) are locked by version alone; pip allows
-    # either hashes for all or for none, hence two lists.
-    grep -E '^[A-Za-z0-9]' "$here/lock.$variant.txt" >"$lists/all"
-    grep -v -- '--hash=' "$lists/all" >"$lists/plain" || true
-    grep -- '--hash=' "$lists/all" >"$lists/hashed"
-    [[ ! -s $lists/plain ]] || pip_install "$target" --no-deps -r "$lists/plain"
+    # either hashes for all or for none, hence two lists. The second goes with what it depends on: which
+    # libraries torch needs is its build's business.
+    grep -E '^[A-Za-z0-9].*--hash=' "$here/lock.$variant.txt" >"$lists/hashed"
+    grep -E '^[A-Za-z0-9]' "$here/lock.$variant.txt" | grep -v -- '--hash=' >"$lists/plain"
     pip_install "$target" --no-deps --require-hashes -r "$lists/hashed"
+    pip_install "$target" --no-warn-conflicts -r "$lists/plain"
     rm -rf "$lists"
     touch "$target/.complete"
 }

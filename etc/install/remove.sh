@@ -36,9 +36,8 @@ uninstall_units() {
             er-gateway-admin.socket er-gateway.service 'er-vllm@*.service'
         act 'er.target no longer starts at boot' systemctl disable -q er.target
     fi
-    remove "$units"/er{.target,.slice,-gateway.service,-gateway-http.socket,-gateway-local.socket} \
-        "$units"/er-gateway-admin.socket "$units/er-vllm@.service"
     local path
+    for path in "$here"/units/*.{target,slice,service,socket}; do remove "$units/${path##*/}"; done
     for path in /etc/systemd/system/er-*.d /etc/systemd/system/er-vllm@*.d /etc/systemd/system/er.target.wants \
         /etc/systemd/system/er.target.d; do
         remove "$path/10-er.conf"
