@@ -1,0 +1,228 @@
+"""Log and audit records: lines for `journalctl -u er-gateway`, records with fields for the audit.
+
+Under systemd a log line is "<N>text" on standard output, so that journald knows its level;
+elsewhere it is "LEVEL text". Audit records go to the journal's own namespace (er-audit) as
+datagrams with fields; without systemd they are JSON lines on standard output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import asyncio
+
+Level = Literal["err", "warning", "notice", "info", "debug"]
+Value = str | int | float
+
+PRIORITY = {"err": 3, "warning": 4, "notice": 5, "info": 6, "debug": 7}
+AUDIT_SOCKET = Path("/run/systemd/journal.er-audit/socket")
+MAIN_SOCKET = Path("/run/systemd/journal/socket")
+QUEUE_MAX = 10_000  # records; beyond it admission waits
+PATIENCE_S = 5.0  # how long a record waits for the audit's own socket before it takes the main one
+SECRET = re.compile(r"sk-er-[0-9A-Za-z_-]+")
+_writing = threading.Lock()
+
+
+def log(level: Level, message: str, **fields: Value) -> None:
+    """Write one message, with `fields` as key=value behind it. Secrets in it are blotted out."""
+    text = message + "".join(f" {key}={value}" for key, value in fields.items())
+    text = SECRET.sub("sk-er-…", text)
+    head = f"<{PRIORITY[level]}>" if "JOURNAL_STREAM" in os.environ else f"{level.upper():7} "
+    _write("".join(f"{head}{line}\n" for line in text.splitlines() or [""]))
+
+
+def _write(text: str) -> None:
+    # One write for each record, so that processes that share the stream don't mix their lines. A
+    # reader that is gone must not take the gateway with it.
+    data = text.encode("utf-8", "replace")
+    with _writing, contextlib.suppress(OSError, ValueError):
+        while data:
+            data = data[os.write(sys.stdout.fileno(), data) :]
+
+
+class Seldom:
+    """Lets a repeated message through once in `every_s`, and counts those it held back."""
+
+    def __init__(self, every_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every_s, self._clock = every_s, clock
+        self._last: dict[str, float] = {}
+        self._held: dict[str, int] = {}
+
+    def due(self, what: str) -> bool:
+        """Whether `what` may be said now."""
+        now = self._clock()
+        if now - self._last.get(what, -1e18) < self._every_s:
+            self._held[what] = self._held.get(what, 0) + 1
+            return False
+        self._last[what] = now
+        return True
+
+    def held(self, what: str) -> int:
+        """How many were held back since it was last said; the count begins anew."""
+        return self._held.pop(what, 0)
+
+
+_mishaps = Seldom()
+
+
+def mishap(error: BaseException, doing: str, request_id: str = "") -> None:
+    """One traceback for an exception nobody expected; the same place at most once a minute.
+
+    Of the exception's own text only the beginning is written: a client's data may stand in it.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
+    place = f"{type(error).__name__} {where}"
+    if not _mishaps.due(place):
+        return
+    held = _mishaps.held(place)
+    again = f", {held} more since the last such message" if held else ""
+    lines = [
+        f"unexpected {type(error).__name__} while {doing} (request {request_id or '-'}{again})"
+    ]
+    lines += [f"  {f.filename}:{f.lineno} in {f.name}" for f in frames]
+    lines.append(f"  {type(error).__name__}: {str(error)[:200]}")
+    log("err", "\n".join(lines))
+
+
+class Audit:
+    """Writes audit records in a thread of its own, in order, and drops none.
+
+    `put` never blocks. `room` makes admission wait while more than `limit` records are queued.
+    """
+
+    def __init__(
+        self,
+        limit: int = QUEUE_MAX,
+        send: Callable[[Mapping[str, Value]], None] | None = None,
+    ) -> None:
+        self._limit = limit
+        self._send = send or (_Namespace() if "JOURNAL_STREAM" in os.environ else _json_line)
+        self._queue: deque[Mapping[str, Value]] = deque()
+        self._filled = threading.Event()
+        self._closing = False
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._work, name="audit", daemon=True)
+        self._thread.start()
+
+    def put(self, fields: Mapping[str, Value]) -> None:
+        """Queue one record."""
+        self._queue.append(fields)
+        if not self._filled.is_set():
+            self._filled.set()
+
+    async def room(self) -> None:
+        """Return once the queue is short enough to take another request's record."""
+        if len(self._queue) < self._limit:
+            return
+        import asyncio
+
+        self._loop = asyncio.get_running_loop()
+        while len(self._queue) >= self._limit:
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._waiters.add(waiter)
+            try:
+                await asyncio.wait([waiter], timeout=1.0)
+            finally:
+                self._waiters.discard(waiter)
+
+    def close(self, patience_s: float = 5.0) -> None:
+        """Write what is queued, then end; at most `patience_s`."""
+        self._closing = True
+        self._filled.set()
+        self._thread.join(patience_s)
+        if self._queue:
+            log("err", f"{len(self._queue)} audit records could not be written before the end")
+
+    def _work(self) -> None:
+        while True:
+            self._filled.wait()
+            self._filled.clear()
+            while self._queue:
+                # Taken out only when written, so that `close` knows what is left.
+                self._send(self._queue[0])
+                self._queue.popleft()
+                if self._waiters and len(self._queue) < self._limit // 2:
+                    self._wake()
+            self._wake()
+            if self._closing and not self._queue:
+                return
+
+    def _wake(self) -> None:
+        loop = self._loop
+        if loop is None or not self._waiters:
+            return
+
+        def release() -> None:
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(release)
+
+
+def _json_line(fields: Mapping[str, Value]) -> None:
+    _write(json.dumps(fields, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def datagram(fields: Mapping[str, Value]) -> bytes:
+    """The record in journald's native form; a value with line breaks is sent by its length."""
+    parts: list[bytes] = []
+    for name, value in fields.items():
+        data = str(value).encode("utf-8", "replace")
+        if b"\n" in data:
+            parts.append(b"%s\n%s%s\n" % (name.encode(), len(data).to_bytes(8, "little"), data))
+        else:
+            parts.append(b"%s=%s\n" % (name.encode(), data))
+    return b"".join(parts)
+
+
+class _Namespace:
+    """Sends to the audit's journal; waits for it a while, then falls back to the main one."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._complaints = Seldom()
+        self._astray_until = 0.0
+
+    def __call__(self, fields: Mapping[str, Value]) -> None:
+        summary = " ".join(str(v) for v in fields.values() if v != "")
+        data = datagram({"MESSAGE": summary, "PRIORITY": 6, "SYSLOG_IDENTIFIER": "er", **fields})
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() >= self._astray_until:
+            if self._try(data, AUDIT_SOCKET):
+                return
+            if time.monotonic() > until:
+                self._astray_until = time.monotonic() + 60.0
+                break
+            time.sleep(0.05)
+        if self._complaints.due("astray"):
+            log(
+                "err",
+                "the audit's journal (namespace er-audit) does not take records; they go to the "
+                "main journal meanwhile. Try: systemctl status systemd-journald@er-audit.socket",
+            )
+        while not self._try(data, MAIN_SOCKET):
+            time.sleep(0.2)
+
+    def _try(self, data: bytes, path: Path) -> bool:
+        try:
+            self._socket.sendto(data, str(path))
+        except OSError:
+            return False
+        return True

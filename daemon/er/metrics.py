@@ -1,0 +1,95 @@
+"""Every metric, declared once. Prometheus' multiprocess files carry them between processes.
+
+The parent sets PROMETHEUS_MULTIPROC_DIR (RUNTIME/metrics) and ER_PROCESS before this is imported.
+A file belongs to a worker's slot and not to its pid: so a worker that replaces a dead one counts on
+where that one stopped, no counter ever falls, and there are never more files than slots.
+Without the variable (unit tests) the values live in this process alone.
+"""
+
+from __future__ import annotations
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.multiprocess import MultiProcessCollector
+
+DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+PROCESS_VARIABLE = "ER_PROCESS"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+if DIRECTORY_VARIABLE in os.environ:
+    values.ValueClass = values.MultiProcessValue(  # type: ignore[no-untyped-call]
+        lambda: os.environ.get(PROCESS_VARIABLE) or str(os.getpid())
+    )
+
+_own = CollectorRegistry()
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_SEQUENCES = (1, 2, 4, 8, 16, 32, 64, 128)
+_TOKENS = (64, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+
+
+def _counter(name: str, text: str, *labels: str) -> Counter:
+    return Counter(name, text, labels, registry=_own)
+
+
+def _gauge(name: str, text: str, *labels: str, mode: str = "mostrecent") -> Gauge:
+    return Gauge(name, text, labels, registry=_own, multiprocess_mode=mode)  # type: ignore[arg-type]
+
+
+# -- requests, counted by the gateway's workers ---------------------------------------------------
+requests = _counter("er_requests", "Requests answered", "model", "dialect", "status")
+refusals = _counter("er_refusals", "Requests refused, by the error's code", "code")
+sequences = _counter("er_sequences", "Sequences computed", "model")
+tokens = _counter("er_tokens", "Prompt tokens computed", "model")
+texts_cut = _counter("er_texts_cut", "Texts shortened to the model's limit", "model")
+seconds = Histogram(
+    "er_request_seconds",
+    "Where a request's time went",
+    ("model", "part"),  # queue | tokenise | engine | encode | total
+    registry=_own,
+    buckets=_SECONDS,
+)
+in_flight = _gauge("er_in_flight", "Requests being worked on", mode="livesum")
+# -- replicas, counted by the workers that call them ----------------------------------------------
+queue_sequences = _gauge("er_queue_sequences", "Sequences waiting", "model", mode="livesum")
+batch_sequences = Histogram(
+    "er_batch_sequences",
+    "Sequences in one upstream call",
+    ("replica",),
+    registry=_own,
+    buckets=_SEQUENCES,
+)
+batch_tokens = Histogram(
+    "er_batch_tokens",
+    "Tokens in one upstream call",
+    ("replica",),
+    registry=_own,
+    buckets=_TOKENS,
+)
+upstream_errors = _counter("er_upstream_errors", "Upstream calls that failed", "replica", "kind")
+retries = _counter("er_retries", "Batches sent again, to another replica or split")
+# -- the machine, sampled by the admin process ----------------------------------------------------
+replica_up = _gauge("er_replica_up", "1 when the replica answers", "replica", "model")
+machine_cpu = _gauge("er_machine_cpu_ratio", "CPU time in use, 0 to 1")
+machine_load1 = _gauge("er_machine_load1", "Load average over one minute")
+machine_memory_used = _gauge("er_machine_memory_used_bytes", "Memory in use")
+machine_memory_total = _gauge("er_machine_memory_total_bytes", "Memory of the machine")
+machine_network_received = _gauge("er_machine_network_received_bytes", "Received since boot")
+machine_network_sent = _gauge("er_machine_network_sent_bytes", "Sent since boot")
+_GPU = ("gpu", "uuid", "replica")
+gpu_utilization = _gauge("er_gpu_utilization_ratio", "Time the GPU was busy, 0 to 1", *_GPU)
+gpu_memory_used = _gauge("er_gpu_memory_used_bytes", "GPU memory in use", *_GPU)
+gpu_memory_total = _gauge("er_gpu_memory_total_bytes", "GPU memory", *_GPU)
+gpu_temperature = _gauge("er_gpu_temperature_celsius", "GPU temperature", *_GPU)
+gpu_power = _gauge("er_gpu_power_watts", "GPU power draw", *_GPU)
+build_info = _gauge("er_build_info", "1, with ER's version", "version")
+
+
+def render() -> bytes:
+    """All metrics of all processes in Prometheus' text format."""
+    directory = os.environ.get(DIRECTORY_VARIABLE)
+    if not directory:
+        return generate_latest(_own)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

@@ -1,0 +1,101 @@
+"""A sliding window of requests in a few machine words: exact, shared, and the clock is an argument.
+
+A window is a ring of entries (time of the newest request in it, how many). With a limit of up to
+`ENTRIES` requests each has an entry of its own, so the window is exact to the nanosecond. Above
+that, requests that come within 1/120 of the period share one entry and leave together, when the
+newest of them is a period old: then a client may wait up to 1/120 of the period longer than it had
+to, but never does any period see more requests than the limit.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from er.quantities import Rate
+
+ENTRIES = 128
+SHARES = 120  # entries a period at most, when they are shared
+_TOTAL, _TAIL, _LENGTH, _STARTED, _FIRST = range(5)
+WORDS = _FIRST + 2 * ENTRIES  # size of a window, in 64-bit words
+
+
+class Taken(NamedTuple):
+    """What a window said to one request. Times in seconds."""
+
+    allowed: bool
+    limit: int
+    remaining: int
+    retry_after_s: float  # until one more would pass; 0 when allowed
+    reset_s: float  # until the window is empty
+    entry: int  # where it was counted, for `give_back`
+    at: int  # when that entry's newest request came, ns
+
+
+def take(window: memoryview, rate: Rate, now: int) -> Taken:
+    """Count one request at `now` (ns) if `rate` lets it pass. `window` is `WORDS` 64-bit words."""
+    period = rate.period_s * 1_000_000_000
+    _forget(window, period, now)
+    total, tail, length = window[_TOTAL], window[_TAIL], window[_LENGTH]
+    if total >= rate.count:
+        wait = _until_free(window, rate, period, now)
+        reset = (_newest(window) + period - now) / 1e9
+        return Taken(False, rate.count, 0, wait, reset, 0, 0)
+    exact = rate.count <= ENTRIES
+    head = (tail + length - 1) % ENTRIES
+    # A full ring can only be met after the limit was changed; then the newest entry takes it too.
+    if length and (length == ENTRIES or (not exact and now - window[_STARTED] < period // SHARES)):
+        window[_FIRST + 2 * head + 1] += 1
+    else:
+        head = (tail + length) % ENTRIES
+        window[_STARTED] = now
+        window[_FIRST + 2 * head + 1] = 1
+        window[_LENGTH] = length + 1
+    window[_FIRST + 2 * head] = now
+    window[_TOTAL] = total + 1
+    return Taken(True, rate.count, rate.count - total - 1, 0.0, period / 1e9, head, now)
+
+
+def give_back(window: memoryview, taken: Taken) -> None:
+    """Uncount a request that was taken; of no effect when it has left the window since."""
+    at = _FIRST + 2 * taken.entry
+    offset = (taken.entry - window[_TAIL]) % ENTRIES
+    if offset < window[_LENGTH] and window[at] >= taken.at and window[at + 1] and window[_TOTAL]:
+        window[at + 1] -= 1
+        window[_TOTAL] -= 1
+
+
+def idle(window: memoryview, now: int, longest_ns: int) -> bool:
+    """Whether nothing was counted for the longest period there is."""
+    return not window[_LENGTH] or _newest(window) + longest_ns < now
+
+
+def clear(window: memoryview) -> None:
+    """Make it an empty window."""
+    window[_TOTAL] = window[_TAIL] = window[_LENGTH] = 0
+
+
+def _newest(window: memoryview) -> int:
+    head = (window[_TAIL] + window[_LENGTH] - 1) % ENTRIES
+    return int(window[_FIRST + 2 * head])
+
+
+def _forget(window: memoryview, period: int, now: int) -> None:
+    tail, length = window[_TAIL], window[_LENGTH]
+    while length and window[_FIRST + 2 * tail] + period <= now:
+        window[_TOTAL] -= min(window[_TOTAL], window[_FIRST + 2 * tail + 1])
+        tail = (tail + 1) % ENTRIES
+        length -= 1
+    window[_TAIL], window[_LENGTH] = tail, length
+    if not length:
+        window[_TOTAL] = 0  # heals what a process killed halfway may have left
+
+
+def _until_free(window: memoryview, rate: Rate, period: int, now: int) -> float:
+    """Seconds until enough entries have left for one more request to pass."""
+    total, tail = window[_TOTAL], window[_TAIL]
+    for index in range(window[_LENGTH]):
+        at = _FIRST + 2 * ((tail + index) % ENTRIES)
+        total -= window[at + 1]
+        if total < rate.count:
+            return float(window[at] + period - now) / 1e9
+    return period / 1e9
