@@ -1,0 +1,137 @@
+"""The one prober: asks each replica that no real answer vouches for, and says why one is out.
+
+Every two seconds it goes over the configured replicas. One that answered a worker within the last
+few seconds is left in peace; all others get a true inference. The ledger takes the verdict, the
+journal a line at each change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from er.config import Config, Replica
+from er.journal import Level, log
+from er.ledger import Ledger, State
+
+EVERY_S = 2.0
+VOUCHED_NS = 4_000_000_000  # a real answer this recent needs no probe beside it
+TIMEOUT_S = 5.0
+LATE_IN_A_ROW = 2  # one late answer may be a long batch in front of it
+
+
+class Probed(Protocol):
+    """What a probe says; health.Probe is one."""
+
+    @property
+    def state(self) -> str: ...  # right, wrong, late, refused
+
+    @property
+    def reason(self) -> str: ...
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """What to ask a model's replicas: a short sequence, and how long the answer must be."""
+
+    task: str
+    ids: tuple[int, ...]
+    dimensions: int
+
+
+Ask = Callable[[Replica, Question, float], Awaitable[Probed]]
+
+
+class Prober:
+    """Holds no state of its own but how often each replica was late in a row."""
+
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        question: Callable[[str], Question | str],
+        ask: Ask,
+        samples: Callable[[], Mapping[str, dict[str, Any]]],
+        *,
+        now: Callable[[], float] = time.time,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """`question(model)` gives what to ask, or in words why that is not known (in a thread).
+
+        `samples()` gives the launchers' fresh samples by replica; `now` is in Unix seconds.
+        """
+        self._config, self._ledger = config, ledger
+        self._question, self._ask, self._samples = question, ask, samples
+        self._now, self._now_ns = now, now_ns
+        self._late: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Go round for ever; a round that fails is a line in the journal, not the end."""
+        while True:
+            try:
+                await self.round()
+            except Exception as error:
+                log("err", f"prober: {type(error).__name__}: {error}; goes on")
+            await asyncio.sleep(EVERY_S)
+
+    async def round(self) -> None:
+        """Look at every replica once, all at the same time; at most TIMEOUT_S."""
+        samples = self._samples()
+        looks = (self._look(r, samples.get(r.name)) for r in self._config.replicas)
+        await asyncio.gather(*looks)
+
+    async def _look(self, replica: Replica, sample: dict[str, Any] | None) -> None:
+        known = self._ledger.verdict(replica.name)
+        if known.health == "up" and self._now_ns() - known.answered <= VOUCHED_NS:
+            self._late.pop(replica.name, None)
+            self._say(replica, "up", "")
+            return
+        question = await asyncio.to_thread(self._question, replica.model)
+        if isinstance(question, str):
+            self._say(replica, "down", question)
+            return
+        before = known.wrong
+        probe = await self._ask(replica, question, TIMEOUT_S)
+        if self._ledger.verdict(replica.name).wrong != before:
+            return  # a worker met a wrong answer meanwhile; what it saw is newer
+        state, reason = self._judge(replica, known.health, probe, sample)
+        self._say(replica, state, reason, wrong=probe.state == "wrong")
+
+    def _judge(
+        self, replica: Replica, health: str, probe: Probed, sample: dict[str, Any] | None
+    ) -> tuple[State, str]:
+        """(state, reason) from one probe and what the launcher says of itself."""
+        late = self._late.get(replica.name, 0) + 1 if probe.state == "late" else 0
+        self._late[replica.name] = late
+        if probe.state == "right" and self._tainted(replica, sample):
+            return "down", "it gave a wrong answer; its launcher restarts it"
+        if probe.state == "right":
+            return "up", ""
+        if probe.state == "wrong":
+            return "down", probe.reason
+        if health == "up" and 0 < late < LATE_IN_A_ROW:
+            return "up", ""
+        phase = str((sample or {}).get("phase") or "")
+        if sample is None or phase == "ready":
+            return "down", probe.reason
+        error = str(sample.get("last_error") or "")
+        told = f"{phase}; last error: {error}" if error and error not in phase else phase
+        return "starting", told or probe.reason
+
+    def _tainted(self, replica: Replica, sample: dict[str, Any] | None) -> bool:
+        """NaN stays in an engine's memory: one right answer does not cure it, a restart does."""
+        return sample is not None and self._ledger.verdict(replica.name).wrong > 0
+
+    def _say(self, replica: Replica, state: State, reason: str, *, wrong: bool = False) -> None:
+        before = self._ledger.verdict(replica.name)
+        self._ledger.set_verdict(replica.name, state, reason, self._now(), wrong=wrong)
+        if before.health == state:
+            return
+        if state == "up":
+            log("info", f"replica {replica.name} answers right", replica=replica.name)
+        else:
+            level: Level = "warning" if before.health == "up" else "info"
+            log(level, f"replica {replica.name} is {state}: {reason}", replica=replica.name)

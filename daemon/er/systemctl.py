@@ -1,0 +1,76 @@
+"""What systemd says of ER's units, read with `systemctl show`; nothing where PID 1 is another."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+GATEWAY = "er-gateway.service"
+TARGET = "er.target"
+TIMEOUT_S = 5.0
+PROPERTIES = (
+    "Id,LoadState,ActiveState,SubState,StatusText,NRestarts,MainPID,StateChangeTimestamp,Result"
+)
+
+
+class Unit(msgspec.Struct, frozen=True, kw_only=True):
+    """One unit. `since` is Unix seconds of its last change of state, None when it never had one."""
+
+    state: str  # active, activating, deactivating, inactive, failed, reloading
+    sub: str
+    loaded: bool
+    status_text: str
+    restarts: int
+    pid: int
+    result: str
+    since: float | None
+
+
+def booted() -> bool:
+    """Whether systemd runs this machine (the test that sd_booted(3) makes)."""
+    return Path("/run/systemd/system").is_dir()
+
+
+def replica_unit(name: str) -> str:
+    """The unit that runs the replica `name`."""
+    return f"er-vllm@{name}.service"
+
+
+def show(units: Sequence[str]) -> dict[str, Unit] | None:
+    """Each unit by name; None when systemd does not answer. About 30 ms for all together."""
+    if not booted() or not units:
+        return None
+    command = ["systemctl", "show", "--timestamp=unix", f"--property={PROPERTIES}", "--", *units]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return parse(done.stdout) if done.returncode == 0 else None
+
+
+def parse(text: str) -> dict[str, Unit]:
+    """The units in the output of `systemctl show`: blocks of KEY=value, a blank line between."""
+    found: dict[str, Unit] = {}
+    for block in text.split("\n\n"):
+        values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if "Id" not in values:
+            continue
+        since = values.get("StateChangeTimestamp", "").removeprefix("@")
+        found[values["Id"]] = Unit(
+            state=values.get("ActiveState", ""),
+            sub=values.get("SubState", ""),
+            loaded=values.get("LoadState") == "loaded",
+            status_text=values.get("StatusText", ""),
+            restarts=_whole(values.get("NRestarts", "")),
+            pid=_whole(values.get("MainPID", "")),
+            result=values.get("Result", ""),
+            since=float(since) if since.isdigit() else None,
+        )
+    return found
+
+
+def _whole(text: str) -> int:
+    return int(text) if text.isdigit() else 0

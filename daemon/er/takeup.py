@@ -1,0 +1,114 @@
+"""What of an edited er.toml can take effect without restarting a unit, and what has to wait."""
+
+from __future__ import annotations
+
+import msgspec
+
+from er.config import Config, Model, Replica
+
+# What a replica's vLLM was started with. The rest of a [[model]] is the gateway's own business.
+ENGINE_FIELDS = (
+    "task",
+    "path",
+    "prompt",
+    "max_tokens",
+    "batch_tokens",
+    "dtype",
+    "via",
+)
+
+
+class TakeUp(msgspec.Struct, frozen=True, kw_only=True):
+    """`config` can run now; `taken` and `held` say in words what changed and what has to wait."""
+
+    config: Config
+    taken: tuple[str, ...]
+    held: tuple[str, ...]
+
+
+def merge(applied: Config, edited: Config) -> TakeUp:
+    """The applied configuration with everything of the edited one that needs no unit restarted."""
+    taken: list[str] = []
+    held: list[str] = []
+    gateway = edited.gateway
+    if gateway.listen != applied.gateway.listen:
+        held.append(f"[gateway] listen: {_pair(applied.gateway.listen, gateway.listen)}")
+        gateway = msgspec.structs.replace(gateway, listen=applied.gateway.listen)
+    for name in gateway.__struct_fields__:
+        old, new = getattr(applied.gateway, name), getattr(gateway, name)
+        if old != new:
+            taken.append(f"[gateway] {name.removesuffix('_s')}: {_pair(old, new)}")
+    replicas = _replicas(applied, edited, taken, held)
+    models = _models(applied, edited, replicas, taken, held)
+    config = Config(gateway=gateway, models=models, replicas=replicas, source=applied.source)
+    return TakeUp(config=config, taken=tuple(taken), held=tuple(held))
+
+
+def _replicas(
+    applied: Config, edited: Config, taken: list[str], held: list[str]
+) -> tuple[Replica, ...]:
+    """Replicas at a `url` come and go freely; those with a unit stay as they are."""
+    result: list[Replica] = []
+    for old in applied.replicas:
+        new = edited.replica(old.name)
+        if new == old:
+            result.append(old)
+        elif old.url and (new is None or new.url):
+            taken.append(f"replica {old.name}: " + ("gone" if new is None else new.address))
+            if new is not None:
+                result.append(new)
+        else:
+            held.append(f"replica {old.name}: " + ("is removed" if new is None else "changed"))
+            result.append(old)
+    for new in edited.replicas:
+        if applied.replica(new.name) is None:
+            (taken if new.url else held).append(f"replica {new.name}: is new")
+            if new.url:
+                result.append(new)
+    return tuple(result)
+
+
+def _models(
+    applied: Config,
+    edited: Config,
+    replicas: tuple[Replica, ...],
+    taken: list[str],
+    held: list[str],
+) -> tuple[Model, ...]:
+    """Models whose engine must change, or that a kept replica still serves, stay as they are."""
+    olds = {m.name: m for m in applied.models}
+    news = {m.name: m for m in edited.models}
+    # A name that a held model still owns can't become another model's alias yet.
+    busy = {r.model for r in replicas if not r.url}
+    result: list[Model] = []
+    for name, old in olds.items():
+        new = news.get(name)
+        if new == old:
+            result.append(old)
+        elif new is None and name not in busy:
+            taken.append(f"model {name}: gone")
+        elif new is None:
+            held.append(f"model {name}: is removed, but its replica still runs")
+            result.append(old)
+        elif name in busy and any(getattr(old, f) != getattr(new, f) for f in ENGINE_FIELDS):
+            changed = [f for f in ENGINE_FIELDS if getattr(old, f) != getattr(new, f)]
+            held.append(f"model {name}: {', '.join(changed)}")
+            result.append(old)
+        else:
+            taken.append(f"model {name}: changed")
+            result.append(new)
+    for name, new in news.items():
+        if name not in olds:
+            result.append(new)
+            taken.append(f"model {name}: is new")
+    return tuple(result)
+
+
+def _pair(old: object, new: object) -> str:
+    return f"{_word(old)} -> {_word(new)}"
+
+
+def _word(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(str(v) for v in value)
+    return "off" if value is None else str(value)
