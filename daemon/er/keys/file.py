@@ -1,0 +1,282 @@
+"""Changes to er_api_keys.json: under a lock, atomic, on the disk before anyone is told.
+
+A copy of the last good file lies beside it (er_api_keys.last-good.json), written with each change,
+so that a file that is damaged or lost later locks nobody out (see `reader`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import pwd
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from er.keys import record as records
+from er.keys import used
+from er.keys.record import KeysError, Previous, Record
+
+OWNER = "er"
+MODE = 0o640
+
+
+class Created(NamedTuple):
+    """A new key, or one with a new secret: the only time that the secret is seen."""
+
+    record: Record
+    secret: str
+
+    def shown(self) -> dict[str, Any]:
+        """What `er keys create --json` prints."""
+        tree = records.shown(self.record)
+        del tree["revoked"], tree["previous_valid_until"]
+        key_id, name = tree.pop("id"), tree.pop("name")
+        return {"id": key_id, "name": name, "secret": self.secret, **tree}
+
+
+def good_copy(path: Path) -> Path:
+    """Where the last good state of the key file at `path` lies."""
+    return path.with_name(path.stem + ".last-good.json")
+
+
+def create(
+    path: Path,
+    *,
+    name: str,
+    now: datetime,
+    expires: datetime | None = None,
+    rate_limit: str | None = None,
+    models: Sequence[str] | None = None,
+) -> Created:
+    """Make a key. Raises KeysError."""
+    with _locked(path):
+        known = _read(path)
+        record, secret = _new(known, name, now, expires, rate_limit, models)
+        _write(path, [*known, record])
+    return Created(record, secret)
+
+
+def rotate(path: Path, ref: str, *, grace_s: float, now: datetime) -> Created:
+    """Give a key a new secret; the old one stays good for `grace_s` seconds. Raises KeysError."""
+    secret = ""
+
+    def change(record: Record) -> Record:
+        nonlocal secret
+        if not record.valid(now):
+            raise KeysError("invalid", f"key {record.id} is {_end(record)}; create a new one")
+        secret = records.new_secret(record.id)
+        until = records.whole_seconds(now) + timedelta(seconds=grace_s)
+        return msgspec.structs.replace(
+            record,
+            sha256=records.digest(secret),
+            previous=Previous(record.sha256, until) if grace_s > 0 else None,
+        )
+
+    return Created(_change(path, ref, change), secret)
+
+
+def revoke(path: Path, ref: str, *, now: datetime) -> Record:
+    """End a key at once, its previous secret too. Raises KeysError."""
+
+    def change(record: Record) -> Record:
+        if record.revoked is not None:
+            raise KeysError("invalid", f"key {record.id} is already {_end(record)}")
+        return msgspec.structs.replace(record, revoked=records.whole_seconds(now), previous=None)
+
+    return _change(path, ref, change)
+
+
+def change(
+    path: Path,
+    ref: str,
+    *,
+    now: datetime,
+    name: str | UnsetType = UNSET,
+    expires: datetime | UnsetType | None = UNSET,
+    rate_limit: str | UnsetType | None = UNSET,
+    models: Sequence[str] | UnsetType | None = UNSET,
+) -> Record:
+    """Change what is given; UNSET leaves a field as it is. Raises KeysError."""
+    wanted = {"name": name, "expires": expires, "rate_limit": rate_limit, "models": models}
+    given = {key: value for key, value in wanted.items() if value is not UNSET}
+    if isinstance(expires, datetime):
+        records.check_expiry(expires, now)
+        given["expires"] = records.whole_seconds(expires)
+    if models is not UNSET and models is not None:
+        given["models"] = tuple(models)
+
+    def apply(record: Record) -> Record:
+        if record.revoked is not None:
+            raise KeysError("invalid", f"key {record.id} is {_end(record)}; create a new one")
+        return msgspec.structs.replace(record, **given)
+
+    return _change(path, ref, apply)
+
+
+def list_keys(path: Path) -> list[dict[str, Any]]:
+    """All keys as `er keys list --json` shows them, the revoked ones too. Raises KeysError."""
+    last = used.read(used.beside(path))
+    return [
+        {**records.shown(record), "last_used": last.get(record.id)}
+        for record in (_read(path) if path.exists() or good_copy(path).exists() else ())
+    ]
+
+
+def ensure_first(path: Path, *, now: datetime) -> Created | None:
+    """Make the first key where there is no key file and never was one; else None.
+
+    Raises KeysError when it can't be written.
+    """
+    with _locked(path):
+        if path.exists() or good_copy(path).exists():
+            return None
+        record, secret = _new((), "first", now, None, None, None)
+        _write(path, [record])
+    return Created(record, secret)
+
+
+def keep_good_copy(path: Path) -> None:
+    """Take the key file as it is now for the last good one, if it is good. Raises KeysError."""
+    with contextlib.suppress(FileNotFoundError):
+        if good_copy(path).read_bytes() == path.read_bytes():
+            return
+    with _locked(path):
+        data = path.read_bytes()
+        records.decode(data)
+        _replace({good_copy(path): data})
+
+
+def _new(
+    known: Sequence[Record],
+    name: str,
+    now: datetime,
+    expires: datetime | None,
+    rate_limit: str | None,
+    models: Sequence[str] | None,
+) -> tuple[Record, str]:
+    key_id = records.new_id([r.id for r in known])
+    secret = records.new_secret(key_id)
+    record = Record(
+        id=key_id,
+        name=name,
+        sha256=records.digest(secret),
+        created=records.whole_seconds(now),
+        expires=None if expires is None else records.whole_seconds(expires),
+        rate_limit=rate_limit,
+        models=None if models is None else tuple(models),
+    )
+    records.check(record, known)
+    records.check_expiry(expires, now)
+    return record, secret
+
+
+def _change(path: Path, ref: str, apply: Callable[[Record], Record]) -> Record:
+    with _locked(path):
+        known = _read(path)
+        old = records.find(known, ref)
+        new = apply(old)
+        if new != old:
+            records.check(new, known)
+            _write(path, [new if r.id == old.id else r for r in known])
+    return new
+
+
+def _end(record: Record) -> str:
+    if record.revoked is not None:
+        return f"revoked since {record.revoked:%Y-%m-%d %H:%M} UTC"
+    return f"expired since {record.expires:%Y-%m-%d %H:%M} UTC"
+
+
+def _read(path: Path) -> tuple[Record, ...]:
+    copy = good_copy(path)
+    back = f"put the last good one back with: cp -p {copy} {path}"
+    try:
+        return records.decode(path.read_bytes())
+    except FileNotFoundError:
+        if copy.exists():
+            raise KeysError("damaged", f"{path} is gone; {back}") from None
+        return ()
+    except ValueError as error:
+        raise KeysError("damaged", f"{path} is {error}; correct it, or {back}") from None
+    except OSError as error:
+        raise KeysError("disk", f"{path}: {error.strerror}; are you root or user er?") from None
+
+
+def _write(path: Path, keys: Sequence[Record]) -> None:
+    data = records.encode(keys)
+    _replace({good_copy(path): data, path: data})
+
+
+def _replace(files: dict[Path, bytes]) -> None:
+    """Write all or none: nothing is renamed before all is on the disk."""
+    written: list[tuple[Path, Path]] = []
+    try:
+        for path, data in files.items():
+            temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            written.append((temporary, path))
+            _put(temporary, data)
+        for temporary, path in written:
+            temporary.rename(path)
+        directory = os.open(written[0][1].parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        for temporary, _ in written:
+            temporary.unlink(missing_ok=True)
+        raise _failed(written[-1][1], error) from None
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.unlink(missing_ok=True)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        rest = data
+        while rest:
+            rest = rest[os.write(file, rest) :]
+        os.fchmod(file, MODE)
+        _give_to_owner(file)
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _give_to_owner(file: int) -> None:
+    # Whoever writes it, root with `er keys` or the gateway itself: the file is user er's.
+    if os.geteuid() == 0:
+        with contextlib.suppress(KeyError):
+            owner = pwd.getpwnam(OWNER)
+            os.fchown(file, owner.pw_uid, owner.pw_gid)
+
+
+def _failed(path: Path, error: OSError) -> KeysError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        cure = f"make room in {path.parent} and try again"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        cure = "try again as root (sudo)"
+    else:
+        cure = f"look at {path.parent}"
+    return KeysError("disk", f"{path} can't be written: {error.strerror}; no key changed; {cure}")
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    lock = path.with_suffix(".lock")
+    try:
+        file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE)
+    except OSError as error:
+        raise _failed(lock, error) from None
+    try:
+        _give_to_owner(file)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)

@@ -1,0 +1,151 @@
+"""Who may ask: checks a secret against the key file, which may change before every request.
+
+A file that is damaged or gone locks nobody out who was in: the last good one stays in force, from
+memory or, after a restart, from its copy; and the journal says so, at most once a minute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from er import journal
+from er.keys import file, used
+from er.keys import record as records
+from er.keys.record import KeysError, Record
+from er.quantities import Rate
+
+SHOUT_EVERY_S = 60.0
+_Stamp = tuple[int, int, int]
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks: a key, or a caller on the local socket."""
+
+    id: str
+    name: str
+    rate_limit: Rate | Literal["default"] | None  # None = unlimited
+    models: frozenset[str] | None = None  # None = all
+    local_uid: int | None = None
+
+
+def local(uid: int) -> Identity:
+    """The identity of a caller on gateway.sock: no key, no rate."""
+    return Identity(id="local", name="local", rate_limit=None, local_uid=uid)
+
+
+class Keys:
+    """The keys in force. One object a process; each check looks whether the file changed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp: _Stamp | Literal["unread"] | None = "unread"
+        self._wrong = ""
+        self._records: dict[str, tuple[Record, Identity]] = {}
+        self._used: used.Used | None = None
+        try:
+            self._used = used.Used(used.beside(path))
+        except OSError as error:
+            journal.log("warning", f"last uses of keys are not kept: {error}")
+        self._refresh()
+
+    def check(self, secret: str, now: datetime) -> Identity | None:
+        """The key that `secret` opens at `now`, or None."""
+        self._refresh()
+        shape = records.SECRET.match(secret)
+        found = self._records.get(shape[1]) if shape else None
+        if found is None:
+            return None
+        record, identity = found
+        if not record.opened_by(records.digest(secret), now) or not record.valid(now):
+            return None
+        if self._used is not None:
+            self._used.note(record.id, int(now.timestamp()))
+        return identity
+
+    def why_not(self, secret: str, now: datetime) -> str:
+        """What to tell the holder of a secret that `check` refused. Tells strangers nothing."""
+        if not self._records:
+            return "there is no key yet; make one on the server with: er keys create --name NAME"
+        shape = records.SECRET.match(secret)
+        if shape is None:
+            return "this is not a key of this server (they look like sk-er-kxxxxxxxx-…)"
+        found = self._records.get(shape[1])
+        if found is not None:
+            record, digest = found[0], records.digest(secret)
+            if record.opened_by(digest, now) and record.revoked is not None:
+                return f"key {record.id} was revoked"
+            if record.opened_by(digest, now):
+                return f"key {record.id} expired at {record.expires:%Y-%m-%d %H:%M} UTC"
+            if record.previous is not None and record.opened_by(digest, record.created):
+                until = record.previous.until
+                return f"key {record.id} was rotated; this secret ended {until:%Y-%m-%d %H:%M} UTC"
+        return "no such key; `er keys list` on the server shows the keys there are"
+
+    def _refresh(self) -> None:
+        try:
+            status = self._path.stat()
+            stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
+        except OSError:
+            stamp = None
+        if stamp != self._stamp:
+            self._load(stamp)
+        if self._wrong and self._may_shout():
+            journal.log("err", self._wrong)
+
+    def _load(self, stamp: _Stamp | None) -> None:
+        first, self._stamp, self._wrong = self._stamp == "unread", stamp, ""
+        copy = file.good_copy(self._path)
+        try:
+            self._take(self._path)
+            with contextlib.suppress(KeysError, OSError, ValueError):
+                file.keep_good_copy(self._path)
+            return
+        except FileNotFoundError:
+            wrong = "is gone" if copy.exists() or not first else ""
+        except ValueError as error:
+            wrong = f"is {error}"
+        except OSError as error:
+            wrong = f"can't be read: {error.strerror}"
+        if first:
+            with contextlib.suppress(OSError, ValueError):
+                self._take(copy)
+        if wrong:
+            self._wrong = (
+                f"{self._path} {wrong}; the last good one ({len(self._records)} keys) stays in "
+                f"force. Correct it, or put it back with: cp -p {copy} {self._path}"
+            )
+
+    def _take(self, path: Path) -> None:
+        known = records.decode(path.read_bytes())
+        self._records = {
+            record.id: (
+                record,
+                Identity(
+                    id=record.id,
+                    name=record.name,
+                    rate_limit=record.rate(),
+                    models=None if record.models is None else frozenset(record.models),
+                ),
+            )
+            for record in known
+        }
+
+    def _may_shout(self) -> bool:
+        """Once a minute for all workers together: a file's time says when it was last."""
+        mark = self._path.with_suffix(".shouted")
+        try:
+            if time.time() - mark.stat().st_mtime < SHOUT_EVERY_S:
+                return False
+            os.utime(mark)
+        except FileNotFoundError:
+            mark.touch()
+        except OSError:
+            return False
+        return True

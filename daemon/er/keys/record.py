@@ -1,0 +1,176 @@
+"""One key's record and the key file's text: pure, no file, and the time is an argument."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+from er import quantities
+from er.quantities import Rate
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+ID = re.compile(r"k[a-z2-7]{8}\Z")
+SECRET = re.compile(r"sk-er-(k[a-z2-7]{8})-[0-9A-Za-z_-]{43}\Z")
+NAME = re.compile(r"[^\x00-\x1f\x7f]{1,64}\Z")
+VERSION = 1
+
+Problem = Literal["not_found", "exists", "invalid", "damaged", "disk"]
+
+
+class KeysError(Exception):
+    """A change to the keys that was not made; nothing was altered. The text says what to do."""
+
+    def __init__(self, code: Problem, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Previous(msgspec.Struct, frozen=True):
+    """The secret before the last rotation, good until `until`."""
+
+    sha256: str
+    until: datetime
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as the file holds it: its secret's hash, never the secret."""
+
+    id: str
+    name: str
+    sha256: str
+    previous: Previous | None = None
+    created: datetime
+    expires: datetime | None = None
+    rate_limit: str | None = None  # "100/minute", "off"; None = the gateway's default
+    models: tuple[str, ...] | None = None  # None = all
+    revoked: datetime | None = None
+
+    def valid(self, now: datetime) -> bool:
+        """Neither revoked nor expired."""
+        return self.revoked is None and (self.expires is None or now < self.expires)
+
+    def opened_by(self, digest: str, now: datetime) -> bool:
+        """Whether a secret of this SHA-256 opens the key; takes the same time for all."""
+        current = hmac.compare_digest(self.sha256, digest)
+        before = self.previous
+        if before is not None and hmac.compare_digest(before.sha256, digest):
+            return current or now < before.until
+        return current
+
+    def rate(self) -> Rate | Literal["default"] | None:
+        """Its own rate; None = unlimited."""
+        return "default" if self.rate_limit is None else quantities.rate(self.rate_limit)
+
+
+class KeyFile(msgspec.Struct, frozen=True):
+    """er_api_keys.json."""
+
+    version: int
+    keys: tuple[Record, ...] = ()
+
+
+def decode(data: bytes) -> tuple[Record, ...]:
+    """The records in the file's bytes. Raises ValueError saying what is wrong with them."""
+    try:
+        file = msgspec.json.decode(data, type=KeyFile)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"not a key file ({error})") from None
+    if file.version != VERSION:
+        raise ValueError(f"of version {file.version}, and this ER reads version {VERSION}")
+    for record in file.keys:
+        if not ID.match(record.id):
+            raise ValueError(f"key id {record.id!r} is not k and 8 of a-z2-7")
+        moments = (record.created, record.expires, record.revoked)
+        if any(moment is not None and moment.tzinfo is None for moment in moments):
+            raise ValueError(f"key {record.id}: times must end in Z")
+        record.rate()
+    if len({record.id for record in file.keys}) != len(file.keys):
+        raise ValueError("two keys have the same id")
+    return file.keys
+
+
+def encode(records: Sequence[Record]) -> bytes:
+    """The file's bytes for these records."""
+    plain = msgspec.json.encode(KeyFile(VERSION, tuple(records)))
+    return msgspec.json.format(plain, indent=2) + b"\n"
+
+
+def shown(record: Record) -> dict[str, Any]:
+    """What people may see of a key: all but its hashes."""
+    tree = msgspec.json.decode(msgspec.json.encode(record))
+    del tree["sha256"], tree["previous"]
+    until = None if record.previous is None else msgspec.to_builtins(record.previous.until)
+    return {**tree, "previous_valid_until": until}
+
+
+def digest(secret: str) -> str:
+    """SHA-256 of a secret; 256 random bits need no slower hash."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def new_id(taken: Sequence[str]) -> str:
+    """An id that nobody has."""
+    while True:
+        found = "k" + "".join(secrets.choice(ALPHABET) for _ in range(8))
+        if found not in taken:
+            return found
+
+
+def new_secret(key_id: str) -> str:
+    """sk-er-<id>-<43 characters>: 256 random bits."""
+    random = base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
+    return f"sk-er-{key_id}-{random}"
+
+
+def whole_seconds(moment: datetime) -> datetime:
+    """UTC without fractions, as the file has all times."""
+    return moment.astimezone(UTC).replace(microsecond=0)
+
+
+def find(records: Sequence[Record], ref: str) -> Record:
+    """The key that an operator means by its id or its unique name. Raises KeysError."""
+    if not ref:
+        raise KeysError("invalid", "name a key by its id or its name; `er keys list` shows them")
+    by_id = [r for r in records if r.id == ref]
+    named = [r for r in records if r.name == ref]
+    living = [r for r in named if r.revoked is None]
+    found = by_id or living or named
+    if not found:
+        raise KeysError("not_found", f"no key {ref!r}; `er keys list` shows the ids and names")
+    if len(found) > 1:
+        ids = ", ".join(r.id for r in found)
+        raise KeysError("invalid", f"{len(found)} keys are named {ref!r} ({ids}); give the id")
+    return found[0]
+
+
+def check_expiry(expires: datetime | None, now: datetime) -> None:
+    """Refuse an end that is already over. Raises KeysError."""
+    if expires is not None and expires <= now:
+        raise KeysError("invalid", f"expires {expires:%Y-%m-%dT%H:%M:%SZ} is in the past")
+
+
+def check(record: Record, others: Sequence[Record]) -> None:
+    """Refuse what an operator can't have meant. Raises KeysError with what to write instead."""
+    if not NAME.match(record.name) or record.name != record.name.strip():
+        raise KeysError("invalid", "a name is 1 to 64 visible characters, as in --name web")
+    if ID.match(record.name):
+        raise KeysError("invalid", f"the name {record.name!r} looks like a key's id; take another")
+    for other in others:
+        if other.name == record.name and other.revoked is None and other.id != record.id:
+            raise KeysError(
+                "exists", f"key {other.id} is already named {record.name!r}; names are unique"
+            )
+    try:
+        record.rate()
+    except ValueError as error:
+        raise KeysError("invalid", f"rate limit {record.rate_limit!r}: {error}") from None
+    if record.models is not None and (not record.models or not all(record.models)):
+        raise KeysError("invalid", "name at least one model, or leave models out for all of them")

@@ -1,0 +1,76 @@
+"""When each key was last used: a small memory-mapped file beside the key file.
+
+A table of 32 bytes a key: id, and the time in Unix seconds. A request writes 8 bytes into memory;
+the kernel brings them to the disk. Losing it costs nothing but the column `last_used`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import struct
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROWS = 4096
+ROW_BYTES = 32
+ID_BYTES = 16
+SIZE = ROWS * ROW_BYTES
+
+
+def beside(path: Path) -> Path:
+    """The file of last uses that belongs to the key file at `path`."""
+    return path.with_name("keys_used")
+
+
+def read(path: Path) -> dict[str, str]:
+    """Key id -> time of its last use, as 2026-11-23T16:00:00Z; empty when there is no file."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return {}
+    found: dict[str, str] = {}
+    for at in range(0, len(data) - ROW_BYTES + 1, ROW_BYTES):
+        name = data[at : at + ID_BYTES].rstrip(b"\0").decode("ascii", "replace")
+        (when,) = struct.unpack_from("<q", data, at + ID_BYTES)
+        if name and 0 < when < 1 << 40:
+            found[name] = datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return found
+
+
+class Used:
+    """Notes uses. One object a process."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file. Raises OSError."""
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            if os.fstat(self._file).st_size < SIZE:
+                # Taken now, so that a full disk says so here and not by a signal later.
+                os.posix_fallocate(self._file, 0, SIZE)
+            self._map = mmap.mmap(self._file, SIZE)
+        except BaseException:
+            os.close(self._file)
+            raise
+        self._rows: dict[str, int] = {}
+
+    def note(self, key_id: str, now_s: int) -> None:
+        """The key was used at `now_s`."""
+        at = self._rows.get(key_id)
+        if at is None:
+            at = self._rows[key_id] = self._row(key_id.encode().ljust(ID_BYTES, b"\0"))
+        if at >= 0:
+            struct.pack_into("<q", self._map, at + ID_BYTES, now_s)
+
+    def _row(self, name: bytes) -> int:
+        fcntl.lockf(self._file, fcntl.LOCK_EX)
+        try:
+            for wanted in (name, bytes(ID_BYTES)):
+                for at in range(0, SIZE, ROW_BYTES):
+                    if self._map[at : at + ID_BYTES] == wanted:
+                        self._map[at : at + ID_BYTES] = name
+                        return at
+            return -1  # more keys than rows: their last use is not known
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
