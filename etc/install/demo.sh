@@ -2,6 +2,7 @@
 # all-MiniLM-L6-v2 embeds, and reranks as a bi-encoder (`via`). Sourced by install.sh.
 
 demo_root=/var/lib/er-demo          # the systemd machine, where systemd does not run this one
+demo_cache=/var/cache/er-demo       # its root as a tarball, built once
 
 demo_check() {
     if [[ -e /etc/er/er.toml ]] && ! grep -q '^# made by install.sh --demo' /etc/er/er.toml; then
@@ -94,7 +95,7 @@ demo_without_systemd() {
     local machine=("$here/tests/lab/vm")
     say "PID 1 here is $(cat /proc/1/comm), not systemd: the demo boots a small Debian machine with systemd"
     say "(systemd-nspawn, in $demo_root) and installs ER in there. It shares this machine's network."
-    export LAB_ROOT=$demo_root
+    export ER_LAB_ROOT=$demo_root ER_TEST_CACHE=${ER_TEST_CACHE:-$demo_cache}
     if [[ -n $dry ]]; then
         say "  + boot $demo_root, copy ER to /usr/src/er in it, run ./install.sh --demo there"
         return
@@ -110,7 +111,7 @@ demo_without_systemd() {
     "${machine[@]}" push "$here" /usr/src/er
     "${machine[@]}" run -- /usr/src/er/install.sh --demo || exit 1
     say
-    say "  That machine keeps running. A shell in it:   LAB_ROOT=$demo_root ./tests/lab/vm run -- bash"
+    say "  That machine keeps running. A shell in it:   ER_LAB_ROOT=$demo_root ./tests/lab/vm run -- bash"
     say "  From here, port 2048 answers as well:        curl http://127.0.0.1:2048/health"
 }
 

@@ -82,14 +82,18 @@ build_light() {
     rm -rf "$source"
     mkdir -p "$target/share"
     cp "$here/etc/er.toml" "$target/share/er.toml"
-    replica_parts >"$target/share/replica-parts"
+    replica_parts "$target" >"$target/share/replica-parts"
     touch "$target/.complete"
 }
 
 # A fingerprint of what a running replica consists of: only when it changes does an upgrade restart replicas.
-replica_parts() {
-    (cd "$here" && cat units/er-vllm@.service daemon/er/{launcher,engine_*,health,ledger*,gpus,backoff}.py \
-        daemon/er/config/*.py lock.vllm*.txt 2>/dev/null | sha256sum | cut -c1-16)
+replica_parts() {   # replica_parts ENVIRONMENT
+    {
+        cat "$here/units/er-vllm@.service"
+        "$1/bin/python" -c 'import sys, er.launcher
+for name in sorted(n for n in sys.modules if n == "er" or n.startswith("er.")):
+    sys.stdout.write(open(sys.modules[name].__file__, encoding="utf-8").read())'
+    } | sha256sum | cut -c1-16
 }
 
 install_vllm() {

@@ -69,6 +69,10 @@ remove_user() {
 uninstall_machine() {
     [[ -d $demo_root || -d $demo_root.vm ]] || return 0
     step "The demo's machine"
-    act "shut down $demo_root" env LAB_ROOT="$demo_root" "$here/tests/lab/vm" down
-    [[ -z $purge ]] || act "remove $demo_root" rm -rf "$demo_root" "$demo_root.vm"
+    if [[ -n $purge ]]; then
+        act "shut down and remove $demo_root" env ER_LAB_ROOT="$demo_root" "$here/tests/lab/vm" remove
+        remove "$demo_root.vm" "$demo_cache"
+    else
+        act "shut down $demo_root" env ER_LAB_ROOT="$demo_root" "$here/tests/lab/vm" down
+    fi
 }

@@ -73,7 +73,7 @@ install_current() {
 left in charge. Correct the file and run this again."
         fi
         rm -f /tmp/er-check.$$
-        if [[ -n $before && $(cat "$before/share/replica-parts" 2>/dev/null) != "$(replica_parts)" ]]; then
+        if [[ -n $before && -z $dry ]] && ! cmp -s {"$before","$target"}/share/replica-parts; then
             replica_parts_changed=yes
         fi
         [[ -z $before ]] || restarts=yes

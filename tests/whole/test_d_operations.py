@@ -1,0 +1,170 @@
+"""What an operator does by day: restart under load, keys, the console, rights, applying changes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from typing import Any
+
+import pytest
+from conftest import Installed
+from load import Load
+from machine import CACHE, VM, eventually, get, post
+
+pytestmark = [pytest.mark.machine, pytest.mark.vllm, pytest.mark.timeout(1200)]
+EMBED = "Qwen3-Embedding-0.6B"
+HELLO = {"model": EMBED, "input": "hello"}
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, Any]]:
+    found = json.loads((CACHE / "reference.json").read_text(encoding="utf-8"))["embeddings"]
+    return [r for r in found if not r["cut"] and r["instruction"] is None and len(r["ids"]) < 100]
+
+
+def test_restarting_the_gateway_loses_nothing(er: Installed, rows: list[dict[str, Any]]) -> None:
+    with Load(er.key, EMBED, rows) as load:
+        for _ in range(3):
+            time.sleep(1)
+            er.machine.run("systemctl", "restart", "er-gateway.service")
+        er.machine.run("systemctl", "reload", "er-gateway.service")
+        time.sleep(1)
+    assert load.bad == []
+    assert load.right == load.sent > 50
+
+
+def test_rotation_keeps_the_old_secret_for_the_grace(er: Installed) -> None:
+    made = er.machine.json("er", "keys", "create", "--name", "web", "--json")
+    assert post("/v1/embeddings", HELLO, made["secret"])[0] == 200
+    rotated = er.machine.json("er", "keys", "rotate", "web", "--grace", "1h", "--json")
+    assert rotated["id"] == made["id"]
+    for secret in (made["secret"], rotated["secret"]):
+        assert post("/v1/embeddings", HELLO, secret)[0] == 200
+    last = er.machine.json("er", "keys", "rotate", "web", "--grace", "0s", "--json")
+    assert post("/v1/embeddings", HELLO, last["secret"])[0] == 200
+    assert post("/v1/embeddings", HELLO, made["secret"])[0] == 401
+    er.machine.run("er", "keys", "revoke", "web")
+    assert post("/v1/embeddings", HELLO, last["secret"])[0] == 401
+
+
+def test_the_shipped_rate_limit_holds(er: Installed) -> None:
+    made = er.machine.json("er", "keys", "create", "--name", "limited", "--json")
+    statuses = [post("/v1/embeddings", HELLO, made["secret"])[0] for _ in range(100)]
+    assert statuses == [200] * 100
+    status, answer, headers = post("/v1/embeddings", HELLO, made["secret"])
+    assert status == 429
+    assert 1 <= int(headers["retry-after"]) <= 61
+    assert f"er keys set {made['id']}" in answer["error"]["message"]
+    er.machine.run("er", "keys", "revoke", "limited")
+
+
+class Console:
+    """er-console inside the machine, in a tmux of the host."""
+
+    def __init__(self) -> None:
+        command = f"env TERM=xterm-256color {VM} run -- er-console"
+        tmux("kill-session", "-t", "er-test", check=False)
+        tmux("new-session", "-d", "-s", "er-test", "-x", "120", "-y", "40", command)
+
+    def screen(self) -> str:
+        return tmux("capture-pane", "-p", "-t", "er-test").stdout
+
+    def press(self, *keys: str) -> None:
+        tmux("send-keys", "-t", "er-test", *keys)
+
+    def expect(self, pattern: str, seconds: float = 15) -> str:
+        eventually(lambda: bool(re.search(pattern, self.screen())), seconds, self.screen)
+        return self.screen()
+
+    def close(self) -> None:
+        tmux("kill-session", "-t", "er-test", check=False)
+
+
+def tmux(*args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["tmux", "-L", "er-test", *args], check=check, capture_output=True, text=True, timeout=20
+    )
+
+
+def test_key_rotation_in_the_console(er: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ER_LAB_ROOT", str(er.machine.root))
+    made = er.machine.json("er", "keys", "create", "--name", "console-test", "--json")
+    console = Console()
+    try:
+        screen = console.expect(r"OK")
+        assert "embedding" in screen
+        assert "reranker" in screen
+        console.press("4")
+        console.expect("console-test")
+        console.press("G")
+        console.press("O")
+        console.expect(r"(?i)rotate")
+        console.press("y")
+        shown = console.expect(r"sk-er-" + made["id"])
+    finally:
+        console.close()
+    flat = re.sub(r"[^A-Za-z0-9_-]", "", "".join(line.strip(" │┃|") for line in shown.splitlines()))
+    found = re.search(rf"sk-er-{made['id']}-[A-Za-z0-9_-]{{43}}", flat)
+    assert found, shown
+    assert found[0] != made["secret"]
+    assert post("/v1/embeddings", HELLO, found[0])[0] == 200
+    er.machine.run("er", "keys", "revoke", "console-test")
+
+
+def test_console_for_scripts(er: Installed) -> None:
+    result = er.machine.run("er-console", "--json")
+    assert json.loads(result.stdout)["status"] == "ok"
+    assert "embedding" in er.machine.run("er-console", "--once").stdout
+
+
+def test_a_member_of_group_er_steers_ers_units_and_nothing_else(er: Installed) -> None:
+    start = ["systemctl", "--no-ask-password", "start", "er-vllm@embedding.service"]
+    assert er.machine.run(*start, user="joe", check=False).returncode != 0
+    assert er.machine.run("er", "keys", "list", user="joe", check=False).returncode != 0
+    er.machine.run("usermod", "-aG", "er", "joe")
+    assert er.machine.run(*start, user="joe", check=False).returncode == 0
+    for refused in (
+        ["restart", "systemd-journald.service"],
+        ["disable", "er.target"],
+        ["daemon-reload"],
+    ):
+        result = er.machine.run("systemctl", "--no-ask-password", *refused, user="joe", check=False)
+        assert result.returncode != 0, refused
+    assert er.machine.run("er", "status", user="joe", check=False).returncode == 0
+
+
+def test_apply_restarts_only_what_changed(er: Installed) -> None:
+    path = er.machine.root / "etc/er/er.toml"
+    kept = path.read_text()
+    pids = {u: er.machine.show(u, "MainPID") for u in ("er-vllm@embedding", "er-vllm@reranker")}
+    try:
+        alias = 'name = "Qwen3-Embedding-0.6B"\naliases = ["text-embedding-3-small"]'
+        path.write_text(kept.replace('name = "Qwen3-Embedding-0.6B"', alias, 1))
+        assert "differs" in er.machine.run("er", "status", check=False).stdout
+        assert "gateway" in er.machine.run("er", "apply", "--dry-run").stdout
+        er.machine.run("er", "apply", timeout=300)
+        body = {"model": "text-embedding-3-small", "input": "x"}
+        eventually(lambda: post("/v1/embeddings", body, er.key)[0] == 200, 20, lambda: "no alias")
+        assert pids == {u: er.machine.show(u, "MainPID") for u in pids}
+        path.write_text("[gateway]\nworkers = 99\n" + kept)
+        result = er.machine.run("er", "apply", check=False)
+        assert result.returncode == 1
+        assert "er.toml:" in result.stdout
+        assert post("/v1/embeddings", body, er.key)[0] == 200
+    finally:
+        path.write_text(kept)
+        er.machine.run("er", "apply", timeout=300)
+
+
+def test_stop_and_start_of_the_target(er: Installed) -> None:
+    er.machine.run("systemctl", "stop", "er.target", timeout=120)
+    assert get("/health")[0] == 0
+    assert er.machine.run("er", "status", check=False).returncode == 2
+    assert er.machine.run("er-console", "--once", check=False).returncode == 2
+    leftover = er.machine.run("pgrep", "-u", "er", "-l", check=False).stdout
+    assert leftover == ""
+    er.machine.run("systemctl", "start", "er.target")
+    er.machine.run("er", "wait", "--timeout", "300s", timeout=320)
+    assert post("/v1/embeddings", HELLO, er.key)[0] == 200

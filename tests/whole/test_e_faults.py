@@ -1,0 +1,118 @@
+"""What breaks at night: engines killed, hung; ports taken; models missing. Each is said."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from conftest import Installed
+from machine import Machine, eventually, get, post
+
+pytestmark = [pytest.mark.machine, pytest.mark.vllm, pytest.mark.timeout(1200)]
+EMBED, RERANK = "Qwen3-Embedding-0.6B", "Qwen3-Reranker-0.6B"
+UNIT = "er-vllm@embedding.service"
+
+
+def engine_pid(machine: Machine) -> str:
+    """The EngineCore process of the embedding replica."""
+    text = machine.run("systemd-cgls", "--no-pager", "-u", UNIT).stdout
+    line = next(row for row in text.splitlines() if "EngineCore" in row)
+    return next(word for word in line.replace("─", " ").split() if word.isdigit())
+
+
+def asked(er: Installed) -> int:
+    return post("/v1/embeddings", {"model": EMBED, "input": "hello"}, er.key, timeout=120)[0]
+
+
+def well_again(er: Installed) -> None:
+    er.machine.run("er", "wait", "--timeout", "300s", timeout=320)
+    assert asked(er) == 200
+
+
+def test_killed_engine(er: Installed) -> None:
+    """kill -9 of the engine: vLLM ends with 0, yet the replica is down, says so, and comes back."""
+    er.machine.run("kill", "-9", engine_pid(er.machine))
+    eventually(lambda: asked(er) == 503, 30, lambda: str(get("/health")))
+    status, answer, headers = post("/v1/embeddings", {"model": EMBED, "input": "x"}, er.key)
+    assert status == 503
+    assert answer["error"]["code"] == "no_healthy_replica"
+    assert int(headers["retry-after"]) >= 1
+    status, health = get("/health")
+    assert (status, health["status"]) == (200, "degraded")
+    rerank = {"model": RERANK, "query": "q", "documents": ["d"]}
+    assert post("/v1/rerank", rerank, er.key)[0] == 200
+    well_again(er)
+
+
+def test_hung_engine(er: Installed) -> None:
+    """SIGSTOP of the engine: /health of vLLM stays 200; only an inference tells. It is replaced."""
+    hung = engine_pid(er.machine)
+    er.machine.run("kill", "-STOP", hung)
+
+    def replaced() -> bool:
+        text = er.machine.run("ps", "-o", "stat=", "-p", hung, check=False).stdout
+        return text.strip() in ("", "Z")
+
+    eventually(replaced, 90, lambda: er.machine.journal("-u", UNIT, "-n", "20"))
+    well_again(er)
+    log = er.machine.journal("-u", UNIT, "-b")
+    assert "no answer" in log or "late" in log, log[-2000:]
+
+
+def test_killed_launcher_leaves_no_orphan(er: Installed) -> None:
+    engine = engine_pid(er.machine)
+    pid = er.machine.show(UNIT, "MainPID")["MainPID"]
+    er.machine.run("kill", "-9", pid)
+    eventually(
+        lambda: not er.machine.run("ps", "-o", "pid=", "-p", engine, check=False).stdout.strip(),
+        15,
+        lambda: er.machine.run("ps", "aux").stdout,
+    )
+    well_again(er)
+
+
+def test_port_taken(er: Installed) -> None:
+    er.machine.run("systemctl", "stop", UNIT)
+    with socket.create_server(("127.0.0.1", 8000)):
+        er.machine.run("systemctl", "start", "--no-block", UNIT)
+
+        def said() -> bool:
+            return "port 8000" in er.machine.show(UNIT, "StatusText")["StatusText"]
+
+        eventually(said, 30, lambda: er.machine.show(UNIT, "StatusText")["StatusText"])
+        assert "port 8000" in er.machine.run("er", "status", check=False).stdout
+    well_again(er)
+
+
+def test_unknown_replica_is_final(er: Installed) -> None:
+    er.machine.run("systemctl", "start", "er-vllm@nobody.service", check=False)
+    shown = er.machine.show("er-vllm@nobody.service", "ActiveState", "ExecMainStatus")
+    assert shown == {"ActiveState": "failed", "ExecMainStatus": "78"}
+    assert "nobody" in er.machine.journal("-u", "er-vllm@nobody.service")
+    er.machine.run("systemctl", "reset-failed", "er-vllm@nobody.service")
+
+
+def test_missing_model_waits_and_says_so(er: Installed) -> None:
+    """A third replica whose model is not there yet: the rest runs, status says why."""
+    path = er.machine.root / "etc/er/er.toml"
+    kept = path.read_text()
+    extra = (
+        '\n[[model]]\nname = "later"\ntask = "embed"\npath = "/srv/later"\n'
+        '[[replica]]\nname = "later"\nmodel = "later"\ngpu = "cpu"\nport = 8002\n'
+    )
+    try:
+        path.write_text(kept + extra)
+        er.machine.run("er", "apply", check=False, timeout=200)
+
+        def waiting() -> bool:
+            return "/srv/later" in er.machine.run("er", "status", check=False).stdout
+
+        eventually(waiting, 40, lambda: er.machine.run("er", "status", check=False).stdout)
+        assert asked(er) == 200
+        status, health = get("/health")
+        assert (status, health["status"]) == (200, "degraded")
+        assert post("/v1/embeddings", {"model": "later", "input": "x"}, er.key)[0] == 503
+    finally:
+        path.write_text(kept)
+        er.machine.run("er", "apply", timeout=200)
+    eventually(lambda: get("/health")[1]["status"] == "ok", 30, lambda: str(get("/health")))
