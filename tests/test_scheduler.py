@@ -1,0 +1,377 @@
+"""The scheduler: single decisions by example, then random events that must keep its promises."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from er.scheduler import (
+    ATTEMPTS,
+    BULK_SEQUENCES,
+    CALL_SEQUENCES,
+    CALLS,
+    Batch,
+    Load,
+    Scheduler,
+    Ticket,
+)
+
+FAR = 10**18
+STEP = 100  # batch_tokens here: the budget is 200 tokens, a call 50
+
+
+def ticket(*lengths: int, deadline: int = FAR) -> Ticket:
+    return Ticket([[1] * n for n in lengths], deadline=deadline)
+
+
+def idle(*names: str) -> list[Load]:
+    return [Load(name, 2, 0, 0) for name in names or ("a",)]
+
+
+def lengths(batch: Batch | None) -> list[int]:
+    return [] if batch is None else [item.tokens for item in batch.items]
+
+
+def test_a_lone_sequence_goes_at_once_and_comes_back() -> None:
+    s = Scheduler(STEP)
+    one = ticket(7)
+    s.admit(one, now=5)
+    batch = s.take(idle(), now=9)
+    assert batch is not None and (batch.replica, batch.tokens) == ("a", 7)
+    assert s.take(idle(), now=9) is None
+    handed, finished = s.done(batch)
+    assert [(at, item.index) for at, item in handed] == [(0, 0)]
+    assert finished == [one] and one.over == "done" and one.waited_ns == 4
+    assert s.waiting == 0 and not s.tickets and not s.flying()
+
+
+def test_what_waits_is_merged_and_a_large_request_is_split() -> None:
+    s = Scheduler(STEP)
+    for length in (10, 20, 15, 30, 5):
+        s.admit(ticket(length), 0)
+    assert lengths(s.take(idle(), 0)) == [10, 20, 15]  # 30 more would pass 50
+    assert lengths(s.take([Load("a", 2, 45, 45)], 0)) == [30, 5]
+    large = ticket(*[1] * 300)
+    s.admit(large, 0)
+    taken = [s.take(idle(name), 0) for name in "bcdefg"]
+    assert [len(lengths(b)) for b in taken] == [50] * 6
+    s = Scheduler(8192)
+    s.admit(large := ticket(*[1] * 300), 0)
+    assert len(lengths(s.take(idle(), 0))) == CALL_SEQUENCES
+    assert large.waiting == 300 - CALL_SEQUENCES
+
+
+def test_the_budget_holds_but_one_batch_may_always_go() -> None:
+    s = Scheduler(STEP)
+    s.admit(ticket(40), 0)
+    assert s.take([Load("a", 2, 180, 30)], 0) is None
+    assert s.hungry([Load("a", 2, 180, 30)])
+    assert lengths(s.take([Load("a", 2, 500, 0)], 0)) == [40]  # nothing of ours is there
+
+
+def test_a_sequence_larger_than_a_call_goes_by_itself() -> None:
+    s = Scheduler(STEP)
+    s.admit(ticket(90), 0)
+    s.admit(ticket(5), 0)
+    assert s.take([Load("a", 2, 120, 1)], 0) is None  # nobody passes it
+    assert lengths(s.take([Load("a", 2, 110, 1)], 0)) == [90]
+    assert lengths(s.take([Load("a", 2, 110, 1)], 0)) == [5]
+
+
+def test_four_calls_at_once() -> None:
+    s = Scheduler(8192)
+    for _ in range(CALLS):
+        s.admit(ticket(1), 0)
+        assert s.take(idle(), 0) is not None
+    s.admit(ticket(1), 0)
+    assert s.take(idle(), 0) is None
+    assert not s.hungry(idle())  # our own answers will call again; no need to look
+    assert s.take(idle("a", "b"), 0) is not None
+
+
+def test_the_replica_with_least_in_flight_and_the_better_one() -> None:
+    s = Scheduler(STEP)
+
+    def chosen(*loads: Load) -> str | None:
+        s.admit(ticket(1), 0)
+        batch = s.take(list(loads), 0)
+        return None if batch is None else batch.replica
+
+    assert chosen(Load("a", 2, 90, 0), Load("b", 2, 10, 0)) == "b"
+    assert chosen(Load("a", 1, 0, 0), Load("b", 2, 100, 0)) == "b"
+    assert chosen(Load("a", 0, 0, 0), Load("b", 1, 100, 0)) == "b"
+    assert chosen(Load("a", 1, 0, 0), Load("b", 2, 300, 9)) is None  # b is better, merely busy
+    assert chosen(Load("a", 0, 0, 0)) is None
+    s = Scheduler(STEP)
+    assert {chosen(*idle("a", "b", "c")) for _ in range(3)} == {"a", "b", "c"}  # among equals
+
+
+def test_interactive_goes_first_and_bulk_is_not_starved() -> None:
+    s = Scheduler(STEP)
+    s.admit(ticket(*[50] * BULK_SEQUENCES), 0)
+    order = []
+    for _ in range(12):
+        s.admit(ticket(50), 0)
+        batch = s.take(idle(), 0)
+        assert batch is not None
+        order.append(batch.items[0].ticket.lane)
+        s.done(batch)
+    assert order == (["interactive"] * 3 + ["bulk"]) * 3
+
+
+def test_a_failed_batch_goes_elsewhere_first_in_turn() -> None:
+    s = Scheduler(STEP)
+    one = ticket(10)
+    s.admit(one, 0)
+    first = s.take(idle("a"), 0)
+    assert first is not None
+    s.admit(ticket(20), 0)
+    assert s.failed(first) == []
+    loads = [Load("a", 2, 0, 0), Load("b", 2, 5, 5)]  # a would be the choice
+    assert lengths(s.take(loads, 0)) == [20]  # but not for the one that failed there
+    batch = s.take(loads, 0)
+    assert batch is not None and batch.replica == "b" and batch.items[0].ticket is one
+
+
+def test_it_goes_back_to_where_it_failed_when_nothing_as_good_is_left() -> None:
+    s = Scheduler(STEP)
+    s.admit(ticket(10), 0)
+    first = s.take(idle("a"), 0)
+    assert first is not None
+    s.failed(first)
+    batch = s.take([Load("a", 2, 0, 0), Load("b", 1, 0, 0)], 0)
+    assert batch is not None and batch.replica == "a"
+
+
+def test_with_one_replica_left_it_is_tried_there_again_then_given_up() -> None:
+    s = Scheduler(STEP)
+    one = ticket(10, 10)
+    s.admit(one, 0)
+    for attempt in range(ATTEMPTS):
+        batch = s.take(idle("a"), 0)
+        assert batch is not None and len(batch.items) == 2
+        lost = s.failed(batch)
+        assert bool(lost) == (attempt == ATTEMPTS - 1)
+    assert one.over == "failed" and s.waiting == 0
+
+
+def test_a_refused_batch_is_halved_until_the_bad_one_is_alone() -> None:
+    s = Scheduler(8192)
+    tickets = [ticket(n) for n in range(1, 12)]
+    for t in tickets:
+        s.admit(t, 0)
+    calls = 0
+    while (batch := s.take(idle(), 0)) is not None:
+        calls += 1
+        if 7 in lengths(batch):
+            bad = s.refused(batch)
+            assert (bad is not None) == (lengths(batch) == [7])
+        else:
+            s.done(batch)
+    assert [t.over for t in tickets] == ["done"] * 6 + ["failed"] + ["done"] * 4
+    assert calls <= 9
+
+
+def test_neighbours_that_left_do_not_make_one_guilty() -> None:
+    s = Scheduler(STEP)
+    bad, good = ticket(5), ticket(6)
+    s.admit(bad, 0)
+    s.admit(good, 0)
+    batch = s.take(idle(), 0)
+    assert batch is not None
+    assert s.cancel(bad) == []  # good still wants it
+    assert s.refused(batch) is None
+    again = s.take(idle(), 0)
+    assert again is not None and lengths(again) == [6]
+    s.done(again)
+    assert good.over == "done"
+
+
+def test_leaving_and_lateness_drop_what_waits_and_what_flies() -> None:
+    s = Scheduler(STEP)
+    left, late, stays = ticket(50), ticket(50, 50, deadline=100), ticket(50)
+    for t in (left, late, stays):
+        s.admit(t, 0)
+    first, second = s.take(idle(), 0), s.take(idle(), 0)
+    assert first is not None and second is not None
+    assert s.cancel(left) == [first]
+    s.dropped(first)
+    assert s.next_deadline() == 100
+    assert s.expire(99) == ([], [])
+    assert s.expire(100) == ([late], [second])
+    s.dropped(second)
+    assert s.waiting == 1
+    batch = s.take(idle(), 0)
+    assert batch is not None and batch.items[0].ticket is stays
+    assert s.cancel(left) == []  # a second time: nothing
+
+
+def test_without_a_replica_all_that_waits_is_abandoned() -> None:
+    s = Scheduler(STEP)
+    flies, waits = ticket(50), ticket(50)
+    s.admit(flies, 0)
+    batch = s.take(idle(), 0)
+    s.admit(waits, 0)
+    assert s.abandon() == [waits]
+    assert batch is not None and s.done(batch)[1] == [flies]
+
+
+REPLICAS = ("a", "b", "c")
+
+
+class Events(RuleBasedStateMachine):
+    """Any order of arrivals, answers, failures, refusals, deaths, departures and lateness."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.s = Scheduler(STEP)
+        self.now = 0
+        self.tickets: list[Ticket] = []
+        self.bad: set[int] = set()  # ids of items the engine refuses: (ticket, index)
+        self.answers: Counter[tuple[Ticket, int]] = Counter()
+        self.ends: Counter[Ticket] = Counter()
+        self.ranks = dict.fromkeys(REPLICAS, 2)
+        self.others = dict.fromkeys(REPLICAS, 0)  # tokens of other workers
+
+    def loads(self) -> list[Load]:
+        mine = dict.fromkeys(REPLICAS, 0)
+        for batch in self.s.flying():
+            mine[batch.replica] += batch.tokens
+        return [Load(r, self.ranks[r], mine[r] + self.others[r], mine[r]) for r in REPLICAS]
+
+    @rule(
+        sizes=st.lists(st.integers(1, 60), min_size=1, max_size=90),
+        bad=st.integers(0, 400),
+        patience=st.integers(1, 40),
+    )
+    def arrives(self, sizes: list[int], bad: int, patience: int) -> None:
+        sequences = [[2] * n for n in sizes]
+        if bad < len(sequences):
+            sequences[bad][0] = 666
+        one = Ticket(sequences, deadline=self.now + patience)
+        self.tickets.append(one)
+        self.s.admit(one, self.now)
+
+    @rule()
+    def pumps(self) -> None:
+        while True:
+            loads = self.loads()
+            waited = self.s.waiting
+            batch = self.s.take(loads, self.now)
+            if batch is None:
+                break
+            load = next(load for load in loads if load.replica == batch.replica)
+            assert load.rank == max(load.rank for load in loads) > 0
+            assert self.s.waiting == waited - len(batch.items)
+            assert 1 <= len(batch.items) <= CALL_SEQUENCES
+            assert len(batch.live()) == len(batch.items)
+            assert self.s.calls(batch.replica) <= CALLS
+            assert load.mine == 0 or load.tokens + batch.tokens <= self.s.budget
+        if self.s.waiting and any(self.ranks.values()):
+            best = max(self.ranks.values())
+            mine = {load.replica: load.mine for load in self.loads()}
+            assert all(mine[r] for r in REPLICAS if self.ranks[r] == best)  # never idle with work
+
+    def batch(self, pick: int) -> Batch | None:
+        flying = sorted(self.s.flying(), key=lambda b: b.items[0].order)
+        return flying[pick % len(flying)] if flying else None
+
+    @rule(pick=st.integers(0, 99))
+    def answers_come(self, pick: int) -> None:
+        batch = self.batch(pick)
+        if batch is None:
+            return
+        if any(666 in item.ids for item in batch.items):
+            bad = self.s.refused(batch)
+            if bad is not None:
+                assert 666 in bad.ids
+                self.ends[bad.ticket] += 1
+            return
+        handed, finished = self.s.done(batch)
+        for position, item in handed:
+            assert batch.items[position] is item
+            self.answers[item.ticket, item.index] += 1
+        for one in finished:
+            self.ends[one] += 1
+
+    @rule(pick=st.integers(0, 99))
+    def a_call_fails(self, pick: int) -> None:
+        batch = self.batch(pick)
+        if batch is not None:
+            for item in self.s.failed(batch):
+                self.ends[item.ticket] += 1
+
+    @rule(name=st.sampled_from(REPLICAS), rank=st.integers(0, 2))
+    def a_verdict_changes(self, name: str, rank: int) -> None:
+        self.ranks[name] = rank
+
+    @rule(name=st.sampled_from(REPLICAS))
+    def a_replica_dies(self, name: str) -> None:
+        self.ranks[name] = 0
+        for batch in [b for b in self.s.flying() if b.replica == name]:
+            for item in self.s.failed(batch):
+                self.ends[item.ticket] += 1
+        if not any(self.ranks.values()):
+            for one in self.s.abandon():
+                self.ends[one] += 1
+
+    @rule(name=st.sampled_from(REPLICAS), tokens=st.integers(0, 300))
+    def other_workers_send(self, name: str, tokens: int) -> None:
+        self.others[name] = tokens
+
+    def drop(self, batches: list[Batch]) -> None:
+        for batch in batches:
+            assert not batch.live()
+            self.s.dropped(batch)
+
+    @rule(pick=st.integers(0, 99))
+    def a_client_leaves(self, pick: int) -> None:
+        if self.tickets:
+            one = self.tickets[pick % len(self.tickets)]
+            was = one.over
+            self.drop(self.s.cancel(one))
+            if was is None:
+                self.ends[one] += 1
+
+    @rule(steps=st.integers(1, 20))
+    def time_passes(self, steps: int) -> None:
+        self.now += steps
+        late, unwanted = self.s.expire(self.now)
+        self.drop(unwanted)
+        for one in late:
+            self.ends[one] += 1
+
+    @invariant()
+    def promises(self) -> None:
+        assert self.s.waiting == sum(one.waiting for one in self.s.tickets) >= 0
+        for one in self.tickets:
+            assert self.ends[one] == (0 if one.over is None else 1)
+            if one.over is None:
+                flying = sum(item.ticket is one for b in self.s.flying() for item in b.items)
+                assert one.left == one.waiting + flying
+                assert one.deadline > self.now
+        assert all(count == 1 for count in self.answers.values())
+
+    def teardown(self) -> None:
+        """Let every replica live and answer: then all that is left must come to its end."""
+        if not hasattr(self, "s"):
+            return
+        self.ranks = dict.fromkeys(REPLICAS, 2)
+        self.others = dict.fromkeys(REPLICAS, 0)
+        for _ in range(100_000):
+            self.pumps()
+            if not self.s.flying():
+                break
+            self.answers_come(0)
+        assert not self.s.tickets and not self.s.waiting
+        for one in self.tickets:
+            assert self.ends[one] == 1
+            if one.over == "done":
+                assert all(self.answers[one, i] == 1 for i in range(len(one.sequences)))
+
+
+TestEvents = Events.TestCase
+TestEvents.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
