@@ -1,0 +1,109 @@
+"""What a process that the supervisor starts is given, and how it says that it lives.
+
+The parent hands over, through one environment variable and inherited descriptors: the text of the
+configuration as it was when this generation began (a file edited since must not come in with a
+respawn), the listening sockets by name, and one end of a socket pair. On that line the child writes
+a byte a second from its event loop; when the parent dies the line breaks, and the child ends too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from er import config, systemd
+from er.config import Config
+
+VARIABLE = "ER_CHILD"
+BEAT_EVERY_S = 1.0
+BEAT, READY = b".", b"R"
+
+
+class Given(msgspec.Struct, frozen=True):
+    """The variable's content; numbers are descriptors."""
+
+    slot: int  # a worker's slot in the ledger; ADMIN for the admin process
+    generation: int
+    source: str  # where the configuration was read from
+    text: int
+    line: int
+    sockets: dict[str, list[int]]
+
+    def descriptors(self) -> list[int]:
+        """All that the child must inherit."""
+        return [self.text, self.line, *(fd for fds in self.sockets.values() for fd in fds)]
+
+    def environment(self, base: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+        """The child's environment: the parent's without what systemd said to the parent alone."""
+        kept = {k: v for k, v in base.items() if k not in systemd.OWN_VARIABLES}
+        return {**kept, **more, VARIABLE: msgspec.json.encode(self).decode()}
+
+
+ADMIN = -1
+
+
+class Child:
+    """The child's side."""
+
+    def __init__(
+        self,
+        slot: int,
+        generation: int,
+        config: Config,
+        sockets: Mapping[str, Sequence[socket.socket]],
+        line: socket.socket,
+    ) -> None:
+        self.slot = slot
+        self.generation = generation
+        self.config = config
+        self.sockets = sockets
+        self._line = line
+        line.setblocking(False)
+
+    @classmethod
+    def from_environment(cls) -> Child:
+        """Take what the parent gave; to be called once, first of all."""
+        given = msgspec.json.decode(os.environ.pop(VARIABLE), type=Given)
+        for fd in given.descriptors():
+            fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+        text = os.pread(given.text, os.fstat(given.text).st_size, 0).decode()
+        os.close(given.text)
+        return cls(
+            given.slot,
+            given.generation,
+            config.parse(text, Path(given.source)),
+            {n: [socket.socket(fileno=fd) for fd in fds] for n, fds in given.sockets.items()},
+            socket.socket(fileno=given.line),
+        )
+
+    def ready(self) -> None:
+        """Tell the parent that this process serves."""
+        self._say(READY)
+
+    async def beat(self) -> None:
+        """Show the parent once a second that the event loop turns; return when the parent died."""
+        loop = asyncio.get_running_loop()
+        gone = asyncio.Event()
+        loop.add_reader(self._line.fileno(), gone.set)  # the parent sends nothing: only its end
+        try:
+            while not gone.is_set() and self._say(BEAT):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(gone.wait(), BEAT_EVERY_S)
+        finally:
+            loop.remove_reader(self._line.fileno())
+
+    def _say(self, what: bytes) -> bool:
+        try:
+            self._line.send(what)
+        except BlockingIOError:
+            pass  # a parent that does not read just now is not a dead one
+        except OSError:
+            return False
+        return True
