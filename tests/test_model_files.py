@@ -1,0 +1,117 @@
+"""A model's folder read: the right facts, and for each thing wrong a text that says what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import model_cache
+from er import model_files
+from er.model_files import ModelFilesError
+
+CONFIG = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "max_position_embeddings": 32768,
+    "hidden_size": 1024,
+    "vocab_size": 151669,
+    "torch_dtype": "bfloat16",
+}
+
+
+def make(folder: Path, **files: Any) -> Path:
+    """A model folder with config.json and tokenizer.json; `files` adds to it or replaces."""
+    for name, value in ({"config": CONFIG, "tokenizer": {}} | files).items():
+        path = folder / f"{name.replace('__', '/')}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(value if isinstance(value, str) else json.dumps(value))
+    return folder
+
+
+def test_a_qwen3_folder(tmp_path: Path) -> None:
+    files = model_files.read(make(tmp_path, tokenizer_config={"model_max_length": 131072}))
+    assert (files.prompt, files.max_tokens, files.dimensions) == ("qwen3", 32768, 1024)
+    assert (files.vocabulary, files.dtype) == (151669, "bfloat16")
+    assert files.query_prefix == files.document_prefix == ""
+
+
+def test_the_lowest_limit_counts(tmp_path: Path) -> None:
+    make(tmp_path, tokenizer_config={"model_max_length": 512}, sentence_bert_config={})
+    assert model_files.read(tmp_path).max_tokens == 512
+    make(tmp_path, sentence_bert_config={"max_seq_length": 256})
+    assert model_files.read(tmp_path).max_tokens == 256
+    make(
+        tmp_path,
+        tokenizer_config={"model_max_length": 1e30},
+        sentence_bert_config={"max_seq_length": None},
+    )
+    assert model_files.read(tmp_path).max_tokens == 32768
+
+
+def test_sentence_transformers_files(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        config=CONFIG | {"architectures": ["BertModel"]},
+        modules=[
+            {"type": "sentence_transformers.models.Transformer", "path": ""},
+            {"type": "sentence_transformers.models.Dense", "path": "2_Dense"},
+        ],
+        config_sentence_transformers={"prompts": {"query": "query: ", "passage": "passage: "}},
+    )
+    make(tmp_path / "2_Dense", config={"out_features": 128})
+    files = model_files.read(tmp_path)
+    assert (files.prompt, files.dimensions) == ("plain", 128)
+    assert (files.query_prefix, files.document_prefix) == ("query: ", "passage: ")
+
+
+def test_minilm() -> None:
+    files = model_files.read(model_cache.folder("minilm"))
+    assert (files.architecture, files.prompt) == ("BertModel", "plain")
+    assert (files.max_tokens, files.dimensions, files.vocabulary) == (256, 384, 30522)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"config": "{"}, "config.json: not JSON"),
+        ({"config": "[]"}, "config.json: not a JSON object"),
+        ({"config": {**CONFIG, "hidden_size": None}}, "hidden_size is missing"),
+        ({"config": {**CONFIG, "vocab_size": "many"}}, "vocab_size is 'many'"),
+        ({"config": {**CONFIG, "max_position_embeddings": 0}}, "max_position_embeddings is 0"),
+        ({"modules": {}}, "modules.json: not a JSON list"),
+        ({"tokenizer_config": "]"}, "tokenizer_config.json: not JSON"),
+    ],
+)
+def test_unfit_files_are_named(tmp_path: Path, files: dict[str, Any], said: str) -> None:
+    with pytest.raises(ModelFilesError, match=said.replace("[", r"\[")) as error:
+        model_files.read(make(tmp_path, **files))
+    assert str(tmp_path) in str(error.value)
+
+
+def test_missing_things_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelFilesError, match="no such folder"):
+        model_files.read(tmp_path / "nowhere")
+    with pytest.raises(ModelFilesError, match=r"config\.json: missing"):
+        model_files.read(tmp_path)
+    make(tmp_path)
+    with pytest.raises(ModelFilesError, match="is not a folder"):
+        model_files.read(tmp_path / "config.json")
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(ModelFilesError, match=r"tokenizer\.json: missing"):
+        model_files.read(tmp_path)
+
+
+def test_files_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path)
+
+    def refuse(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)  # as root every file can be read
+    with pytest.raises(ModelFilesError, match="chmod -R o\\+rX"):
+        model_files.read(tmp_path)
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(ModelFilesError, match="not reachable"):
+        model_files.read(tmp_path)
