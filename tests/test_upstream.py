@@ -1,0 +1,343 @@
+"""The upstream client: byte by byte, against a lying server, and against real connections."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import numpy as np
+import pytest
+
+from engine import expected, expected_score
+from er import upstream as upstream_module
+from er.upstream import Connection, Reply, Upstream, UpstreamError, checked
+from fakes import EngineProcess, free_port, until
+
+DIM = 8
+IDS = [[1, 2, 3], [4], [5, 6]]
+
+
+def embed(upstream: Upstream, ids: list[list[int]] = IDS, timeout_s: float = 5.0):  # type: ignore[no-untyped-def]
+    return upstream.pooling("embed", ids, timeout_s=timeout_s, dimensions=DIM, request_id="r1")
+
+
+async def fails(call: Awaitable[object]) -> UpstreamError:
+    with pytest.raises(UpstreamError) as caught:
+        await call
+    return caught.value
+
+
+# -- the parser ------------------------------------------------------------------------------
+
+
+class FakeTransport(asyncio.Transport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.aborted = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += bytes(data)
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def connected() -> tuple[Connection, FakeTransport]:
+    connection, transport = Connection(), FakeTransport()
+    connection.connection_made(transport)
+    return connection, transport
+
+
+BODY = bytes(range(12))
+CHUNKED = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n"
+    b"\r\n4\r\n" + BODY[:4] + b"\r\n8\r\n" + BODY[4:] + b"\r\n0\r\n\r\n"
+)
+LENGTH = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream; x=y\r\ncontent-length: 12\r\n\r\n"
+    + BODY
+)
+
+
+@pytest.mark.parametrize("answer", [CHUNKED, LENGTH])
+@pytest.mark.parametrize("step", [1, 2, 7, 1000])
+async def test_answers_in_pieces_of_any_size(answer: bytes, step: int) -> None:
+    connection, transport = connected()
+    for _ in range(3):  # kept alive
+        reply = connection.ask(b"request", 12)
+        for at in range(0, len(answer), step):
+            assert not reply.done()
+            connection.data_received(answer[at : at + step])
+        assert await reply == Reply(200, "application/octet-stream", BODY)
+        assert connection.open and not transport.aborted
+    assert transport.written == b"request" * 3
+
+
+async def test_a_second_answer_behind_the_first_ends_the_connection() -> None:
+    connection, transport = connected()
+    reply = connection.ask(b"", 12)
+    connection.data_received(LENGTH + LENGTH)
+    assert (await reply).body == BODY
+    assert transport.aborted and not connection.open
+
+
+async def test_bytes_that_nobody_asked_for_end_the_connection() -> None:
+    connection, transport = connected()
+    connection.data_received(LENGTH)
+    assert transport.aborted and not connection.open
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (b"SMTP ready\r\n", "wrong"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 70000\r\n\r\n" + b"x" * 70000, "wrong"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", "wrong"),
+    ],
+)
+async def test_garbage_and_endless_bodies(answer: bytes, kind: str) -> None:
+    connection, transport = connected()
+    reply = connection.ask(b"", 12)
+    connection.data_received(answer)
+    assert (await fails(reply)).kind == kind
+    assert transport.aborted
+
+
+async def test_connection_close_is_obeyed() -> None:
+    connection, transport = connected()
+    reply = connection.ask(b"", 12)
+    connection.data_received(LENGTH.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1))
+    assert (await reply).body == BODY
+    assert transport.aborted
+
+
+# -- what is believed ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "text"),
+    [
+        (Reply(503, "application/json", b'{"error": {"message": "Too many"}}'), "busy", "Too many"),
+        (Reply(500, "application/json", b'{"error": {"message": "dead"}}'), "broken", "dead"),
+        (Reply(502, "text/html", b"<h1>nginx"), "broken", "502: <h1>nginx"),
+        (Reply(400, "application/json", b'{"error": {"message": "Token"}}'), "bad_request", "Tok"),
+        (Reply(404, "application/json", b'{"detail": "Not Found"}'), "wrong", "404: Not Found"),
+        (Reply(401, "application/json", b'{"error": "Unauthorized"}'), "wrong", "Unauthorized"),
+        (Reply(200, "application/json", b"[1.0]"), "wrong", "application/json"),
+        (Reply(200, "", b"1234"), "wrong", "no type"),
+        (Reply(200, "application/octet-stream", b"\0" * 4), "wrong", "4 bytes in place of 8"),
+        (Reply(200, "application/octet-stream", b"\0" * 9), "wrong", "9 bytes in place of 8"),
+        (
+            Reply(200, "application/octet-stream", np.array([1, np.nan], "<f4").tobytes()),
+            "wrong",
+            "NaN",
+        ),
+        (
+            Reply(200, "application/octet-stream", np.array([np.inf, 0], "<f4").tobytes()),
+            "wrong",
+            "not finite",
+        ),
+    ],
+)
+def test_nothing_odd_is_believed(reply: Reply, kind: str, text: str) -> None:
+    with pytest.raises(UpstreamError) as caught:
+        checked(reply, 8)
+    assert caught.value.kind == kind
+    assert text in caught.value.text
+
+
+# -- a server in this process, one raw answer a connection -----------------------------------
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@pytest.fixture
+async def raw() -> AsyncIterator[Callable[[Serve], Awaitable[str]]]:
+    servers: list[asyncio.Server] = []
+
+    async def start(serve: Serve) -> str:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        servers.append(server)
+        return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+GOOD = np.zeros((1, DIM), "<f4").tobytes()
+GOOD_ANSWER = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: %d\r\n\r\n"
+    % len(GOOD)
+    + GOOD
+)
+
+
+async def test_a_kept_connection_that_dies_on_use_is_replaced_once(
+    raw: Callable[[Serve], Awaitable[str]],
+) -> None:
+    requests: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):  # answers the first request of each connection, hangs up on the second
+            data = await reader.read(1 << 16)
+            if not data:
+                break
+            requests.append(len(data))
+            if _ == 0:
+                writer.write(GOOD_ANSWER)
+        writer.transport.abort()
+
+    upstream = Upstream(await raw(serve))
+    for calls in (1, 3, 5):  # each time: dies on use, then asked again on a fresh one
+        assert (await embed(upstream, [[1]])).shape == (1, DIM)
+        assert len(requests) == calls
+    upstream.close()
+
+
+async def test_an_answer_that_breaks_off_is_not_asked_for_again(
+    raw: Callable[[Serve], Awaitable[str]],
+) -> None:
+    count = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        while await reader.read(1 << 16):
+            count += 1
+            writer.write(GOOD_ANSWER if count == 1 else GOOD_ANSWER[:-5])
+            if count > 1:
+                await writer.drain()
+                break
+        writer.close()
+
+    upstream = Upstream(await raw(serve))
+    await embed(upstream, [[1]])
+    assert (await fails(embed(upstream, [[1]]))).kind == "broken"
+    assert count == 2
+    upstream.close()
+
+
+async def test_the_request_id_can_not_smuggle_a_header(
+    raw: Callable[[Serve], Awaitable[str]],
+) -> None:
+    heard = b""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heard
+        heard = await reader.readuntil(b"\r\n\r\n")
+        await reader.read(1 << 16)
+        writer.write(GOOD_ANSWER)
+
+    upstream = Upstream(await raw(serve))
+    await upstream.pooling(
+        "embed", [[1]], timeout_s=5, dimensions=DIM, request_id="a\r\nx-evil: 1\nb ü"
+    )
+    assert b"x-request-id: ax-evil:1b\r\n" in heard
+    upstream.close()
+
+
+# -- the stand-in engine ---------------------------------------------------------------------
+
+
+async def test_right_answers_over_kept_connections() -> None:
+    with EngineProcess(dim=DIM) as engine:
+        upstream = Upstream(engine.address)
+        for _ in range(5):
+            values = await embed(upstream)
+            assert values.dtype == np.float32 and values.shape == (3, DIM)
+            for row, ids in zip(values, IDS, strict=True):
+                assert np.array_equal(row, expected(ids, DIM))
+        assert engine.seen()["connections_made"] <= 3 + 1  # one of ours; the rest looked
+        # and a dozen at once, each with its own answer
+        lists = [[[n, n + 1]] for n in range(12)]
+        answers = await asyncio.gather(*(embed(upstream, ids) for ids in lists))
+        for values, asked in zip(answers, lists, strict=True):
+            assert np.array_equal(values[0], expected(asked[0], DIM))
+        upstream.close()
+
+
+async def test_scores() -> None:
+    with EngineProcess(task="classify") as engine:
+        upstream = Upstream(engine.address)
+        values = await upstream.pooling("score", IDS, timeout_s=5, dimensions=DIM, request_id="")
+        assert values.shape == (3,)
+        assert values.tolist() == [expected_score(ids) for ids in IDS]
+        # the wrong task is a bad request in vLLM's words
+        assert (await fails(embed(upstream))).kind == "bad_request"
+        upstream.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("nan", "wrong"),
+        ("short", "wrong"),
+        ("long", "wrong"),
+        ("wrong_type", "wrong"),
+        ("500", "broken"),
+        ("503", "busy"),
+        ("reset", "broken"),
+        ("cut", "broken"),
+        ("exit", "broken"),
+    ],
+)
+async def test_faults_and_the_call_after_them(fault: str, kind: str) -> None:
+    with EngineProcess(dim=DIM) as engine:
+        upstream = Upstream(engine.address)
+        engine.fault(fault, 1)
+        assert (await fails(embed(upstream))).kind == kind
+        if fault == "exit":
+            assert (await fails(embed(upstream))).kind == "refused"
+        else:
+            assert np.array_equal((await embed(upstream))[1], expected([4], DIM))
+        upstream.close()
+
+
+async def test_idle_connections_the_engine_closed_cost_nothing() -> None:
+    with EngineProcess(dim=DIM) as engine:
+        upstream = Upstream(engine.address)
+        await asyncio.gather(*(embed(upstream) for _ in range(4)))
+        engine.fault("drop_idle")
+        await asyncio.gather(*(embed(upstream) for _ in range(4)))
+        upstream.close()
+
+
+async def test_an_engine_that_hangs_is_late_and_cancelling_hangs_up() -> None:
+    with EngineProcess(dim=DIM) as engine:
+        upstream = Upstream(engine.address)
+        engine.fault("hang", 2)
+        assert (await fails(embed(upstream, timeout_s=0.1))).kind == "late"
+        call = asyncio.create_task(embed(upstream))
+        await until(lambda: engine.seen()["calls"] >= 2)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await until(lambda: engine.seen()["cancelled"] >= 2)
+        assert engine.seen()["in_flight"] == 0
+        assert np.array_equal((await embed(upstream))[1], expected([4], DIM))
+        upstream.close()
+
+
+async def test_nobody_there_and_a_process_that_was_stopped() -> None:
+    upstream = Upstream(f"http://127.0.0.1:{free_port()}")
+    assert (await fails(embed(upstream))).kind == "refused"
+    with EngineProcess(dim=DIM) as engine:
+        upstream = Upstream(engine.address)
+        await embed(upstream)
+        engine.signal(signal.SIGSTOP)
+        assert (await fails(embed(upstream, timeout_s=0.1))).kind == "late"
+        engine.signal(signal.SIGCONT)
+        await embed(upstream)
+        upstream.close()
+
+
+async def test_connections_are_closed_after_being_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream_module, "IDLE_S", 0.05)
+    with EngineProcess(dim=DIM) as engine:
+        upstream = Upstream(engine.address)
+        await asyncio.gather(*(embed(upstream) for _ in range(3)))
+        await until(lambda: engine.seen()["connections"] <= 1)
+        await embed(upstream)
+        upstream.close()
