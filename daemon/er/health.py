@@ -1,0 +1,107 @@
+"""One true inference asked of an engine: whether its answer is right, wrong, late or refused.
+
+A server that says 200 on /health may hang, and one that answers may answer NaN: only an inference
+proves it. Used by the launcher, the prober and `er doctor`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+import httpx
+import msgspec
+import numpy as np
+
+from er.job import Task
+from er.prompts import Prompter
+
+State = Literal["right", "wrong", "late", "refused"]
+NORM_TOLERANCE = 0.02  # bfloat16 engines normalise to within a few thousandths
+SAME_TOLERANCE = 0.05  # between two answers to one question: the batch around it changes rounding
+QUESTION = "What is the capital of France?"
+DOCUMENT = "Paris is the capital of France."
+INFERENCE: dict[Task, str] = {"embed": "embed", "score": "classify"}
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """What came of one probe. `reason` is "" when it was right; `value` is the whole answer."""
+
+    state: State
+    ms: float
+    reason: str = ""
+    value: tuple[float, ...] = ()
+
+
+def question_ids(prompter: Prompter, task: Task) -> tuple[int, ...]:
+    """The short sequence to ask a model's engines, made as a client's request would be."""
+    if task == "embed":
+        made = prompter.embed([QUESTION], kind="document", instruction=None, over_length="cut")
+    else:
+        made = prompter.score(QUESTION, [DOCUMENT], instruction=None, over_length="cut")
+    return tuple(made.sequences[0])
+
+
+async def probe(
+    address: str,
+    task: Task,
+    ids: Sequence[int],
+    dimensions: int,
+    timeout_s: float,
+    *,
+    client: httpx.AsyncClient,
+    served: str | None = None,
+) -> Probe:
+    """Ask the engine at `address` (http://host:port) about `ids` and check the answer.
+
+    `dimensions` is the length of its vectors (embed). `served` is the model's name there: a server
+    of something else is then refused. Never raises for what the engine does.
+    """
+    body = {"task": INFERENCE[task], "input": [list(ids)], "encoding_format": "bytes_only"}
+    body |= {"endianness": "little"} | ({"model": served} if served else {})
+    began = time.monotonic()
+    try:
+        answer = await client.post(f"{address}/pooling", json=body, timeout=timeout_s)
+    except httpx.TimeoutException:
+        return Probe("late", _ms(began), f"no answer within {timeout_s:.1f} s")
+    except httpx.HTTPError as error:
+        return Probe("refused", _ms(began), f"can't be reached: {error or type(error).__name__}")
+    if answer.status_code != 200:
+        said = answer.text[:200].replace("\n", " ")
+        return Probe("refused", _ms(began), f"answered {answer.status_code}: {said}")
+    kind = answer.headers.get("content-type", "")
+    wanted = 4 * (dimensions if task == "embed" else 1)
+    if "octet-stream" not in kind or len(answer.content) != wanted:
+        reason = f"gave {len(answer.content)} bytes of {kind or 'no type'} for {wanted} bytes"
+        return Probe("wrong", _ms(began), reason)
+    value = tuple(map(float, np.frombuffer(answer.content, dtype="<f4")))
+    reason = judge(task, value)
+    return Probe("wrong" if reason else "right", _ms(began), reason, value)
+
+
+def judge(task: Task, value: Sequence[float]) -> str:
+    """Why these numbers can't be right, "" when they can."""
+    if not all(map(math.isfinite, value)):
+        return "gave NaN"
+    if task == "score":
+        return "" if 0.0 <= value[0] <= 1.0 else f"gave the score {value[0]:g}, not within 0 to 1"
+    norm = math.sqrt(sum(v * v for v in value))
+    if abs(norm - 1.0) > NORM_TOLERANCE:
+        return f"gave a vector of length {norm:g}, not 1"
+    return ""
+
+
+def same(task: Task, first: Sequence[float], again: Sequence[float]) -> bool:
+    """Whether two answers to one question agree as far as rounding allows.
+
+    Vectors of length 1 are compared by their distance, scores by their difference.
+    """
+    if len(first) != len(again):
+        return False
+    return math.dist(first, again) <= (SAME_TOLERANCE if task == "score" else 2 * SAME_TOLERANCE)
+
+
+def _ms(began: float) -> float:
+    return (time.monotonic() - began) * 1000.0

