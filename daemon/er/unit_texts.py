@@ -1,0 +1,108 @@
+"""The drop-ins that depend on er.toml: GPU devices, model folders, addresses, times. Pure.
+
+Everything else of a unit stands in the unit's own file. Only what differs from there is rendered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from er.config import Config, Gateway, Model, Replica
+from er.gpus import Gpu, find
+
+MARK = "# Written by `er apply` from er.toml"
+HEAD = f"{MARK}; a change here is lost. Your own lines: systemctl edit "
+REPLICA, GATEWAY, HTTP = "er-vllm@{}.service", "er-gateway.service", "er-gateway-http.socket"
+# ProtectHome=tmpfs empties these for the units; what lies there is bound in, read-only.
+HIDDEN = ("/home/", "/root/", "/run/user/")
+DRAIN_AND_SPARE_S = 10  # of the gateway's stop: see er-gateway.service
+# All cards share these; a path that is missing costs a warning, so they are not in the template.
+DEVICES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
+CPU_WATCHDOG_S = 600
+LARGE_WEIGHTS = 200 << 20  # bytes; below it a full batch on a CPU takes seconds, above it minutes
+
+
+def replica(
+    replica: Replica, model: Model, gpus: Sequence[Gpu], weights: Mapping[Path, int]
+) -> str:
+    """The drop-in of one replica. `weights`: bytes of weights by model folder, where known."""
+    path = model.path
+    assert path is not None  # a model with replicas has one
+    unit = [f"Description=ER replica {replica.name} ({_plain(model.name)})"]
+    service: list[str] = []
+    if not replica.cpu:
+        # Its oneshot makes the device nodes before this unit's list of devices is drawn up.
+        unit += ["Wants=er-nvidia.service", "After=er-nvidia.service"]
+        service += _devices(replica, gpus)
+    elif weights.get(path, 0) > LARGE_WEIGHTS:
+        service += [
+            "# A batch of this model takes a CPU minutes, and a probe waits behind it.",
+            f"WatchdogSec={CPU_WATCHDOG_S}",
+        ]
+    service += _bind(path)
+    body = ["[Unit]", *unit]
+    if service:
+        body += ["", "[Service]", *service]
+    return _file(REPLICA.format(replica.name), body)
+
+
+def _devices(replica: Replica, gpus: Sequence[Gpu]) -> list[str]:
+    """The cgroup's device list: this replica's cards and what all cards share, nothing else."""
+    lines = [f"DeviceAllow={device} rw" for device in DEVICES]
+    for wanted in replica.gpu:
+        gpu = find(gpus, wanted)
+        if gpu is not None and gpu.minor is not None:
+            lines.append(f"DeviceAllow=/dev/nvidia{gpu.minor} rw")
+        elif isinstance(wanted, int):
+            lines.append(f"# GPU {wanted} was not seen when this was written; usually it is:")
+            lines.append(f"DeviceAllow=/dev/nvidia{wanted} rw")
+        else:
+            lines.append(f"# GPU {wanted} was not seen when this was written: run er apply again.")
+        if isinstance(wanted, str) and wanted.startswith("MIG-"):
+            lines.append("DeviceAllow=char-nvidia-caps r")
+    return lines
+
+
+def gateway(config: Config) -> str | None:
+    """The gateway's drop-in, None when its unit file says all."""
+    service: list[str] = []
+    if config.gateway.timeout_s != Gateway().timeout_s:
+        seconds = int(config.gateway.timeout_s) + DRAIN_AND_SPARE_S
+        service += [
+            "# Requests in flight may take as long as `timeout` allows.",
+            f"TimeoutStopSec={seconds}",
+        ]
+    for path in sorted({m.path for m in config.models if m.path is not None}):
+        service += _bind(path)
+    return _file(GATEWAY, ["[Service]", *service]) if service else None
+
+
+def http_socket(config: Config) -> str | None:
+    """The listening addresses, None when they are the unit file's own."""
+    if config.gateway.listen == Gateway().listen:
+        return None
+    lines = [f"ListenStream={address}" for address in config.gateway.listen]
+    return _file(HTTP, ["[Socket]", "ListenStream=", *lines])
+
+
+def _bind(path: Path) -> list[str]:
+    if not f"{path}/".startswith(HIDDEN):
+        return []
+    # The minus: a folder that is not there must not keep the unit from starting and saying so.
+    return [f"BindReadOnlyPaths=-{_quoted(str(path))}"]
+
+
+def _quoted(path: str) -> str:
+    """A path in a list of paths: % doubled, quotes where systemd would split or unescape."""
+    escaped = path.replace("\\", "\\\\").replace("%", "%%").replace(":", "\\:")
+    return '"' + escaped.replace('"', '\\"') + '"' if any(c in path for c in " \t'\"") else escaped
+
+
+def _plain(text: str) -> str:
+    """A name on one line, % doubled for systemd."""
+    return " ".join(text.split()).replace("%", "%%")
+
+
+def _file(unit: str, body: Sequence[str]) -> str:
+    return "\n".join([HEAD + unit, *body, ""])
