@@ -13,6 +13,8 @@ import psutil
 UNIT = re.compile(r"/((?:er-gateway|er-vllm@[a-z0-9-]+)\.service)")
 COMMANDS = re.compile(r"(^|[/ ])(er-gateway|er\.supervisor|er\.worker|er-vllm|er\.launcher)\b")
 
+SOCKET_UNIT = "a socket unit"  # systemd itself listens, most likely for ER
+
 
 class Holder(msgspec.Struct, frozen=True):
     """A listening process. `pid` is 0 when the kernel does not say (other users' processes)."""
@@ -74,6 +76,11 @@ def holder(port: int) -> Holder | None:
     return _describe(min(pids)) if pids else Holder(0, "", "", False)
 
 
+def is_own(pid: int) -> bool:
+    """Whether a process is ER's: one of its units, or started by er-vllm or er-gateway."""
+    return _describe(pid).own
+
+
 def _describe(pid: int) -> Holder:
     """What is known of a listening process. systemd itself holds ports for socket units."""
     process = Path("/proc") / str(pid)
@@ -87,7 +94,7 @@ def _describe(pid: int) -> Holder:
     if unit:
         return Holder(pid, name, unit[1], True)
     if pid == 1 and name == "systemd":
-        return Holder(pid, name, "a socket unit", True)
+        return Holder(pid, name, SOCKET_UNIT, True)
     return Holder(pid, name, "", bool(COMMANDS.search(words)) or _ancestor_is_er(pid))
 
 

@@ -67,8 +67,10 @@ async def reload(running: Config, generation: int, parent: int) -> Reloaded:
     before = applied_path().read_text(encoding="utf-8") if text is not None else ""
     if text is not None and text != before:
         await asyncio.to_thread(store_applied, text)
+    # A reload that failed has left a higher number than the workers' own.
+    base = max(generation, int(_read(_generation_path()).get("generation") or 0))
     os.kill(parent, signal.SIGHUP)
-    said = await _generation_after(generation)
+    said = await _generation_after(base)
     if said.get("state") != "ready":
         if text is not None and text != before:
             await asyncio.to_thread(store_applied, before)
@@ -79,7 +81,7 @@ async def reload(running: Config, generation: int, parent: int) -> Reloaded:
 
 async def _generation_after(generation: int) -> dict[str, Any]:
     """What the parent writes once the generation after `generation` is ready or has failed."""
-    path = directory("runtime") / "generation.json"
+    path = _generation_path()
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         said = _read(path)
@@ -87,6 +89,10 @@ async def _generation_after(generation: int) -> dict[str, Any]:
             return said
         await asyncio.sleep(LOOK_EVERY_S)
     return {"state": "failed", "error": f"no new workers after {PATIENCE_S:.0f} s"}
+
+
+def _generation_path() -> Path:
+    return directory("runtime") / "generation.json"
 
 
 def _read(path: Path) -> dict[str, Any]:

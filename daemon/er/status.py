@@ -42,6 +42,7 @@ class GatewayFacts(msgspec.Struct, frozen=True, kw_only=True):
     since: float | None = None  # the oldest worker's start
     in_flight: int = 0
     queued: int = 0
+    unseen: str = ""  # why the gateway's ledger could not be read, "" when it was
     config_differs: bool = False  # er.toml says other things than what the units run from
     pid: int | None = None
 
@@ -120,6 +121,8 @@ def _gateway(facts: Facts) -> dict[str, Any]:
     known = facts.gateway
     if known.workers:
         state, reason = "up", ""
+    elif known.unseen and (unit is None or unit.state in ("active", "reloading")):
+        state, reason = "unknown", known.unseen
     elif unit is not None and unit.loaded:
         state = {"active": "starting", "activating": "starting", "failed": "failed"}.get(
             unit.state, "stopped"

@@ -1,0 +1,76 @@
+"""Text for people's terminals: aligned tables, ages, states as glyph and word. Pure.
+
+Wide characters (Chinese, say) count as the two cells they take; control characters, which could
+steer a terminal, are shown as `?`.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+GLYPHS = {
+    "ok": "●",
+    "up": "●",
+    "starting": "◐",
+    "waiting": "◐",
+    "degraded": "▲",
+    "draining": "▲",
+    "drained": "▲",
+    "down": "✖",
+    "failed": "✖",
+    "stopped": "○",
+}
+PLAIN = {"●": "+", "◐": "~", "▲": "!", "✖": "x", "○": "-"}
+
+
+def clean(text: object) -> str:
+    """`text` on one line, without characters that a terminal would obey."""
+    words = " ".join(str(text).split())
+    return "".join("?" if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c for c in words)
+
+
+def width(text: str) -> int:
+    """How many cells of a terminal `text` takes."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def table(rows: Iterable[Sequence[object]], indent: str = "", gap: str = "  ") -> list[str]:
+    """Lines with aligned columns; the last column is left as long as it is."""
+    cells = [[clean(value) for value in row] for row in rows]
+    columns = max((len(row) for row in cells), default=0)
+    widths = [max((width(r[i]) for r in cells if i < len(r)), default=0) for i in range(columns)]
+    return [
+        (indent + gap.join(c + " " * (widths[i] - width(c)) for i, c in enumerate(row))).rstrip()
+        for row in cells
+    ]
+
+
+def state(word: str, *, unicode: bool = True) -> str:
+    """A state as glyph and word, as in "● up"."""
+    glyph = GLYPHS.get(word, "?")
+    return f"{glyph if unicode else PLAIN.get(glyph, glyph)} {word}"
+
+
+def age(seconds: float | None) -> str:
+    """A span in its two largest units: "42s", "3m 10s", "2h 5m", "3d 4h"; "" when not known."""
+    if seconds is None or seconds < 0:
+        return ""
+    whole = int(seconds)
+    for size, name, small, small_name in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "m"),
+        (60, "m", 1, "s"),
+    ):
+        if whole >= size:
+            rest = whole % size // small
+            return f"{whole // size}{name}" + (f" {rest}{small_name}" if rest else "")
+    return f"{whole}s"
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """A figure, or "-" when it is not known."""
+    return "-" if value is None else f"{value:.{digits}f}"
