@@ -1,0 +1,164 @@
+"""Rerank: one request that takes what every vendor's clients send, one answer that all can read.
+
+The clients are those of Cohere (v1 and v2), Jina, Voyage, SiliconFlow, DashScope's compatible mode,
+vLLM, Infinity and llama.cpp. They differ in the names of fields, hardly in their meaning.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import orjson
+
+from er import vectors
+from er.dialects.json_body import Shape, flag, refuse, refuse_field
+from er.job import Answer, Job
+
+__all__ = ["read", "refuse", "write"]
+
+DOCUMENTS_MAX = 10_000
+DOCUMENTS_PER_UNIT = 100  # what Cohere bills as one search
+
+
+class Request(msgspec.Struct):
+    """The fields that mean something here. null is the same as absent, but for the first two."""
+
+    query: str
+    documents: str | list[str | dict[str, Any]]
+    model: str | None = None
+    top_n: int | None = None
+    top_k: int | None = None
+    return_documents: bool | str | None = None
+    rank_fields: list[str] | None = None
+    instruct: str | None = None
+    instruction: str | None = None
+
+
+FIELDS = {
+    "query": "a text",
+    "documents": 'a list of texts or of objects such as {"text": "..."}',
+    "model": "the name of a model, as text",
+    "top_n": "a whole number; 0 or nothing means all",
+    "top_k": "a whole number; 0 or nothing means all",
+    "return_documents": "true or false",
+    "rank_fields": "a list of the names of fields, as texts",
+    "instruct": "a text, the task in a sentence",
+    "instruction": "a text, the task in a sentence",
+}
+SHAPE = Shape(
+    Request,
+    FIELDS,
+    once=("query", "documents", "model"),
+    example='{"model": "...", "query": "a text", "documents": ["a text", "another"]}',
+)
+
+
+def read(body: bytes) -> Job:
+    """The Job in a rerank request's body. Raises Refusal 400."""
+    request = SHAPE.read(body)
+    documents = [request.documents] if isinstance(request.documents, str) else request.documents
+    if not request.query:
+        refuse_field("query", "query is empty; send a text of at least one character")
+    if not documents:
+        refuse_field("documents", "documents is an empty list; send at least one document")
+    if len(documents) > DOCUMENTS_MAX:
+        refuse_field(
+            "documents",
+            f"documents has {len(documents)} items; at most {DOCUMENTS_MAX} fit in one request",
+        )
+    return_documents = flag(request.return_documents, "return_documents")
+    extra: dict[str, Any] = {"top_k": request.top_k is not None}
+    if set(map(type, documents)) == {str}:
+        texts: list[str] = documents  # type: ignore[assignment]
+    else:
+        fields = request.rank_fields or []
+        texts = [_text(item, i, fields) for i, item in enumerate(documents)]
+        if return_documents:
+            extra["documents"] = documents
+    return Job(
+        dialect="rerank",
+        task="score",
+        model=request.model or "",
+        texts=tuple(texts),
+        query=request.query,
+        instruction=request.instruct or request.instruction or None,
+        top_n=_top_n(request),
+        return_documents=return_documents,
+        extra=extra,
+    )
+
+
+def _top_n(request: Request) -> int | None:
+    for field, value in (("top_n", request.top_n), ("top_k", request.top_k)):
+        if value is not None and value < 0:
+            refuse_field(field, f"{field} is below 0; {field} must be {FIELDS[field]}")
+    return request.top_n or request.top_k or None
+
+
+def _text(document: str | dict[str, Any], index: int, rank_fields: list[str]) -> str:
+    """What is ranked of a document: the text, or of an object `text` or its `rank_fields`."""
+    if isinstance(document, str):
+        return document
+    if rank_fields:
+        parts = [document[name] for name in rank_fields if document.get(name) is not None]
+        if not parts:
+            names = ", ".join(rank_fields)[:200]
+            refuse_field("documents", f"documents[{index}] has none of the rank_fields {names}")
+        return "\n".join(
+            part if isinstance(part, str) else msgspec.json.encode(part).decode() for part in parts
+        )
+    text = document.get("text")
+    if not isinstance(text, str):
+        wrong = "has no field text" if text is None else "has a field text that is no text"
+        refuse_field(
+            "documents", f"documents[{index}] {wrong}; documents must be {FIELDS['documents']}"
+        )
+    return text
+
+
+def write(job: Job, answer: Answer) -> bytes:
+    """The results by falling score.
+
+    `data` repeats them for Voyage's clients, which read nothing else; they say `top_k`, and only
+    then documents stand there too, as the bare texts they expect.
+    """
+    assert answer.scores is not None
+    scores = vectors.numbers_json(answer.scores)
+    order = vectors.ranked(answer.scores, job.top_n)
+    bare = [b'{"index":%d,"relevance_score":%b' % (i, scores[i]) for i in order]
+    results = data = [item + b"}" for item in bare]
+    if job.return_documents:
+        objects = job.extra.get("documents")
+        shown = [_document(job.texts[i], objects[i] if objects else None) for i in order]
+        results = [b'%b,"document":%b}' % pair for pair in zip(bare, shown, strict=True)]
+        if job.extra.get("top_k"):
+            data = [
+                b'%b,"document":%b}' % (item, orjson.dumps(job.texts[i]))
+                for item, i in zip(bare, order, strict=True)
+            ]
+    tokens = answer.tokens
+    units = -(-len(job.texts) // DOCUMENTS_PER_UNIT)
+    return (
+        b'{"id":%b,"object":"list","model":%b,"results":[%b],"data":[%b],'
+        b'"usage":{"prompt_tokens":%d,"total_tokens":%d},'
+        b'"meta":{"api_version":{"version":"2"},"billed_units":{"search_units":%d,'
+        b'"input_tokens":%d},"tokens":{"input_tokens":%d,"output_tokens":0}}}'
+    ) % (
+        orjson.dumps(answer.id),
+        orjson.dumps(answer.model),
+        b",".join(results),
+        b",".join(data),
+        tokens,
+        tokens,
+        units,
+        tokens,
+        tokens,
+    )
+
+
+def _document(text: str, given: str | dict[str, Any] | None) -> bytes:
+    """A document as Cohere gives it back: an object whole, a text as {"text": ...}."""
+    if isinstance(given, dict):
+        return msgspec.json.encode(given)
+    return b'{"text":%b}' % orjson.dumps(text)

@@ -1,0 +1,456 @@
+"""Client bytes to a Job and back: recorded shapes of real clients, and bad input of every kind."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from er import dialects
+from er.dialects import Route, openai, rerank
+from er.job import Answer, Job, Refusal
+
+GOLDEN = sorted((Path(__file__).parent / "golden").glob("*/*.json"))
+SCORES = np.array([0.25, 0.9, 0.25, 0.5], np.float32)
+VECTORS = np.array([[0.6, 0.8], [1.0, 0.0], [-0.28, 0.96]], np.float32)
+
+
+def route(path: str, method: str = "POST") -> Route:
+    found = dialects.find(method, path)
+    assert isinstance(found, Route), found
+    return found
+
+
+def refusal(path: str, body: bytes | str | dict[str, Any]) -> Refusal:
+    """The 400 that a body gets; it must also be writable."""
+    if isinstance(body, dict):
+        body = json.dumps(body)
+    dialect = route(path).dialect
+    with pytest.raises(Refusal) as refused:
+        dialect.read(body.encode() if isinstance(body, str) else body)
+    assert refused.value.status == 400
+    assert json.loads(dialect.refuse(refused.value, "r1"))["detail"] == refused.value.message
+    return refused.value
+
+
+def answer(job: Job) -> Any:
+    """What a client of `job` would read, from figures that are easy to know again."""
+    made = Answer(
+        id="req-1",
+        model="Qwen3",
+        tokens=42,
+        created=1_790_000_000,
+        vectors=VECTORS[: job.items] if job.task == "embed" else None,
+        scores=SCORES[: job.items] if job.task == "score" else None,
+    )
+    dialect = openai if job.task == "embed" else rerank
+    return json.loads(dialect.write(job, made))
+
+
+# -- what clients send -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_client_is_understood(path: Path) -> None:
+    """Golden files hold the shapes of clients' requests and what they mean."""
+    case = json.loads(path.read_text())
+    job = route(case["path"]).dialect.read(json.dumps(case["body"]).encode())
+    assert job.dialect == path.parent.name
+    task = "embed" if job.dialect == "openai" else "score"
+    want = msgspec.convert({"dialect": job.dialect, "task": task, **case["job"]}, Job)
+    assert msgspec.structs.replace(job, extra={}) == want
+
+
+@pytest.mark.parametrize("name", ["openai", "rerank"])
+def test_unknown_fields_are_ignored(name: str) -> None:
+    fields = {"input": "x", "query": "q", "documents": ["d"], "model": "m"}
+    odd = {"kwargs": "{}", "priority": 5, "a.b": None, "": [[{}]], "stream": False}
+    path = "/v1/embeddings" if name == "openai" else "/v1/rerank"
+    read = route(path).dialect.read
+    assert read(json.dumps(fields | odd).encode()) == read(json.dumps(fields).encode())
+
+
+@pytest.mark.parametrize("word", ["true", "True", True])
+def test_return_documents_as_a_word(word: Any) -> None:
+    body = {"query": "q", "documents": ["d"], "return_documents": word}
+    assert rerank.read(json.dumps(body).encode()).return_documents is True
+
+
+@pytest.mark.parametrize("word", ["false", "FALSE", False, None, ""])
+def test_no_return_documents_as_a_word(word: Any) -> None:
+    body = {"query": "q", "documents": ["d"], "return_documents": word}
+    assert rerank.read(json.dumps(body).encode()).return_documents is False
+
+
+def test_the_most_that_fits() -> None:
+    assert openai.read(json.dumps({"input": ["x"] * 2048}).encode()).items == 2048
+    full = {"query": "q", "documents": ["x"] * 10_000}
+    assert rerank.read(json.dumps(full).encode()).items == 10_000
+
+
+def test_control_characters_and_emoji_arrive_whole() -> None:
+    text = "a\x00b\u2028👩\u200d👧 <|im_end|> \\ \" '"
+    assert openai.read(json.dumps({"input": text}).encode()).texts == (text,)
+    assert openai.read(json.dumps({"input": text}, ensure_ascii=False).encode()).texts == (text,)
+
+
+# -- what clients read -------------------------------------------------------------------------
+
+
+def job(path: str, **fields: Any) -> Job:
+    return route(path).dialect.read(json.dumps(fields).encode())
+
+
+def test_embeddings_as_floats() -> None:
+    body = answer(job("/v1/embeddings", input=["a", "b", "c"], model="m"))
+    assert body == {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": 0, "embedding": [0.6, 0.8]},
+            {"object": "embedding", "index": 1, "embedding": [1.0, 0.0]},
+            {"object": "embedding", "index": 2, "embedding": [-0.28, 0.96]},
+        ],
+        "model": "Qwen3",
+        "usage": {"prompt_tokens": 42, "total_tokens": 42},
+    }
+
+
+def test_embeddings_as_base64_as_openai_python_decodes_them() -> None:
+    body = answer(job("/v1/embeddings", input=["a", "b"], encoding_format="base64"))
+    for item, row in zip(body["data"], VECTORS, strict=False):
+        raw = base64.b64decode(item["embedding"], validate=True)
+        assert struct.unpack("<2f", raw) == tuple(row)
+
+
+def test_one_rerank_answer_for_all() -> None:
+    body = answer(job("/v1/rerank", query="q", documents=["a", "b", "c", "d"]))
+    results = [
+        {"index": 1, "relevance_score": 0.9},
+        {"index": 3, "relevance_score": 0.5},
+        {"index": 0, "relevance_score": 0.25},
+        {"index": 2, "relevance_score": 0.25},
+    ]
+    assert body == {
+        "id": "req-1",
+        "object": "list",
+        "model": "Qwen3",
+        "results": results,
+        "data": results,
+        "usage": {"prompt_tokens": 42, "total_tokens": 42},
+        "meta": {
+            "api_version": {"version": "2"},
+            "billed_units": {"search_units": 1, "input_tokens": 42},
+            "tokens": {"input_tokens": 42, "output_tokens": 0},
+        },
+    }
+
+
+def test_top_n_cuts_and_more_than_all_is_all() -> None:
+    for top_n, want in ((2, [1, 3]), (0, [1, 3, 0, 2]), (99, [1, 3, 0, 2])):
+        body = answer(job("/v1/rerank", query="q", documents=["a", "b", "c", "d"], top_n=top_n))
+        assert [item["index"] for item in body["results"]] == want
+        assert [item["index"] for item in body["data"]] == want
+
+
+def test_documents_as_litellm_and_dify_read_them() -> None:
+    """`results` holds objects; Voyage's readers, known by top_k, need bare texts in `data`."""
+    asked = {"query": "q", "documents": ["a", 'b"\n', "c"], "return_documents": True}
+    body = answer(job("/rerank", **asked))
+    assert [item["document"] for item in body["results"]] == [
+        {"text": 'b"\n'},
+        {"text": "a"},
+        {"text": "c"},
+    ]
+    assert all("document" not in item for item in body["data"])
+    body = answer(job("/rerank", **asked, top_k=2))
+    assert [item["document"] for item in body["data"]] == ['b"\n', "a"]
+    assert [item["document"]["text"] for item in body["results"]] == ['b"\n', "a"]
+
+
+def test_objects_come_back_whole_as_cohere_does() -> None:
+    documents = [{"text": "a", "id": 7, "deep": {"x": [1, None]}}, "b", {"text": "c"}]
+    asked = job("/v1/rerank", query="q", documents=documents, return_documents=True)
+    body = answer(asked)
+    assert [item["document"] for item in body["results"]] == [
+        {"text": "b"},
+        documents[0],
+        documents[2],
+    ]
+    quiet = answer(job("/v1/rerank", query="q", documents=documents))
+    assert all("document" not in item for item in quiet["results"])
+
+
+def test_search_units_are_hundreds_begun() -> None:
+    for count, units in ((100, 1), (101, 2)):
+        asked = job("/v1/rerank", query="q", documents=["x"] * count)
+        scores = np.full(count, 0.5, np.float32)
+        made = Answer(id="i", model="m", tokens=1, created=1, scores=scores)
+        body = json.loads(rerank.write(asked, made))
+        assert body["meta"]["billed_units"]["search_units"] == units
+        assert len(body["results"]) == count
+
+
+def test_names_are_escaped() -> None:
+    made = Answer(id='i"', model='m"\n', tokens=1, created=1, scores=SCORES[:1], vectors=VECTORS)
+    body = json.loads(rerank.write(job("/rerank", query="q", documents=["d"]), made))
+    assert (body["id"], body["model"]) == ('i"', 'm"\n')
+    assert json.loads(openai.write(job("/embeddings", input="x"), made))["model"] == 'm"\n'
+
+
+def test_models_as_their_clients_read_them() -> None:
+    cards = [
+        openai.ModelCard(id="E", task="embed", created=5, max_model_len=8192),
+        openai.ModelCard(id="org/R", task="score", created=5, max_model_len=4096),
+    ]
+    body = json.loads(openai.models(cards))
+    assert body["object"] == "list"
+    assert body["data"][0] == json.loads(openai.model(cards[0]))
+    assert body["data"][1] == {
+        "id": "org/R",
+        "object": "model",
+        "created": 5,
+        "owned_by": "er",
+        "model_type": "rerank",
+        "max_model_len": 4096,
+    }
+    assert body["data"][0]["model_type"] == "embedding"
+
+
+# -- paths -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/rerank", "/rerank", "/v2/rerank", "/v1/v2/rerank", "/v1/v1/rerank", "/v1/reranking",
+        "/reranking", "/reranks", "/compatible-api/v1/reranks", "/v1/rerank/",
+    ],
+)  # fmt: skip
+def test_rerank_paths(path: str) -> None:
+    assert route(path)[:2] == (rerank, "rerank")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/embeddings", "/embeddings", "/v1/v1/embeddings/", "/compatible-mode/v1/embeddings"],
+)
+def test_embeddings_paths(path: str) -> None:
+    assert route(path) == (openai, "embeddings", "")
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "model"),
+    [
+        ("/v1/models", "models", ""),
+        ("/models/", "models", ""),
+        ("/v1/models/Qwen3", "model", "Qwen3"),
+        ("/v1/models/a%2Fb", "model", "a/b"),
+        ("/v1/models/a/b", "model", "a/b"),
+    ],
+)
+def test_models_paths(path: str, name: str, model: str) -> None:
+    for method in ("GET", "HEAD"):
+        assert route(path, method) == (openai, name, model)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "", "/v1", "/v1/", "/v1/chat/completions", "/v2/embeddings", "/modelsx"]
+)
+def test_an_unknown_path_is_404(path: str) -> None:
+    found = dialects.find("POST", path)
+    assert isinstance(found, Refusal)
+    assert (found.status, found.code, found.type) == (404, "not_found", "not_found_error")
+    assert path in found.message and "/v1/embeddings" in found.message
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("GET", "/v1/embeddings", "POST"), ("PUT", "/rerank", "POST"), ("POST", "/v1/models", "GET")],
+)
+def test_a_wrong_method_is_405(method: str, path: str, allowed: str) -> None:
+    found = dialects.find(method, path)
+    assert isinstance(found, Refusal)
+    assert (found.status, found.code) == (405, "method_not_allowed")
+    assert found.headers["allow"].startswith(allowed)
+
+
+@given(st.text(max_size=40))
+def test_no_path_surprises(path: str) -> None:
+    found = dialects.find("POST", path)
+    if isinstance(found, Refusal):
+        json.loads(dialects.refuse(found, "r"))
+
+
+def test_a_path_of_prefixes_takes_no_time() -> None:
+    assert isinstance(dialects.find("POST", "/v1" * 20_000 + "x"), Refusal)
+
+
+# -- refusals ----------------------------------------------------------------------------------
+
+
+def test_the_error_body_has_all_readers_parts() -> None:
+    said = Refusal(429, "rate_limit_exceeded", "too \ud800many", param="model")
+    error = {
+        "message": "too ?many",
+        "type": "rate_limit_error",
+        "param": "model",
+        "code": "rate_limit_exceeded",
+    }
+    want = {"error": error, "message": "too ?many", "detail": "too ?many"}
+    for refuse in (openai.refuse, rerank.refuse, dialects.refuse):
+        assert json.loads(refuse(said, "r1")) == want
+
+
+DEEP = "[" * 200_000 + "]" * 200_000
+NOT_JSON: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "no body"),
+    "blank": (b" \n", "no body"),
+    "form": (b"input=a&model=b", "not JSON: invalid character at byte 0"),
+    "cut": (b'{"input": "a', "ends too early"),
+    "trailing": (b'{"input": "a"} x', "not JSON: trailing characters at byte"),
+    "single quotes": (b"{'input': 'a'}", "object keys must be strings"),
+    "NaN": (b'{"input": "a", "x": NaN}', "not JSON"),
+    "list": (b"[1]", "must be a JSON object such as"),
+    "text": (b'"a"', "it is a text"),
+    "null": (b"null", "it is null"),
+    "latin-1": (b'{"input": "\xe9"}', "not UTF-8"),
+    "encoded surrogate": (b'{"input": "\xed\xa0\x80"}', "not UTF-8"),
+    "utf-16": ('{"input": "a"}'.encode("utf-16"), "not JSON"),
+    "half pair": (b'{"input": "\\ud83d x"}', r"\ud83d"),
+    "half pair unknown": (b'{"input": "a", "x": "\\uDC00"}', r"\udc00"),
+    "deep": (b'{"input": "a", "x": %b}' % DEEP.encode(), "nested too deeply"),
+    "control": (b'{"input": "a\nb"}', "not JSON: invalid character"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_JSON)
+def test_what_is_not_json(name: str) -> None:
+    body, said = NOT_JSON[name]
+    for path in ("/v1/embeddings", "/v1/rerank"):
+        if path == "/v1/rerank":
+            body = body.replace(b'"input"', b'"documents": ["d"], "query"')
+        found = refusal(path, body)
+        assert found.code == "invalid_json" and said in found.message
+        assert "msgspec" not in found.message and len(found.message) < 300
+
+
+HUGE = int("9" * 400)
+BAD_EMBEDDINGS: list[tuple[str | dict[str, Any], str, str]] = [
+    ({}, "input", "input is missing; input must be a text, a list"),
+    ({"model": "m"}, "input", "is missing"),
+    ({"input": None}, "input", "input is null"),
+    ({"input": 1}, "input", "input is a number; input must be a text, a list of texts"),
+    ({"input": {"text": "a"}}, "input", "input is an object"),
+    ({"input": True}, "input", "input is true or false"),
+    ({"input": ""}, "input", "input is empty"),
+    ({"input": []}, "input", "empty list"),
+    ({"input": ["a", ""]}, "input", "input[1] is empty"),
+    ({"input": [[]]}, "input", "input[0] is empty"),
+    ({"input": ["a", None]}, "input", "input[1] is null"),
+    ({"input": ["a", 1]}, "input", "mixes"),
+    ({"input": [[1], "a"]}, "input", "mixes"),
+    ({"input": [1.5]}, "input", "input[0] is a number with a fraction"),
+    ({"input": [True]}, "input", "input[0] is true or false"),
+    ({"input": [[1, "a"]]}, "input", "input[0][1] is a text"),
+    ({"input": [-1]}, "input", "input[0] is out of range"),
+    ({"input": [[HUGE]]}, "input", "input[0][0] is out of range"),
+    ({"input": ["a"] * 2049}, "input", "2049 items; at most 2048"),
+    ('{"input": "a", "input": "b"}', "input", "more than once"),
+    ('{"input": "a", "model": "b", "model": null}', "model", "more than once"),
+    (f'{{"input": {DEEP}}}', "input", "input[0][0] is a list"),
+    ({"input": "a", "model": 3}, "model", "model is a number; model must be the name"),
+    ({"input": "a", "encoding_format": "int8"}, "encoding_format", '"float" or "base64"'),
+    ({"input": "a", "encoding_format": 1}, "encoding_format", '"float" or "base64"'),
+    ({"input": "a", "dimensions": 0}, "dimensions", "at least 1"),
+    ({"input": "a", "dimensions": -5}, "dimensions", "at least 1"),
+    ({"input": "a", "dimensions": 1.5}, "dimensions", "at least 1"),
+    ({"input": "a", "dimensions": "256"}, "dimensions", "dimensions is a text"),
+    ('{"input": "a", "dimensions": 1e400}', "dimensions", "out of range"),
+    ('{"input": "a", "dimensions": %s}' % ("9" * 9000), "dimensions", "out of range"),
+    ({"input": "a", "input_type": "image"}, "input_type", "search_query"),
+    ({"input": "a", "prompt_name": "s2p"}, "prompt_name", "query, document"),
+    ({"input": "a", "task": 1}, "task", "task is a number"),
+]
+D = ["d"]
+BAD_RERANK: list[tuple[str | dict[str, Any], str, str]] = [
+    ({"documents": D}, "query", "query is missing"),
+    ({"query": "q"}, "documents", "documents is missing; documents must be a list of texts"),
+    ({"query": "", "documents": D}, "query", "query is empty"),
+    ({"query": ["q"], "documents": D}, "query", "query is a list"),
+    ({"query": "q", "documents": None}, "documents", "documents is null"),
+    ({"query": "q", "documents": []}, "documents", "empty list"),
+    ({"query": "q", "documents": [1]}, "documents", "documents[0] is a number"),
+    ({"query": "q", "documents": ["a", None]}, "documents", "documents[1] is null"),
+    ({"query": "q", "documents": {"content": []}}, "documents", "documents is an object"),
+    ({"query": "q", "documents": ["a", {"x": 1}]}, "documents", "documents[1] has no field text"),
+    ({"query": "q", "documents": [{"text": 5}]}, "documents", "text that is no text"),
+    ({"query": "q", "documents": [{"a": 1}], "rank_fields": ["b"]}, "documents", "rank_fields b"),
+    ({"query": "q", "documents": D, "rank_fields": "b"}, "rank_fields", "a list of the names"),
+    ({"query": "q", "documents": ["x"] * 10_001}, "documents", "10001 items; at most 10000"),
+    ({"query": "q", "documents": D, "top_n": -1}, "top_n", "top_n is below 0"),
+    ({"query": "q", "documents": D, "top_k": -1}, "top_k", "top_k is below 0"),
+    ({"query": "q", "documents": D, "top_n": "3"}, "top_n", "top_n is a text"),
+    ({"query": "q", "documents": D, "return_documents": 1}, "return_documents", "is a number"),
+    ({"query": "q", "documents": D, "return_documents": "yes"}, "return_documents", "'yes'"),
+    ({"query": "q", "documents": D, "instruct": {}}, "instruct", "instruct is an object"),
+    (f'{{"query": "q", "documents": [{{"x": {DEEP}}}]}}', "", "nested too deeply"),
+    ('{"query": "a", "query": "b", "documents": ["d"]}', "query", "more than once"),
+    ('{"query": "a", "documents": ["d"], "documents": []}', "documents", "more than once"),
+]
+BAD = [("/v1/embeddings", *case) for case in BAD_EMBEDDINGS]
+BAD += [("/v1/rerank", *case) for case in BAD_RERANK]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param", "said"), BAD, ids=[f"{c[0][4:]} {c[3][:40]}" for c in BAD]
+)
+def test_bad_fields_are_named(path: str, body: Any, param: str, said: str) -> None:
+    found = refusal(path, body)
+    assert said in found.message and (found.param or "") == param
+    assert "Expected" not in found.message and "$" not in found.message
+    assert len(found.message) < 300
+
+
+def test_a_field_twice_inside_a_document_is_no_matter() -> None:
+    body = '{"query":"q","documents":[{"text":"a","query":1,"model":2},{"text":"\\"query\\""}]}'
+    assert rerank.read(body.encode()).texts == ("a", '"query"')
+    assert rerank.read(b'{"query":"query","documents":["documents","query"]}').items == 2
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+NAMES = st.sampled_from([*openai.FIELDS, *rerank.FIELDS])
+
+
+@given(st.dictionaries(NAMES, VALUES), st.sampled_from([openai, rerank]))
+def test_any_json_gives_a_job_or_a_clear_400(fields: dict[str, Any], dialect: Any) -> None:
+    _job_or_400(dialect, json.dumps(fields).encode(errors="replace"))
+
+
+@given(st.binary(max_size=60), st.sampled_from([openai, rerank]))
+def test_any_bytes_give_a_job_or_a_clear_400(body: bytes, dialect: Any) -> None:
+    _job_or_400(dialect, body)
+    _job_or_400(dialect, b'{"input": "' + body + b'", "query": "q", "documents": ["d"]}')
+
+
+def _job_or_400(dialect: Any, body: bytes) -> None:
+    try:
+        made = dialect.read(body)
+    except Refusal as refused:
+        assert refused.status == 400 and refused.message
+        json.loads(dialect.refuse(refused, "r"))
+        return
+    assert made.items >= 1
