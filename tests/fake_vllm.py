@@ -1,4 +1,4 @@
-"""A folder that a python takes for an installed vLLM (the stand-in engine), and a tiny model for it."""
+"""A folder that a python takes for an installed vLLM (the stand-in engine), and a tiny model."""
 
 from __future__ import annotations
 

@@ -1,0 +1,135 @@
+"""A scripted NVML: cards that are busy, forbidden, split by MIG or lost, for whoever reads GPUs."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+GIB = 1 << 30
+
+
+class NVMLError(Exception):
+    """The library's base error; its subclasses are attributes of the library, as in pynvml."""
+
+
+class NotSupportedError(NVMLError):
+    pass
+
+
+class NoPermissionError(NVMLError):
+    pass
+
+
+class GpuIsLostError(NVMLError):
+    pass
+
+
+class LibraryMissingError(NVMLError):
+    pass
+
+
+class Memory(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+class Pci(NamedTuple):
+    busId: str  # noqa: N815 - NVML's own word
+
+
+class Process(NamedTuple):
+    pid: int
+    usedGpuMemory: int | None  # noqa: N815 - NVML's own word
+
+
+class Rates(NamedTuple):
+    gpu: int
+    memory: int
+
+
+class Card:
+    """One card as a test wants it. `refuses` maps a call's name to the error that it raises."""
+
+    def __init__(
+        self,
+        uuid: str,
+        bus: str,
+        minor: int,
+        *,
+        used: int = 0,
+        total: int = 80 * GIB,
+        processes: tuple[Process, ...] = (),
+        instances: tuple[str, ...] = (),
+        refuses: dict[str, type[NVMLError]] | None = None,
+    ) -> None:
+        self.uuid, self.bus, self.minor = uuid, bus, minor
+        self.memory = Memory(total, used, total - used)
+        self.processes, self.instances = processes, instances
+        self.refuses = refuses or {}
+
+
+class FakeNvml:
+    """Stands where the module pynvml does. `asked` lists the calls, `present` is the library."""
+
+    NVML_TEMPERATURE_GPU = 0
+    NVMLError = NVMLError
+    NVMLError_NotSupported = NotSupportedError
+    NVMLError_NoPermission = NoPermissionError
+    NVMLError_GpuIsLost = GpuIsLostError
+    NVMLError_LibraryNotFound = LibraryMissingError
+
+    def __init__(self, cards: list[Card], *, present: bool = True) -> None:
+        self.cards, self.present = cards, present
+        self.asked: list[str] = []
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        self.asked.append("nvmlInit")
+        if not self.present:
+            raise LibraryMissingError("NVML Shared Library Not Found")
+
+    def __getattr__(self, name: str) -> Any:
+        answers = {
+            "nvmlDeviceGetCount": lambda: len(self.cards),
+            "nvmlDeviceGetHandleByIndex": lambda i: self.cards[i],
+            "nvmlDeviceGetUUID": lambda c: c if isinstance(c, str) else c.uuid,
+            "nvmlDeviceGetName": lambda c: "NVIDIA H200",
+            "nvmlDeviceGetPciInfo": lambda c: Pci(c.bus),
+            "nvmlDeviceGetMinorNumber": lambda c: c.minor,
+            "nvmlDeviceGetMemoryInfo": lambda c: (
+                Memory(10 * GIB, GIB, 9 * GIB) if isinstance(c, str) else c.memory
+            ),
+            "nvmlDeviceGetPowerUsage": lambda c: 612_400,
+            "nvmlDeviceGetEnforcedPowerLimit": lambda c: 700_000,
+            "nvmlDeviceGetUtilizationRates": lambda c: Rates(91, 40),
+            "nvmlDeviceGetTemperature": lambda c, sensor: 61,
+            "nvmlDeviceGetComputeRunningProcesses": lambda c: list(c.processes),
+            "nvmlDeviceGetMigMode": lambda c: (1 if c.instances else 0, 0),
+            "nvmlDeviceGetMaxMigDeviceCount": lambda c: 7,
+            "nvmlDeviceGetMigDeviceHandleByIndex": self._instance,
+        }
+        if name not in answers:
+            raise AttributeError(name)
+
+        def call(*args: Any) -> Any:
+            self.asked.append(name)
+            if args and isinstance(args[0], Card) and name in args[0].refuses:
+                raise args[0].refuses[name](name)
+            return answers[name](*args)
+
+        return call
+
+    @staticmethod
+    def _instance(card: Card, index: int) -> str:
+        if index >= len(card.instances):
+            raise NVMLError("Not Found")
+        return card.instances[index]
+
+
+def two_cards() -> FakeNvml:
+    """Two cards whose device numbers run against the PCI order, as on real machines."""
+    return FakeNvml(
+        [
+            Card("GPU-bbbb", "00000000:41:00.0", 0, used=60 * GIB, processes=(Process(1, None),)),
+            Card("GPU-aaaa", "00000000:17:00.0", 1),
+        ]
+    )
