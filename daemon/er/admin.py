@@ -114,9 +114,8 @@ async def serve(child: Child) -> None:
     async with httpx.AsyncClient(limits=limits, trust_env=False) as client:
 
         async def ask(replica: Replica, what: Question, timeout_s: float) -> Probe:
-            task = "embed" if what.task == "embed" else "score"
             return await health.probe(
-                replica.address, task, what.ids, what.dimensions, timeout_s, client=client
+                replica.address, what.task, what.ids, what.dimensions, timeout_s, client=client
             )
 
         prober = Prober(config, ledger, Questions(config), ask, observer.samples)
@@ -126,7 +125,7 @@ async def serve(child: Child) -> None:
         tasks = [alive, asyncio.create_task(prober.run()), asyncio.create_task(observer.run())]
         child.ready()
         try:
-            await server.serve(sockets=child.sockets["admin"])
+            await server.serve(sockets=list(child.sockets["admin"]))
         finally:
             for task_ in tasks:
                 task_.cancel()

@@ -24,7 +24,8 @@ from er.model_files import ModelFilesError
 from er.quantities import bytes_text
 
 # Hidden inside the units; `er apply` binds model folders in there, so their parents don't matter.
-HOMES = (Path("/root"), Path("/home"), Path("/run/user"))
+HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
+HOMES = tuple(map(Path, HIDDEN))
 UTILIZATION = 0.90  # vLLM's share of a card when er.toml does not say
 ENGINE_OVERHEAD = 2 << 30  # bytes of a GPU beside weights and cache, about
 
@@ -268,7 +269,10 @@ class Check:
 
 def look(path: Path, *, weights: bool) -> dict[str, Any]:
     """What user er finds in a model's folder: facts, or `error` with cause and cure."""
-    hidden = any(path.resolve().is_relative_to(home) for home in HOMES)
+    hidden = f"{path}/".startswith(HIDDEN)
+    wrong = _leads_away(path, hidden)
+    if wrong:
+        return {"error": f"{path}: {wrong}"}
     door = -1
     if hidden and os.geteuid() == 0 and path.is_dir():
         # Seen as in the unit: the folder is bound in there, its parents' rights don't count.
@@ -280,6 +284,24 @@ def look(path: Path, *, weights: bool) -> dict[str, Any]:
         if door >= 0:
             os.close(door)
     return facts
+
+
+def _leads_away(path: Path, hidden: bool) -> str:
+    """What of a model's folder is not there inside the units, which see no /home and no /root."""
+    real = path.resolve()
+    if not hidden and any(real.is_relative_to(home) for home in HOMES):
+        return f"is a link to {real}, which the units don't see; name that path itself"
+    if not path.is_dir() or not os.access(path, os.R_OK | os.X_OK):
+        return ""  # said by the question that user er is asked
+    for file in path.iterdir():
+        target = file.resolve()
+        inside = target.is_relative_to(real if hidden else path)
+        if file.is_symlink() and not inside and any(target.is_relative_to(h) for h in HOMES):
+            return (
+                f"{file.name} is a link to {target}, which the units don't see; make a copy "
+                f"without links: cp -rL {path} FOLDER, and name that"
+            )
+    return ""
 
 
 def _facts(seen: Path, path: Path, weights: bool) -> dict[str, Any]:

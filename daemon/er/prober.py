@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from er.config import Config, Replica
+from er.job import Task
 from er.journal import Level, log
 from er.ledger import Ledger, State
 
@@ -37,7 +38,7 @@ class Probed(Protocol):
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """What to ask a model's replicas: a short sequence, and how long the answer must be."""
 
-    task: str
+    task: Task
     ids: tuple[int, ...]
     dimensions: int
 

@@ -21,6 +21,7 @@ from er.systemctl import GATEWAY, Unit, replica_unit
 
 SAMPLE_FRESH_S = 5.0  # a launcher writes one a second
 READY = "ready"  # the launcher's phase once its engine answered right
+ENDING = ("draining", "stopping vLLM")  # its last phases
 WAITING = "waiting"  # phases that begin so: no model folder or no GPU yet, tried again by itself
 
 
@@ -203,6 +204,8 @@ def replica_state(
             return state, "its launcher is stopping it", seen.since
     if phase == READY:
         return "up", "its launcher says it answers; the gateway has not looked", phase_since
+    if phase in ENDING:
+        return "draining", "its launcher is stopping it", phase_since
     if phase:
         state = "waiting" if phase.startswith(WAITING) else "starting"
         return state, _joined(phase, said), phase_since
