@@ -41,8 +41,8 @@ def free_port() -> int:
 async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     """Wait until another process has come to `condition`. Raises TimeoutError."""
     async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - nothing in this process will tell us
+        while not condition():  # noqa: ASYNC110 - nothing in this process will tell us
+            await asyncio.sleep(0.01)
 
 
 class EngineProcess:

@@ -315,6 +315,17 @@ def test_drains_of_operator_and_launcher_are_apart(ledger: Ledger) -> None:
     assert ledger.verdict("a").state == "up"
 
 
+def test_patience_follows_the_pace_and_what_is_in_flight(ledger: Ledger) -> None:
+    assert ledger.patience_s("a") == 0.0
+    ledger.sent("a", 1000)
+    assert ledger.patience_s("a") == pytest.approx(20.0)  # nothing measured yet
+    ledger.paced("a", 1000, 0.1)
+    assert ledger.patience_s("a") == pytest.approx(0.4)
+    for _ in range(50):
+        ledger.paced("a", 1000, 1.0)
+    assert ledger.patience_s("a") == pytest.approx(4.0, rel=0.01)
+
+
 def test_wrong_answers_are_counted_until_the_engine_was_restarted(ledger: Ledger) -> None:
     ledger.set_verdict("a", "down", "NaN in an answer", NOW, wrong=True)
     ledger.set_verdict("a", "up", "a probe came back right", NOW + 1)

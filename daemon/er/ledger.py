@@ -32,6 +32,8 @@ State = Literal["unknown", "starting", "up", "down"]
 By = Literal["operator", "launcher"]
 
 VERDICT_AGE_S = 30.0  # several rounds of the prober
+PACE_S = 0.005  # seconds a token, until a call was measured: a large batch on a slow CPU
+PATIENCE = 4  # times the expected
 STATES: tuple[State, ...] = ("unknown", "starting", "up", "down")
 DRAINED: dict[By, int] = {"operator": 1, "launcher": 2}
 UP, LAST_CHOICE, OUT = 2, 1, 0
@@ -111,7 +113,7 @@ class Ledger:
             spare.remove(row)
             for field in ("state", "answered", "wrong", "drained"):
                 self._table.ints(field)[row] = 0
-            for field in ("since", "checked", "drained_since"):
+            for field in ("since", "checked", "drained_since", "pace"):
                 self._table.floats(field)[row] = 0.0
             self._table.set_reason(row, "")
             self._table.set_name(row, name)
@@ -183,6 +185,21 @@ class Ledger:
         self._tokens[at] = max(0, self._tokens[at] - tokens)
         if ok:
             self._table.ints("answered")[row] = now
+
+    def paced(self, replica: str, tokens: int, seconds: float) -> None:
+        """Note that a call took `seconds` with `tokens` in flight when it was sent."""
+        pace, row = self._table.floats("pace"), self._row(replica)
+        new = seconds / max(1, tokens)
+        pace[row] = 0.8 * pace[row] + 0.2 * new if pace[row] else new
+
+    def patience_s(self, replica: str) -> float:
+        """How long an answer may take with what is in flight on `replica` now, from its pace.
+
+        No lower bound: the caller adds what it thinks decent. A probe waits behind real work too.
+        """
+        row = self._row(replica)
+        pace = self._table.floats("pace")[row] or PACE_S
+        return PATIENCE * pace * self._sum(row)
 
     def tokens_in_flight(self, replica: str) -> int:
         """Tokens on their way to `replica`, from all workers."""

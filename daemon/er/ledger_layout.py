@@ -29,7 +29,7 @@ NAME_BYTES = 48
 REASON_BYTES = 240
 
 MAGIC = b"ERLEDGER"
-VERSION = 1
+VERSION = 2
 HEADER = struct.Struct("<8sII36s")  # magic, version, size, the boot it belongs to
 HEADER_BYTES = 128
 LOCK_TABLE, LOCK_ADMISSION = 120, 121  # bytes of the header that nothing is stored in
@@ -37,12 +37,12 @@ LOCK_TABLE, LOCK_ADMISSION = 120, 121  # bytes of the header that nothing is sto
 # name -> how many 8-byte numbers, in the order they lie in the file
 NUMBERS = {
     **dict.fromkeys(("state", "since", "checked", "answered", "wrong", "turn"), REPLICAS),
-    **dict.fromkeys(("drained", "drained_since"), REPLICAS),
+    **dict.fromkeys(("drained", "drained_since", "pace"), REPLICAS),
     "tokens": REPLICAS * SLOTS,  # a replica's 72 numbers side by side: summed with each decision
     **dict.fromkeys(("pid", "start", "queued", "in_flight"), SLOTS),
     "counters": (SLOTS + 1) * len(COUNTERS),
 }
-FLOATS = {"since", "checked", "drained_since"}
+FLOATS = {"since", "checked", "drained_since", "pace"}
 TEXTS_AT = HEADER_BYTES + 8 * sum(NUMBERS.values())
 SIZE = TEXTS_AT + REPLICAS * (NAME_BYTES + REASON_BYTES)
 

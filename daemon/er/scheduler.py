@@ -283,14 +283,14 @@ class Scheduler:
         if ticket.over is not None:
             return []
         self._ends(ticket, "cancelled")
-        return self._unwanted()
+        return self.unwanted()
 
     def expire(self, now: int) -> tuple[list[Ticket], list[Batch]]:
         """End the tickets whose deadline is reached; and the batches that nobody wants now."""
         late = [ticket for ticket in self.tickets if ticket.deadline <= now]
         for ticket in late:
             self._ends(ticket, "expired")
-        return late, self._unwanted() if late else []
+        return late, self.unwanted() if late else []
 
     def abandon(self) -> list[Ticket]:
         """End every ticket that has sequences waiting: there is no replica left for them."""
@@ -313,5 +313,6 @@ class Scheduler:
             for lane in self._lanes.values():
                 lane.clear()
 
-    def _unwanted(self) -> list[Batch]:
+    def unwanted(self) -> list[Batch]:
+        """The batches on their way whose answers nobody wants any more."""
         return [batch for batch in self.flying() if not batch.live()]

@@ -1,0 +1,123 @@
+"""What a worker keeps of each model: its queue, its replicas, and the calls on their way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from er import metrics
+from er.config import Replica
+from er.job import Ids, Refusal, Task
+from er.ledger import LAST_CHOICE, Ledger, Verdict
+from er.scheduler import Batch, Load, Scheduler, Ticket
+from er.upstream import Upstream, UpstreamError
+
+BACKOFF_S, BACKOFF_MAX_S = 0.25, 4.0
+START_S = 60.0  # about what a vLLM takes to start: the estimate behind Retry-After
+SECOND_NS = 1_000_000_000
+
+
+class Result(NamedTuple):
+    """What came back for one request."""
+
+    values: NDArray[np.float32]  # (n, dimensions) for embed, (n,) for score
+    queue_ns: int  # how long its sequences waited, on average
+    engine_ns: int  # the rest
+    replicas: tuple[str, ...]
+
+
+class Request(Ticket):
+    """A ticket with the place for its answer."""
+
+    def __init__(
+        self, sequences: Sequence[Ids], *, deadline: int, shape: tuple[int, ...], request_id: str
+    ) -> None:
+        super().__init__(sequences, deadline=deadline)
+        self.values = np.empty(shape, np.float32)
+        self.request_id = request_id
+        self.replicas: dict[str, None] = {}
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class Member:
+    """One replica as this worker sees it."""
+
+    def __init__(self, replica: Replica) -> None:
+        self.name = replica.name
+        self.upstream = Upstream(replica.address)
+        self.strikes = 0  # failures since the last good answer
+        self.shunned_until = 0  # monotonic ns; others are preferred until then
+        self.batch_sequences = metrics.batch_sequences.labels(replica.name)
+        self.batch_tokens = metrics.batch_tokens.labels(replica.name)
+
+    def shun(self, now: int) -> None:
+        """After a failure: prefer others, each time twice as long."""
+        seconds = min(BACKOFF_MAX_S, BACKOFF_S * 2**self.strikes)
+        self.shunned_until = now + int(seconds * SECOND_NS)
+
+
+class Call:
+    """One batch on its way."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        member: Member,
+        task: asyncio.Task[NDArray[np.float32]],
+        in_flight: int,
+        patience_s: float,
+    ) -> None:
+        self.batch, self.member, self.task = batch, member, task
+        self.in_flight = in_flight  # tokens on the replica when it was sent, itself included
+        self.patience_s = patience_s
+        self.late: UpstreamError | None = None  # why it was cancelled; None: nobody wants it
+
+
+class Pool:
+    """One model's queue, its replicas, and the calls on their way to them."""
+
+    def __init__(
+        self, model: str, task: Task, dimensions: int, batch_tokens: int, members: Sequence[Member]
+    ) -> None:
+        self.model, self.task, self.dimensions = model, task, dimensions
+        self.members = {member.name: member for member in members}
+        self.scheduler = Scheduler(batch_tokens)
+        self.calls: dict[Batch, Call] = {}
+        self.gauge = metrics.queue_sequences.labels(model)
+        self.pump_soon = False
+        self.recheck: asyncio.TimerHandle | None = None
+        self.watch: asyncio.TimerHandle | None = None
+        self.alarm: asyncio.TimerHandle | None = None  # for the next deadline
+        self.alarm_at = 0
+
+    def loads(self, ledger: Ledger, wall: float, now: int) -> list[Load]:
+        """Each replica as it stands: `wall` in Unix s, `now` in monotonic ns."""
+        loads = []
+        for name, member in self.members.items():
+            rank = ledger.rank(name, wall, now)
+            if member.shunned_until > now:
+                rank = min(rank, LAST_CHOICE)
+            loads.append(Load(name, rank, ledger.tokens_in_flight(name), ledger.mine(name)))
+        return loads
+
+    def nobody(self, ledger: Ledger, wall: float) -> Refusal:
+        """503 with each replica's state, and the best guess at when one will be there."""
+        verdicts = {name: ledger.verdict(name) for name in self.members}
+        wait_s = min((_ready_in_s(v, wall) for v in verdicts.values()), default=START_S)
+        told = "; ".join(
+            f"{name} is {v.state}" + (f" ({v.reason})" if v.reason else "")
+            for name, v in verdicts.items()
+        )
+        text = f"No replica of {self.model} is ready: {told or 'none is configured'}."
+        return Refusal(503, "no_healthy_replica", f"{text} Try again later.", retry_after_s=wait_s)
+
+
+def _ready_in_s(verdict: Verdict, now: float) -> float:
+    """A guess at how long a replica in that state needs: a start, less the time it has had."""
+    if verdict.state in ("up", "unknown"):
+        return 1.0
+    return max(5.0, START_S - max(0.0, now - verdict.since))

@@ -1,0 +1,396 @@
+"""The mover against engine processes that die, lie, hang, refuse: nothing lost or swapped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine import expected, expected_score
+from er import replicas as replicas_module
+from er.config import Config, Gateway, Model, Replica
+from er.job import Refusal
+from er.ledger import Ledger
+from er.pools import Result
+from er.replicas import Replicas
+from fakes import EngineProcess, until
+
+DIM = 16
+SECOND_NS = 10**9
+
+
+@pytest.fixture
+def engines() -> Iterator[list[EngineProcess]]:
+    """Two engines for the embed model; r0 and r1 in the ledger."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(EngineProcess(dim=DIM)) for _ in range(2)]
+
+
+def config_of(addresses: list[str], *, batch_tokens: int = 512, task: str = "embed") -> Config:
+    model = Model(name="m", task=task, path=Path("/none"), batch_tokens=batch_tokens)  # type: ignore[arg-type]
+    replicas = tuple(Replica(name=f"r{i}", model="m", url=a) for i, a in enumerate(addresses))
+    return Config(gateway=Gateway(), models=(model,), replicas=replicas, source=Path("er.toml"))
+
+
+class Worker:
+    """A ledger and the Replicas on it."""
+
+    def __init__(self, path: Path, addresses: list[str], **options: object) -> None:
+        self.config = config_of(addresses, **options)  # type: ignore[arg-type]
+        self.ledger = Ledger.open(path, [r.name for r in self.config.replicas])
+        self.ledger.claim(0)
+        for replica in self.config.replicas:
+            self.ledger.set_verdict(replica.name, "up", "", time.time())
+        self.replicas = Replicas(self.config, {"m": DIM}, self.ledger)
+
+    async def run(self, sequences: list[list[int]], timeout_s: float = 20.0) -> Result:
+        deadline = time.monotonic_ns() + int(timeout_s * SECOND_NS)
+        return await self.replicas.run(
+            "m", self.config.models[0].task, sequences, deadline=deadline, request_id="r"
+        )
+
+    async def right(self, sequences: list[list[int]]) -> Result:
+        """Run, and compare every vector with the expected one."""
+        result = await self.run(sequences)
+        assert result.values.shape == (len(sequences), DIM)
+        for row, ids in zip(result.values, sequences, strict=True):
+            assert np.array_equal(row, expected(ids, DIM))
+        return result
+
+    async def refused(self, sequences: list[list[int]], timeout_s: float = 20.0) -> Refusal:
+        with pytest.raises(Refusal) as caught:
+            await self.run(sequences, timeout_s)
+        return caught.value
+
+    def idle(self) -> bool:
+        names = [r.name for r in self.config.replicas]
+        return not any(map(self.ledger.tokens_in_flight, names)) and not self.replicas.queued()
+
+
+@pytest.fixture
+async def worker(tmp_path: Path, engines: list[EngineProcess]) -> AsyncIterator[Worker]:
+    worker = Worker(tmp_path / "ledger", [engine.address for engine in engines])
+    yield worker
+    assert worker.idle()
+    await worker.replicas.close()
+    worker.ledger.close()
+
+
+@pytest.fixture
+async def single(tmp_path: Path, engines: list[EngineProcess]) -> AsyncIterator[Worker]:
+    """Only the first engine serves."""
+    worker = Worker(tmp_path / "ledger", [engines[0].address])
+    yield worker
+    assert worker.idle()
+    await worker.replicas.close()
+    worker.ledger.close()
+
+
+def texts(count: int, seed: int = 0, longest: int = 40) -> list[list[int]]:
+    pick = random.Random(seed)
+    return [
+        [pick.randrange(1000, 100_000) for _ in range(pick.randint(1, longest))]
+        for _ in range(count)
+    ]
+
+
+# -- all is well -----------------------------------------------------------------------------
+
+
+async def test_a_lone_request_goes_at_once(worker: Worker) -> None:
+    result = await worker.right([[1, 2, 3]])
+    assert result.queue_ns < 50_000_000
+    assert result.engine_ns > 0
+    assert result.replicas in (("r0",), ("r1",))
+
+
+async def test_many_at_once_are_merged_and_balanced(
+    worker: Worker, engines: list[EngineProcess]
+) -> None:
+    await asyncio.gather(*(worker.right(texts(1, seed)) for seed in range(300)))
+    seen = [engine.seen() for engine in engines]
+    assert sum(s["items"] for s in seen) == 300
+    assert all(s["calls"] < 60 and s["items"] > 80 for s in seen)
+    assert all(s["in_flight_max"] <= 4 and s["tokens_in_flight_max"] <= 1024 for s in seen)
+
+
+async def test_a_large_request_is_split_over_replicas(worker: Worker) -> None:
+    result = await worker.right(texts(500))
+    assert set(result.replicas) == {"r0", "r1"}
+
+
+async def test_scores_are_in_the_order_of_the_request(tmp_path: Path) -> None:
+    with EngineProcess(task="classify") as engine:
+        worker = Worker(tmp_path / "ledger", [engine.address], task="score")
+        documents = texts(100)
+        values = (await worker.run(documents)).values
+        assert values.tolist() == [expected_score(ids) for ids in documents]
+        await worker.replicas.close()
+        worker.ledger.close()
+
+
+async def test_bulk_does_not_starve_and_interactive_goes_first(single: Worker) -> None:
+    bulk = asyncio.create_task(single.right(texts(2000)))
+    await asyncio.sleep(0)
+    small = [asyncio.create_task(single.right(texts(1, seed))) for seed in range(20)]
+    await asyncio.gather(*small)
+    assert not bulk.done()
+    await bulk
+
+
+# -- replicas that fail ----------------------------------------------------------------------
+
+
+async def under_load(worker: Worker, requests: int, during: object = None) -> None:
+    """`requests` of mixed sizes from 24 clients, each answer compared; `during` is called once."""
+    left = iter(range(requests))
+
+    async def client() -> None:
+        for seed in left:
+            if seed == requests // 3 and callable(during):
+                during()
+            await worker.right(texts(1 + seed % 7 * (seed % 3), seed))
+
+    await asyncio.gather(*(client() for _ in range(24)))
+
+
+async def test_one_is_killed_under_load(worker: Worker, engines: list[EngineProcess]) -> None:
+    await under_load(worker, 600, engines[1].kill)
+    verdict = worker.ledger.verdict("r1")
+    assert verdict.state == "down" and "onnection" in verdict.reason
+    engines[1].start()
+    calls = engines[1].seen()["calls"]
+    await under_load(worker, 50)
+    assert engines[1].seen()["calls"] == calls  # only a true inference brings it back
+    worker.ledger.set_verdict("r1", "up", "probed", time.time())
+    await under_load(worker, 100)
+    assert engines[1].seen()["calls"] > calls
+
+
+@pytest.mark.parametrize("fault", ["exit", "reset", "cut", "500", "503"])
+async def test_failures_under_load_are_invisible(
+    worker: Worker, engines: list[EngineProcess], fault: str
+) -> None:
+    await under_load(worker, 300, lambda: engines[0].fault(fault, 3))
+    assert worker.ledger.verdict("r1").state == "up"
+
+
+@pytest.mark.parametrize("fault", ["nan", "short", "long", "wrong_type"])
+async def test_lies_never_reach_a_client(
+    worker: Worker, engines: list[EngineProcess], fault: str
+) -> None:
+    engines[0].fault(fault)
+    await under_load(worker, 200)
+    verdict = worker.ledger.verdict("r0")
+    assert verdict.state == "down" and verdict.wrong >= 1
+    assert "it answered" in verdict.reason
+    calls = engines[0].seen()["calls"]
+    assert calls <= 4  # those on their way when the first lie was seen
+    await under_load(worker, 20)
+    assert engines[0].seen()["calls"] == calls
+
+
+async def test_a_connection_that_breaks_once_is_nothing(
+    single: Worker, engines: list[EngineProcess]
+) -> None:
+    for fault in ("reset", "cut", "500"):
+        engines[0].fault(fault, 1)
+        await single.right(texts(3))
+        assert single.ledger.verdict("r0").state == "up"
+
+
+async def test_no_replica_left_is_503_at_once(single: Worker, engines: list[EngineProcess]) -> None:
+    engines[0].fault("hang")
+    flying = asyncio.create_task(single.refused(texts(300)))
+    await until(lambda: engines[0].seen()["in_flight"] == 4)
+    engines[0].kill()
+    refusal = await asyncio.wait_for(flying, 5)
+    assert (refusal.status, refusal.code) == (503, "no_healthy_replica")
+    assert "r0 is down" in refusal.message
+    began = time.monotonic()
+    refusal = await single.refused([[1]])
+    assert time.monotonic() - began < 0.1
+    assert refusal.retry_after_s is not None and 50 <= refusal.retry_after_s <= 60
+
+
+async def test_a_replica_nobody_knows_is_tried(
+    single: Worker, engines: list[EngineProcess]
+) -> None:
+    single.ledger.set_verdict("r0", "unknown", "", time.time())
+    await single.right(texts(3))
+    single.ledger.set_verdict("r0", "starting", "loading weights", time.time())
+    refusal = await single.refused([[1]])
+    assert "r0 is starting (loading weights)" in refusal.message
+    single.ledger.set_verdict("r0", "down", "", time.time() - 60)  # the prober died
+    await single.right(texts(3))
+
+
+async def test_an_engine_that_is_always_full(single: Worker, engines: list[EngineProcess]) -> None:
+    engines[0].fault("503")
+    refusal = await single.refused([[1]])
+    assert (refusal.status, refusal.code, refusal.retry_after_s) == (503, "overloaded", 1)
+    assert single.ledger.verdict("r0").state == "up"
+
+
+async def test_what_breaks_every_replica_is_given_up_in_three_calls(
+    worker: Worker, engines: list[EngineProcess]
+) -> None:
+    for engine in engines:
+        engine.fault("500", 2)
+    refusal = await worker.refused([[1]])
+    assert refusal.status in (500, 503)
+    assert sum(engine.seen()["calls"] for engine in engines) <= 3
+
+
+# -- bad sequences ---------------------------------------------------------------------------
+
+
+async def test_a_bad_sequence_does_not_harm_its_neighbours(
+    worker: Worker, engines: list[EngineProcess]
+) -> None:
+    for engine in engines:
+        engine.fault("400_if_id", id=7)
+        engine.fault("slow", 8, ms=50)  # so that the rest is merged
+    good = [asyncio.create_task(worker.right(texts(1 + seed % 3, seed))) for seed in range(60)]
+    bad = asyncio.create_task(worker.refused([[5], [6, 7], [8]]))
+    more = [asyncio.create_task(worker.right(texts(1, seed))) for seed in range(60, 120)]
+    refusal = await bad
+    assert (refusal.status, refusal.code) == (400, "invalid_request")
+    assert "item 1" in refusal.message and "out of vocabulary" in refusal.message
+    await asyncio.gather(*good, *more)
+    assert all(worker.ledger.verdict(name).state == "up" for name in ("r0", "r1"))
+
+
+async def test_a_mistake_of_ours_is_500_and_not_a_hang(worker: Worker) -> None:
+    refusal = await worker.refused([[2**70]])
+    assert (refusal.status, refusal.code) == (500, "internal_error")
+    assert worker.ledger.verdict("r0").state == "up"
+
+
+# -- time ------------------------------------------------------------------------------------
+
+
+async def test_the_deadline_is_504_and_frees_the_engine(
+    single: Worker, engines: list[EngineProcess]
+) -> None:
+    engines[0].fault("hang")
+    waiting = asyncio.create_task(single.refused(texts(200), timeout_s=0.3))
+    refusal = await single.refused([[1]], timeout_s=0.2)
+    assert (refusal.status, refusal.code) == (504, "timeout")
+    assert (await waiting).status == 504
+    assert single.replicas.queued() == 0
+    await until(lambda: engines[0].seen()["in_flight"] == 0)
+    engines[0].fault("none")
+    await single.right(texts(5))
+    assert single.ledger.verdict("r0").state == "up"  # lateness of a request blames nobody
+
+
+async def test_who_leaves_takes_their_sequences_along(
+    single: Worker, engines: list[EngineProcess]
+) -> None:
+    engines[0].fault("hang")
+    tasks = [asyncio.create_task(single.run(texts(30, seed))) for seed in range(10)]
+    await until(lambda: engines[0].seen()["in_flight"] == 4)
+    assert single.replicas.queued() > 0
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert single.replicas.queued() == 0
+    await until(lambda: engines[0].seen()["in_flight"] == 0)
+    gone = asyncio.create_task(single.run([[1]]))
+    await asyncio.sleep(0)  # admitted, and gone before it was sent
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    engines[0].fault("none")
+    await single.right(texts(5))
+
+
+async def test_a_hung_replica_found_by_the_prober(
+    worker: Worker, engines: list[EngineProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replicas_module, "DOUBT_S", 0.1)
+    worker.ledger.paced("r0", 1000, 0.001)
+    engines[0].signal(signal.SIGSTOP)
+    load = asyncio.create_task(under_load(worker, 60))
+    await until(lambda: worker.ledger.tokens_in_flight("r0") > 0)
+    await asyncio.sleep(0.1)
+    assert not load.done()
+    worker.ledger.set_verdict("r0", "down", "no answer to a probe", time.time())
+    await asyncio.wait_for(load, 10)
+
+
+async def test_a_hung_replica_that_nobody_else_finds(
+    worker: Worker, engines: list[EngineProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replicas_module, "DOUBT_S", 0.1)
+    monkeypatch.setattr(replicas_module, "LATE_S", 0.3)
+    worker.ledger.paced("r0", 1000, 0.001)
+    engines[0].signal(signal.SIGSTOP)
+    await asyncio.wait_for(under_load(worker, 60), 10)
+    verdict = worker.ledger.verdict("r0")
+    assert verdict.state == "down" and "no answer for" in verdict.reason
+
+
+# -- drain and close -------------------------------------------------------------------------
+
+
+async def test_a_drained_replica_finishes_and_gets_nothing_new(
+    worker: Worker, engines: list[EngineProcess]
+) -> None:
+    engines[0].fault("slow", ms=300)
+    worker.ledger.drain("r1", "operator", True, time.time())
+    flying = asyncio.create_task(worker.right(texts(3)))
+    await until(lambda: engines[0].seen()["in_flight"] == 1)
+    worker.ledger.drain("r0", "launcher", True, time.time())
+    worker.ledger.drain("r1", "operator", False, time.time())
+    assert worker.ledger.verdict("r0").state == "draining"
+    result = await worker.right(texts(3, 1))
+    assert result.replicas == ("r1",)
+    assert (await flying).replicas == ("r0",)
+    assert worker.ledger.verdict("r0").state == "drained"
+    assert engines[0].seen()["calls"] == 1
+
+
+async def test_close_answers_those_who_wait(tmp_path: Path, engines: list[EngineProcess]) -> None:
+    worker = Worker(tmp_path / "ledger", [engines[0].address])
+    engines[0].fault("hang")
+    waiting = asyncio.create_task(worker.refused(texts(300)))
+    await until(lambda: engines[0].seen()["in_flight"] == 4)
+    await worker.replicas.close()
+    assert (await waiting).status == 503
+    assert worker.idle()
+    worker.ledger.close()
+
+
+# -- several workers -------------------------------------------------------------------------
+
+
+def test_workers_share_a_replicas_budget(tmp_path: Path) -> None:
+    """Two processes on one ledger: in flight stays within the budget and one call each beyond."""
+    script = Path(__file__).with_name("bench") / "replicas_load.py"
+    budget, tokens = 2 * 2048, 128
+    with EngineProcess(dim=DIM, env={"ENGINE_STEP_MS": "2", "ENGINE_TOKEN_US": "5"}) as engine:
+        argv = [sys.executable, str(script), "--ledger", str(tmp_path / "ledger")]
+        argv += ["--address", engine.address, "--dim", str(DIM), "--seconds", "1.5"]
+        argv += ["--tokens", str(tokens), "--batch-tokens", str(budget // 2)]
+        workers = [
+            subprocess.Popen([*argv, "--slot", str(slot)], stdout=subprocess.PIPE, text=True)
+            for slot in range(2)
+        ]
+        figures = [json.loads(worker.communicate(timeout=60)[0]) for worker in workers]
+        seen = engine.seen()
+    assert all(f["sequences_per_s"] > 50 for f in figures)
+    assert seen["tokens_in_flight_max"] <= budget + 2 * budget // 4
+    ledger = Ledger.open(tmp_path / "ledger", ["r0"])
+    assert ledger.tokens_in_flight("r0") == 0
+    ledger.close()
