@@ -8,13 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
-from fakes import EngineProcess
 
 from er import health
 from er.config import Config, Replica, parse
 from er.health import Probe
 from er.ledger import Ledger
 from er.prober import Prober, Question
+from fakes import EngineProcess
 
 NOW, NS = 1_700_000_000.0, 1_000_000_000
 QUESTION = Question(task="embed", ids=(1, 2, 3), dimensions=64)

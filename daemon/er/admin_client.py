@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from er.config import directory
-from er.systemctl import GATEWAY, show
+from er.systemctl import GATEWAY, booted, show
 
 
 class NoAdmin(Exception):  # noqa: N818 - it is an answer: nobody is there
@@ -50,7 +50,7 @@ def call(
     units = show([GATEWAY])
     unit = units.get(GATEWAY) if units else None
     if unit is not None and unit.loaded and unit.state in ("inactive", "failed"):
-        raise NoAdmin(f"the gateway is {unit.state}; start it: sudo systemctl start er.target")
+        raise NoAdmin(f"the gateway is {unit.state}; {_start()}")
     connection = _Connection(socket_path(), timeout_s)
     data = None if body is None else orjson.dumps(body)
     headers = {} if data is None else {"content-type": "application/json"}
@@ -75,12 +75,16 @@ def told(answer: dict[str, Any]) -> str:
     return str(error.get("message", error)) if isinstance(error, dict) else str(answer)
 
 
+def _start() -> str:
+    return "start it: " + ("sudo systemctl start er.target" if booted() else "er-gateway")
+
+
 def _reason(error: OSError) -> NoAdmin:
     path = socket_path()
     if error.errno == errno.ENOENT:
-        return NoAdmin(f"no gateway runs here ({path} is missing); sudo systemctl start er.target")
+        return NoAdmin(f"no gateway runs here ({path} is missing); {_start()}")
     if error.errno == errno.ECONNREFUSED:
-        return NoAdmin("no gateway answers; start it: sudo systemctl start er.target")
+        return NoAdmin(f"no gateway answers at {path}; {_start()}")
     if error.errno in (errno.EACCES, errno.EPERM):
         text = f"{path} is for root and members of group er: use sudo, or: sudo adduser NAME er"
         return NoAdmin(text, closed=True)

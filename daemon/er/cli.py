@@ -17,7 +17,7 @@ WRONG_USE = 64
 OVERVIEW = """\
 er {version}: embedding and reranking on your own GPUs
 
-  er status            what runs, what does not, and why       er help status
+  er status            what runs, what does not, and why
   er wait              waits until every replica answers
   er doctor            looks for the cause of trouble
   er keys list         who may ask; create, rotate, revoke, set

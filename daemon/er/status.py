@@ -133,7 +133,7 @@ def _gateway(facts: Facts) -> dict[str, Any]:
         )
         reason = f"{unit.status_text or 'unit is ' + unit.state}; {cure}"
     else:
-        state, reason = "stopped", "no worker runs; start er-gateway (under systemd: er.target)"
+        state, reason = "stopped", "no worker runs; start it: er-gateway"
     return {
         "state": state,
         "since": known.since if known.workers or unit is None else unit.since,
