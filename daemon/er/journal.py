@@ -44,6 +44,12 @@ def log(level: Level, message: str, **fields: Value) -> None:
     _write("".join(f"{head}{line}\n" for line in text.splitlines() or [""]))
 
 
+def secret(level: Level, text: str) -> None:
+    """Write a line as it is: the first API key, which the operator is to see once."""
+    head = f"<{PRIORITY[level]}>" if "JOURNAL_STREAM" in os.environ else f"{level.upper():7} "
+    _write(f"{head}{text}\n")
+
+
 def _write(text: str) -> None:
     # One write for each record, so that processes that share the stream don't mix their lines. A
     # reader that is gone must not take the gateway with it.

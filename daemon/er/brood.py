@@ -1,0 +1,187 @@
+"""The supervisor's processes: started, heard, found hung or dead, started again with a back-off."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from er import journal
+from er.child import ADMIN, READY, Given
+from er.config import Config
+
+HUNG_S = 10.0  # ten heartbeats
+START_S = 60.0  # until the first heartbeat
+STEADY_S = 60.0  # who lived that long may be started again at once
+PAUSE_MAX_S = 30.0
+WORKER, ADMIN_PROCESS = "er.worker", "er.admin"
+
+
+class Generation(NamedTuple):
+    """One reading of the configuration. `text` is a descriptor that children read it from."""
+
+    number: int
+    config: Config
+    text: int
+
+    @classmethod
+    def make(cls, number: int, config: Config, text: str) -> Generation:
+        """Keep `text` where this generation's children find it, whatever becomes of the file."""
+        file = os.memfd_create("er.toml", os.MFD_CLOEXEC)
+        data = text.encode()
+        while data:
+            data = data[os.write(file, data) :]
+        return cls(number, config, file)
+
+
+class Process:
+    """One child."""
+
+    def __init__(self, slot: int, generation: Generation, line: socket.socket) -> None:
+        self.slot, self.generation, self.line = slot, generation, line
+        self.popen: subprocess.Popen[bytes]
+        self.began = time.monotonic()
+        self.beat = 0.0  # monotonic seconds; 0 = never
+        self.ready = asyncio.Event()
+        self.gone = asyncio.Event()
+        self.retiring = False
+
+    @property
+    def name(self) -> str:
+        kind = "the admin process" if self.slot == ADMIN else f"worker {self.slot}"
+        return f"{kind} (pid {self.popen.pid})"
+
+    def hung(self, now: float) -> bool:
+        """Whether its event loop has stood still for too long."""
+        if self.beat:
+            return now - self.beat > HUNG_S
+        return now - self.began > START_S
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, if it still runs."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(number)
+
+
+class Brood:
+    """All children. `ended` is told of each that is gone and was not meant to go."""
+
+    def __init__(
+        self,
+        sockets: Mapping[str, list[socket.socket]],
+        environment: Mapping[str, str],
+        metrics: Path,
+        ended: Callable[[Process], None],
+    ) -> None:
+        self._sockets, self._environment, self._metrics = sockets, environment, metrics
+        self._ended = ended
+        self._failures: dict[int, int] = {}
+        self.processes: dict[int, Process] = {}
+
+    def spawn(self, slot: int, generation: Generation) -> Process:
+        """Start the process of `slot`; ADMIN is the admin's. Raises OSError."""
+        admin = slot == ADMIN
+        names = ("admin",) if admin else ("http", "gateway")
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        given = Given(
+            slot,
+            generation.number,
+            str(generation.config.source),
+            generation.text,
+            theirs.fileno(),
+            {n: [s.fileno() for s in self._sockets.get(n, ())] for n in names},
+        )
+        label = "admin" if admin else f"w{slot}"
+        more = {"PROMETHEUS_MULTIPROC_DIR": str(self._metrics), "ER_PROCESS": label}
+        process = Process(slot, generation, ours)
+        try:
+            process.popen = subprocess.Popen(
+                [sys.executable, "-P", "-m", ADMIN_PROCESS if admin else WORKER],
+                env=given.environment(self._environment, more),
+                pass_fds=given.descriptors(),
+                stdin=subprocess.DEVNULL,
+                process_group=0,  # Ctrl-C is for the supervisor, which then drains
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self.processes[slot] = process
+        asyncio.get_running_loop().add_reader(ours.fileno(), self._hear, process)
+        return process
+
+    def workers(self, generation: Generation | None = None) -> list[Process]:
+        """The workers that are not on their way out; those of one generation."""
+        return [
+            p
+            for p in self.processes.values()
+            if p.slot != ADMIN
+            and not p.retiring
+            and (generation is None or p.generation is generation)
+        ]
+
+    def free_slot(self, slots: int, taken: set[int]) -> int | None:
+        """The lowest slot that no child and no one in `taken` has."""
+        return next((s for s in range(slots) if s not in self.processes and s not in taken), None)
+
+    def _hear(self, process: Process) -> None:
+        try:
+            data = process.line.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            asyncio.get_running_loop().remove_reader(process.line.fileno())
+            return
+        process.beat = time.monotonic()
+        if READY in data:
+            process.ready.set()
+
+    def reap(self) -> None:
+        """Take notice of children that have ended; to be called when SIGCHLD came."""
+        for process in list(self.processes.values()):
+            if process.popen.poll() is None:
+                continue
+            asyncio.get_running_loop().remove_reader(process.line.fileno())
+            process.line.close()
+            del self.processes[process.slot]
+            process.gone.set()
+            for file in self._metrics.glob(f"gauge_live*_w{process.slot}.db"):
+                file.unlink(missing_ok=True)  # what it last said of itself; its counts stay
+            self._ended(process)
+
+    def kill_hung(self) -> bool:
+        """Kill who has not given a sign of life. Returns whether all others have."""
+        now = time.monotonic()
+        hung = [p for p in self.processes.values() if p.hung(now)]
+        for process in hung:
+            journal.log("err", f"{process.name} gave no sign of life for {HUNG_S:.0f} s; killed")
+            process.send(signal.SIGKILL)
+        return not hung
+
+    def pause_s(self, process: Process) -> float:
+        """How long to wait before the process's slot is filled again; says how it ended."""
+        lived = time.monotonic() - process.began
+        failures = 0 if lived > STEADY_S else self._failures.get(process.slot, 0)
+        self._failures[process.slot] = failures + 1
+        pause = 0.0 if not failures else min(PAUSE_MAX_S, 0.5 * 2.0**failures)
+        code = process.popen.returncode
+        how = f"exit code {code}"
+        if code < 0:
+            how = f"signal {-code} ({signal.Signals(-code).name})"
+        when = f"in {pause:.0f} s" if pause else "now"
+        journal.log(
+            "err",
+            f"{process.name} ended with {how} after {lived:.0f} s; a new one starts {when}",
+        )
+        return pause

@@ -1,0 +1,213 @@
+"""One HTTP exchange as the gateway sees it: the request, what is noted of it, the response."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qs
+
+from er import dialects
+from er.job import Refusal
+from er.journal import Value
+from er.keys import Identity
+from er.limits import Taken
+from er.quantities import bytes_text
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+
+SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}\Z")
+STALL_S = 30.0  # without a byte of the body, the client is taken for gone
+JSON = b"application/json"
+LOCAL = "uid:"
+
+
+class Gone(Exception):  # noqa: N818 - nobody is left to be told
+    """The client hung up."""
+
+
+class Request:
+    """What a client sent, from ASGI's scope. Its body is read only when asked for."""
+
+    __slots__ = ("_receive", "client", "headers", "id", "length", "method", "path", "query", "read")
+
+    def __init__(self, scope: Mapping[str, Any], receive: Receive) -> None:
+        self._receive = receive
+        self.method: str = scope["method"]
+        self.path: str = scope["raw_path"].decode("ascii")  # as sent, percent signs and all
+        self.query: bytes = scope["query_string"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.client: str = (scope.get("client") or ("unknown",))[0].removeprefix("::ffff:")
+        sent = self.headers.get(b"x-request-id", b"")
+        self.id = sent.decode() if SANE_ID.match(sent) else f"req-{os.urandom(12).hex()}"
+        declared = self.headers.get(b"content-length", b"")
+        self.length = int(declared) if declared.isdigit() else None
+        self.read = self.length in (0, None) and b"transfer-encoding" not in self.headers
+
+    @property
+    def local_uid(self) -> int | None:
+        """The caller's uid on the local socket; None for one that came over TCP."""
+        if not self.client.startswith(LOCAL):
+            return None
+        return int(self.client.removeprefix(LOCAL))
+
+    def secret(self) -> str | None:
+        """The API key as sent; the header counts where the query has one too. None: neither."""
+        header = self.headers.get(b"authorization")
+        if header is not None:
+            scheme, _, value = header.decode("latin-1").partition(" ")
+            return value.strip() if scheme.lower() == "bearer" else ""
+        if b"api_key=" in self.query:
+            values = parse_qs(self.query.decode("latin-1")).get("api_key", [""])
+            return values[0]
+        return None
+
+    def check_length(self, limit: int) -> None:
+        """Refuse a body that its header already says is too long. Raises Refusal 413."""
+        if self.length is not None and self.length > limit:
+            raise _too_large(f"is {self.length} bytes ({bytes_text(self.length)})", limit)
+
+    async def body(self, limit: int, within_s: float) -> bytes:
+        """The whole body, at most `limit` bytes, all of it `within_s` seconds.
+
+        Raises Refusal 413 as soon as it is too long, 408 when no more comes; Gone.
+        """
+        self.check_length(limit)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + within_s
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout_at(min(end, loop.time() + STALL_S)) as patience:
+                while True:
+                    message = await self._receive()
+                    if message["type"] != "http.request":
+                        raise Gone
+                    part = message["body"]
+                    size += len(part)
+                    if size > limit:
+                        raise _too_large(f"has {size} bytes so far and goes on", limit)
+                    parts.append(part)
+                    if not message["more_body"]:
+                        self.read = True
+                        return parts[0] if len(parts) == 1 else b"".join(parts)
+                    patience.reschedule(min(end, loop.time() + STALL_S))
+        except TimeoutError:
+            raise Refusal(
+                408,
+                "request_timeout",
+                f"the body stopped after {size} bytes; send all of it without a pause of "
+                f"{STALL_S:.0f} s",
+                headers={"connection": "close"},
+            ) from None
+
+
+def _too_large(what: str, limit: int) -> Refusal:
+    return Refusal(
+        413,
+        "body_too_large",
+        f"the body {what}; this server takes at most {limit} bytes ({bytes_text(limit)}). Send "
+        "fewer texts in one request, or raise max_body in er.toml",
+        headers={"connection": "close"},
+    )
+
+
+class Note:
+    """What becomes known of an exchange on its way, for its audit record, headers and metrics."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.began = time.monotonic_ns()
+        self.who: Identity | None = None
+        self.dialect = ""
+        self.model = ""  # as asked for; the configured name once it is found
+        self.served = ""  # the configured name
+        self.replica = ""
+        self.code = ""
+        self.status = 0
+        self.items = self.tokens = self.cut = 0
+        self.queue_ns = self.tokenise_ns = self.engine_ns = self.encode_ns = 0
+        self.total_ns = 0
+        self.taken: Taken | None = None
+        self.refuse = dialects.refuse  # how the client's dialect says no
+
+    def record(self) -> dict[str, Value]:
+        """The audit record; no field ever holds a secret or a text."""
+        request, who = self.request, self.who
+        fields: dict[str, Value] = {
+            "REQUEST_ID": request.id,
+            "KEY_ID": who.id if who else "",
+            "CLIENT": request.client,
+            "METHOD": request.method,
+            "PATH": request.path[:256],
+            "DIALECT": self.dialect,
+            "MODEL": self.model[:128],
+            "REPLICA": self.replica,
+            "STATUS": self.status,
+            "CODE": self.code,
+            "ITEMS": self.items,
+            "TOKENS": self.tokens,
+            "QUEUE_MS": _ms(self.queue_ns),
+            "ENGINE_MS": _ms(self.engine_ns),
+            "TOTAL_MS": _ms(self.total_ns),
+        }
+        if who is not None and who.local_uid is not None:
+            fields["UID"] = who.local_uid
+        return fields
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers that every answer carries, and those of a limited one."""
+        total = _ms(self.total_ns)
+        timing = (
+            f"queue;dur={_ms(self.queue_ns)}, tokenise;dur={_ms(self.tokenise_ns)}, "
+            f"engine;dur={_ms(self.engine_ns)}, total;dur={total}"
+        )
+        found = [
+            (b"x-request-id", self.request.id.encode()),
+            (b"server-timing", timing.encode()),
+            (b"openai-processing-ms", b"%d" % round(total)),
+        ]
+        taken = self.taken
+        if taken is not None:
+            found += [
+                (b"x-ratelimit-limit-requests", b"%d" % taken.limit),
+                (b"x-ratelimit-remaining-requests", b"%d" % taken.remaining),
+                (b"x-ratelimit-reset-requests", go_duration(taken.reset_s).encode()),
+            ]
+        return found
+
+
+class Response:
+    """What is sent back."""
+
+    __slots__ = ("body", "headers", "kind", "status")
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes,
+        kind: bytes = JSON,
+        headers: list[tuple[bytes, bytes]] | None = None,
+    ) -> None:
+        self.status, self.body, self.kind, self.headers = status, body, kind, headers or []
+
+
+def go_duration(seconds: float) -> str:
+    """Seconds as Go writes them: 120ms, 1s, 6m0s, 1h2m3.5s; to the millisecond, rounded up."""
+    ms = max(0, math.ceil(seconds * 1000 - 1e-6))
+    if ms < 1000:
+        return f"{ms}ms" if ms else "0s"
+    minutes, rest = divmod(ms, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{rest / 1000:.3f}".rstrip("0").rstrip(".") + "s"
+    if hours:
+        return f"{hours}h{minutes}m{text}"
+    return f"{minutes}m{text}" if minutes else text
+
+
+def _ms(ns: int) -> float:
+    return round(ns / 1e6, 2)

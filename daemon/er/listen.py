@@ -1,0 +1,106 @@
+"""The gateway's listening sockets: from systemd by name, else bound here."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import socket
+from pathlib import Path
+
+from er import systemd
+
+BACKLOG = 4096
+UNIX = {"gateway": "gateway.sock", "admin": "admin.sock"}
+GROUP = "er"
+UNIX_MODE = 0o660
+
+
+class ListenError(Exception):
+    """An address that can't be had. `address` as in er.toml, or a socket's path."""
+
+    def __init__(self, address: str, error: OSError) -> None:
+        super().__init__(f"{address}: {error.strerror}")
+        self.address = address
+        self.errno = error.errno
+
+
+class Sockets:
+    """All of them by name (http, gateway, admin), and which of them systemd keeps."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, list[socket.socket]] = systemd.listen_fds()
+        self.given = set(self.by_name)
+        self._made: list[Path] = []
+
+    def bind_tcp(self, listen: tuple[str, ...]) -> None:
+        """Bind the addresses of er.toml, if systemd gave none. Raises ListenError."""
+        if "http" in self.by_name:
+            return
+        self.by_name["http"] = []
+        for address in listen:
+            self.by_name["http"].append(_tcp(address))
+
+    def bind_unix(self, runtime: Path) -> None:
+        """Bind the local sockets that systemd did not give. Raises ListenError.
+
+        The caller holds the runtime directory's lock: a file that lies there is nobody's any more.
+        """
+        for name, file in UNIX.items():
+            if name not in self.by_name:
+                self.by_name[name] = [_unix(runtime / file)]
+                self._made.append(runtime / file)
+
+    def addresses(self) -> list[str]:
+        """Where clients reach the gateway, as ADDRESS:PORT."""
+        found = []
+        for sock in self.by_name.get("http", ()):
+            host, port = sock.getsockname()[:2]
+            found.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        return found
+
+    def close(self) -> None:
+        """Close this process's copies; those of systemd and of the workers stay."""
+        for sockets in self.by_name.values():
+            for sock in sockets:
+                sock.close()
+
+    def remove_made(self) -> None:
+        """Remove the socket files that were made here."""
+        for path in self._made:
+            path.unlink(missing_ok=True)
+
+
+def _tcp(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    try:
+        sock.bind((host, int(port)))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ListenError(address, error) from None
+    return sock
+
+
+def _unix(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        sock.bind(str(path))
+        with contextlib.suppress(KeyError, PermissionError):
+            os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
+        path.chmod(UNIX_MODE)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ListenError(str(path), error) from None
+    finally:
+        os.umask(before)
+    return sock

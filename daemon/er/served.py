@@ -1,0 +1,107 @@
+"""The models this process serves: each one's prompter, loaded when its files are there.
+
+A model folder may lie on a slow mount: what can't be read is tried again every so often, and its
+requests are answered with the reason meanwhile; the others are served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from er import journal, model_files, prompts
+from er.config import Config, Model
+from er.job import Refusal, Task
+from er.model_files import ModelFilesError
+from er.prompts import Prompter
+
+AGAIN_S = 30.0
+
+
+class Served:
+    """All models of a configuration, and the prompters of those that could be loaded."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.prompters: dict[str, Prompter] = {}  # by the model's name; those without `via`
+        self.dimensions: dict[str, int] = {}
+        self.looked = asyncio.Event()  # every model's files were looked for once
+        self.missing: dict[str, str] = {
+            m.name: "its files are being read" for m in config.models if m.via is None
+        }
+
+    def find(self, name: str, task: Task) -> Model:
+        """The model a client means; an empty name is the one model of that task.
+
+        Raises Refusal 404 for an unknown name, 400 where the name leaves a choice or is of the
+        other task.
+        """
+        candidates = [m for m in self.config.models if m.task == task]
+        if not name:
+            if len(candidates) == 1:
+                return candidates[0]
+            names = ", ".join(m.name for m in candidates) or "none"
+            message = f"name a model; for this request there are: {names}"
+            raise Refusal(400, "invalid_request", message, param="model")
+        model = self.config.model(name)
+        if model is None:
+            known = ", ".join(m.name for m in self.config.models)
+            message = f"there is no model {name[:128]!r} here; there are: {known}"
+            raise Refusal(404, "model_not_found", message, param="model")
+        if model.task != task:
+            other = "/v1/embeddings" if model.task == "embed" else "/v1/rerank"
+            fit = ", ".join(m.name for m in candidates) or "none"
+            message = f"{model.name} is asked at {other}; for this request there are: {fit}"
+            raise Refusal(400, "invalid_request", message, param="model")
+        return model
+
+    def prompter(self, model: Model) -> Prompter:
+        """The prompter of `model`, or of the one it goes via. Raises Refusal 503."""
+        name = model.via or model.name
+        found = self.prompters.get(name)
+        if found is None:
+            raise Refusal(
+                503,
+                "no_healthy_replica",
+                f"{model.name} can't be served yet: {self.missing.get(name, 'unknown')}",
+                retry_after_s=AGAIN_S,
+            )
+        return found
+
+    async def load(self, loaded: Callable[[str], None]) -> None:
+        """Load what is missing, again and again until nothing is; `loaded` is told each name."""
+        while True:
+            for model in self.config.models:
+                if model.name in self.missing:
+                    await self._load(model)
+                    if model.name not in self.missing:
+                        loaded(model.name)
+            self.looked.set()
+            if not self.missing:
+                return
+            await asyncio.sleep(AGAIN_S)
+
+    async def _load(self, model: Model) -> None:
+        try:
+            prompter = await asyncio.to_thread(_prompter, model)
+        except ModelFilesError as error:
+            if self.missing[model.name] != str(error):
+                self.missing[model.name] = str(error)
+                again = f"tried again every {AGAIN_S:.0f} s"
+                journal.log("warning", f"model {model.name} is not served: {error} ({again})")
+            return
+        self.prompters[model.name] = prompter
+        self.dimensions[model.name] = prompter.dimensions
+        del self.missing[model.name]
+
+
+def _prompter(model: Model) -> Prompter:
+    assert model.path is not None
+    files = model_files.read(model.path)
+    return prompts.Prompter(
+        files,
+        prompt=model.prompt or files.prompt,
+        max_tokens=model.max_tokens,
+        instruction=model.instruction,
+        task=model.task,
+    )

@@ -1,0 +1,197 @@
+"""One worker: a whole gateway in a process of its own, from its sockets to its drain.
+
+Started by the supervisor only. SIGTERM drains it: it takes no new connection, every answer ends its
+connection, idle ones are closed after a moment, what is being worked on is finished. SIGINT, or the
+end of the time for that, cuts what is left with a 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import time
+from email.utils import formatdate
+
+import uvicorn
+import uvloop
+from uvicorn.server import ServerState
+
+from er import config, journal, keys
+from er.child import Child
+from er.gateway import Gateway
+from er.http1 import Protocol
+from er.journal import Audit
+from er.keys import Keys
+from er.ledger import Ledger, LedgerError
+from er.limits import Limits
+from er.replicas import Replicas
+from er.served import Served
+from er.work import Workshop
+
+IDLE_S = 2.0  # longer than clients usually pause between two requests on a connection
+KEEP_ALIVE_S = 75
+FIRST_LOAD_S = 20.0  # a model folder that takes longer does not hold up the others
+BACKLOG = 4096
+CUT_S = 2.0  # for the 503s to get out
+
+
+class Worker:
+    """What one worker process holds together."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        runtime = config.directory("runtime")
+        settings = child.config
+        names = [replica.name for replica in settings.replicas]
+        self._ledger = Ledger.open(runtime / "ledger", names)
+        self._ledger.claim(child.slot)
+        self._audit = Audit()
+        self._served = Served(settings)
+        self._replicas = Replicas(settings, self._served.dimensions, self._ledger)
+        self._workshop = Workshop(self._served, self._replicas)
+        self.gateway = Gateway(
+            served=self._served,
+            keys=Keys(keys.path()),
+            limits=Limits.open(runtime / "limits"),
+            ledger=self._ledger,
+            workshop=self._workshop,
+            audit=self._audit,
+        )
+        self._state = ServerState()
+        self._servers: list[asyncio.Server] = []
+        self._drain, self._cut = asyncio.Event(), asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until told to stop, then drain."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._drain.set)
+        loop.add_signal_handler(signal.SIGINT, self._cut.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)  # the terminal's; the parent says
+        background = [
+            loop.create_task(self._served.load(self._loaded)),
+            loop.create_task(self._beat()),
+            loop.create_task(self._tick()),
+        ]
+        stop = [loop.create_task(self._drain.wait()), loop.create_task(self._cut.wait())]
+        first = loop.create_task(self._served.looked.wait())
+        await asyncio.wait(
+            [first, *stop], timeout=FIRST_LOAD_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not self._drain.is_set() and not self._cut.is_set():
+            await self._listen()
+            self._child.ready()
+            await asyncio.wait(stop, return_when=asyncio.FIRST_COMPLETED)
+        await self._stop()
+        for task in [*background, *stop, first]:
+            task.cancel()
+        await asyncio.gather(*background, *stop, first, return_exceptions=True)
+        await self._replicas.close()
+        self._workshop.close()
+        self.gateway.tally.log_refusals()
+        await asyncio.to_thread(self._audit.close)
+        self._ledger.close()
+
+    async def _listen(self) -> None:
+        settings = uvicorn.Config(
+            self.gateway,
+            http=Protocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
+        settings.load()
+        loop = asyncio.get_running_loop()
+        for name in ("http", "gateway"):
+            for sock in self._child.sockets.get(name, ()):
+                sock.setblocking(False)
+                self._servers.append(
+                    await loop.create_server(
+                        lambda: Protocol(settings, self._state, {}), sock=sock, backlog=BACKLOG
+                    )
+                )
+
+    def _loaded(self, model: str) -> None:
+        self._replicas.learn(model, self._served.dimensions[model])
+
+    async def _beat(self) -> None:
+        await self._child.beat()
+        journal.log("err", "the supervisor is gone; this worker ends")
+        self._drain.set()
+
+    async def _tick(self) -> None:
+        said = time.monotonic()
+        while True:
+            self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+            await asyncio.sleep(1)
+            if time.monotonic() - said >= 60:
+                said = time.monotonic()
+                self.gateway.tally.log_refusals()
+
+    # -- the end -----------------------------------------------------------------------------
+
+    async def _stop(self) -> None:
+        self.gateway.draining = True
+        for server in self._servers:
+            server.close()
+        for sockets in self._child.sockets.values():
+            for sock in sockets:
+                sock.close()
+        began = time.monotonic()
+        await self._until_empty(began + IDLE_S)
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        await self._until_empty(began + self.gateway.settings.timeout_s + IDLE_S)
+        if not self._state.tasks and not self._state.connections:
+            return
+        self.gateway.cutting = True
+        for task in list(self._state.tasks):
+            task.cancel()
+        self._cut.clear()
+        await self._until_empty(time.monotonic() + CUT_S)
+
+    async def _until_empty(self, until: float) -> None:
+        while self._state.connections or self._state.tasks:
+            left = until - time.monotonic()
+            if left <= 0 or self._cut.is_set():
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._cut.wait(), min(0.02, left))
+
+
+class _ToJournal(logging.Handler):
+    """uvicorn's and asyncio's own errors, as lines of the journal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] is not None:
+            journal.mishap(record.exc_info[1], f"serving ({record.getMessage().strip()[:100]})")
+        else:
+            journal.log("err", f"{record.name}: {record.getMessage()[:300]}")
+
+
+def main() -> int:
+    """A worker process, from the supervisor's hands; returns the exit code."""
+    child = Child.from_environment()
+    logging.basicConfig(handlers=[_ToJournal()], level=logging.ERROR, force=True)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(child))
+    except (OSError, LedgerError) as error:
+        journal.log("err", f"worker {child.slot} can't start: {error}")
+        return 1
+    return 0
+
+
+async def _serve(child: Child) -> None:
+    await Worker(child).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
