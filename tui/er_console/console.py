@@ -1,0 +1,308 @@
+"""The console itself: asks the sources, keeps the desk, shows pages, and does what is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, ClassVar, cast
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.theme import Theme
+
+from er_console.consequences import about_drain, about_unit
+from er_console.desk import Desk
+from er_console.looks import Looks
+from er_console.parts import Pending, replica_of
+from er_console.screens.dialogs import Box, Confirm, Help
+from er_console.screens.keys import KeysPage
+from er_console.screens.logs import LogsPage
+from er_console.screens.overview import Overview, selected_replica
+from er_console.screens.page import PAGES, Page
+from er_console.screens.replica import ReplicaPage
+from er_console.screens.traffic import TrafficPage
+from er_console.sources import Sources
+from er_console.state import GATEWAY_UNIT, Missing
+
+UNITS_EVERY = 2  # a systemctl each, so at half pace
+BLURRED_S = 5.0
+
+DARK = Theme(
+    name="er-dark",
+    dark=True,
+    primary="#7aa2c8",
+    secondary="#8fb3a9",
+    accent="#7fb4d6",
+    success="#86c08a",
+    warning="#e0b45c",
+    error="#e5736f",
+    foreground="#d5d9de",
+    background="#14171b",
+    surface="#1a1e23",
+    panel="#232930",
+    variables={"quiet": "#8b939c", "cursor-line": "#27323d", "frame": "#3a424b", "plot": "#4f7187"},
+)
+LIGHT = Theme(
+    name="er-light",
+    dark=False,
+    primary="#2d6187",
+    secondary="#3c7265",
+    accent="#22648f",
+    success="#2c7a35",
+    warning="#8f6200",
+    error="#b3312c",
+    foreground="#22272d",
+    background="#fafaf8",
+    surface="#f1f1ee",
+    panel="#e4e5e2",
+    variables={"quiet": "#6a7178", "cursor-line": "#d5e3ee", "frame": "#c3c6c8", "plot": "#7fa6bf"},
+)
+
+HELP = """1-5     overview, replica, traffic, keys, logs
+arrows  or h j k l; g first, G last; tab next field
+enter   more of the row          esc  back
+/       filter (! turns it round) :   commands, themes
+l       log of the row           w    what is wrong
+s start   S stop   R restart   D drain or resume
+N new key   O rotate   X revoke   y copy the key's id
+in logs: f unit, L level, p pause, G follow, w wrap
+?       this      q  quit
+(brackets round a key: it can't be pressed now)"""
+
+
+class Console(App[None]):
+    """The app. `polls` off lets tests put readings on the desk themselves."""
+
+    CSS_PATH = "console.tcss"
+    TITLE = "ER"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(digit, f"page('{page}')", title, show=False) for page, digit, title in PAGES),
+        Binding("s", "unit('start')", "start", show=False),
+        Binding("S", "unit('stop')", "stop", show=False),
+        Binding("R", "unit('restart')", "restart", show=False),
+        Binding("D", "drain", "drain", show=False),
+        Binding("question_mark", "help", "help", show=False),
+        Binding("colon", "command_palette", "commands", show=False),
+        Binding("q", "quit", "quit", show=False),
+    ]
+
+    def __init__(
+        self,
+        sources: Sources,
+        looks: Looks,
+        *,
+        readonly: bool = False,
+        ansi: bool = False,
+        polls: bool = True,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        if ansi:
+            # Must stand before the app object: NO_COLOR's filter is chosen by the first theme.
+            os.environ["TEXTUAL_THEME"] = "ansi-dark"
+        super().__init__()
+        self.desk = Desk(sources, looks, readonly=readonly, wall=wall)
+        self.polls = polls
+        self.interval_s = 2.0 if os.environ.get("SSH_CONNECTION") else 1.0
+        self.pages: dict[str, Page] = {}
+        self.now_shown = ""
+        self._ansi = ansi
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Our own colours, in themes that do not name them: the terminal's."""
+        plain = "ansi_default"
+        return {"quiet": plain, "cursor-line": plain, "frame": plain, "plot": plain}
+
+    def on_mount(self) -> None:
+        """Theme, pages, pollers."""
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        if not self._ansi:
+            self.theme = "er-dark"
+        kinds: tuple[type[Page], ...] = (Overview, ReplicaPage, TrafficPage, KeysPage, LogsPage)
+        for kind in kinds:
+            self.pages[kind.page] = kind(self.desk)
+            self.install_screen(self.pages[kind.page], kind.page)
+        self.push_screen("overview")
+        self.now_shown = "overview"
+        if not self.polls:
+            return
+        sources = self.desk.sources
+        self._poll("units", sources.units, UNITS_EVERY)
+        self._poll("status", sources.status, 1)
+        self._poll("gpus", sources.gpus, UNITS_EVERY)
+        self._poll("samples", sources.samples, UNITS_EVERY)
+        self.set_interval(self.interval_s, self.refresh_page)
+
+    # Readings -------------------------------------------------------------------------------
+
+    def _poll(self, name: str, read: Callable[[], Awaitable[Any]], every: int) -> None:
+        self.run_worker(self._keep_asking(name, read, every), group=name, exclusive=True)
+
+    async def _keep_asking(self, name: str, read: Callable[[], Awaitable[Any]], every: int) -> None:
+        while True:
+            pace = self.interval_s if self.app_focus else max(BLURRED_S, self.interval_s)
+            first = self.desk.reading(name).at is None
+            await self.read(name, read, pace)
+            if first:
+                self.refresh_page()
+            await asyncio.sleep(pace * every)
+
+    async def read(self, name: str, read: Callable[[], Awaitable[Any]], pace: float) -> None:
+        """Ask a source once and put its answer, or why there is none, on the desk."""
+        before = self.desk.reading(name)
+        try:
+            value = await read()
+        except Missing as missing:
+            self.desk.take(name, before.failed(missing), pace)
+        except Exception as error:  # a fault in one source must neither end nor freeze the console
+            wrong = Missing("wrong", f"{name}: {type(error).__name__}: {error}")
+            self.desk.take(name, before.failed(wrong), pace)
+        else:
+            self.desk.take(name, before.took(value, self.desk.wall()), pace)
+
+    async def read_all(self) -> None:
+        """Ask all sources once: after an action, and in tests."""
+        sources = self.desk.sources
+        pairs = (("units", sources.units), ("status", sources.status), ("gpus", sources.gpus))
+        for name, read in (*pairs, ("samples", sources.samples)):
+            await self.read(name, cast(Callable[[], Awaitable[Any]], read), self.interval_s)
+        self.refresh_page()
+
+    def refresh_page(self) -> None:
+        """Draw the page in view, the one under a box too."""
+        page = self.pages.get(self.now_shown)
+        if page is not None and page in self.screen_stack:
+            page.show()
+
+    # Pages ----------------------------------------------------------------------------------
+
+    def action_page(self, name: str) -> None:
+        """Go to a page."""
+        if isinstance(self.screen, Box) or name == self.now_shown or name not in self.pages:
+            return
+        before, after = self.pages[self.now_shown], self.pages[name]
+        unit = before.selected_unit()
+        self.now_shown = name
+        self.switch_screen(name)
+        before.leave()
+
+        def arrived() -> None:
+            if isinstance(after, ReplicaPage):
+                after.show()
+                after.select(unit)
+            after.enter()
+            after.show()
+
+        after.call_after_refresh(arrived)
+
+    def action_logs_of(self) -> None:
+        """The log of the row under the cursor."""
+        unit = self.pages[self.now_shown].selected_unit()
+        logs = cast(LogsPage, self.pages["logs"])
+        logs.unit = replica_of(unit) or ("gateway" if unit == GATEWAY_UNIT else "")
+        self.action_page("logs")
+
+    def action_help(self) -> None:
+        """Keys, and what can't be done here and why."""
+        if isinstance(self.screen, Box):
+            return
+        words = HELP
+        why = {str(missing) for what in ("units", "admin") if (missing := self.desk.why_not(what))}
+        for sentence in sorted(why):
+            words += f"\n\n{self.desk.looks.words(sentence)}"
+        self.push_screen(Help("Keys", words))
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """The palette: pages, themes, quit. No screenshot: a secret may be on the screen."""
+        for page, digit, title in PAGES:
+            yield SystemCommand(title, f"key {digit}", lambda page=page: self.action_page(page))
+        for theme in ("er-dark", "er-light", "ansi-dark", "ansi-light"):
+            yield SystemCommand(f"Theme {theme}", "colours", lambda t=theme: self._take_theme(t))
+        yield SystemCommand("Help", "key ?", self.action_help)
+        yield SystemCommand("Quit", "key q", self.exit)
+
+    def _take_theme(self, name: str) -> None:
+        self.theme = name
+
+    # Actions --------------------------------------------------------------------------------
+
+    def _explain(self, missing: Missing, command: str = "") -> None:
+        words = f"{missing.remedy}\nor: {command}" if command and missing.kind == "rights" else ""
+        said = self.desk.looks.words(words or missing.remedy)
+        title = self.desk.looks.words(missing.reason)
+        self.notify(said, title=title, severity="warning", timeout=10, markup=False)
+
+    def action_unit(self, verb: str) -> None:
+        """Start, stop or restart what the cursor is on, after asking."""
+        page = self.pages.get(self.now_shown)
+        if page is None or page is not self.screen or page.actions_in != "units":
+            return
+        unit = page.selected_unit()
+        if not unit:
+            return
+        missing = self.desk.why_not("units")
+        if missing is not None:
+            self._explain(missing, f"sudo systemctl {verb} {unit}")
+            return
+        if unit in self.desk.pending:
+            self.notify(f"{unit}: wait for the {self.desk.pending[unit].verb}", markup=False)
+            return
+        question = about_unit(verb, unit, self.desk.snapshot, self.desk.wall())
+
+        def go(sure: bool | None) -> None:
+            if sure:
+                self.run_worker(self._act(verb, unit), group=f"act {unit}")
+
+        self.push_screen(Confirm(question), go)
+
+    async def _act(self, verb: str, unit: str) -> None:
+        self.desk.pending[unit] = Pending(verb, self.desk.wall())
+        self.refresh_page()
+        try:
+            outcome = await self.desk.sources.act(verb, unit)
+        except Missing as missing:
+            self._explain(missing)
+            return
+        finally:
+            self.desk.pending.pop(unit, None)
+        severity = "information" if outcome.ok else "error"
+        said = self.desk.looks.words(outcome.text)
+        title = outcome.remedy or f"{verb} done"
+        self.notify(said, title=title, severity=severity, timeout=10, markup=False)  # type: ignore[arg-type]
+        await self.read_all()
+
+    def action_drain(self) -> None:
+        """Take the replica under the cursor out of service after asking, or back at once."""
+        page = self.pages.get(self.now_shown)
+        if page is None or page is not self.screen:
+            return
+        replica = selected_replica(page)
+        if replica is None:
+            return
+        missing = self.desk.why_not("admin")
+        if missing is not None:
+            self._explain(missing)
+            return
+        if replica.drained_by or replica.state in ("drained", "draining"):
+            self.run_worker(self._drain(replica.name, on=False), group="drain")
+            return
+        question = about_drain(replica, self.desk.snapshot, self.desk.wall())
+
+        def go(sure: bool | None) -> None:
+            if sure:
+                self.run_worker(self._drain(replica.name, on=True), group="drain")
+
+        self.push_screen(Confirm(question), go)
+
+    async def _drain(self, name: str, *, on: bool) -> None:
+        try:
+            outcome = await self.desk.sources.drain(name, on)
+        except Missing as missing:
+            self._explain(missing)
+            return
+        self.notify(self.desk.looks.words(outcome.text), markup=False)
+        await self.read_all()

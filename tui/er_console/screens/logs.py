@@ -1,0 +1,133 @@
+"""Logs: the journal of the gateway, of each replica, and the audit; followed, filtered, held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import aclosing
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.widget import Widget
+
+from er_console.looks import Line
+from er_console.parts import replica_of, replicas
+from er_console.screens.page import Hint, Page
+from er_console.state import GATEWAY_UNIT, LogLine, Missing
+from er_console.widgets.lines import Choices, Lines
+from er_console.widgets.log import LogView
+
+LEVELS = ((7, "all levels"), (4, "warnings"), (3, "errors"))
+
+
+class LogsPage(Page):
+    """One subprocess while the page is shown, none otherwise."""
+
+    page = "logs"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h", "unit(-1)", "unit", show=False),
+        Binding("right,l,f", "unit(1)", "unit", show=False),
+        Binding("L", "level", "level", show=False),
+    ]
+
+    unit = ""
+    level = 0
+    missing: Missing | None = None
+
+    def body(self) -> Iterable[Widget]:
+        """The units, a row of state, the lines."""
+        yield Choices(self.choose, id="units")
+        yield LogView(self.desk.looks, id="main")
+        yield Lines(id="state")
+
+    def hints(self) -> list[Hint]:
+        """The log's own keys."""
+        view = self.query_one(LogView)
+        hold = Hint("p", "pause") if view.following else Hint("G", "follow")
+        return [Hint("f", "unit"), hold, Hint("L", "level"), Hint("w", "wrap"), Hint("/", "filter")]
+
+    def choices(self) -> list[tuple[str, str]]:
+        """What can be followed: (name, title)."""
+        found = replicas(self.desk.snapshot, self.desk.wall())
+        names = [(replica.name, replica.name) for replica in found]
+        return [("", "all"), ("gateway", "gateway"), *names, ("audit", "audit")]
+
+    def choose(self, unit: str) -> None:
+        """Follow another unit, from its last lines on."""
+        self.unit = replica_of(unit) or ("gateway" if unit == GATEWAY_UNIT else unit)
+        if self.is_mounted:
+            self.query_one(LogView).clear()
+            self.enter()
+            self.show()
+
+    def enter(self) -> None:
+        """Start following."""
+        self.missing = None
+        self.run_worker(self._follow(self.unit), group="follow", exclusive=True)
+
+    def leave(self) -> None:
+        """End the subprocess, and forget what will come again."""
+        self.workers.cancel_group(self, "follow")
+        self.query_one(LogView).clear()
+
+    async def _follow(self, unit: str) -> None:
+        view = self.query_one(LogView)
+        try:
+            async with aclosing(self.desk.sources.follow(unit)) as batches:  # type: ignore[type-var]
+                async for batch in batches:
+                    view.add(batch)
+                    self._draw_state()
+        except Missing as missing:
+            self.missing = missing
+            self._draw_state()
+
+    def draw(self) -> None:
+        """The row of units and the row of state; lines come by themselves."""
+        items: list[tuple[str, Line]] = []
+        for name, title in self.choices():
+            role = "here" if name == self.unit else "dim"
+            items.append((name, [(f" {title} ", role), (" ", "")]))
+        self.query_one("#units", Choices).offer(items)
+        self._draw_state()
+
+    def _draw_state(self) -> None:
+        view = self.query_one(LogView)
+        line: Line = []
+        if self.missing is not None:
+            words = self.desk.looks.words(str(self.missing))
+            line = [(f" {words}", "warn")]
+        elif not view.following:
+            lost = f", {view.dropped} lost" if view.dropped else ""
+            line = [(f" PAUSED, {view.newer} newer{lost}: G follows again", "warn")]
+        else:
+            line = [(" following", "dim")]
+        shown = LEVELS[self.level][1]
+        if self.level:
+            line.append((f"   only {shown}", "accent"))
+        if self.filter:
+            line.append((f"   only lines with {self.filter}", "accent"))
+        self.query_one("#state", Lines).put([line])
+
+    def filtered(self) -> None:
+        """Filter and level decide together."""
+        most = LEVELS[self.level][0]
+
+        def keeps(line: LogLine) -> bool:
+            return line.priority <= most and self.passes(f"{line.unit} {line.text}")
+
+        self.query_one(LogView).keep(keeps)
+        self._draw_state()
+
+    def action_unit(self, by: int) -> None:
+        """The next or the last unit."""
+        names = [name for name, _ in self.choices()]
+        at = names.index(self.unit) if self.unit in names else 0
+        self.choose(names[(at + by) % len(names)])
+
+    def action_level(self) -> None:
+        """All, warnings and worse, errors."""
+        self.level = (self.level + 1) % len(LEVELS)
+        self.filtered()
+
+    def on_log_view_held(self) -> None:
+        """The footer and the state row tell it."""
+        self.show()

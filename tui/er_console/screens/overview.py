@@ -1,0 +1,164 @@
+"""Overview: is everything well, and if not, which part, why, and what to press."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.containers import Container, VerticalScroll
+from textual.widget import Widget
+
+from er_console.judgement import advice
+from er_console.panels import (
+    PART_COLUMNS,
+    Row,
+    advice_lines,
+    change_lines,
+    gpu_lines,
+    machine_line,
+    part_rows,
+    past_lines,
+    plot_lines,
+    replica_lines,
+    spark_line,
+    traffic_lines,
+)
+from er_console.parts import replica_of, replicas
+from er_console.screens.page import Hint, Page
+from er_console.state import Replica
+from er_console.widgets.lines import Lines
+from er_console.widgets.table import Table
+
+ROWS_BESIDE_PLOTS = 28
+ROWS_BESIDE_DETAIL = 28
+
+
+def unit_hints(page: Page) -> list[Hint]:
+    """Start, stop, restart and drain of what the cursor is on, as far as they can be pressed."""
+    desk = page.desk
+    unit = page.selected_unit()
+    units = bool(unit) and desk.why_not("units") is None
+    admin = bool(replica_of(unit)) and desk.why_not("admin") is None
+    found = selected_replica(page)
+    drain = "resume" if found is not None and found.drained_by else "drain"
+    return [
+        Hint("s", "start", units),
+        Hint("S", "stop", units),
+        Hint("R", "restart", units),
+        Hint("D", drain, admin),
+        Hint("l", "log", bool(unit)),
+    ]
+
+
+def selected_replica(page: Page) -> Replica | None:
+    """The replica the cursor is on."""
+    name = replica_of(page.selected_unit())
+    found = replicas(page.desk.snapshot, page.desk.wall(), page.desk.pending)
+    return next((replica for replica in found if replica.name == name), None)
+
+
+class Overview(Page):
+    """The table of parts; traffic, GPUs, what to do; and what has changed."""
+
+    page = "overview"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("l", "app.logs_of", "log", show=False),
+        Binding("w", "why", "why", show=False),
+    ]
+
+    def body(self) -> Iterable[Widget]:
+        """Left what is, right (when there is room) the selected part and its past."""
+        with Container(id="columns"):
+            with VerticalScroll(id="left", can_focus=False):
+                yield Table(PART_COLUMNS, self.desk.looks, id="main")
+                yield Lines(id="traffic")
+                yield Lines(id="gpus")
+                yield Lines(id="why")
+                yield Lines(id="changes")
+            with VerticalScroll(id="right", can_focus=False):
+                yield Lines(id="detail")
+                yield Lines(id="plots")
+
+    def on_mount(self) -> None:
+        """Titles, seen where there is room for frames."""
+        titles = {
+            "main": "parts",
+            "traffic": "traffic, last minute",
+            "gpus": "GPUs",
+            "why": "what to do",
+            "changes": "changes",
+            "detail": "selected",
+            "plots": "past",
+        }
+        for name, title in titles.items():
+            self.query_one(f"#{name}").border_title = title
+
+    def hints(self) -> list[Hint]:
+        """The units' keys, then the filter."""
+        return [*unit_hints(self), Hint("w", "why"), Hint("/", "filter")]
+
+    def selected_unit(self) -> str:
+        """The row under the cursor."""
+        cursor = self.query_one("#main", Table).cursor
+        return "" if cursor.startswith("replica:") else cursor
+
+    def draw(self) -> None:
+        """All panels that are in view."""
+        desk, now = self.desk, self.desk.wall()
+        looks, snapshot = desk.looks, desk.snapshot
+        status = snapshot.status.fresh(now, snapshot.limit_s())
+        rows = part_rows(snapshot, now, looks, desk.pending)
+        self.query_one("#main", Table).put([row for row in rows if self.passes(_said(row))])
+        huge = self.has_class("-huge")
+        width = self._width("traffic")
+        lines = [*traffic_lines(status, looks, width), machine_line(status, looks)]
+        if self.has_class("-low"):
+            lines[-1] = spark_line(desk.history, looks, width)
+        elif not huge:
+            height = max(1, min(7, self.size.height - ROWS_BESIDE_PLOTS - len(rows)))
+            lines += [[], *past_lines(desk.history, looks, width, height)]
+        self.query_one("#traffic", Lines).put(lines)
+        self.query_one("#gpus", Lines).put(gpu_lines(snapshot, now, looks, self._width("gpus")))
+        found = advice(snapshot, now)
+        self.query_one("#why", Lines).put(advice_lines(found, looks, self._width("why")))
+        seen = list(desk.changes)[-12:]
+        self.query_one("#changes", Lines).put(change_lines(seen, looks, self._width("changes")))
+        if huge:
+            self._draw_right()
+
+    def _draw_right(self) -> None:
+        desk, now = self.desk, self.desk.wall()
+        replica = selected_replica(self)
+        detail = self.query_one("#detail", Lines)
+        if replica is None:
+            detail.put([[("move the cursor to a replica to see more of it here", "dim")]])
+        else:
+            detail.put(replica_lines(replica, desk.snapshot, now, desk.looks))
+        width = self._width("plots")
+        height = max(3, min(12, (self.size.height - ROWS_BESIDE_DETAIL) // 3))
+        plots = []
+        for title, name in (("sequences/s", "sequences_per_s"), ("p95 ms", "p95_ms")):
+            plots += plot_lines(title, desk.history.of(name), desk.looks, width, height)
+            plots.append([])
+        plots += plot_lines("queue", desk.history.of("queued"), desk.looks, width, height)
+        self.query_one("#plots", Lines).put(plots)
+
+    def _width(self, name: str) -> int:
+        return max(40, self.query_one(f"#{name}").content_size.width)
+
+    def action_why(self) -> None:
+        """Scroll to what is wrong and what to do."""
+        self.query_one("#why").scroll_visible(animate=False, top=True)
+
+    def on_table_moved(self) -> None:
+        """The footer and the detail depend on the row."""
+        self.call_later(self.show)
+
+    def on_table_opened(self, event: Table.Opened) -> None:
+        """Enter shows all of a replica."""
+        self._go("replica" if replica_of(event.key) else "logs")
+
+
+def _said(row: Row) -> str:
+    return " ".join(said for said, _ in row.cells)

@@ -1,0 +1,195 @@
+"""What every page has: header, tabs, its body, a filter row and a footer that tells the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Input
+
+from er_console.desk import Desk
+from er_console.judgement import verdict
+from er_console.looks import Line
+from er_console.panels import header
+from er_console.widgets.lines import Choices, Lines
+
+PAGES = (
+    ("overview", "1", "Overview"),
+    ("replica", "2", "Replica"),
+    ("traffic", "3", "Traffic"),
+    ("keys", "4", "Keys"),
+    ("logs", "5", "Logs"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A key in the footer: what it does, and whether it can be pressed now."""
+
+    key: str
+    label: str
+    usable: bool = True
+
+
+class Page(Screen[None]):
+    """A page draws itself from the desk whenever the app says so; it does no I/O while drawing."""
+
+    AUTO_FOCUS = "#main"
+    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [  # noqa: RUF012
+        (0, "-tiny"),
+        (60, "-narrow"),
+        (110, "-wide"),
+        (170, "-huge"),
+    ]
+    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [  # noqa: RUF012
+        (0, "-flat"),
+        (16, "-low"),
+        (34, "-tall"),
+    ]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "filter", show=False),
+        Binding("escape", "leave", "back", show=False),
+    ]
+    page: ClassVar[str] = ""
+    actions_in: ClassVar[str] = "units"
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__()
+        self.desk = desk
+        self.filter = ""
+
+    def compose(self) -> ComposeResult:
+        """Header, tabs, body, filter, footer."""
+        yield Lines(id="header")
+        yield Choices(self._go, id="tabs")
+        with Container(id="body"):
+            yield from self.body()
+        yield Input(placeholder="filter; ! in front turns it round", id="filter", compact=True)
+        yield Choices(self._press, id="footer")
+
+    def body(self) -> Iterable[Widget]:
+        """The page's own widgets; the one with the id main gets the keys."""
+        raise NotImplementedError
+
+    def draw(self) -> None:
+        """Put the desk's newest facts into the page's widgets."""
+        raise NotImplementedError
+
+    def hints(self) -> list[Hint]:
+        """The page's keys, most wanted first."""
+        return []
+
+    def selected_unit(self) -> str:
+        """The unit that start, stop and restart would act on; "" for none."""
+        return ""
+
+    def enter(self) -> None:
+        """The page is shown."""
+
+    def leave(self) -> None:
+        """Another page is shown."""
+
+    def show(self) -> None:
+        """Header, tabs and footer, then the page itself."""
+        if not self.is_mounted or not self.size.width:
+            return
+        desk, now = self.desk, self.desk.wall()
+        looks = desk.looks
+        self.set_class(looks.ascii_only, "-ascii")
+        tags = [desk.sources.tag] if desk.sources.tag else []
+        head = header(verdict(desk.snapshot, now), looks, self.size.width, now, tags)
+        self.query_one("#header", Lines).put([head])
+        self._tabs()
+        self._footer()
+        self.draw()
+
+    def _tabs(self) -> None:
+        items: list[tuple[str, Line]] = []
+        for page, digit, title in PAGES:
+            role = "here" if page == self.page else "dim"
+            items.append((page, [(f" {digit} {title} ", role), (" ", "")]))
+        missing = self.desk.why_readonly()
+        after: Line = []
+        if missing is not None:
+            room = self.size.width - 56
+            said = f"read-only: {missing.reason}" if room > 30 else "read-only (?)"
+            after = [(said[: max(13, room)] + " ", "warn")]
+        self.query_one("#tabs", Choices).offer(items, after)
+
+    def _footer(self) -> None:
+        items: list[tuple[str, Line]] = []
+        used = 0
+        for hint in [*self.hints(), Hint("?", "help"), Hint("q", "quit")]:
+            role = ("accent", "") if hint.usable else ("dim", "dim")
+            label = hint.label if hint.usable else f"({hint.label})"
+            own: Line = [(f" {hint.key}", role[0]), (f" {label} ", role[1])]
+            used += sum(len(said) for said, _ in own)
+            if used > self.size.width:
+                break
+            items.append((hint.key, own))
+        self.query_one("#footer", Choices).offer(items)
+
+    def _go(self, page: str) -> None:
+        self.app.call_later(self.app.run_action, f"app.page('{page}')")
+
+    def _press(self, key: str) -> None:
+        names = {"?": "question_mark", "/": "slash"}
+        self.app.simulate_key(names.get(key, key))
+
+    def passes(self, said: str) -> bool:
+        """True when a row's text passes the filter."""
+        wanted = self.filter
+        if wanted.startswith("!"):
+            return len(wanted) == 1 or wanted[1:].lower() not in said.lower()
+        return wanted.lower() in said.lower()
+
+    def action_filter(self) -> None:
+        """Ask for a filter; the last one stands there to be changed."""
+        box = self.query_one("#filter", Input)
+        box.add_class("-open")
+        box.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter while typing."""
+        if event.input.id == "filter":
+            self.filter = event.value
+            self.filtered()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter keeps the filter and goes back to the rows."""
+        if event.input.id == "filter":
+            self._close_filter(keep=True)
+
+    def filtered(self) -> None:
+        """The filter has changed."""
+        self.draw()
+
+    def action_leave(self) -> None:
+        """Out of the filter, else back to the overview."""
+        box = self.query_one("#filter", Input)
+        if box.has_class("-open") or self.filter:
+            self._close_filter(keep=False)
+        elif self.page != "overview":
+            self._go("overview")
+
+    def _close_filter(self, *, keep: bool) -> None:
+        box = self.query_one("#filter", Input)
+        if not keep:
+            box.value = ""
+        box.set_class(bool(keep and box.value), "-open")
+        self.query_one("#main").focus()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Lines are made for a width."""
+        self.call_after_refresh(self.show)
+
+    def on_screen_resume(self) -> None:
+        """Shown again: with the newest facts."""
+        self.call_after_refresh(self.show)

@@ -1,0 +1,64 @@
+"""Replica: everything known of one of them; up and down go through all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.widget import Widget
+
+from er_console.panels import PART_COLUMNS, part_rows, replica_lines
+from er_console.parts import replica_of
+from er_console.screens.overview import selected_replica, unit_hints
+from er_console.screens.page import Hint, Page
+from er_console.widgets.lines import Lines
+from er_console.widgets.table import Table
+
+
+class ReplicaPage(Page):
+    """The replicas' rows, and below the selected one in full."""
+
+    page = "replica"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("l", "app.logs_of", "log", show=False)]
+
+    def body(self) -> Iterable[Widget]:
+        """The table and the detail."""
+        empty = "no replica is known of"
+        yield Table(PART_COLUMNS, self.desk.looks, empty=empty, id="main")
+        yield Lines(id="detail")
+
+    def on_mount(self) -> None:
+        """Titles, seen where there is room for frames."""
+        self.query_one("#main").border_title = "replicas"
+        self.query_one("#detail").border_title = "selected"
+
+    def hints(self) -> list[Hint]:
+        """The units' keys."""
+        return [*unit_hints(self), Hint("/", "filter")]
+
+    def selected_unit(self) -> str:
+        """The row under the cursor."""
+        cursor = self.query_one("#main", Table).cursor
+        return "" if cursor.startswith("replica:") else cursor
+
+    def select(self, unit: str) -> None:
+        """Put the cursor on a unit, when it is a replica's."""
+        if replica_of(unit):
+            self.query_one("#main", Table).stand_on(unit)
+
+    def draw(self) -> None:
+        """Rows and detail."""
+        desk, now = self.desk, self.desk.wall()
+        rows = part_rows(desk.snapshot, now, desk.looks, desk.pending)
+        table = self.query_one("#main", Table)
+        kept = [row for row in rows if replica_of(row.key) or row.key.startswith("replica:")]
+        shown = [row for row in kept if self.passes(" ".join(said for said, _ in row.cells))]
+        table.put(shown, "no replica is known of")
+        found = selected_replica(self)
+        lines = replica_lines(found, desk.snapshot, now, desk.looks) if found else []
+        self.query_one("#detail", Lines).put(lines)
+
+    def on_table_moved(self) -> None:
+        """The detail depends on the row."""
+        self.call_later(self.show)

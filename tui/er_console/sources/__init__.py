@@ -1,0 +1,57 @@
+"""What the console asks of the machine; `machine` answers from the real one, `demo` from a play."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from er_console.state import Gpu, Key, LogLine, Missing, Outcome, Sample, Status, Unit
+
+
+class Sources(Protocol):
+    """All readings raise state.Missing when there is nothing to read, with reason and remedy."""
+
+    tag: str  # shown in the header, "" for the real machine
+    manages_units: bool  # False where no systemd runs ER here
+
+    async def status(self) -> Status:
+        """GET /status of the admin API."""
+
+    async def units(self) -> Mapping[str, Unit]:
+        """ER's units by name."""
+
+    async def gpus(self) -> tuple[Gpu, ...]:
+        """The GPUs as the driver sees them."""
+
+    async def samples(self) -> tuple[Sample, ...]:
+        """What the launchers wrote a moment ago."""
+
+    async def keys(self) -> tuple[Key, ...]:
+        """All keys, without secrets."""
+
+    async def create_key(self, options: Mapping[str, Any]) -> tuple[Key, str]:
+        """A new key and its secret; options as POST /keys takes them."""
+
+    async def rotate_key(self, key_id: str, grace: str) -> tuple[Key, str]:
+        """A new secret; the old one stays valid for `grace` ("24h")."""
+
+    async def revoke_key(self, key_id: str) -> None:
+        """The key is refused from now on."""
+
+    async def drain(self, replica: str, on: bool) -> Outcome:
+        """Take a replica out of service, or back."""
+
+    async def act(self, verb: str, unit: str) -> Outcome:
+        """Start, stop or restart a unit; returns when systemd's job has ended."""
+
+    def follow(self, unit: str) -> AsyncIterator[Sequence[LogLine]]:
+        """The last records of a unit ("" is all of ER, "audit" the audit), then new ones."""
+
+    def why_not_units(self) -> Missing | None:
+        """Why this user can't start and stop units, None when they can."""
+
+    def close(self) -> None:
+        """Ends what runs in the background."""
+
+
+__all__ = ["Missing", "Sources"]

@@ -1,0 +1,177 @@
+"""Ask the admin API over its unix socket: plain HTTP/1.1, one connection a request, no library.
+
+Importing an HTTP client costs more than the whole of `er-console --once`; the admin API answers
+small JSON with a length, so that thirty lines do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from er_console.state import Key, Missing, Outcome, Status, read_key, read_status, text
+
+TIMEOUT_S = 3.0
+ANSWER_BYTES_MAX = 8 << 20
+SYSTEMD_UNITS = Path("/run/systemd/units")
+
+
+class Admin:
+    """The admin API at a socket. Every method raises Missing with reason and remedy."""
+
+    def __init__(self, socket: Path, *, by_systemd: bool, timeout_s: float = TIMEOUT_S) -> None:
+        self.socket = socket
+        self.by_systemd = by_systemd
+        self.timeout_s = timeout_s
+
+    async def status(self) -> Status:
+        """GET /status, typed."""
+        found = await self._ask("GET", "/status")
+        if not isinstance(found, dict):
+            raise _nonsense()
+        return read_status(found)
+
+    async def keys(self) -> tuple[Key, ...]:
+        """GET /keys."""
+        found = await self._ask("GET", "/keys")
+        if not isinstance(found, dict) or not isinstance(found.get("keys"), list):
+            raise _nonsense()
+        return tuple(read_key(item) for item in found["keys"] if isinstance(item, dict))
+
+    async def create_key(self, options: Mapping[str, Any]) -> tuple[Key, str]:
+        """POST /keys."""
+        return _with_secret(await self._ask("POST", "/keys", options))
+
+    async def rotate_key(self, key_id: str, grace: str) -> tuple[Key, str]:
+        """POST /keys/ID/rotate."""
+        path = f"/keys/{quote(key_id, safe='')}/rotate"
+        return _with_secret(await self._ask("POST", path, {"grace": grace}))
+
+    async def revoke_key(self, key_id: str) -> None:
+        """DELETE /keys/ID."""
+        await self._ask("DELETE", f"/keys/{quote(key_id, safe='')}")
+
+    async def drain(self, replica: str, on: bool) -> Outcome:
+        """POST /replicas/NAME/drain or /resume."""
+        verb = "drain" if on else "resume"
+        await self._ask("POST", f"/replicas/{quote(replica, safe='')}/{verb}")
+        done = "gets no new requests" if on else "takes requests again"
+        return Outcome(True, f"{replica} {done}")
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The answer's JSON, None for an empty one."""
+        self._look_before_connecting()
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                status, content = await self._exchange(method, path, body)
+        except TimeoutError:
+            reason = f"the admin API did not answer within {self.timeout_s:.0f} s"
+            raise Missing("late", reason, "journalctl -u er-gateway") from None
+        except OSError as error:
+            raise self._unreachable(error) from None
+        except (ValueError, EOFError):
+            raise _nonsense() from None
+        try:
+            found = json.loads(content) if content else None
+        except ValueError:
+            raise _nonsense() from None
+        if status >= 400:
+            raise Missing("wrong", _message(found, status))
+        return found
+
+    def _look_before_connecting(self) -> None:
+        """Leave alone a socket that systemd holds for a stopped gateway: a call would start it."""
+        if not self.by_systemd:
+            return
+        held = os.path.lexists(SYSTEMD_UNITS / "invocation:er-gateway-admin.socket")
+        runs = os.path.lexists(SYSTEMD_UNITS / "invocation:er-gateway.service")
+        if held and not runs:
+            raise Missing("stopped", "the gateway is stopped", "sudo systemctl start er.target")
+
+    async def _exchange(
+        self, method: str, path: str, body: Mapping[str, Any] | None
+    ) -> tuple[int, bytes]:
+        reader, writer = await asyncio.open_unix_connection(str(self.socket))
+        try:
+            content = b"" if body is None else json.dumps(body).encode()
+            head = f"{method} {path} HTTP/1.1\r\nHost: er\r\nConnection: close\r\n"
+            if body is not None:
+                head += "Content-Type: application/json\r\n"
+            if method != "GET":
+                head += f"Content-Length: {len(content)}\r\n"
+            writer.write(f"{head}\r\n".encode() + content)
+            await writer.drain()
+            return await _read_answer(reader)
+        finally:
+            writer.close()
+
+    def _unreachable(self, error: OSError) -> Missing:
+        where = str(self.socket)
+        if error.errno in (errno.EACCES, errno.EPERM):
+            reason = f"no right to use {where}: it is for root and members of group er"
+            return Missing("rights", reason, "sudo usermod -aG er $USER, then log in again")
+        if error.errno == errno.ENOENT:
+            start = "sudo systemctl start er.target" if self.by_systemd else "start er-gateway"
+            return Missing("absent", f"there is no {where}: the gateway does not run here", start)
+        if error.errno == errno.ECONNREFUSED:
+            start = "sudo systemctl start er.target" if self.by_systemd else "start er-gateway"
+            return Missing("refused", f"nobody listens at {where}", start)
+        return Missing("wrong", f"{where}: {os.strerror(error.errno or errno.EIO)}")
+
+
+async def _read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Status and body. Raises ValueError or EOFError when it is not an HTTP answer."""
+    first = (await reader.readline()).split()
+    if len(first) < 2 or not first[0].startswith(b"HTTP/1."):
+        raise ValueError
+    headers: dict[bytes, bytes] = {}
+    while (row := await reader.readline()) not in (b"\r\n", b"\n", b""):
+        name, _, value = row.partition(b":")
+        headers[name.strip().lower()] = value.strip()
+    if headers.get(b"transfer-encoding", b"").lower() == b"chunked":
+        return int(first[1]), await _read_chunks(reader)
+    if b"content-length" in headers:
+        length = int(headers[b"content-length"])
+        if not 0 <= length <= ANSWER_BYTES_MAX:
+            raise ValueError
+        return int(first[1]), await reader.readexactly(length)
+    return int(first[1]), await reader.read(ANSWER_BYTES_MAX)
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    content = bytearray()
+    while size := int((await reader.readline()).split(b";")[0], 16):
+        if size < 0 or len(content) + size > ANSWER_BYTES_MAX:
+            raise ValueError
+        content += await reader.readexactly(size)
+        await reader.readline()
+    return bytes(content)
+
+
+def _with_secret(found: Any) -> tuple[Key, str]:
+    secret = found.get("secret") if isinstance(found, dict) else None
+    if not isinstance(secret, str) or not secret:
+        raise _nonsense()
+    return read_key(found), secret
+
+
+def _nonsense() -> Missing:
+    return Missing("wrong", "the admin API's answer can't be read", "journalctl -u er-gateway")
+
+
+def _message(found: Any, status: int) -> str:
+    """The error's own words: {"error": {"message"}}, or FastAPI's {"detail"}."""
+    if isinstance(found, dict):
+        error = found.get("error")
+        if isinstance(error, dict) and text(error.get("message")):
+            return text(error["message"])
+        detail = found.get("detail")
+        if detail:
+            return text(detail) or text(json.dumps(detail))
+    return f"the admin API answered {status}"

@@ -1,0 +1,80 @@
+"""This machine's ER: admin socket, systemd, journal, driver and samples as one set of sources."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from er_console.sources import journal
+from er_console.sources.admin import Admin
+from er_console.sources.gpu import Nvml
+from er_console.sources.samples import read_samples
+from er_console.sources.systemd import Systemd, may_steer
+from er_console.state import Gpu, Key, LogLine, Missing, Outcome, Sample, Status, Unit
+
+RUNTIME = Path("/run/er")
+
+
+class Machine:
+    """The real thing; see Sources for each method. `runtime` other than /run/er is a trial run
+    beside (or without) the installed ER, which systemd's units have nothing to do with."""
+
+    tag = ""
+
+    def __init__(self, runtime: Path | None = None) -> None:
+        self.runtime = runtime or Path(os.environ.get("RUNTIME_DIRECTORY") or RUNTIME)
+        self._systemd = Systemd()
+        installed = self.runtime == RUNTIME
+        self.manages_units = installed and self._systemd.runs()
+        self._admin = Admin(self.runtime / "admin.sock", by_systemd=self.manages_units)
+        self._nvml = Nvml()
+
+    async def status(self) -> Status:
+        return await self._admin.status()
+
+    async def units(self) -> Mapping[str, Unit]:
+        if self.runtime != RUNTIME:
+            reason = f"ER in {self.runtime} runs as plain processes, not by systemd"
+            raise Missing("off", reason, "start and stop er-gateway and er-vllm NAME by hand")
+        return await self._systemd.units()
+
+    async def gpus(self) -> tuple[Gpu, ...]:
+        return await asyncio.to_thread(self._nvml.read)
+
+    async def samples(self) -> tuple[Sample, ...]:
+        return await asyncio.to_thread(read_samples, self.runtime / "replicas")
+
+    async def keys(self) -> tuple[Key, ...]:
+        return await self._admin.keys()
+
+    async def create_key(self, options: Mapping[str, Any]) -> tuple[Key, str]:
+        return await self._admin.create_key(options)
+
+    async def rotate_key(self, key_id: str, grace: str) -> tuple[Key, str]:
+        return await self._admin.rotate_key(key_id, grace)
+
+    async def revoke_key(self, key_id: str) -> None:
+        await self._admin.revoke_key(key_id)
+
+    async def drain(self, replica: str, on: bool) -> Outcome:
+        return await self._admin.drain(replica, on)
+
+    async def act(self, verb: str, unit: str) -> Outcome:
+        journal.note(f"{getpass.getuser()} asks: systemctl {verb} {unit}")
+        return await self._systemd.act(verb, unit)
+
+    def follow(self, unit: str) -> AsyncIterator[Sequence[LogLine]]:
+        return journal.follow(unit)
+
+    def why_not_units(self) -> Missing | None:
+        if not self.manages_units:
+            remedy = "start and stop its processes where they were started"
+            return Missing("off", "systemd does not run ER here", remedy)
+        return may_steer()
+
+    def close(self) -> None:
+        self._nvml.close()

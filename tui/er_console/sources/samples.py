@@ -1,0 +1,36 @@
+"""Read the launchers' samples, RUNTIME_DIRECTORY/replicas/NAME.json: phase, error, GPU."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from er_console.state import Missing, Sample, read_sample
+
+SAMPLE_BYTES_MAX = 1 << 20
+
+
+def read_samples(folder: Path) -> tuple[Sample, ...]:
+    """All readable samples by name. Raises Missing when the folder can't be read."""
+    try:
+        files = sorted(folder.glob("*.json"))
+        if not files and not folder.is_dir():
+            raise FileNotFoundError(folder)
+    except PermissionError:
+        reason = f"no right to read {folder}: it is for root and members of group er"
+        raise Missing("rights", reason, "sudo er-console") from None
+    except OSError:
+        raise Missing("absent", f"there is no {folder}: no launcher ran yet") from None
+    found = []
+    for file in files:
+        try:
+            if file.stat().st_size > SAMPLE_BYTES_MAX:
+                continue
+            data = json.loads(file.read_bytes())
+        except (OSError, ValueError):
+            continue  # being replaced, or somebody else's file
+        if isinstance(data, dict):
+            sample = read_sample(data)
+            if sample.name:
+                found.append(sample)
+    return tuple(found)
