@@ -14,7 +14,7 @@ Also started as the launcher starts vLLM (`serve MODEL --port …`, `--model MOD
 A vector is a function of the ids alone (`expected`), so a test can tell whose answer it got.
 POST /_fault {"kind": K, "count": n|null, …} switches a fault on (null: until {"kind": "none"}):
 nan short long wrong_type 500 503 hang reset cut exit drop_idle, slow {"ms"}, 400_if_id {"id"}.
-GET /_seen says how it was called.
+{"kind": "fresh"} ends all faults and counts anew. GET /_seen says how it was called.
 """
 
 from __future__ import annotations
@@ -90,8 +90,10 @@ class Engine:
 
     def fault(self, wish: dict[str, Any]) -> None:
         kind = wish["kind"]
-        if kind == "none":
+        if kind in ("none", "fresh"):
             self.faults.clear()
+            if kind == "fresh":
+                self.seen.update({k: 0 for k in SEEN if "in_flight" not in k or "max" in k})
         elif kind == "drop_idle":
             for connection in [c for c in self.connections if c.task is None]:
                 connection.transport.close()

@@ -29,11 +29,16 @@ DIM = 16
 SECOND_NS = 10**9
 
 
-@pytest.fixture
-def engines() -> Iterator[list[EngineProcess]]:
-    """Two engines for the embed model; r0 and r1 in the ledger."""
+@pytest.fixture(scope="module")
+def processes() -> Iterator[list[EngineProcess]]:
     with ExitStack() as stack:
         yield [stack.enter_context(EngineProcess(dim=DIM)) for _ in range(2)]
+
+
+@pytest.fixture
+def engines(processes: list[EngineProcess]) -> list[EngineProcess]:
+    """Two engines for the embed model, as new; r0 and r1 in the ledger."""
+    return [engine.fresh() for engine in processes]
 
 
 def config_of(addresses: list[str], *, batch_tokens: int = 512, task: str = "embed") -> Config:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import numpy as np
 import pytest
@@ -241,21 +241,31 @@ async def test_the_request_id_can_not_smuggle_a_header(
 # -- the stand-in engine ---------------------------------------------------------------------
 
 
-async def test_right_answers_over_kept_connections() -> None:
+@pytest.fixture(scope="module")
+def process() -> Iterator[EngineProcess]:
     with EngineProcess(dim=DIM) as engine:
-        upstream = Upstream(engine.address)
-        for _ in range(5):
-            values = await embed(upstream)
-            assert values.dtype == np.float32 and values.shape == (3, DIM)
-            for row, ids in zip(values, IDS, strict=True):
-                assert np.array_equal(row, expected(ids, DIM))
-        assert engine.seen()["connections_made"] <= 3 + 1  # one of ours; the rest looked
-        # and a dozen at once, each with its own answer
-        lists = [[[n, n + 1]] for n in range(12)]
-        answers = await asyncio.gather(*(embed(upstream, ids) for ids in lists))
-        for values, asked in zip(answers, lists, strict=True):
-            assert np.array_equal(values[0], expected(asked[0], DIM))
-        upstream.close()
+        yield engine
+
+
+@pytest.fixture
+def engine(process: EngineProcess) -> EngineProcess:
+    return process.fresh()
+
+
+async def test_right_answers_over_kept_connections(engine: EngineProcess) -> None:
+    upstream = Upstream(engine.address)
+    for _ in range(5):
+        values = await embed(upstream)
+        assert values.dtype == np.float32 and values.shape == (3, DIM)
+        for row, ids in zip(values, IDS, strict=True):
+            assert np.array_equal(row, expected(ids, DIM))
+    assert engine.seen()["connections_made"] <= 3 + 1  # one of ours; the rest looked
+    # and a dozen at once, each with its own answer
+    lists = [[[n, n + 1]] for n in range(12)]
+    answers = await asyncio.gather(*(embed(upstream, ids) for ids in lists))
+    for values, asked in zip(answers, lists, strict=True):
+        assert np.array_equal(values[0], expected(asked[0], DIM))
+    upstream.close()
 
 
 async def test_scores() -> None:
@@ -283,61 +293,59 @@ async def test_scores() -> None:
         ("exit", "broken"),
     ],
 )
-async def test_faults_and_the_call_after_them(fault: str, kind: str) -> None:
-    with EngineProcess(dim=DIM) as engine:
-        upstream = Upstream(engine.address)
-        engine.fault(fault, 1)
-        assert (await fails(embed(upstream))).kind == kind
-        if fault == "exit":
-            assert (await fails(embed(upstream))).kind == "refused"
-        else:
-            assert np.array_equal((await embed(upstream))[1], expected([4], DIM))
-        upstream.close()
-
-
-async def test_idle_connections_the_engine_closed_cost_nothing() -> None:
-    with EngineProcess(dim=DIM) as engine:
-        upstream = Upstream(engine.address)
-        await asyncio.gather(*(embed(upstream) for _ in range(4)))
-        engine.fault("drop_idle")
-        await asyncio.gather(*(embed(upstream) for _ in range(4)))
-        upstream.close()
-
-
-async def test_an_engine_that_hangs_is_late_and_cancelling_hangs_up() -> None:
-    with EngineProcess(dim=DIM) as engine:
-        upstream = Upstream(engine.address)
-        engine.fault("hang", 2)
-        assert (await fails(embed(upstream, timeout_s=0.1))).kind == "late"
-        call = asyncio.create_task(embed(upstream))
-        await until(lambda: engine.seen()["calls"] >= 2)
-        call.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await call
-        await until(lambda: engine.seen()["cancelled"] >= 2)
-        assert engine.seen()["in_flight"] == 0
+async def test_faults_and_the_call_after_them(fault: str, kind: str, engine: EngineProcess) -> None:
+    upstream = Upstream(engine.address)
+    engine.fault(fault, 1)
+    assert (await fails(embed(upstream))).kind == kind
+    if fault == "exit":
+        # the dying process may still take a connection, since its sockets close one by one
+        assert (await fails(embed(upstream))).kind in ("refused", "broken")
+    else:
         assert np.array_equal((await embed(upstream))[1], expected([4], DIM))
-        upstream.close()
+    upstream.close()
 
 
-async def test_nobody_there_and_a_process_that_was_stopped() -> None:
+async def test_idle_connections_the_engine_closed_cost_nothing(engine: EngineProcess) -> None:
+    upstream = Upstream(engine.address)
+    await asyncio.gather(*(embed(upstream) for _ in range(4)))
+    engine.fault("drop_idle")
+    await asyncio.gather(*(embed(upstream) for _ in range(4)))
+    upstream.close()
+
+
+async def test_an_engine_that_hangs_is_late_and_cancelling_hangs_up(engine: EngineProcess) -> None:
+    upstream = Upstream(engine.address)
+    engine.fault("hang", 2)
+    assert (await fails(embed(upstream, timeout_s=0.1))).kind == "late"
+    call = asyncio.create_task(embed(upstream))
+    await until(lambda: engine.seen()["calls"] >= 2)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await until(lambda: engine.seen()["cancelled"] >= 2)
+    assert engine.seen()["in_flight"] == 0
+    assert np.array_equal((await embed(upstream))[1], expected([4], DIM))
+    upstream.close()
+
+
+async def test_nobody_there_and_a_process_that_was_stopped(engine: EngineProcess) -> None:
     upstream = Upstream(f"http://127.0.0.1:{free_port()}")
     assert (await fails(embed(upstream))).kind == "refused"
-    with EngineProcess(dim=DIM) as engine:
-        upstream = Upstream(engine.address)
-        await embed(upstream)
-        engine.signal(signal.SIGSTOP)
-        assert (await fails(embed(upstream, timeout_s=0.1))).kind == "late"
-        engine.signal(signal.SIGCONT)
-        await embed(upstream)
-        upstream.close()
+    upstream = Upstream(engine.address)
+    await embed(upstream)
+    engine.signal(signal.SIGSTOP)
+    assert (await fails(embed(upstream, timeout_s=0.1))).kind == "late"
+    engine.signal(signal.SIGCONT)
+    await embed(upstream)
+    upstream.close()
 
 
-async def test_connections_are_closed_after_being_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_are_closed_after_being_idle(
+    monkeypatch: pytest.MonkeyPatch, engine: EngineProcess
+) -> None:
     monkeypatch.setattr(upstream_module, "IDLE_S", 0.05)
-    with EngineProcess(dim=DIM) as engine:
-        upstream = Upstream(engine.address)
-        await asyncio.gather(*(embed(upstream) for _ in range(3)))
-        await until(lambda: engine.seen()["connections"] <= 1)
-        await embed(upstream)
-        upstream.close()
+    upstream = Upstream(engine.address)
+    await asyncio.gather(*(embed(upstream) for _ in range(3)))
+    await until(lambda: engine.seen()["connections"] <= 1)
+    await embed(upstream)
+    upstream.close()

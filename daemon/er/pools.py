@@ -51,13 +51,18 @@ class Member:
         self.upstream = Upstream(replica.address)
         self.strikes = 0  # failures since the last good answer
         self.shunned_until = 0  # monotonic ns; others are preferred until then
+        self.shunned_at = 0.0  # Unix s
         self.batch_sequences = metrics.batch_sequences.labels(replica.name)
         self.batch_tokens = metrics.batch_tokens.labels(replica.name)
 
-    def shun(self, now: int) -> None:
-        """After a failure: prefer others, each time twice as long."""
+    def shun(self, now: int, wall: float) -> None:
+        """After a failure: prefer others, each time twice as long, or until it was probed right."""
         seconds = min(BACKOFF_MAX_S, BACKOFF_S * 2**self.strikes)
         self.shunned_until = now + int(seconds * SECOND_NS)
+        self.shunned_at = wall
+
+    def forgive(self) -> None:
+        self.strikes = self.shunned_until = 0
 
 
 class Call:
@@ -100,7 +105,10 @@ class Pool:
         for name, member in self.members.items():
             rank = ledger.rank(name, wall, now)
             if member.shunned_until > now:
-                rank = min(rank, LAST_CHOICE)
+                verdict = ledger.verdict(name)
+                if verdict.health == "up" and verdict.checked > member.shunned_at:
+                    member.forgive()
+                rank = min(rank, LAST_CHOICE if member.shunned_until else rank)
             loads.append(Load(name, rank, ledger.tokens_in_flight(name), ledger.mine(name)))
         return loads
 

@@ -211,7 +211,7 @@ class Replicas:
         self._pump(pool)
 
     def _right(self, pool: Pool, call: Call, values: NDArray[np.float32], now: int) -> None:
-        call.member.strikes = call.member.shunned_until = 0
+        call.member.forgive()
         seconds = (now - call.batch.taken) / SECOND_NS
         self._ledger.paced(call.batch.replica, call.in_flight, seconds)
         handed, finished = pool.scheduler.done(call.batch)
@@ -253,7 +253,8 @@ class Replicas:
 
     def _blame(self, member: Member, error: UpstreamError, now: int) -> None:
         """Remember the failure; mark the replica down in the ledger when it is proof enough."""
-        member.shun(now)
+        wall = self._wall()
+        member.shun(now, wall)
         if error.kind == "busy":
             return
         member.strikes += 1
@@ -261,7 +262,6 @@ class Replicas:
             return
         before = self._ledger.verdict(member.name)
         wrong = error.kind == "wrong"
-        wall = self._wall()
         if before.health == "down" and not wrong and abs(wall - before.checked) < 1.0:
             return
         self._ledger.set_verdict(member.name, "down", error.text, wall, wrong=wrong)
