@@ -75,6 +75,9 @@ done
 
 interrupted() { trap - INT TERM; say; stop 'interrupted; run it again to finish, or --uninstall to undo'; }
 trap interrupted INT TERM
+failed() { printf 'install.sh: the step above failed (line %s); run it again when its cause is gone\n' "$1" >&2; }
+trap 'failed $LINENO' ERR
+set -E
 
 # one run at a time: two would write over each other's half-made environments
 if [[ -z $dry ]]; then

@@ -138,7 +138,7 @@ fresh_environment() {
 pip_install() {
     local target=$1 tries; shift
     for tries in 1 2 3; do
-        if "$target/bin/pip" install --quiet --disable-pip-version-check --root-user-action=ignore "$@"; then
+        if "$target/bin/pip" install -qq --disable-pip-version-check --root-user-action=ignore "$@"; then
             return
         fi
         ((tries == 3)) || { say '  once more, in 5 seconds'; sleep 5; }
