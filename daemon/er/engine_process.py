@@ -25,7 +25,7 @@ from er.engine_command import Launch
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 KEPT_LINES = 400  # the end of the log, where a cause is looked for
 POLL_S = 0.05
-GUARD = 'read -r _; kill -9 -- "-$0" 2>/dev/null'
+GUARD = 'read -r _; kill -9 "-$0" 2>/dev/null'
 _libc = ctypes.CDLL(None, use_errno=True)
 
 

@@ -62,12 +62,15 @@ class Watch:
         self._stop, self._voice, self._sampler, self._client = stop, voice, sampler, client
         self._patience = patience
         self._progress = time.monotonic()
+        self._asked = 0.0  # when systemd was last asked for more time
         self._first: tuple[float, ...] = ()
 
     def stirred(self) -> None:
         """The starting engine gave a sign of life: it gets more time."""
-        self._progress = time.monotonic()
-        if not self._first:
+        now = time.monotonic()
+        self._progress = now
+        if not self._first and now - self._asked >= 1.0:  # each line would flood systemd
+            self._asked = now
             self._voice.more_time(self._patience.silence + 30)
 
     async def first_answer(self) -> Probe:

@@ -37,19 +37,24 @@ class Notifier:
             self._status = status
             lines.append("STATUS=" + " ".join(status.split()))
         if lines:
-            self._socket.notify("\n".join(lines))
+            self._send("\n".join(lines))
 
     def watchdog(self) -> None:
         """Say that all is well; to be called every `watchdog_interval_s()`."""
-        self._socket.notify("WATCHDOG=1")
+        self._send("WATCHDOG=1")
 
     def stopping(self, status: str = "") -> None:
         """Say that the process is on its way out."""
-        self._socket.notify("STOPPING=1" + (f"\nSTATUS={status}" if status else ""))
+        self._send("STOPPING=1" + (f"\nSTATUS={status}" if status else ""))
 
     def extend_timeout(self, seconds: float) -> None:
         """Ask for `seconds` more to start or stop; send it only on evidence of progress."""
-        self._socket.notify(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+
+    def _send(self, text: str) -> None:
+        # sdnotify encodes as Latin-1 and drops, without a word, what does not fit; systemd reads
+        # UTF-8. Its bytes as Latin-1 characters come out as they should.
+        self._socket.notify(text.encode("utf-8", "replace").decode("latin-1"))
 
 
 def watchdog_limit_s() -> float | None:
