@@ -70,7 +70,7 @@ class Protocol(HttpToolsProtocol):
         self._task: asyncio.Task[None] | None = None
         self._wrong: Refusal | None = None  # why the input is refused, when a callback knows
         self._deaf = False  # input is thrown away
-        self._in_head = True
+        self._in_head = False
         self._upgrading = False
         self._head = self._hosts = self._raw = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -112,12 +112,13 @@ class Protocol(HttpToolsProtocol):
                 self._wrong = _HEAD_TOO_LARGE
                 self._refuse_input()
                 return
-        if self._in_head or self.cycle.response_complete:
+        if self._in_head or self.cycle is None or self.cycle.response_complete:
             # Half a head, or the rest of a body that was answered without it.
             self._expect_head()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._in_head = True
         self._head = self._hosts = 0
 
     def on_url(self, url: bytes) -> None:
@@ -156,7 +157,6 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if not self._upgrading:
             super().on_message_complete()
-        self._in_head = True
 
     def _without_upgrade(self, rest: bytes) -> None:
         """Read the same request again as if it had not offered another protocol."""
@@ -167,7 +167,7 @@ class Protocol(HttpToolsProtocol):
             lines.append(b"connection: close")
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self._upgrading, self._in_head = False, True
+        self._upgrading = False
         if method == b"CONNECT":
             self._wrong = Refusal(400, "invalid_request", "this is no proxy: CONNECT is refused")
             self._refuse_input()
