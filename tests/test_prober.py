@@ -42,6 +42,7 @@ class World:
 
     async def _ask(self, replica: Replica, question: Question, timeout_s: float) -> Probe:
         self.asked.append(replica.name)
+        self.patience_s = timeout_s
         return self.answer
 
     async def round(self, answer: Probe | None = None) -> tuple[str, str]:
@@ -121,6 +122,20 @@ async def test_one_late_answer_is_forgiven_two_are_not(world: World) -> None:
     assert await world.round(late) == ("down", "no answer within 5.0 s")
     assert await world.round(Probe("right", 1.0)) == ("up", "")
     assert await world.round(late) == ("up", "")
+
+
+async def test_a_probe_behind_real_work_waits_as_long_as_that_takes(world: World) -> None:
+    """An engine busy with a long batch is not late: the ledger knows what such work takes."""
+    await world.round()
+    assert world.patience_s == 5.0
+    world.ledger.sent("one", 100_000)
+    assert world.ledger.patience_s("one") > 5.0
+    await world.round()
+    assert world.patience_s == world.ledger.patience_s("one") and len(world.asked) == 2
+    world.ledger.answered("one", 1, True, world.ns)
+    world.ns += 10 * NS
+    await world.round()
+    assert len(world.asked) == 2, "it answered less than that time ago"
 
 
 async def test_the_launchers_phase_is_the_reason_while_it_starts(world: World) -> None:

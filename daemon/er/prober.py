@@ -1,8 +1,8 @@
 """The one prober: asks each replica that no real answer vouches for, and says why one is out.
 
-Every two seconds it goes over the configured replicas. One that answered a worker within the last
-few seconds is left in peace; all others get a true inference. The ledger takes the verdict, the
-journal a line at each change.
+Every two seconds it looks at each configured replica. One that answered a worker within the last
+few seconds is left in peace; all others get a true inference, which may wait as long behind real
+work as that work takes. The ledger takes the verdict, the journal a line at each change.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from er.config import Config, Replica
 from er.job import Task
-from er.journal import Level, log
+from er.journal import Level, log, mishap
 from er.ledger import Ledger, State
 
 EVERY_S = 2.0
@@ -70,23 +70,28 @@ class Prober:
         self._late: dict[str, int] = {}
 
     async def run(self) -> None:
-        """Go round for ever; a round that fails is a line in the journal, not the end."""
-        while True:
-            try:
-                await self.round()
-            except Exception as error:
-                log("err", f"prober: {type(error).__name__}: {error}; goes on")
-            await asyncio.sleep(EVERY_S)
+        """Look at each replica for ever, a slow one without holding up the others."""
+        await asyncio.gather(*(self._watch(r) for r in self._config.replicas))
 
     async def round(self) -> None:
-        """Look at every replica once, all at the same time; at most TIMEOUT_S."""
-        samples = self._samples()
-        looks = (self._look(r, samples.get(r.name)) for r in self._config.replicas)
-        await asyncio.gather(*looks)
+        """Look at every replica once, all at the same time."""
+        await asyncio.gather(*(self._look(r) for r in self._config.replicas))
 
-    async def _look(self, replica: Replica, sample: dict[str, Any] | None) -> None:
+    async def _watch(self, replica: Replica) -> None:
+        while True:
+            try:
+                await self._look(replica)
+            except Exception as error:  # a line in the journal, not the end
+                mishap(error, f"probing replica {replica.name}")
+            await asyncio.sleep(EVERY_S)
+
+    async def _look(self, replica: Replica) -> None:
         known = self._ledger.verdict(replica.name)
-        if known.health == "up" and self._now_ns() - known.answered <= VOUCHED_NS:
+        patience_s = 0.0
+        if self._ledger.tokens_in_flight(replica.name):
+            patience_s = self._ledger.patience_s(replica.name)
+        vouched_ns = max(VOUCHED_NS, patience_s * 1e9)
+        if known.health == "up" and self._now_ns() - known.answered <= vouched_ns:
             self._late.pop(replica.name, None)
             self._say(replica, "up", "")
             return
@@ -95,9 +100,10 @@ class Prober:
             self._say(replica, "down", question)
             return
         before = known.wrong
-        probe = await self._ask(replica, question, TIMEOUT_S)
+        probe = await self._ask(replica, question, max(TIMEOUT_S, patience_s))
         if self._ledger.verdict(replica.name).wrong != before:
             return  # a worker met a wrong answer meanwhile; what it saw is newer
+        sample = self._samples().get(replica.name)
         state, reason = self._judge(replica, known.health, probe, sample)
         self._say(replica, state, reason, wrong=probe.state == "wrong")
 

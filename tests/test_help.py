@@ -1,0 +1,119 @@
+"""The manual is whole and true: each key with its default, each command, metric and code."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from er import cli, metrics
+from er.config import Gateway, Model, Replica
+from er.screen import width
+
+TOP = Path(__file__).parent.parent
+PAGES = cli.pages()
+
+
+def rows(page: str, heading: str = "") -> dict[str, tuple[str, str]]:
+    """The table rows of a page (or of one part of it): first cell -> (second, third)."""
+    text = PAGES[page]
+    if heading:
+        text = text.split(heading, 1)[1].split("\n## ", 1)[0]
+    found = re.findall(r"^\| ([^|]+) \| ([^|]*) \|(?: ([^|]*) \|)?$", text, re.MULTILINE)
+    return {a.strip(): (b.strip(), c.strip()) for a, b, c in found if not a.startswith("---")}
+
+
+def test_the_pages_that_the_contract_names_are_there() -> None:
+    """Each with a heading that the list of topics shows."""
+    wanted = {"quickstart", "configuration", "api", "keys", "operating", "replicas", "faults"}
+    assert wanted | {"metrics", "status"} == set(PAGES)
+    assert all(re.match(r"# \w.*: ", text) for text in PAGES.values())
+
+
+@pytest.mark.parametrize(
+    ("heading", "struct", "other"),
+    [
+        ("## [gateway]", Gateway, {"tls": None, "timeout_s": "timeout"}),
+        ("## [[model]]", Model, {}),
+        ("## [[replica]]", Replica, {}),
+    ],
+)
+def test_every_key_of_er_toml_is_explained(
+    heading: str, struct: type, other: dict[str, str | None]
+) -> None:
+    """No more and no less than er.toml may say."""
+    fields = {other.get(f, f) for f in struct.__struct_fields__} - {None}  # type: ignore[attr-defined]
+    assert set(rows("configuration", heading)) - {"key"} == fields
+
+
+def test_the_defaults_are_the_code_s() -> None:
+    """What the page calls a default is one."""
+    told = {k: v[0] for k, v in rows("configuration", "## [gateway]").items() if k != "key"}
+    values = tomllib.loads("\n".join(f"{k} = {v}" for k, v in told.items()))
+    gateway = Gateway()
+    assert tuple(values["listen"]) == gateway.listen and values["workers"] == gateway.workers
+    assert values["max_concurrency"] == gateway.max_concurrency
+    assert values["rate_limit"] == str(gateway.rate_limit)
+    assert values["timeout"] == f"{gateway.timeout_s:.0f}s"
+    assert values["max_body"] == f"{gateway.max_body >> 20}MiB"
+    assert values["first_key_in_log"] == gateway.first_key_in_log
+    assert values["metrics"] == gateway.metrics
+    model = Model(name="m", task="embed")
+    told = {k: v[0] for k, v in rows("configuration", "## [[model]]").items()}
+    for key in ("max_tokens", "batch_tokens"):
+        assert told[key] == str(getattr(model, key))
+    for key in ("token_ids", "over_length"):
+        assert told[key] == f'"{getattr(model, key)}"'
+
+
+def test_the_shipped_file_uses_only_explained_keys() -> None:
+    """Also those that stand behind a # in it."""
+    text = (TOP / "etc/er.toml").read_text(encoding="utf-8")
+    keys = set(re.findall(r"^(?:# )?([a-z_]+) = ", text, re.MULTILINE))
+    known = {k for part in ("gateway", "model", "replica") for k in rows("configuration", part)}
+    for part in ("## [gateway]", "## [[model]]", "## [[replica]]"):
+        known |= set(rows("configuration", part))
+    assert keys <= known, keys - known
+
+
+def test_every_command_and_option_is_in_the_manual() -> None:
+    """What `er --help` lists can be read about."""
+    text = "\n".join(PAGES.values())
+    for word in ("check", "apply", "reload", "status", "wait", "drain", "resume", "doctor"):
+        assert f"er {word}" in text, word
+    for action in ("list", "create", "rotate", "revoke", "set"):
+        assert f"er keys {action}" in text, action
+    for option in ("--name", "--expires", "--rate-limit", "--models", "--grace", "--json"):
+        assert option in PAGES["keys"], option
+
+
+def test_every_metric_is_explained() -> None:
+    """By the name that Prometheus sees, with its labels."""
+    text = PAGES["metrics"]
+    for value in vars(metrics).values():
+        name = getattr(value, "_name", None)
+        if not isinstance(name, str) or not name.startswith("er_"):
+            continue
+        stem = name.removesuffix("_total_bytes").removesuffix("_sent_bytes")
+        assert stem in text or stem.removesuffix("_bytes") in text, name
+        for label in value._labelnames:
+            assert label in text, f"{name}: {label}"
+
+
+def test_every_code_of_a_refusal_is_explained() -> None:
+    """The codes in the code are the codes in the page."""
+    codes = set()
+    for path in (TOP / "daemon/er").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        codes |= set(re.findall(r"Refusal\(\s*[45]\d\d,\s*\"([a-z_]+)\"", text))
+    missing = {c for c in codes if c not in PAGES["api"]}
+    assert not missing, missing
+
+
+def test_pages_read_on_a_terminal() -> None:
+    """No line of prose beyond 110 columns; tables may be wider."""
+    for name, text in PAGES.items():
+        for line in text.splitlines():
+            assert line.startswith("|") or width(line) <= 110, f"{name}: {line}"
