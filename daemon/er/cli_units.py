@@ -20,6 +20,7 @@ from er.gpus import Gpus
 from er.units import Change, UnitsError
 
 RELOAD_S = 120.0
+ROOT = Path("/")  # where systemd's folders are
 HUP = "--signal=HUP"
 
 
@@ -96,7 +97,7 @@ def _plan(config: Config, text: str) -> list[Change]:
         config,
         text,
         applied_text=applied_text,
-        existing=units.read_existing(),
+        existing=units.read_existing(ROOT),
         gpus=Gpus().read(),
         active=units.active_units(_run),
         weights=units.weights_here(config),
@@ -116,7 +117,7 @@ def _apply(changes: Sequence[Change], dry_run: bool) -> int:
         return 0
     before = _generation()
     for change in changes:
-        units.apply([change], _run)
+        units.apply([change], _run, ROOT)
         print(f"done: {change.says}", flush=True)
     if any(HUP in change.argv for change in changes):
         return _await_workers(int(before.get("generation") or 0))

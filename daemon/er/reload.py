@@ -46,15 +46,25 @@ def prepare(running: Config) -> tuple[takeup.TakeUp, str | None]:
     path = edited_path() if from_applied else running.source
     try:
         edited = load(path)
-        merged = takeup.merge(running, edited)
-        if not from_applied:
-            return merged, None
-        text = render(merged.config) if merged.held else path.read_text(encoding="utf-8")
+    except ConfigError as error:
+        raise ReloadError(f"{path} can't be used; nothing was changed", _lines(error)) from None
+    merged = takeup.merge(running, edited)
+    if not from_applied:
+        return merged, None
+    text = render(merged.config) if merged.held else path.read_text(encoding="utf-8")
+    try:
         parse(text, applied_path())
     except ConfigError as error:
-        lines = [str(f) for f in error.findings]
-        raise ReloadError(f"{path} can't be used; nothing was changed", lines) from None
+        message = (
+            "what can be taken up contradicts what has to wait, so nothing was changed; take all "
+            "of it: sudo er apply"
+        )
+        raise ReloadError(message, _lines(error)) from None
     return merged, text
+
+
+def _lines(error: ConfigError) -> list[str]:
+    return [str(finding) for finding in error.findings]
 
 
 async def reload(running: Config, generation: int, parent: int) -> Reloaded:

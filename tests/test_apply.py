@@ -1,0 +1,168 @@
+"""er apply in front of a systemd that only takes notes: checked first, said, done, and undone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from er import cli_units, systemctl
+from er.units import UnitsError
+from fakes import free_port
+from running import model_folder
+
+
+class Machine:
+    """Folders of our own, an er.toml, and a systemctl that answers and remembers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ran: list[str] = []
+        self.active: list[str] = []
+        self.fails = ""
+        self.toml = folder / "configuration/er.toml"
+        model = model_folder(folder / "m")
+        (model / "model.safetensors").write_bytes(b"x")
+        self.text = (
+            f'[gateway]\nlisten = ["127.0.0.1:{free_port()}"]\nmetrics = ""\n'
+            f'[[model]]\nname = "m"\ntask = "embed"\npath = "{model}"\n'
+            f'[[replica]]\nname = "e"\nmodel = "m"\ngpu = 0\nport = {free_port()}\n'
+        )
+        self.toml.write_text(self.text)
+
+    def run(self, argv: Sequence[str]) -> str:
+        line = " ".join(argv)
+        if "list-units" in line:
+            return "".join(f"{unit} loaded active running\n" for unit in self.active)
+        if self.fails and self.fails in line:
+            raise UnitsError(f"{line}: it failed")
+        self.ran.append(line)
+        if "--signal=HUP" in line:
+            said = {"generation": 2, "state": "ready", "error": None}
+            (self.folder / "runtime/generation.json").write_text(json.dumps(said))
+        return ""
+
+    def drop_in(self, unit: str) -> Path:
+        return self.folder / f"etc/systemd/system/{unit}.d/10-er.conf"
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    for kind in ("configuration", "state", "runtime", "cache"):
+        (tmp_path / kind).mkdir()
+        monkeypatch.setenv(f"{kind.upper()}_DIRECTORY", str(tmp_path / kind))
+    machine = Machine(tmp_path)
+    monkeypatch.setattr(systemctl, "booted", lambda: True)
+    monkeypatch.setattr(systemctl, "show", lambda units: None)
+    monkeypatch.setattr(cli_units, "ROOT", tmp_path)
+    monkeypatch.setattr(cli_units, "_run", machine.run)
+    monkeypatch.setattr(cli_units.os, "geteuid", lambda: 0)
+    return machine
+
+
+def applied(machine: Machine) -> Path:
+    return machine.folder / "state/applied.toml"
+
+
+def test_the_first_apply_and_a_second_that_has_nothing_to_do(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Said first, then done; a GPU or vLLM that is not there yet is a note and no obstacle."""
+    assert cli_units.run_apply(dry_run=False, previous=False) == 0
+    out, err = capsys.readouterr()
+    assert applied(machine).read_text() == machine.text
+    assert "er-vllm@e.service" in out and "done: store the configuration" in out
+    assert "GPU 0 is not there" in err
+    assert (
+        machine.drop_in("er-vllm@e.service").exists() and "systemctl daemon-reload" in machine.ran
+    )
+    machine.ran.clear()
+    assert cli_units.run_apply(dry_run=False, previous=False) == 0
+    assert "Nothing to do" in capsys.readouterr().out and machine.ran == []
+
+
+def test_a_dry_run_changes_nothing(
+    machine: Machine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even as somebody without rights, who may look; the drop-ins are shown whole."""
+    monkeypatch.setattr(cli_units.os, "geteuid", lambda: 1000)
+    assert cli_units.run_apply(dry_run=True, previous=False) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Would be done:") and "DeviceAllow=/dev/nvidia0 rw" in out
+    assert not applied(machine).exists() and machine.ran == []
+    assert cli_units.run_apply(dry_run=False, previous=False) == 1
+    assert "needs root: sudo er apply" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("gpu = 0", "gpu = []", "gpu must name each GPU once"),
+        ('task = "embed"', 'task = "embed"\ndimensions = 9999', "this model has 64"),
+        ("[gateway]", "[gatway]", "unknown key 'gatway'"),
+    ],
+)
+def test_what_can_never_work_is_refused(
+    machine: Machine, capsys: pytest.CaptureFixture[str], old: str, new: str, said: str
+) -> None:
+    """Findings on standard error, nothing changed."""
+    machine.toml.write_text(machine.text.replace(old, new))
+    assert cli_units.run_apply(dry_run=False, previous=False) == 1
+    err = capsys.readouterr().err
+    assert said in err and "Nothing was changed" in err
+    assert not applied(machine).exists() and machine.ran == []
+
+
+def test_the_way_back(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    """--previous swaps the two; before there are two it says so."""
+    assert cli_units.run_apply(dry_run=False, previous=True) == 1
+    assert "there is no configuration before this one" in capsys.readouterr().err
+    cli_units.run_apply(dry_run=False, previous=False)
+    changed = machine.text.replace('metrics = ""', 'metrics = "127.0.0.1:1234"')
+    machine.toml.write_text(changed)
+    machine.active = ["er-gateway.service"]
+    assert cli_units.run_apply(dry_run=False, previous=False) == 0
+    assert applied(machine).read_text() == changed
+    assert "done: the new workers answer" in capsys.readouterr().out
+    (machine.folder / "runtime/generation.json").unlink()
+    assert cli_units.run_apply(dry_run=False, previous=True) == 0
+    assert applied(machine).read_text() == machine.text
+
+
+def test_only_the_replica_that_changed_is_restarted(machine: Machine) -> None:
+    """Its unit, and the gateway's workers."""
+    second = machine.text + (
+        f'[[replica]]\nname = "f"\nmodel = "m"\ngpu = 1\nport = {free_port()}\n'
+    )
+    machine.toml.write_text(second)
+    cli_units.run_apply(dry_run=False, previous=False)
+    machine.active = ["er-gateway.service", "er-vllm@e.service", "er-vllm@f.service"]
+    machine.ran.clear()
+    machine.toml.write_text(second.replace("gpu = 1", "gpu = 2"))
+    assert cli_units.run_apply(dry_run=False, previous=False) == 0
+    restarts = [line for line in machine.ran if "restart" in line]
+    assert len(restarts) == 1 and restarts[0].endswith("er-vllm@f.service")
+
+
+def test_a_step_that_fails_is_said_and_ends_it(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was done before stays done, and that is said."""
+    machine.fails = "daemon-reload"
+    assert cli_units.run_apply(dry_run=False, previous=False) == 1
+    err = capsys.readouterr().err
+    assert "systemctl daemon-reload: it failed" in err and "stays done" in err
+
+
+def test_a_file_that_is_not_ours_is_left_alone(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody's own drop-in under our name stops it before anything is changed."""
+    mine = machine.drop_in("er-vllm@e.service")
+    mine.parent.mkdir(parents=True)
+    mine.write_text("[Service]\nNice=5\n")
+    assert cli_units.run_apply(dry_run=False, previous=False) == 1
+    assert "was not written by er apply" in capsys.readouterr().err
+    assert mine.read_text() == "[Service]\nNice=5\n" and not applied(machine).exists()
