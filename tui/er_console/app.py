@@ -106,6 +106,9 @@ def _screens(sources: Sources, looks: Looks, *, readonly: bool) -> int:
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     os.environ.setdefault("TEXTUAL_SMOOTH_SCROLL", "0")
     ansi = wants_ansi(os.environ)
+    if ansi:
+        # NO_COLOR's filter is chosen when the app object is made, by the theme it has then.
+        os.environ["TEXTUAL_THEME"] = "ansi-dark"
     from er_console.console import Console
 
     Console(sources, looks, readonly=readonly, ansi=ansi).run()

@@ -100,9 +100,6 @@ class Console(App[None]):
         polls: bool = True,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        if ansi:
-            # Must stand before the app object: NO_COLOR's filter is chosen by the first theme.
-            os.environ["TEXTUAL_THEME"] = "ansi-dark"
         super().__init__()
         self.desk = Desk(sources, looks, readonly=readonly, wall=wall)
         self.polls = polls
@@ -120,14 +117,14 @@ class Console(App[None]):
         """Theme, pages, pollers."""
         self.register_theme(DARK)
         self.register_theme(LIGHT)
-        if not self._ansi:
-            self.theme = "er-dark"
+        self.theme = "ansi-dark" if self._ansi else "er-dark"
         kinds: tuple[type[Page], ...] = (Overview, ReplicaPage, TrafficPage, KeysPage, LogsPage)
         for kind in kinds:
             self.pages[kind.page] = kind(self.desk)
             self.install_screen(self.pages[kind.page], kind.page)
         self.push_screen("overview")
         self.now_shown = "overview"
+        self.call_after_refresh(self.pages["overview"].enter)
         if not self.polls:
             return
         sources = self.desk.sources

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from er_console.parts import replica_of, unit_of
+from er_console.reading import read_status
 from er_console.state import (
     GATEWAY_UNIT,
     TARGET_UNIT,
@@ -26,7 +27,6 @@ from er_console.state import (
     Sample,
     Status,
     Unit,
-    read_status,
 )
 
 PLAY_S = 120.0

@@ -10,21 +10,11 @@ from typing import Any, TypeVar
 
 from er_console.judgement import Verdict, advice, verdict
 from er_console.looks import Looks, plain
-from er_console.panels import (
-    PART_COLUMNS,
-    Row,
-    advice_lines,
-    column_widths,
-    gpu_lines,
-    header,
-    machine_line,
-    part_rows,
-    table_line,
-    traffic_lines,
-)
+from er_console.panels import advice_lines, gpu_lines, header, machine_line, traffic_lines
 from er_console.parts import replicas
 from er_console.sources import Sources
 from er_console.state import Missing, Reading, Snapshot
+from er_console.tables import PART_COLUMNS, Row, column_widths, part_rows, table_line
 
 SCHEMA = 1
 T = TypeVar("T")

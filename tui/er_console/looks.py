@@ -114,6 +114,8 @@ def wants_ascii(environment: Mapping[str, str], encoding: str | None) -> bool:
     """True when the terminal or its encoding can't show UTF-8 (TERM=linux has few glyphs)."""
     if environment.get("TERM") in ("linux", "dumb", "vt100", "vt220"):
         return True
+    if environment.get("LC_ALL") in ("C", "POSIX"):
+        return True  # Python would write UTF-8 all the same
     return "utf" not in (encoding or "").lower()
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from er_console.judgement import Advice, Change, Verdict, lasted, plural
+from er_console.judgement import Advice, Change, Verdict, lasted
 from er_console.looks import (
     Line,
     Looks,
@@ -16,11 +16,10 @@ from er_console.looks import (
     line_width,
     share,
     size,
-    width_of,
     wrapped,
 )
-from er_console.parts import DOING, Pending, gateway, gpus, replicas, target, unit_word
-from er_console.state import GATEWAY_UNIT, TARGET_UNIT, Gpu, Replica, Snapshot, Status, Traffic
+from er_console.parts import gpus
+from er_console.state import Gpu, Replica, Snapshot, Status, Traffic
 
 HISTORY_POINTS = 600
 
@@ -40,141 +39,6 @@ class History:
     def of(self, name: str) -> Sequence[float | None]:
         """A figure's past, oldest first."""
         return list(self.points.get(name, ()))
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of a table: its key, and a (text, role) for each column."""
-
-    key: str
-    cells: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of at least `least` cells and, where its texts need it and there is room, at most
-    `most`; the one with the largest `most` takes what is left. Shown from width `from_width`."""
-
-    title: str
-    least: int
-    most: int
-    right: bool = False
-    from_width: int = 0
-
-
-PART_COLUMNS = (
-    Column("part", 11, 24),
-    Column("state", 11, 12),
-    Column("since", 5, 5, right=True),
-    Column("model", 12, 32),
-    Column("gpu", 3, 8),
-    Column("tokens", 6, 6, right=True, from_width=100),
-    Column("run/wait", 8, 8, right=True, from_width=130),
-    Column("restarts", 8, 8, right=True, from_width=130),
-    Column("why", 16, 400),
-)
-KEY_COLUMNS = (
-    Column("name", 11, 24),
-    Column("id", 9, 12),
-    Column("state", 10, 10),
-    Column("limit", 10, 14),
-    Column("last used", 10, 12),
-    Column("old secret till", 15, 16),
-    Column("expires", 16, 16, from_width=100),
-    Column("models", 8, 400, from_width=100),
-)
-
-
-def column_widths(
-    columns: tuple[Column, ...], rows: Sequence[Row], width: int, gap: int
-) -> list[int]:
-    """Cells of each column at a width; 0 for those that are not shown."""
-    shown = [column.from_width <= width for column in columns]
-    widths = [c.least if s else 0 for c, s in zip(columns, shown, strict=True)]
-    spare = max(0, width - sum(widths) - gap * (sum(shown) - 1))
-    for i, column in enumerate(columns):
-        if shown[i]:
-            needed = max((width_of(row.cells[i][0]) for row in rows), default=0)
-            more = min(spare, max(0, min(needed, column.most) - widths[i]))
-            widths[i] += more
-            spare -= more
-    widest = max(range(len(columns)), key=lambda i: columns[i].most if shown[i] else -1)
-    widths[widest] += spare
-    return widths
-
-
-def table_line(
-    columns: tuple[Column, ...], widths: list[int], row: Row, more: str, gap: int = 1
-) -> Line:
-    """A row's cells, fitted."""
-    line: Line = []
-    for column, width, (said, role) in zip(columns, widths, row.cells, strict=True):
-        if width:
-            line += [(fit(said, width, right=column.right, more=more), role), (" " * gap, "")]
-    return line[:-1]
-
-
-def part_rows(
-    snapshot: Snapshot, now: float, looks: Looks, pending: Mapping[str, Pending]
-) -> list[Row]:
-    """The overview's table: the gateway, each replica, and all of ER as one (er.target)."""
-    front = gateway(snapshot, now, pending)
-    since = lasted(now - front.since) if front.since is not None else "-"
-    why = front.reason or (front.status_text if front.state == "starting" else "")
-    if not why and front.workers is not None:
-        why = plural(front.workers, "worker")
-        why += f", {front.listen[0]}" if front.listen else ""
-    head = ("gateway", "strong"), looks.state(front.state), (since, "dim"), ("", ""), ("", "")
-    rest = (_count(front.restarts), "dim")
-    rows = [Row(GATEWAY_UNIT, (*head, ("", ""), ("", ""), rest, (looks.words(why), "dim")))]
-    rows += [_replica_row(replica, now, looks) for replica in replicas(snapshot, now, pending)]
-    aim = target(snapshot, now)
-    if aim is not None:
-        asked = pending.get(TARGET_UNIT)
-        word = DOING[asked.verb] if asked else unit_word(aim)
-        said = "er.target: start, stop or restart everything"
-        state = (looks.state(word)[0], "dim")
-        blank = ("", "")
-        cells = (
-            ("all", "strong"),
-            state,
-            (_since(aim.since, now), "dim"),
-            *[blank] * 5,
-            (said, "dim"),
-        )
-        rows.append(Row(TARGET_UNIT, cells))
-    return rows
-
-
-def _since(since: float | None, now: float) -> str:
-    return lasted(now - since) if since is not None else "-"
-
-
-def _count(value: int | None) -> str:
-    return "-" if value is None else str(value)
-
-
-def _replica_row(replica: Replica, now: float, looks: Looks) -> Row:
-    why = replica.reason or (replica.status_text if replica.state != "up" else "")
-    if replica.state == "starting" and replica.status_text:
-        why = replica.status_text
-    if replica.drained_by:
-        why = why or f"by {replica.drained_by}"
-    sample = replica.sample
-    engine = f"{figure(sample.running)}/{figure(sample.waiting)}" if sample else "-"
-    restarts = replica.restarts
-    cells = (
-        (replica.name, "strong"),
-        looks.state(replica.state),
-        (_since(replica.since, now), "dim"),
-        (replica.model or "-", ""),
-        (",".join(replica.gpus) or "-", ""),
-        (figure(replica.tokens), ""),
-        (engine, ""),
-        (_count(restarts), "warn" if restarts else "dim"),
-        (looks.words(why), "" if why else "dim"),
-    )
-    return Row(replica.unit or f"replica:{replica.name}", cells)
 
 
 def header(
@@ -303,9 +167,11 @@ def _gpu_line(gpu: Gpu, looks: Looks, width: int, *, names: bool = True) -> Line
     degrees = "" if looks.ascii_only else "°"
     line: Line = [
         (f"{gpu.index if gpu.index is not None else '?':<2}", "strong"),
-        (fit(gpu.name.replace("NVIDIA ", ""), 7 if width < 100 else 18) + " ", ""),
+        (fit(gpu.name.replace("NVIDIA ", ""), 7 if width < 100 else 14) + " ", ""),
+        ("use " if width >= 100 else "", "dim"),
         (looks.bar(busy, cells), "accent"),
         (f" {figure(gpu.utilization):>3}%  ", ""),
+        ("mem " if width >= 100 else "", "dim"),
         (looks.bar(part, cells), "accent"),
         (f" {size(used)}/{size(total)}".ljust(11), ""),
         (f" {figure(gpu.temperature):>3}{degrees}C", "bad" if (gpu.temperature or 0) >= 90 else ""),
@@ -341,7 +207,8 @@ def change_lines(found: Sequence[Change], looks: Looks, width: int) -> list[Line
         reason = f"  {looks.words(change.reason)}" if change.reason else ""
         room = max(0, width - 10 - len(said) - len(change.after) - 2)
         after = looks.state(change.after)
-        cut = fit(reason, room).rstrip()
+        more = "~" if looks.ascii_only else "…"
+        cut = fit(reason, room, more=more).rstrip()
         lines.append([(f"{clock(change.time)}  ", "dim"), (said, ""), after, (cut, "dim")])
     return lines
 
@@ -367,7 +234,7 @@ def replica_lines(replica: Replica, snapshot: Snapshot, now: float, looks: Looks
         ("address", replica.address),
         ("unit", f"{replica.unit} {replica.unit_state}".strip() or "none (no systemd)"),
         ("drained by", replica.drained_by),
-        ("restarts", _count(replica.restarts)),
+        ("restarts", "-" if replica.restarts is None else str(replica.restarts)),
         ("process", f"pid {replica.pid}" if replica.pid else ""),
         ("in flight", f"{figure(replica.tokens)} tokens"),
     ]

@@ -12,10 +12,10 @@ from textual.widget import Widget
 from er_console.consequences import about_revoke
 from er_console.judgement import lasted
 from er_console.looks import Looks
-from er_console.panels import KEY_COLUMNS, Row
 from er_console.screens.dialogs import Confirm, NewKey, Rotate, Secret
 from er_console.screens.page import Hint, Page
 from er_console.state import Key, Missing
+from er_console.tables import KEY_COLUMNS, Row
 from er_console.widgets.lines import Lines
 from er_console.widgets.table import Table
 

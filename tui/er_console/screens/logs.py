@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import aclosing
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -11,6 +10,7 @@ from textual.widget import Widget
 
 from er_console.looks import Line
 from er_console.parts import replica_of, replicas
+from er_console.screens.following import follow
 from er_console.screens.page import Hint, Page
 from er_console.state import GATEWAY_UNIT, LogLine, Missing
 from er_console.widgets.lines import Choices, Lines
@@ -62,23 +62,18 @@ class LogsPage(Page):
     def enter(self) -> None:
         """Start following."""
         self.missing = None
-        self.run_worker(self._follow(self.unit), group="follow", exclusive=True)
+        view = self.query_one(LogView)
+        following = follow(self.desk.sources, self.unit, view, self._hear)
+        self.run_worker(following, group="follow", exclusive=True)
 
     def leave(self) -> None:
         """End the subprocess, and forget what will come again."""
         self.workers.cancel_group(self, "follow")
         self.query_one(LogView).clear()
 
-    async def _follow(self, unit: str) -> None:
-        view = self.query_one(LogView)
-        try:
-            async with aclosing(self.desk.sources.follow(unit)) as batches:  # type: ignore[type-var]
-                async for batch in batches:
-                    view.add(batch)
-                    self._draw_state()
-        except Missing as missing:
-            self.missing = missing
-            self._draw_state()
+    def _hear(self, missing: Missing | None) -> None:
+        self.missing = missing
+        self._draw_state()
 
     def draw(self) -> None:
         """The row of units and the row of state; lines come by themselves."""

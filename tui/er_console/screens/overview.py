@@ -11,13 +11,10 @@ from textual.widget import Widget
 
 from er_console.judgement import advice
 from er_console.panels import (
-    PART_COLUMNS,
-    Row,
     advice_lines,
     change_lines,
     gpu_lines,
     machine_line,
-    part_rows,
     past_lines,
     plot_lines,
     replica_lines,
@@ -25,9 +22,12 @@ from er_console.panels import (
     traffic_lines,
 )
 from er_console.parts import replica_of, replicas
+from er_console.screens.following import follow
 from er_console.screens.page import Hint, Page
-from er_console.state import Replica
+from er_console.state import Missing, Replica
+from er_console.tables import PART_COLUMNS, Row, part_rows
 from er_console.widgets.lines import Lines
+from er_console.widgets.log import LogView
 from er_console.widgets.table import Table
 
 ROWS_BESIDE_PLOTS = 28
@@ -62,6 +62,7 @@ class Overview(Page):
     """The table of parts; traffic, GPUs, what to do; and what has changed."""
 
     page = "overview"
+    _following = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("l", "app.logs_of", "log", show=False),
         Binding("w", "why", "why", show=False),
@@ -76,6 +77,7 @@ class Overview(Page):
                 yield Lines(id="gpus")
                 yield Lines(id="why")
                 yield Lines(id="changes")
+                yield LogView(self.desk.looks, id="log")
             with VerticalScroll(id="right", can_focus=False):
                 yield Lines(id="detail")
                 yield Lines(id="plots")
@@ -90,6 +92,7 @@ class Overview(Page):
             "changes": "changes",
             "detail": "selected",
             "plots": "past",
+            "log": "log",
         }
         for name, title in titles.items():
             self.query_one(f"#{name}").border_title = title
@@ -102,6 +105,25 @@ class Overview(Page):
         """The row under the cursor."""
         cursor = self.query_one("#main", Table).cursor
         return "" if cursor.startswith("replica:") else cursor
+
+    def enter(self) -> None:
+        """On a huge screen there is room to follow the log."""
+        if not self.has_class("-huge") or self._following:
+            return
+        self._following = True
+        view = self.query_one(LogView)
+        view.clear()
+        following = follow(self.desk.sources, "", view, self._hear)
+        self.run_worker(following, group="follow", exclusive=True)
+
+    def leave(self) -> None:
+        """End the log's subprocess."""
+        self._following = False
+        self.workers.cancel_group(self, "follow")
+
+    def _hear(self, missing: Missing | None) -> None:
+        title = self.query_one(LogView)
+        title.border_title = f"log: {missing.reason}" if missing else "log"
 
     def draw(self) -> None:
         """All panels that are in view."""
@@ -126,6 +148,7 @@ class Overview(Page):
         self.query_one("#changes", Lines).put(change_lines(seen, looks, self._width("changes")))
         if huge:
             self._draw_right()
+            self.enter()
 
     def _draw_right(self) -> None:
         desk, now = self.desk, self.desk.wall()

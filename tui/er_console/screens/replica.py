@@ -8,10 +8,11 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
-from er_console.panels import PART_COLUMNS, part_rows, replica_lines
+from er_console.panels import replica_lines
 from er_console.parts import replica_of
 from er_console.screens.overview import selected_replica, unit_hints
 from er_console.screens.page import Hint, Page
+from er_console.tables import PART_COLUMNS, part_rows
 from er_console.widgets.lines import Lines
 from er_console.widgets.table import Table
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from er_console.state import Key, Missing, Outcome, Status, read_key, read_status, text
+from er_console.reading import read_key, read_status, text
+from er_console.state import Key, Missing, Outcome, Status
 
 TIMEOUT_S = 3.0
 ANSWER_BYTES_MAX = 8 << 20

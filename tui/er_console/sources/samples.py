@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from er_console.state import Missing, Sample, read_sample
+from er_console.reading import read_sample
+from er_console.state import Missing, Sample
 
 SAMPLE_BYTES_MAX = 1 << 20
 

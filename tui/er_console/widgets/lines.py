@@ -104,7 +104,8 @@ class Choices(Lines):
 
     def on_click(self, event: events.Click) -> None:
         """A click chooses what lies under it."""
+        at = event.get_content_offset(self)
         for start, end, name in self._spans:
-            if start <= event.x < end:
+            if at is not None and start <= at.x < end:
                 self._chosen(name)
                 return

@@ -125,8 +125,8 @@ class LogView(Painter, can_focus=True):
         return self.paint(line, self.size.width)
 
     def on_resize(self) -> None:
-        """Wrapping depends on the width."""
-        self._lay_out()
+        """Wrapping, and where the end is, depend on the size."""
+        self.call_after_refresh(self._lay_out)
 
     def hold(self) -> None:
         """Stop following."""

@@ -16,7 +16,7 @@ from textual.message import Message
 from textual.strip import Strip
 
 from er_console.looks import Line, Looks
-from er_console.panels import Column, Row, column_widths, table_line
+from er_console.tables import Column, Row, column_widths, table_line
 from er_console.widgets.lines import Painter
 
 WIDE = 100  # from here on columns stand two cells apart
@@ -127,8 +127,9 @@ class Table(Painter, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         """A click puts the cursor there, a second one opens."""
-        index = event.y - 1 + int(self.scroll_offset.y)
-        if event.y >= 1 and index < len(self.rows):
+        at = event.get_content_offset(self)
+        index = at.y - 1 + int(self.scroll_offset.y) if at is not None else -1
+        if at is not None and at.y >= 1 and index < len(self.rows):
             if self.rows[index].key == self.cursor and event.chain > 1:
                 self.action_open()
             self.stand_on(self.rows[index].key)

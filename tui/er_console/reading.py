@@ -1,0 +1,196 @@
+"""Read the admin API's JSON and the launchers' samples into typed facts, leniently. Pure.
+
+A console may meet an older or newer gateway: what is absent or of another type is None, never 0,
+and unknown members are passed over. Control characters never reach a terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from er_console.state import (
+    Gateway,
+    Gpu,
+    Key,
+    Missing,
+    Model,
+    Replica,
+    Sample,
+    Status,
+    Traffic,
+)
+
+
+def number(value: object) -> float | None:
+    """The value if it is a number (bool is none), else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value)
+
+
+def whole(value: object) -> int | None:
+    """The value as an int if it is a number, else None."""
+    found = number(value)
+    return None if found is None else int(found)
+
+
+def text(value: object) -> str:
+    """The value if it is a string, else an empty one. Control characters never reach a terminal."""
+    if not isinstance(value, str):
+        return ""
+    return "".join(c if c.isprintable() else " " for c in value)
+
+
+def objects(value: object) -> list[Mapping[str, Any]]:
+    """The objects of a JSON list; anything else in it is passed over."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """The list's members as short texts."""
+    if not isinstance(value, list):
+        return ()
+    return tuple(text(v) if isinstance(v, str) else str(v) for v in value)
+
+
+def read_gpu(data: Mapping[str, Any]) -> Gpu:
+    """One member of `gpus`."""
+    return Gpu(
+        index=whole(data.get("index")),
+        uuid=text(data.get("uuid")),
+        name=text(data.get("name")),
+        memory_used=number(data.get("memory_used")),
+        memory_total=number(data.get("memory_total")),
+        utilization=number(data.get("utilization")),
+        temperature=number(data.get("temperature")),
+        power_w=number(data.get("power_w")),
+        power_limit_w=number(data.get("power_limit_w")),
+        throttle=text(data.get("throttle")),
+        replicas=texts(data.get("replicas")),
+    )
+
+
+def read_sample(data: Mapping[str, Any]) -> Sample:
+    """A launcher's sample."""
+    engine = data.get("engine")
+    engine = engine if isinstance(engine, dict) else {}
+    return Sample(
+        name=text(data.get("name")),
+        phase=text(data.get("phase")),
+        phase_since=number(data.get("phase_since")),
+        attempt=whole(data.get("attempt")),
+        last_error=text(data.get("last_error")),
+        time=number(data.get("time")),
+        pid=whole(data.get("pid")),
+        gpus=tuple(read_gpu(gpu) for gpu in objects(data.get("gpu"))),
+        running=number(engine.get("running")),
+        waiting=number(engine.get("waiting")),
+        rss_bytes=number(data.get("rss_bytes")),
+        vllm_version=text(data.get("vllm_version")),
+    )
+
+
+def read_replica(data: Mapping[str, Any], model: str) -> Replica:
+    """One member of a model's `replicas`."""
+    sample = data.get("sample")
+    return Replica(
+        name=text(data.get("name")),
+        state=text(data.get("state")) or "unknown",
+        model=text(data.get("model")) or model,
+        since=number(data.get("since")),
+        reason=text(data.get("reason")),
+        address=text(data.get("address")),
+        gpus=texts(data.get("gpu")),
+        unit=text(data.get("unit")),
+        unit_state=text(data.get("unit_state")),
+        status_text=text(data.get("status_text")),
+        restarts=whole(data.get("restarts")),
+        pid=whole(data.get("pid")),
+        tokens=number(data.get("in_flight_tokens")),
+        drained_by=text(data.get("drained_by")),
+        sample=read_sample(sample) if isinstance(sample, dict) else None,
+    )
+
+
+def read_gateway(data: Mapping[str, Any]) -> Gateway:
+    """The object `gateway`."""
+    return Gateway(
+        state=text(data.get("state")) or "unknown",
+        since=number(data.get("since")),
+        reason=text(data.get("reason")),
+        workers=number(data.get("workers")),
+        listen=texts(data.get("listen")),
+        in_flight=number(data.get("in_flight")),
+        queued=number(data.get("queued")),
+        max_concurrency=number(data.get("max_concurrency")),
+        config_differs=data.get("config_differs") is True,
+        status_text=text(data.get("status_text")),
+        restarts=whole(data.get("restarts")),
+    )
+
+
+def read_traffic(data: Mapping[str, Any]) -> Traffic:
+    """The object `traffic`."""
+    refusals = data.get("refusals")
+    refusals = refusals if isinstance(refusals, dict) else {}
+    figures = {
+        name: number(data.get(name))
+        for name in Traffic.__dataclass_fields__
+        if name not in ("refusals",)
+    }
+    counted = {str(code): number(n) or 0.0 for code, n in refusals.items()}
+    return Traffic(refusals=counted, **figures)
+
+
+def read_status(data: Mapping[str, Any]) -> Status:
+    """GET /status from its JSON. Raises Missing("wrong") when it is not a status at all."""
+    if not isinstance(data, dict) or not isinstance(data.get("status"), str):
+        raise Missing("wrong", "the admin API's answer is not a status", "upgrade er-console")
+    models: list[Model] = []
+    replicas: list[Replica] = []
+    for item in objects(data.get("models")):
+        name = text(item.get("name"))
+        own = [read_replica(found, name) for found in objects(item.get("replicas"))]
+        replicas += own
+        models.append(
+            Model(
+                name=name,
+                task=text(item.get("task")),
+                via=text(item.get("via")),
+                aliases=texts(item.get("aliases")),
+                replicas=tuple(replica.name for replica in own),
+            )
+        )
+    machine = data.get("machine")
+    machine = machine if isinstance(machine, dict) else {}
+    gateway = data.get("gateway")
+    traffic = data.get("traffic")
+    return Status(
+        version=text(data.get("version")),
+        level=data["status"],
+        reason=text(data.get("reason")),
+        gateway=read_gateway(gateway if isinstance(gateway, dict) else {}),
+        models=tuple(models),
+        replicas=tuple(replicas),
+        gpus=tuple(read_gpu(gpu) for gpu in objects(data.get("gpus"))),
+        traffic=read_traffic(traffic if isinstance(traffic, dict) else {}),
+        machine={name: number(value) for name, value in machine.items()},
+        raw=data,
+    )
+
+
+def read_key(data: Mapping[str, Any]) -> Key:
+    """One member of GET /keys."""
+    revoked = data.get("revoked")
+    return Key(
+        id=text(data.get("id")),
+        name=text(data.get("name")),
+        created=text(data.get("created")),
+        expires=text(data.get("expires")),
+        last_used=text(data.get("last_used")),
+        rate_limit=text(data.get("rate_limit")),
+        models=texts(data.get("models")),
+        previous_valid_until=text(data.get("previous_valid_until")),
+        revoked=text(revoked) if isinstance(revoked, str) else ("yes" if revoked is True else ""),
+    )
