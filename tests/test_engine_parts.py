@@ -257,6 +257,7 @@ def test_the_logging_file_and_its_formatter_agree() -> None:
         ('  File "/x.py", line 1, in f', "err", False),
         ("ValueError: no", "err", False),
         ("something of a C++ library", "info", False),
+        ("[W1123 21:32:55.255529273 utils.cpp:68] Warning: NUMA binding", "warning", False),
         (
             "Loading safetensors checkpoint shards:  50% Completed | 1/2 [00:01<00:01]",
             "debug",

@@ -6,7 +6,9 @@ slow mount, a late driver); anything else is tried again with a growing pause.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
+import gc
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,8 +23,8 @@ from er.gpus import Gpu
 from er.health import question_ids
 from er.model_files import ModelFiles, ModelFilesError
 from er.prompts import Prompter
+from er.unit_texts import HIDDEN
 
-HIDDEN = ("/home/", "/root/", "/run/user/")  # the unit's sandbox shows only what was bound in
 WEIGHTS = ("*.safetensors", "*.bin")
 
 
@@ -48,14 +50,23 @@ class Prepared(msgspec.Struct, frozen=True):
     gpus: tuple[Gpu, ...]
     ids: tuple[int, ...]
     cpu_cache: int  # bytes
+    weights: int  # bytes
 
 
 def prepare(replica: Replica, model: Model, cards: gpus.Gpus) -> Prepared:
     """Check all that can be checked before a start. Takes up to 2 s. Raises Obstacle."""
-    files, cache = _model(model)
+    files, cache, weights = _model(model)
     chosen = _gpus(replica, cards)
     build = _build(replica)
     check_port(replica.port)
+    ids = _question(model, files)
+    _give_memory_back()
+    files = msgspec.structs.replace(files, tokenizer=b"")
+    return Prepared(build, files, chosen, ids, cache, weights)
+
+
+def _question(model: Model, files: ModelFiles) -> tuple[int, ...]:
+    """The probe's ids, made by the model's own tokenizer as a client's request would be."""
     try:
         prompter = Prompter(
             files,
@@ -66,12 +77,22 @@ def prepare(replica: Replica, model: Model, cards: gpus.Gpus) -> Prepared:
         )
     except ModelFilesError as error:
         raise Obstacle(str(error), "waiting for the model") from None
-    return Prepared(build, files, chosen, question_ids(prompter, model.task), cache)
+    return question_ids(prompter, model.task)
 
 
-def _model(model: Model) -> tuple[ModelFiles, int]:
+def _give_memory_back() -> None:
+    """A tokenizer takes 140 MB, for one question; glibc keeps freed memory unless asked."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _model(model: Model) -> tuple[ModelFiles, int, int]:
+    """(its files, the cache it needs on a CPU, the size of its weights), after reading each."""
     path = model.path
     assert path is not None  # a model with replicas has one
+    size = 0
     waiting = "waiting for the model"
     hidden = str(path).startswith(HIDDEN)
     try:
@@ -81,6 +102,7 @@ def _model(model: Model) -> tuple[ModelFiles, int]:
         for file in weights:
             with open(file, "rb") as stream:
                 stream.read(1)
+            size += file.stat().st_size
     except ModelFilesError as error:
         hint = "; if it is there now, run: sudo er apply" if hidden and not _there(path) else ""
         raise Obstacle(f"{error}{hint}", waiting, sandbox=hidden) from None
@@ -94,7 +116,7 @@ def _model(model: Model) -> tuple[ModelFiles, int]:
     if not weights:
         raise Obstacle(f"{path}: has no weights; copy its *.safetensors files there", waiting)
     longest = engine_command.max_tokens(model, files)
-    return files, engine_command.cpu_cache_bytes(config, longest)
+    return files, engine_command.cpu_cache_bytes(config, longest), size
 
 
 def _there(path: Path) -> bool:

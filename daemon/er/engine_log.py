@@ -26,6 +26,8 @@ OWN_LEVELS: dict[str, Level] = {
     "CRITICAL": "err",
 }
 LEVELS: tuple[Level, ...] = ("err", "err", "err", "err", "warning", "notice", "info", "debug")
+GLOG = re.compile(r"\[?([IWEF])\d{4} \d\d:\d\d:")  # C++ libraries: "[W1123 21:32:55.2 x.cpp:68]"
+GLOG_LEVELS: dict[str, Level] = {"I": "info", "W": "warning", "E": "err", "F": "err"}
 TRACE = re.compile(r'Traceback \(most recent|^\s+File "|^\w*(Error|Exception)\b|^terminate called')
 PROGRESS = re.compile(r"[A-Z][A-Za-z ]+[^:]*:\s+\d+% ?(?:Completed)?\s*\|.*?(\d+)/(\d+)")
 
@@ -64,6 +66,9 @@ def read(raw: str) -> Line:
     own = OWN.match(text)
     if own:
         return Line(OWN_LEVELS[own[1]], text, False)
+    foreign = GLOG.match(text)
+    if foreign:
+        return Line(GLOG_LEVELS[foreign[1]], text, False)
     return Line("err" if TRACE.search(text) else "info", text, False)
 
 

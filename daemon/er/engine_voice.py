@@ -76,6 +76,10 @@ class Voice:
             return False
         return self.ledger.verdict(self.life.name).answered > began * 1e9
 
+    def patience_s(self, otherwise: float) -> float:
+        """How long an answer may take behind what is in flight; `otherwise` where nobody knows."""
+        return otherwise if self.ledger is None else self.ledger.patience_s(self.life.name)
+
     def wrong_answer(self) -> str | None:
         """Why the gateway's workers hold this engine for wrong, None when they don't."""
         if self.ledger is None:

@@ -20,6 +20,7 @@ from er.engine_process import EngineProcess
 from er.engine_sample import Sampler
 from er.engine_voice import Voice
 from er.health import Probe
+from er.unit_texts import watchdog_s
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +29,9 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     obstacle: float = 60.0  # between looks for a missing model or GPU
     silence: float = 120.0  # of a starting engine: no line, no CPU time used
     start: float = 1800.0  # for a whole start, progress or not
-    watch: float = 30.0  # the watchdog's limit, where systemd does not set one
+    watch: float | None = None  # the watchdog's limit; None: systemd's, or what units have
+    interval: float = 10.0  # between proofs, at most
+    answer: float = 10.0  # for a proof behind nothing else
     drain: float = 10.0
     end: float = 5.0  # between SIGTERM and SIGKILL
     tick: float = 0.5
@@ -107,15 +110,17 @@ class Watch:
             )
 
     async def serve(self, after_proof: Callable[[], None]) -> None:
-        """Prove the engine each third of the watchdog's limit, with half of it as the deadline.
+        """Prove the engine at least three times within the watchdog's limit.
 
-        So the line that says why comes before systemd's own end. `after_proof` follows each proof.
+        A failed proof ends it here, before systemd would: so a line says why. `after_proof` follows
+        each good one.
         """
-        limit = systemd.watchdog_limit_s() or self._patience.watch
+        usual = watchdog_s(self._replica, self._prepared.weights)
+        limit = systemd.watchdog_limit_s() or self._patience.watch or usual
         while True:
             self._voice.alive()
             after_proof()
-            due = time.monotonic() + limit / 3
+            due = time.monotonic() + min(limit / 3, self._patience.interval)
             while time.monotonic() < due:
                 await self._race(None, min(self._patience.tick, limit / 6))
                 wrong = self._voice.wrong_answer()
@@ -124,13 +129,20 @@ class Watch:
                         f"the gateway got a wrong answer from it ({wrong}); started anew, since "
                         "wrong values stay in its cache"
                     )
-            await self._prove(limit / 2)
+            await self._prove(limit)
 
-    async def _prove(self, deadline_s: float) -> None:
-        """One inference, right and as at the start, or real answers meanwhile."""
+    async def _prove(self, limit: float) -> None:
+        """One inference, right and as at the start, or real answers meanwhile.
+
+        It may take as long as what the gateway has in flight there needs, but never so long that
+        systemd's own limit comes first.
+        """
         began = time.monotonic()
         while True:
-            left = deadline_s - (time.monotonic() - began)
+            behind = self._voice.patience_s(limit / 2)
+            # With the pause before it at most 5/6 of the limit: the rest is for ending the engine.
+            wanted = max(min(limit / 3, self._patience.answer), min(behind, limit / 2))
+            left = wanted - (time.monotonic() - began)
             probe = await self.probe(max(left, 0.1))
             if probe.state == "right":
                 if not health.same(self._model.task, self._first, probe.value):
@@ -143,12 +155,13 @@ class Watch:
             if self._voice.answered_since(began):
                 self._voice.status("ready: busy, real answers flow")
                 return
-            if time.monotonic() - began >= deadline_s:
+            took = time.monotonic() - began
+            if took >= wanted:
                 raise Failed(
-                    f"hangs: no right answer for {deadline_s:.1f} s ({probe.reason}) and no real "
-                    "one either; started anew"
+                    f"hangs: no right answer for {took:.1f} s ({probe.reason}) and no real one "
+                    "either; started anew"
                 )
-            await self._race(None, min(1.0, deadline_s / 4))
+            await self._race(None, min(1.0, wanted / 4))
 
     async def probe(self, timeout_s: float) -> Probe:
         """One inference, given up when the engine ends or an end is wanted."""

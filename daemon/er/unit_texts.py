@@ -14,13 +14,18 @@ from er.gpus import Gpu, find
 MARK = "# Written by `er apply` from er.toml"
 HEAD = f"{MARK}; a change here is lost. Your own lines: systemctl edit "
 REPLICA, GATEWAY, HTTP = "er-vllm@{}.service", "er-gateway.service", "er-gateway-http.socket"
-# ProtectHome=tmpfs empties these for the units; what lies there is bound in, read-only.
-HIDDEN = ("/home/", "/root/", "/run/user/")
+# ProtectHome=tmpfs and PrivateTmp= empty these for the units; what lies there is bound in.
+HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 DRAIN_AND_SPARE_S = 10  # of the gateway's stop: see er-gateway.service
 # All cards share these; a path that is missing costs a warning, so they are not in the template.
 DEVICES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
-CPU_WATCHDOG_S = 600
+WATCHDOG_S, SLOW_WATCHDOG_S = 30, 600  # the first as in er-vllm@.service
 LARGE_WEIGHTS = 200 << 20  # bytes; below it a full batch on a CPU takes seconds, above it minutes
+
+
+def watchdog_s(replica: Replica, weights: int) -> int:
+    """How long a replica may go without proof: a probe waits behind whole batches."""
+    return SLOW_WATCHDOG_S if replica.cpu and weights > LARGE_WEIGHTS else WATCHDOG_S
 
 
 def replica(
@@ -35,10 +40,10 @@ def replica(
         # Its oneshot makes the device nodes before this unit's list of devices is drawn up.
         unit += ["Wants=er-nvidia.service", "After=er-nvidia.service"]
         service += _devices(replica, gpus)
-    elif weights.get(path, 0) > LARGE_WEIGHTS:
+    if (seconds := watchdog_s(replica, weights.get(path, 0))) != WATCHDOG_S:
         service += [
             "# A batch of this model takes a CPU minutes, and a probe waits behind it.",
-            f"WatchdogSec={CPU_WATCHDOG_S}",
+            f"WatchdogSec={seconds}",
         ]
     service += _bind(path)
     body = ["[Unit]", *unit]
