@@ -304,6 +304,9 @@ CAUSES = {
     "RuntimeError: No CUDA GPUs are available": "vLLM sees no usable GPU",
     "ValueError: Available memory on node 0 (1.1/23.4 GiB) on kv cache allocation is less than "
     "requested memory for kv (4.0 GiB). Decrease": "the KV cache wants 4.0 GiB",
+    "ValueError: Available memory on node 0 (8.92/11.21 GiB) on startup is less than desired CPU": (
+        "not enough memory: 8.92 GiB are free"
+    ),
     "PermissionError: [Errno 13] Permission denied: '/m/model.safetensors'": "/m/model.safetensors "
     "is not readable",
     "ValueError: Model architectures ['Foo'] are not supported for now.": "of kind ['Foo']",
@@ -326,6 +329,8 @@ def test_causes_in_one_line_with_a_cure(line: str, said: str) -> None:
 def test_a_cause_nobody_knows_is_vllms_own_line() -> None:
     lines = ["KeyError: 'odd'", "RuntimeError: Engine core initialization failed. See root cause"]
     assert "KeyError: 'odd'" in engine_log.cause(lines, "failed (exit code 1)")
+    dead = ["EngineDeadError: EngineCore encountered an issue. See stack trace (above)"]
+    assert "its engine process died" in engine_log.cause(dead, engine_log.ending(0))
     assert "ended by itself (exit code 0)" in engine_log.cause([], engine_log.ending(0))
     assert "killed" in engine_log.cause(["fine"], engine_log.ending(-9))
 

@@ -129,6 +129,11 @@ CAUSES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
             "the replica's kv_cache in er.toml, or free memory",
         ),
         (
+            r"Available memory on node \d+ \(([\d.]+)/[\d.]+ GiB\) on startup is less than",
+            "not enough memory: {0} GiB are free on the processor's memory node, less than vLLM "
+            "wants; free memory, or set the replica's kv_cache in er.toml",
+        ),
+        (
             r"init_cpu_memory_env|Failed to import from vllm\._C|libnuma\.so",
             "the CPU build of vLLM lacks a system library; install it: apt-get install libnuma1",
         ),
@@ -196,7 +201,9 @@ CAUSES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
     )
 )
 ANY_ERROR = re.compile(r"\b(\w*(?:Error|Exception)): (.+)")
-WRAPPERS = re.compile(r"Engine core initialization failed|EngineDeadError|See root cause|cancelled")
+WRAPPERS = re.compile(
+    r"Engine core initialization failed|EngineDeadError|See root cause|EngineCore encountered|cancelled"
+)
 
 
 def cause(lines: Sequence[str], ending: str) -> str:
@@ -207,7 +214,9 @@ def cause(lines: Sequence[str], ending: str) -> str:
             if found:
                 return says(found) if callable(says) else says.format(*found.groups())
     errors = [found for text in lines if (found := ANY_ERROR.search(text))]
-    telling = [e for e in errors if not WRAPPERS.search(e[0])] or errors
+    telling = [e for e in errors if not WRAPPERS.search(e[0])]
+    if errors and not telling:
+        return f"vLLM {ending}: its engine process died; its log may say why (journalctl, also -k)"
     if telling:
         return f"vLLM {ending}: {telling[-1][0][:300]}; its log has more (journalctl)"
     last = next((text for text in reversed(lines) if text.strip()), "")
