@@ -202,7 +202,8 @@ CAUSES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
 )
 ANY_ERROR = re.compile(r"\b(\w*(?:Error|Exception)): (.+)")
 WRAPPERS = re.compile(
-    r"Engine core initialization failed|EngineDeadError|See root cause|EngineCore encountered|cancelled"
+    r"Engine core initialization failed|EngineDeadError|EngineCore encountered|See root cause|"
+    r"cancelled"
 )
 
 
