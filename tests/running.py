@@ -150,6 +150,7 @@ class Gateway:
     def start(self, *, wait: bool = True, **more: Any) -> Gateway:
         """Start it; with `wait`, until it says that it answers."""
         self.write_config()
+        before = self.text().count("answers at") if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "er.supervisor", "--config", str(self.config)],
@@ -159,9 +160,8 @@ class Gateway:
                 **more,
             )
         if wait:
-            self.wait_for("answers at")
-            if not self.key:
-                self.key = self.secrets()[-1]
+            self.wait_for("answers at", count=before + 1)
+            self.key = self.key or (self.secrets() or [""])[-1]
         return self
 
     def secrets(self) -> list[str]:

@@ -40,6 +40,10 @@ class Generation(NamedTuple):
             data = data[os.write(file, data) :]
         return cls(number, config, file)
 
+    def forget(self) -> None:
+        """Let go of the text; no child of this generation will be started any more."""
+        os.close(self.text)
+
 
 class Process:
     """One child."""
@@ -52,6 +56,7 @@ class Process:
         self.ready = asyncio.Event()
         self.gone = asyncio.Event()
         self.retiring = False
+        self.condemned = False
 
     @property
     def name(self) -> str:
@@ -165,7 +170,10 @@ class Brood:
         now = time.monotonic()
         hung = [p for p in self.processes.values() if p.hung(now)]
         for process in hung:
-            journal.log("err", f"{process.name} gave no sign of life for {HUNG_S:.0f} s; killed")
+            if not process.condemned:
+                process.condemned = True
+                what = f"{process.name} gave no sign of life for {HUNG_S:.0f} s; killed"
+                journal.log("err", what)
             process.send(signal.SIGKILL)
         return not hung
 

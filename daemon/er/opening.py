@@ -25,6 +25,11 @@ def take(settings: Config) -> Sockets | None:
         for directory in (runtime, config.directory("state"), runtime / METRICS):
             directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         sockets.bind_tcp(settings.gateway.listen)
+        if set(sockets.addresses()) != set(settings.gateway.listen):
+            held, said = ", ".join(sockets.addresses()), ", ".join(settings.gateway.listen)
+            journal.log(
+                "warning", f"systemd listens on {held}, er.toml says {said}: run `er apply`"
+            )
         lock = os.open(runtime / "gateway.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         _kept.append(lock)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -24,7 +24,7 @@ from er.brood import Brood, Generation, Process
 from er.child import ADMIN
 from er.config import Config, ConfigError
 from er.figures import Figures
-from er.ledger import Ledger
+from er.ledger import Ledger, LedgerError
 from er.ledger_layout import SLOTS
 from er.listen import Sockets
 from er.systemd import Notifier, watchdog_interval_s
@@ -72,7 +72,6 @@ class Supervisor:
         self._say_generation("starting")
         for _ in range(self._wanted(self._generation.config)):
             self._spawn_worker(self._generation)
-        self._brood.spawn(ADMIN, self._generation)
         self._go(self._announce())
         for every, what in (
             (LOOK_S, self._look),
@@ -137,7 +136,7 @@ class Supervisor:
             self._go(self._replace(process, 5.0))
 
     async def _announce(self) -> None:
-        """READY once a worker answers /livez."""
+        """READY once a worker answers /livez; then the admin process, which takes longer."""
         while True:
             await asyncio.sleep(0.05)
             if await self._alive():
@@ -147,6 +146,7 @@ class Supervisor:
         journal.log("info", f"er-gateway {__version__} answers at {where} ({count} workers)")
         self._say_generation("ready")
         self._notifier.notify(ready=True, status="up")
+        self._brood.spawn(ADMIN, self._generation)
 
     async def _alive(self) -> bool:
         if not any(process.ready.is_set() for process in self._brood.workers()):
@@ -178,19 +178,23 @@ class Supervisor:
         try:
             text = self._path.read_text(encoding="utf-8")
             settings = config.parse(text, self._path)
+            ledger = self._open_ledger(settings)
             new = Generation.make(self._number, settings, text)
-            self._ledger.close()
-            self._ledger = self._open_ledger(settings)
-        except (OSError, UnicodeDecodeError, ConfigError) as error:
+        except (OSError, UnicodeDecodeError, ConfigError, LedgerError) as error:
             self._reload_failed(str(error))
             return
         old = self._generation
         if not await self._bring_up(new, old):
+            ledger.close()
             self._reload_failed("the new workers did not come up; the old ones go on")
             self._retire(self._brood.workers(new))
             return
-        self._generation = new
+        self._ledger.close()
+        self._ledger, self._generation = ledger, new
         self._retire(self._brood.workers(old))
+        old.forget()
+        if settings.gateway.listen != old.config.gateway.listen:
+            journal.log("warning", "listen has changed; that takes effect with a restart only")
         journal.log("info", f"reloaded: generation {new.number} serves")
         self._say_generation("ready")
         admin = self._brood.processes.get(ADMIN)
@@ -328,7 +332,10 @@ class Supervisor:
 async def _repeat(every_s: float, what: Callable[[], None]) -> None:
     while True:
         await asyncio.sleep(every_s)
-        what()
+        try:
+            what()
+        except Exception as error:
+            journal.mishap(error, "watching over the workers")
 
 
 class _Arguments(argparse.ArgumentParser):
@@ -357,7 +364,11 @@ def main(argv: list[str] | None = None) -> int:
         return EX_FOUND
     opening.first_key(settings)
     generation = Generation.make(1, settings, text)
-    return asyncio.run(_supervise(path, generation, sockets))
+    try:
+        return asyncio.run(_supervise(path, generation, sockets))
+    except (OSError, LedgerError) as error:
+        journal.log("err", f"er-gateway can't go on: {error}")
+        return EX_FOUND
 
 
 async def _supervise(path: Path, generation: Generation, sockets: Sockets) -> int:

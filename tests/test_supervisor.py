@@ -1,0 +1,500 @@
+"""er-gateway as systemd and operators meet it: start, kill, reload, drain, and what goes wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from er import keys
+from er.brood import HUNG_S, START_S, Brood, Generation, Process
+from er.figures import Figures
+from er.ledger import Ledger
+from er.supervisor import auto_workers
+from fakes import EngineProcess
+from running import DIMENSIONS, Gateway, Reply, gateway
+
+
+class Load:
+    """Clients that ask without end, on kept-alive connections, and note what went wrong."""
+
+    def __init__(self, running: Gateway, clients: int = 6, pause_s: float = 0.0) -> None:
+        self._running, self._pause = running, pause_s
+        self._over = threading.Event()
+        self.answered = 0
+        self.lost: list[str] = []
+        self._threads = [threading.Thread(target=self._client) for _ in range(clients)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def until(self, more: int, timeout: float = 20.0) -> None:
+        """Wait for that many more answers."""
+        target, end = self.answered + more, time.monotonic() + timeout
+        while self.answered < target:
+            assert time.monotonic() < end, f"{self.answered} answers, lost {self.lost[:3]}"
+            time.sleep(0.01)
+
+    def _client(self) -> None:
+        link = self._running.connection(30)
+        while not self._over.is_set():
+            try:
+                reply = self._running.embed(connection=link)
+            except (OSError, http.client.HTTPException) as error:
+                self.lost.append(repr(error))
+                link.close()
+                continue
+            if reply.status != 200:
+                self.lost.append(f"{reply.status} {reply.body[:200]!r}")
+            self.answered += 1
+            time.sleep(self._pause)
+        link.close()
+
+
+# -- processes that die ------------------------------------------------------------------------
+
+
+def test_a_killed_worker_is_replaced_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The other one goes on; the ledger forgets the dead one's requests; the journal says how."""
+    with gateway(tmp_path, workers=2, max_concurrency=2) as running:
+        running.engines[0].fault("slow", 2, ms=20_000)
+        links = [running.connection() for _ in range(2)]
+        body = json.dumps({"model": "embed", "input": "x"})
+        for link in links:
+            link.request("POST", "/v1/embeddings", body, {"authorization": f"Bearer {running.key}"})
+        time.sleep(0.3)
+        assert running.embed().code == "overloaded"
+        victims = running.children("er.worker")
+        assert len(victims) == 2
+        for victim in victims:
+            os.kill(victim, signal.SIGKILL)
+        running.wait_for("signal 9 (SIGKILL)", count=2)
+        until = time.monotonic() + 15
+        while len(running.children("er.worker")) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        running.engines[0].fault("none")
+        running.engines[0].kill()
+        running.engines[0].start()
+        assert running.embed().status == 200
+        ledger = Ledger.open(running.runtime / "ledger", ["e0"])
+        assert ledger.in_flight() == 0
+        ledger.close()
+        for link in links:
+            link.close()
+
+
+def test_the_admin_process_may_die_without_a_request_noticing(tmp_path: Path) -> None:
+    """It is started again."""
+    with gateway(tmp_path) as running, Load(running, 3) as load:
+        load.until(20)
+        (before,) = running.children("er.admin")
+        os.kill(before, signal.SIGKILL)
+        running.wait_for("the admin process (pid")
+        until = time.monotonic() + 10
+        while running.children("er.admin") in ([], [before]):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        load.until(20)
+        assert not load.lost
+
+
+def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
+    """Nothing is orphaned, also where no systemd sweeps up."""
+    with gateway(tmp_path, workers=2) as running:
+        assert running.process is not None
+        children = running.children()
+        running.process.kill()
+        running.process.wait()
+        until = time.monotonic() + 10
+        while any(Path(f"/proc/{pid}").exists() for pid in children):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+def test_a_process_that_hangs_is_found() -> None:
+    """By its heartbeat; a starting one has longer."""
+    ours, theirs = socket.socketpair()
+    process = Process(0, None, ours)  # type: ignore[arg-type]
+    now = process.began
+    assert not process.hung(now + START_S - 1)
+    assert process.hung(now + START_S + 1)
+    process.beat = now
+    assert not process.hung(now + HUNG_S - 1)
+    assert process.hung(now + HUNG_S + 1)
+    ours.close()
+    theirs.close()
+
+
+def test_the_pause_before_a_new_start_grows_and_is_forgotten(tmp_path: Path) -> None:
+    """At once, then 1, 2, 4 ... 30 s; at once again for one that had lived."""
+    brood = Brood({}, {}, tmp_path, lambda _: None)
+
+    def ended(lived: float) -> float:
+        ours, theirs = socket.socketpair()
+        process = Process(0, None, ours)  # type: ignore[arg-type]
+        process.popen = subprocess.Popen(["false"])
+        process.popen.wait()
+        process.began = time.monotonic() - lived
+        ours.close()
+        theirs.close()
+        return brood.pause_s(process)
+
+    assert [ended(1) for _ in range(8)] == [0, 1, 2, 4, 8, 16, 30, 30]
+    assert ended(100) == 0
+    assert ended(1) == 1
+
+
+# -- a new generation --------------------------------------------------------------------------
+
+
+def said(running: Gateway) -> dict[str, object]:
+    found: dict[str, object] = json.loads((running.runtime / "generation.json").read_text())
+    return found
+
+
+def wait_generation(running: Gateway, number: int) -> dict[str, object]:
+    until = time.monotonic() + 30
+    while said(running)["generation"] != number or said(running)["state"] == "starting":
+        assert time.monotonic() < until, running.text()[-2000:]
+        time.sleep(0.05)
+    return said(running)
+
+
+def test_a_new_generation_takes_over_without_losing_a_request(tmp_path: Path) -> None:
+    """New settings, another number of workers, a new admin process; the old ones finish."""
+    with gateway(tmp_path, workers=1) as running:
+        assert running.process is not None
+        with Load(running) as load:
+            load.until(20)
+            old = running.children()
+            running.settings["workers"] = 2
+            running.models[0]["aliases"] = ["second-name"]
+            running.write_config()
+            running.process.send_signal(signal.SIGHUP)
+            assert wait_generation(running, 2)["state"] == "ready"
+            load.until(60)
+        assert not load.lost
+        reply = running.ask("POST", "/v1/embeddings", {"model": "second-name", "input": "x"})
+        assert reply.status == 200
+        until = time.monotonic() + 15
+        while set(old) & set(running.children()):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert len(running.children("er.worker")) == 2
+
+
+def test_a_bad_file_changes_nothing(tmp_path: Path) -> None:
+    """It is said what is wrong; also a worker that is replaced later runs on the old settings."""
+    with gateway(tmp_path) as running:
+        assert running.process is not None
+        running.config.write_text(running.config.read_text() + "\n[gatway]\nx = 1\n")
+        running.process.send_signal(signal.SIGHUP)
+        state = wait_generation(running, 2)
+        assert state["state"] == "failed"
+        assert "gatway" in str(state["error"])
+        (worker,) = running.children("er.worker")
+        os.kill(worker, signal.SIGKILL)
+        running.wait_for("a new one starts")
+        until = time.monotonic() + 10
+        while True:
+            with contextlib.suppress(OSError):
+                assert running.embed().status == 200
+                break
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        running.write_config()
+        running.process.send_signal(signal.SIGHUP)
+        assert wait_generation(running, 3)["state"] == "ready"
+
+
+# -- the end -----------------------------------------------------------------------------------
+
+
+def handing_over(sockets: dict[str, socket.socket]) -> Callable[[], None]:
+    """What systemd does between fork and exec: LISTEN_PID and descriptors from 3 on."""
+
+    def prepare() -> None:
+        high = [os.dup2(s.fileno(), 200 + i) for i, s in enumerate(sockets.values())]
+        for i, fd in enumerate(high):
+            os.dup2(fd, 3 + i)
+            os.close(fd)
+        os.environ["LISTEN_PID"] = str(os.getpid())
+
+    return prepare
+
+
+def start_with(running: Gateway, sockets: dict[str, socket.socket]) -> None:
+    """Start it as systemd would with these sockets."""
+    names = ":".join(sockets)
+    code = (
+        "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); "
+        "os.execv(sys.executable, [sys.executable, '-m', 'er.supervisor', *sys.argv[1:]])"
+    )
+    running.write_config()
+    before = running.text().count("answers at") if running.log.exists() else 0
+    more = {"LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": names}
+    with running.log.open("ab") as log:
+        running.process = subprocess.Popen(
+            [sys.executable, "-c", code, "--config", str(running.config)],
+            env={**running.environment(), **more},
+            stdout=log,
+            stderr=log,
+            preexec_fn=handing_over(sockets),
+            close_fds=False,
+        )
+    running.wait_for("answers at", count=before + 1)
+    running.key = running.key or running.secrets()[-1]
+
+
+def test_a_restart_under_load_loses_nothing(tmp_path: Path) -> None:
+    """Neither clients that keep their connections and pause in between, nor busy ones."""
+    with EngineProcess(dim=DIMENSIONS) as engine:
+        running = Gateway(tmp_path, [engine], workers=2)
+        listener = socket.create_server(("127.0.0.1", running.port), backlog=512)
+        try:
+            start_with(running, {"http": listener})
+            with Load(running, 4) as busy, Load(running, 3, pause_s=0.4) as slow:
+                busy.until(30)
+                assert running.process is not None
+                running.process.send_signal(signal.SIGTERM)
+                assert running.process.wait(15) == 0
+                start_with(running, {"http": listener})
+                busy.until(30)
+                slow.until(3)
+        finally:
+            listener.close()
+            running.kill()
+    assert not busy.lost, busy.lost[:3]
+    assert not slow.lost, slow.lost[:3]
+
+
+def test_what_is_worked_on_is_finished(tmp_path: Path) -> None:
+    """And its connection ends with the answer, while the port takes no new one."""
+    with gateway(tmp_path) as running:
+        running.engines[0].fault("slow", 1, ms=1500)
+        replies: list[Reply] = []
+        asking = threading.Thread(target=lambda: replies.append(running.embed()))
+        asking.start()
+        time.sleep(0.4)
+        began = time.monotonic()
+        assert running.stop() == 0
+        assert 0.5 < time.monotonic() - began < 8
+        asking.join()
+        assert replies[0].status == 200
+        assert replies[0].headers["connection"] == "close"
+        assert "1 requests in flight are finished first" in running.text()
+        with pytest.raises(OSError):
+            running.embed()
+        assert not (running.runtime / "gateway.sock").exists()
+
+
+def test_a_second_signal_cuts_what_is_left_with_a_503(tmp_path: Path) -> None:
+    """Ctrl-C twice, in a terminal's process group."""
+    with gateway(tmp_path, workers=2) as running:
+        assert running.process is not None
+        running.engines[0].fault("hang")
+        replies: list[Reply] = []
+        asking = threading.Thread(target=lambda: replies.append(running.embed()))
+        asking.start()
+        time.sleep(0.4)
+        running.process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert running.process.poll() is None
+        began = time.monotonic()
+        assert running.stop(signal.SIGINT) == 0
+        assert time.monotonic() - began < 6
+        asking.join()
+        assert (replies[0].status, replies[0].code) == (503, "overloaded")
+        assert "stopping" in replies[0].message
+        assert "Traceback" not in running.text()
+
+
+# -- what goes wrong at the start --------------------------------------------------------------
+
+
+def test_a_port_in_use_is_one_line_with_its_holder(tmp_path: Path) -> None:
+    """The port, who has it, and what to do; nothing else is touched."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with gateway(tmp_path / "a", engines=0) as first:
+        second = Gateway(tmp_path / "b")
+        second.port = first.port
+        second.start(wait=False)
+        assert second.process is not None
+        assert second.process.wait(15) == 1
+        (line,) = second.text().splitlines()
+        assert f"port {first.port} is already in use by" in line
+        assert re.search(r"pid \d+", line)
+        assert "listen" in line
+        assert first.ask("GET", "/livez", key=None).status == 200
+        third = Gateway(tmp_path / "c")
+        third.runtime = first.runtime
+        (tmp_path / "c").mkdir(exist_ok=True)
+        third.start(wait=False)
+        assert third.process is not None
+        assert third.process.wait(15) == 1
+        assert "another er-gateway runs" in third.text()
+        assert first.ask("GET", "/livez", key=None).status == 200
+
+
+def test_a_bad_er_toml_is_78_with_every_finding(tmp_path: Path) -> None:
+    """By file and line; so systemd does not try again."""
+    running = Gateway(tmp_path)
+    running.settings["timout"] = "1s"
+    running.models[0]["task"] = "embedd"
+    running.start(wait=False)
+    assert running.process is not None
+    assert running.process.wait(15) == 78
+    lines = running.text().splitlines()
+    assert len(lines) == 2
+    assert all(f"{running.config}:" in line for line in lines)
+    assert "did you mean timeout" in running.text()
+
+
+def command(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "er.supervisor", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        **more,  # type: ignore[call-overload]
+    )
+
+
+def test_wrong_use_and_a_missing_file(tmp_path: Path) -> None:
+    """64, 78, and --version."""
+    assert command("--nonsense").returncode == 64
+    missing = command("--config", str(tmp_path / "none.toml"))
+    assert missing.returncode == 78
+    assert "no such file" in missing.stdout
+    version = command("--version")
+    assert (version.returncode, version.stdout) == (0, "er-gateway 0.1.0\n")
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path) -> None:
+    """No worker killed by a signal later."""
+    running = Gateway(tmp_path)
+    running.write_config()
+
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    done = command("--config", str(running.config), env=running.environment(), preexec_fn=full)
+    assert done.returncode == 1
+    assert "make room in" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_first_key_is_made_once_and_only_where_wanted(tmp_path: Path) -> None:
+    """first_key_in_log = false leaves it to `er keys create`."""
+    (tmp_path / "a").mkdir()
+    with gateway(tmp_path / "a", engines=0, first_key_in_log=False, workers=1) as running:
+        assert not running.secrets()
+        assert not (running.state / "er_api_keys.json").exists()
+        refused = running.ask("GET", "/v1/models", key="sk-er-kaaaaaaaa-" + "x" * 43)
+        assert "er keys create" in refused.message
+        path = running.state / "er_api_keys.json"
+        created = keys.create(path, name="a", now=datetime.now(UTC))
+        assert running.ask("GET", "/v1/models", key=created.secret).status == 200
+
+
+# -- systemd -----------------------------------------------------------------------------------
+
+
+class Notices:
+    """systemd's end of the notification socket; reads on, as systemd does."""
+
+    def __init__(self, path: Path) -> None:
+        self._server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._server.bind(str(path))
+        self.text = ""
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        while True:
+            self.text += self._server.recv(1000).decode() + "\n"
+
+    def wait_for(self, text: str, count: int = 1) -> None:
+        until = time.monotonic() + 20
+        while self.text.count(text) < count:
+            assert time.monotonic() < until, f"no {text} in {self.text}"
+            time.sleep(0.02)
+
+
+def test_systemd_hears_ready_status_watchdog_and_stopping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """READY comes when a worker answers, whatever the replicas do; children say nothing."""
+    notices = Notices(tmp_path / "notify")
+    running = Gateway(tmp_path)
+    more = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1500000"}
+    usual = running.environment()
+    monkeypatch.setattr(running, "environment", lambda: {**usual, **more})
+    try:
+        running.start(wait=False)
+        notices.wait_for("READY=1")
+        assert running.ask("GET", "/livez", key=None).status == 200
+        notices.wait_for("WATCHDOG=1", count=3)
+        notices.wait_for("0 of 0 replicas up; 0.")
+        assert "requests/s" in notices.text
+        for pid in running.children():
+            environ = Path(f"/proc/{pid}/environ").read_bytes()
+            assert b"NOTIFY_SOCKET" not in environ
+            assert b"WATCHDOG_USEC" not in environ
+        assert "STOPPING=1" not in notices.text
+        assert running.stop() == 0
+        notices.wait_for("STOPPING=1")
+    finally:
+        running.kill()
+
+
+def test_auto_is_few_workers() -> None:
+    """One on a small machine, four at most."""
+    assert [auto_workers(n) for n in (1, 2, 4, 8, 16, 64, 256)] == [1, 1, 1, 2, 4, 4, 4]
+
+
+def test_figures_are_differences(tmp_path: Path) -> None:
+    """A ledger made anew gives no negative ones."""
+    ledger = Ledger.open(tmp_path / "ledger", [])
+    ledger.claim(0)
+    seen = Figures(0.0)
+    seen.since_last(ledger, 0.0)
+    ledger.count("requests", 5)
+    counted, seconds = seen.since_last(ledger, 10.0)
+    assert (counted["requests"], seconds) == (5, 10.0)
+    fresh = Ledger.open(tmp_path / "other", [])
+    assert seen.since_last(fresh, 20.0)[0]["requests"] == 0
+    fresh.close()
+    ledger.close()
+
+
+def test_a_generation_keeps_its_text(tmp_path: Path) -> None:
+    """Whatever becomes of the file."""
+    from er import config
+
+    text = '[[model]]\nname = "m"\ntask = "embed"\npath = "/m"\n'
+    made = Generation.make(3, config.parse(text, tmp_path / "er.toml"), text)
+    assert os.pread(made.text, 1000, 0).decode() == text
+    os.close(made.text)
