@@ -100,7 +100,8 @@ class Check:
         facts = look(model.path, weights=local)
         self._facts[model.name] = facts
         if facts["error"]:
-            self._say("model", index, "path", facts["error"])
+            level: Literal["error", "warning"] = "warning" if "unseen" in facts else "error"
+            self._say("model", index, "path", facts["error"], level=level)
             return
         self._task(index, model, facts)
         limit = facts["max_tokens"]
@@ -270,6 +271,8 @@ class Check:
 def look(path: Path, *, weights: bool) -> dict[str, Any]:
     """What user er finds in a model's folder: facts, or `error` with cause and cure."""
     hidden = f"{path}/".startswith(HIDDEN)
+    if hidden and os.geteuid() != 0 and _closed_parent(path) is not None:
+        return {"error": f"{path}: only root can look there; ask again with sudo", "unseen": True}
     wrong = _leads_away(path, hidden)
     if wrong:
         return {"error": f"{path}: {wrong}"}
@@ -291,7 +294,7 @@ def _leads_away(path: Path, hidden: bool) -> str:
     real = path.resolve()
     if not hidden and any(real.is_relative_to(home) for home in HOMES):
         return f"is a link to {real}, which the units don't see; name that path itself"
-    if not path.is_dir() or not os.access(path, os.R_OK | os.X_OK):
+    if not os.access(path, os.R_OK | os.X_OK) or not path.is_dir():
         return ""  # said by the question that user er is asked
     for file in path.iterdir():
         target = file.resolve()
@@ -331,7 +334,7 @@ def _facts(seen: Path, path: Path, weights: bool) -> dict[str, Any]:
 def _closed_parent(path: Path) -> Path | None:
     """The uppermost folder on the way to `path` that this user may not pass through."""
     for parent in reversed(path.parents):
-        if parent.is_dir() and not os.access(parent, os.X_OK):
+        if os.access(parent, os.F_OK) and not os.access(parent, os.X_OK):
             return parent
     return None
 

@@ -33,7 +33,7 @@ def machine(config: Config) -> Machine:
         holder=ports.holder,
         running=frozenset(running),
         gateway_runs=bool(gateway and gateway.pid)
-        or (directory("runtime") / "admin.sock").exists(),
+        or os.access(directory("runtime") / "admin.sock", os.F_OK),
         has_library=has_library,
     )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -22,6 +24,7 @@ from er.traffic import quiet
 
 EXIT = {"ok": 0, "degraded": 1, "down": 2, "unknown": 3}
 LOOK_EVERY_S = 1.0
+COUNTDOWN = re.compile(r"waiting \d+ s")  # of a launcher's pause: each second is no news
 
 
 def current() -> dict[str, Any]:
@@ -67,7 +70,7 @@ def offline(why: NoAdmin) -> dict[str, Any]:
 
 def _ledger(path: Path, config: Config) -> Ledger | None:
     """The ledger where there is one that this user may open; none is made by looking."""
-    if not path.exists():
+    if not os.access(path, os.F_OK):
         return None
     with contextlib.suppress(OSError, LedgerError):
         return Ledger.open(path, [r.name for r in config.replicas])
@@ -196,8 +199,9 @@ def run_wait(timeout_s: float) -> int:
     while True:
         answer = current()
         for name, text in _phases(answer):
-            if shown.get(name) != text:
-                shown[name] = text
+            news = COUNTDOWN.sub("", text)
+            if shown.get(name) != news:
+                shown[name] = news
                 print(f"{time.strftime('%H:%M:%S')}  {name}: {text}", flush=True)
         if answer["status"] == "ok":
             print(f"all replicas answer, after {age(time.monotonic() - began)}")

@@ -65,7 +65,7 @@ def run_apply(*, dry_run: bool, previous: bool) -> int:
     if os.geteuid() != 0 and not dry_run:
         return _fail("apply", "this changes systemd's files and needs root: sudo er apply")
     path = directory("state") / units.PREVIOUS if previous else edited_path()
-    if previous and not path.exists():
+    if previous and not os.access(path, os.R_OK):
         return _fail("apply", f"there is no configuration before this one ({path} is missing)")
     config, found = check_machine.examine(path)
     for item in found:
@@ -86,7 +86,10 @@ def _blocked(found: Sequence[Found]) -> bool:
 def _plan(config: Config, text: str) -> list[Change]:
     """The steps from the applied configuration to `config`."""
     applied_text = old = None
-    if applied_path().exists():
+    if not os.access(directory("state"), os.X_OK):
+        note = "is closed to you, so all of it counts as new; sudo shows what really changes"
+        print(f"note: {directory('state')} {note}", file=sys.stderr)
+    if os.access(applied_path(), os.R_OK):
         applied_text = applied_path().read_text(encoding="utf-8")
         try:
             old = load(applied_path())
@@ -161,7 +164,7 @@ def _await_workers(before: int) -> int:
 
 def run_reload() -> int:
     """`er reload`: returns when what needs no restart is in force; 1 and nothing changed if not."""
-    if not applied_path().exists() or edited_path().exists():
+    if os.access(edited_path(), os.R_OK):
         try:
             load(edited_path())
         except ConfigError as error:

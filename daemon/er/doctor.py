@@ -39,7 +39,7 @@ class Line(msgspec.Struct, frozen=True):
 
 def examine(answer: dict[str, Any]) -> Iterator[Line]:
     """Every line, as it is found. `answer` is the current status (GET /status)."""
-    path = edited_path() if edited_path().exists() else active_path()
+    path = edited_path() if os.access(edited_path(), os.F_OK) else active_path()
     config, found = check_machine.examine(path)
     if not found:
         yield Line("ok", "er.toml", f"{path} fits this machine")
@@ -124,7 +124,7 @@ def replicas(answer: dict[str, Any]) -> Iterator[Line]:
         if row["state"] == "up":
             yield Line("ok", f"replica {name}", "answers right")
             continue
-        mark: Mark = "!" if row["state"] in ("starting", "draining", "drained") else "x"
+        mark: Mark = "x" if row["state"] in ("down", "failed", "stopped", "waiting") else "!"
         yield Line(mark, f"replica {name}", f"{row['state']}: {row['reason']}")
         for text in last_errors(systemctl.replica_unit(name)):
             yield Line("!", f"replica {name}", f"its log: {text}")

@@ -47,7 +47,7 @@ Ask = Callable[[Replica, Question, float], Awaitable[Probed]]
 
 
 class Prober:
-    """Holds no state of its own but how often each replica was late in a row."""
+    """Remembers how often each replica was late in a row, and what it said of it last."""
 
     def __init__(
         self,
@@ -68,6 +68,7 @@ class Prober:
         self._question, self._ask, self._samples = question, ask, samples
         self._now, self._now_ns = now, now_ns
         self._late: dict[str, int] = {}
+        self._said: dict[str, State] = {}
 
     async def run(self) -> None:
         """Look at each replica for ever, a slow one without holding up the others."""
@@ -135,8 +136,11 @@ class Prober:
     def _say(self, replica: Replica, state: State, reason: str, *, wrong: bool = False) -> None:
         before = self._ledger.verdict(replica.name)
         self._ledger.set_verdict(replica.name, state, reason, self._now(), wrong=wrong)
-        if before.health == state:
+        # Workers and launchers write verdicts too: one that comes back is news, but that one is
+        # still out is not, whatever they called it in between.
+        if self._said.get(replica.name) == state and (state != "up" or before.health == "up"):
             return
+        self._said[replica.name] = state
         if state == "up":
             log("info", f"replica {replica.name} answers right", replica=replica.name)
         else:

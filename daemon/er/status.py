@@ -131,7 +131,9 @@ def _gateway(facts: Facts) -> dict[str, Any]:
         cure = (
             "sudo systemctl start er.target" if state == "stopped" else "journalctl -u er-gateway"
         )
-        reason = f"{unit.status_text or 'unit is ' + unit.state}; {cure}"
+        # What a unit that ended said last ("draining") is no reason any more.
+        told = "" if state == "stopped" else unit.status_text
+        reason = f"{told or 'its unit is ' + unit.state}; {cure}"
     else:
         state, reason = "stopped", "no worker runs; start it: er-gateway"
     return {

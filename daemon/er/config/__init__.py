@@ -55,7 +55,9 @@ def applied_path() -> Path:
 
 def active_path() -> Path:
     """What units run from: the applied configuration; er.toml while nothing was applied yet."""
-    return applied_path() if applied_path().exists() else edited_path()
+    # Not Path.exists, which raises where the state directory is closed to this user.
+    there = os.path.exists(applied_path())  # noqa: PTH110
+    return applied_path() if there else edited_path()
 
 
 def load(path: Path) -> Config:

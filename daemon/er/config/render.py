@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+
 from er.config.structs import Config, Gateway, Model, Replica
 
 HEAD = "# Written by `er reload` from er.toml; what needs `sudo er apply` is still as it was.\n"
@@ -26,34 +28,48 @@ def render(config: Config) -> str:
 
 
 def _gateway(gateway: Gateway) -> dict[str, Any]:
-    return {
-        "listen": gateway.listen,
-        "workers": gateway.workers,
-        "max_concurrency": gateway.max_concurrency,
-        "rate_limit": "off" if gateway.rate_limit is None else str(gateway.rate_limit),
-        "timeout": f"{gateway.timeout_s!r}s",
-        "max_body": f"{gateway.max_body}B",
-        "first_key_in_log": gateway.first_key_in_log,
-        "metrics": gateway.metrics,
-    }
+    values = _set(gateway)
+    values.pop("tls", None)
+    if "rate_limit" in values:
+        values["rate_limit"] = "off" if gateway.rate_limit is None else str(gateway.rate_limit)
+    if "timeout_s" in values:
+        values["timeout"] = f"{values.pop('timeout_s')!r}s"
+    if "max_body" in values:
+        values["max_body"] = f"{gateway.max_body}B"
+    return values
 
 
 def _model(model: Model) -> dict[str, Any]:
-    values = {name: getattr(model, name) for name in model.__struct_fields__}
-    values["path"] = None if model.path is None else str(model.path)
+    values = _set(model)
+    if model.path is not None:
+        values["path"] = str(model.path)
     return values
 
 
 def _replica(replica: Replica) -> dict[str, Any]:
-    values = {name: getattr(replica, name) for name in replica.__struct_fields__}
-    values["gpu"] = "cpu" if replica.cpu else replica.gpu
-    values["port"] = replica.port or None
-    values["kv_cache"] = None if replica.kv_cache is None else f"{replica.kv_cache}B"
+    values = _set(replica)
+    if replica.cpu:
+        values["gpu"] = "cpu"
+    if replica.kv_cache is not None:
+        values["kv_cache"] = f"{replica.kv_cache}B"
     return values
 
 
+def _set(struct: msgspec.Struct) -> dict[str, Any]:
+    """The fields that are not at their defaults."""
+    found = {}
+    for field in msgspec.structs.fields(struct):
+        default = field.default
+        if field.default_factory is not msgspec.NODEFAULT:
+            default = field.default_factory()
+        value = getattr(struct, field.name)
+        if value != default:
+            found[field.name] = value
+    return found
+
+
 def _table(header: str, values: dict[str, Any]) -> str:
-    lines = [f"{k} = {_value(v)}" for k, v in values.items() if v is not None and v not in ((), {})]
+    lines = [f"{key} = {_value(value)}" for key, value in values.items()]
     return "\n".join([header, *lines, ""])
 
 
