@@ -197,7 +197,7 @@ def test_doctor_names_each_trouble_and_its_cure(alone: dict[str, str]) -> None:
     lines = done.stdout.splitlines()
     assert any(x.startswith("ok  clock") for x in lines)
     assert any(x.startswith("ok  memory") for x in lines)
-    assert any(x.startswith("x   replica e0: ") for x in lines)
+    assert any(x.startswith("!   replica e0: unknown") for x in lines)
     assert any(x.startswith("x   keys: ") and "er_api_keys.json" in x for x in lines)
     assert any(x.startswith("x   permissions: ") and "mode 0666" in x for x in lines)
     assert any("-> chmod 0640" in x for x in lines)

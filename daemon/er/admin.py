@@ -7,6 +7,8 @@ it ends itself when the parent is gone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import os
 import socket
 import sys
@@ -64,6 +66,7 @@ class Questions:
             if not isinstance(known, Question) and age > READ_AGAIN_S:
                 known = self._known[model] = self._read(model)
                 self._read_at[model] = time.monotonic()
+                _give_back_memory()
             return known or f"no model {model}"
 
     def _read(self, name: str) -> Question | str:
@@ -77,6 +80,12 @@ class Questions:
         except Exception as error:
             mishap(error, f"reading the files of model {name}")
             return f"the files of model {name} can't be used: {error}"
+
+
+def _give_back_memory() -> None:
+    """A tokenizer that was dropped leaves 150 MB with the C library; the system gets them back."""
+    with contextlib.suppress(AttributeError, OSError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def question(model: Model) -> Question:
