@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import os
 import re
@@ -26,6 +27,15 @@ JSON = b"application/json"
 LOCAL = "uid:"
 
 
+_id_start = os.urandom(8).hex()  # of this process
+_id_count = itertools.count(1)
+
+
+def new_id() -> str:
+    """A request id that no other process, and none before, has given."""
+    return f"req-{_id_start}{next(_id_count):08x}"
+
+
 class Gone(Exception):  # noqa: N818 - nobody is left to be told
     """The client hung up."""
 
@@ -43,7 +53,7 @@ class Request:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.client: str = (scope.get("client") or ("unknown",))[0].removeprefix("::ffff:")
         sent = self.headers.get(b"x-request-id", b"")
-        self.id = sent.decode() if SANE_ID.match(sent) else f"req-{os.urandom(12).hex()}"
+        self.id = sent.decode() if SANE_ID.match(sent) else new_id()
         declared = self.headers.get(b"content-length", b"")
         self.length = int(declared) if declared.isdigit() else None
         self.read = self.length in (0, None) and b"transfer-encoding" not in self.headers

@@ -11,7 +11,6 @@ The base class is private API: uvicorn is pinned.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import struct
 from collections import deque
@@ -22,7 +21,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from er import dialects
-from er.exchange import LOCAL
+from er.exchange import LOCAL, new_id
 from er.job import Refusal
 
 HEAD_S = 10.0  # for a head, from its first byte; for the first one, from the connection on
@@ -227,7 +226,7 @@ class Protocol(HttpToolsProtocol):
         self._say(wrong)
 
     def _say(self, refusal: Refusal) -> None:
-        request_id = f"req-{os.urandom(12).hex()}"
+        request_id = new_id()
         body = dialects.refuse(refusal, request_id)
         reason = REASONS.get(refusal.status, b"Bad Request")
         lines = [b"HTTP/1.1 %d %s" % (refusal.status, reason)]

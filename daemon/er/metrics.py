@@ -18,8 +18,9 @@ PROCESS_VARIABLE = "ER_PROCESS"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 if DIRECTORY_VARIABLE in os.environ:
+    _process = os.environ.get(PROCESS_VARIABLE) or str(os.getpid())
     values.ValueClass = values.MultiProcessValue(  # type: ignore[no-untyped-call]
-        lambda: os.environ.get(PROCESS_VARIABLE) or str(os.getpid())
+        lambda: _process  # asked with every count
     )
 
 _own = CollectorRegistry()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Protocol
 
 from er import journal, metrics
 from er.exchange import Note
@@ -13,6 +14,26 @@ CLIENT_CLOSED = 499
 TYPICAL_MIN_S, TYPICAL_MAX_S = 1.0, 30.0
 
 
+class Counting(Protocol):
+    """A counter with its labels."""
+
+    def inc(self, amount: float = 1) -> None:
+        """Count."""
+
+
+class _Model:
+    """One model's metrics, looked up."""
+
+    def __init__(self, name: str) -> None:
+        self.sequences = metrics.sequences.labels(name)
+        self.tokens = metrics.tokens.labels(name)
+        self.cut = metrics.texts_cut.labels(name)
+        self.parts = [
+            metrics.seconds.labels(name, part).observe
+            for part in ("queue", "tokenise", "engine", "encode", "total")
+        ]
+
+
 class Tally:
     """One worker's counts."""
 
@@ -20,6 +41,10 @@ class Tally:
         self._ledger = ledger
         self._refused: Counter[tuple[str, str]] = Counter()
         self._typical_s = 0.0
+        # Looking a label up costs more than counting: what was looked up once is kept. Labels are
+        # configured names and our own words, so these tables stay small.
+        self._requests: dict[tuple[str, str, int], Counting] = {}
+        self._models: dict[str, _Model] = {}
 
     @property
     def typical_s(self) -> float:
@@ -29,9 +54,12 @@ class Tally:
     def add(self, note: Note) -> None:
         """Count one exchange that is over."""
         ok = note.status < 400
-        metrics.requests.labels(
-            note.served or UNKNOWN, note.dialect or UNKNOWN, str(note.status)
-        ).inc()
+        labels = (note.served or UNKNOWN, note.dialect or UNKNOWN, note.status)
+        counting = self._requests.get(labels)
+        if counting is None:
+            counting = metrics.requests.labels(*labels[:2], str(note.status))
+            self._requests[labels] = counting
+        counting.inc()
         self._ledger.count("requests")
         if ok:
             self._ledger.count("ok")
@@ -50,18 +78,19 @@ class Tally:
         self._typical_s += 0.1 * (note.total_ns / 1e9 - self._typical_s)
         self._ledger.count("sequences", note.items)
         self._ledger.count("tokens", note.tokens)
-        metrics.sequences.labels(note.served).inc(note.items)
-        metrics.tokens.labels(note.served).inc(note.tokens)
+        model = self._models.get(note.served)
+        if model is None:
+            model = self._models[note.served] = _Model(note.served)
+        model.sequences.inc(note.items)
+        model.tokens.inc(note.tokens)
         if note.cut:
-            metrics.texts_cut.labels(note.served).inc(note.cut)
-        for part, ns in (
-            ("queue", note.queue_ns),
-            ("tokenise", note.tokenise_ns),
-            ("engine", note.engine_ns),
-            ("encode", note.encode_ns),
-            ("total", note.total_ns),
+            model.cut.inc(note.cut)
+        for observe, ns in zip(
+            model.parts,
+            (note.queue_ns, note.tokenise_ns, note.engine_ns, note.encode_ns, note.total_ns),
+            strict=True,
         ):
-            metrics.seconds.labels(note.served, part).observe(ns / 1e9)
+            observe(ns / 1e9)
 
     def log_refusals(self) -> None:
         """One line with what was refused since the last one; none when nothing was."""
