@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 import psutil
 import pytest
 
-from er import admin_client, check_machine, doctor, metrics
+from er import admin_client, check_machine, cli_audit, doctor, metrics
 from er.admin_api import page
 from er.config import Config, parse
 from er.ledger import Ledger
@@ -234,12 +235,26 @@ def test_nobody_is_asked_where_no_socket_is(folders: Path) -> None:
     """Missing, refused and no server: three sentences, each with a cure."""
     with pytest.raises(admin_client.NoAdmin, match=r"admin\.sock is missing"):
         admin_client.call("GET", "/status")
-    import socket
-
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(admin_client.socket_path()))
     with pytest.raises(admin_client.NoAdmin, match="no gateway answers"):
         admin_client.call("GET", "/status")
+
+
+def test_a_change_from_the_command_line_is_in_the_audit(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One datagram to the audit's journal, with the person behind sudo; no journal, no error."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(folders / "audit"))
+        monkeypatch.setattr(cli_audit, "AUDIT_SOCKET", folders / "audit")
+        monkeypatch.setenv("SUDO_UID", "1234")
+        monkeypatch.setattr(cli_audit.os, "getuid", lambda: 0)
+        cli_audit.note("keys.create", "kab2cd3ef")
+        record = journal.recv(4096).decode().splitlines()
+    assert {"ACTION=keys.create", "TARGET=kab2cd3ef", "UID=1234"} <= set(record)
+    monkeypatch.setattr(cli_audit, "AUDIT_SOCKET", folders / "none")
+    cli_audit.note("keys.create", "kab2cd3ef")
 
 
 def test_the_check_of_a_machine_and_the_doctors_lines(folders: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from er import screen, status, systemctl
 from er.cli_status import lines
 from er.config import Config, parse
+from er.machine import Meter
 from er.status import Facts, GatewayFacts, Seen
 from er.systemctl import Unit
 from er.traffic import Counters, Traffic, quantile_ms, quiet
@@ -106,7 +108,7 @@ def test_the_golden_file_has_the_builders_shape(config: Config) -> None:
             samples={"e1": golden["models"][0]["replicas"][0]["sample"] | full | {"time": NOW}},
             units={systemctl.replica_unit("e1"): unit("active")},
             traffic={**quiet(), "refusals": {"rate_limit_exceeded": 1}},
-            machine=golden["machine"],
+            machine=msgspec.to_builtins(Meter().sample(1.0)),
         )
     )
     optional = {".traffic.refusals.input_too_long", ".traffic.refusals.rate_limit_exceeded"}

@@ -252,8 +252,9 @@ class Check:
         if why is None:
             return
         if why != "in use":
-            foreign = why.startswith("not an address")
-            level: Literal["error", "warning"] = "warning" if foreign else only
+            # Neither stops systemd, which binds the socket as root and before the address is up.
+            mild = why.startswith(("not an address", "not allowed"))
+            level: Literal["error", "warning"] = "warning" if mild else only
             self._say(table, index, key, f"{address} can't be used: {why}", level=level)
             return
         port = ports.split(address)[1]

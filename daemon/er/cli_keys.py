@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,8 +13,8 @@ import msgspec
 import orjson
 
 from er import keys
+from er.cli_audit import note
 from er.config import ConfigError, active_path, load
-from er.journal import AUDIT_SOCKET, datagram
 from er.keys import KeysError
 from er.moments import expiry, span_s
 from er.quantities import rate
@@ -81,20 +80,20 @@ def _do(wish: KeyWish, now: datetime) -> int:
             rate_limit=_rate(wish.rate_limit),
             models=_models(wish.models),
         )
-        _audit("keys.create", made.record.id)
+        note("keys.create", made.record.id)
         return _secret(made.shown(), wish.as_json, "New key")
     if wish.action == "rotate":
         turned = keys.rotate(path, wish.ref, grace_s=span_s(wish.grace), now=now)
-        _audit("keys.rotate", turned.record.id)
+        note("keys.rotate", turned.record.id)
         previous = keys.shown(turned.record)["previous_valid_until"]
         until = f"; the old secret is good until {previous}" if previous else "; the old one is out"
         return _secret(turned.shown(), wish.as_json, "New secret of key", until)
     if wish.action == "revoke":
         record = keys.revoke(path, wish.ref, now=now)
-        _audit("keys.revoke", record.id)
+        note("keys.revoke", record.id)
         return _record(keys.shown(record), wish.as_json, "revoked: refused from now on")
     record = keys.change(path, wish.ref, now=now, **_changes(wish, now))
-    _audit("keys.set", record.id)
+    note("keys.set", record.id)
     return _record(keys.shown(record), wish.as_json, "changed")
 
 
@@ -134,25 +133,6 @@ def _models(text: str | None) -> list[str] | None:
                 known = ", ".join(m.name for m in config.models)
                 print(f"note: er.toml has no model {clean(name)}; it has: {known}", file=sys.stderr)
     return names
-
-
-def _audit(action: str, target: str) -> None:
-    """One record of a change, with who made it. Where no journal runs there is no audit either."""
-    fields: dict[str, str | int] = {
-        "MESSAGE": f"{action} {target}",
-        "PRIORITY": 6,
-        "SYSLOG_IDENTIFIER": "er",
-        "ACTION": action,
-        "TARGET": target,
-        "UID": os.environ.get("SUDO_UID", "") if os.getuid() == 0 else "",
-    }
-    fields["UID"] = fields["UID"] or os.getuid()
-    with (
-        contextlib.suppress(OSError),
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
-    ):
-        sender.settimeout(2.0)
-        sender.sendto(datagram(fields), str(AUDIT_SOCKET))
 
 
 def _json(value: object) -> str:

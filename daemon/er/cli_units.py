@@ -15,6 +15,7 @@ import orjson
 from er import check_machine, systemctl, units
 from er.admin_client import NoAdmin, call, told
 from er.check import Found
+from er.cli_audit import note
 from er.config import Config, ConfigError, applied_path, directory, edited_path, load
 from er.gpus import Gpus
 from er.units import Change, UnitsError
@@ -122,6 +123,7 @@ def _apply(changes: Sequence[Change], dry_run: bool) -> int:
     for change in changes:
         units.apply([change], _run, ROOT)
         print(f"done: {change.says}", flush=True)
+    note("apply", f"{len(changes)} changes")
     if any(HUP in change.argv for change in changes):
         return _await_workers(int(before.get("generation") or 0))
     return 0
