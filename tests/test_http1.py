@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import inspect
 import json
 import os
 import re
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+import uvloop
 from uvicorn.server import ServerState
 
 from er import http1
@@ -91,8 +94,8 @@ def settings(app: App) -> uvicorn.Config:
     return config
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
+@contextlib.asynccontextmanager
+async def serving() -> AsyncIterator[Server]:
     """A server that ends with the test."""
     app, state = App(), ServerState()
     config = settings(app)
@@ -103,6 +106,27 @@ async def server() -> AsyncIterator[Server]:
     listener.close()
     for connection in list(state.connections):
         connection.transport.abort()  # type: ignore[union-attr]
+
+
+def on_uvloop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Runs a test on the loop that workers run on, with a `server` if it asks for one."""
+    signature = inspect.signature(test)
+    fixtures = [p for p in signature.parameters.values() if p.name != "server"]
+
+    async def inside(**given: Any) -> None:
+        if len(fixtures) == len(signature.parameters):
+            await test(**given)
+            return
+        async with serving() as server:
+            await test(server, **given)
+
+    @functools.wraps(test)
+    def run(**given: Any) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(inside(**given))
+
+    run.__signature__ = signature.replace(parameters=fixtures)  # type: ignore[attr-defined]
+    return run
 
 
 def statuses(data: bytes) -> list[int]:
@@ -137,6 +161,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
+@on_uvloop
 async def test_hostile_input_gets_one_refusal(server: Server, name: str) -> None:
     """In the one error body, with an id, and then the connection ends."""
     data, status = HOSTILE[name]
@@ -149,6 +174,7 @@ async def test_hostile_input_gets_one_refusal(server: Server, name: str) -> None
     assert b"connection: close" in head
 
 
+@on_uvloop
 async def test_a_request_may_come_in_any_pieces(server: Server) -> None:
     """Split at every byte."""
     for at in range(1, len(POST)):
@@ -160,6 +186,7 @@ async def test_a_request_may_come_in_any_pieces(server: Server) -> None:
         writer.close()
 
 
+@on_uvloop
 async def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
     """A hundred in one packet."""
     data = b"".join(b"GET /%d HTTP/1.1\r\nHost: er\r\n\r\n" % i for i in range(100))
@@ -167,6 +194,7 @@ async def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
     assert re.findall(rb"GET /(\d+) 0\n", got) == [b"%d" % i for i in range(100)]
 
 
+@on_uvloop
 async def test_a_peer_that_never_reads_fills_nothing(server: Server) -> None:
     """Pipelined requests beyond the first packets are not even read."""
     reader, writer = await server.open()
@@ -183,6 +211,7 @@ async def test_a_peer_that_never_reads_fills_nothing(server: Server) -> None:
     del reader
 
 
+@on_uvloop
 async def test_junk_behind_an_answer_that_is_due_does_not_take_its_place(server: Server) -> None:
     """The answer comes first, then the connection ends."""
     for first in (GET, GET.replace(b"/a", b"/wait")):
@@ -193,6 +222,7 @@ async def test_junk_behind_an_answer_that_is_due_does_not_take_its_place(server:
 
 
 @pytest.mark.parametrize("method", [b"POST", b"GET"])
+@on_uvloop
 async def test_an_offer_of_http2_does_not_swallow_the_body(server: Server, method: bytes) -> None:
     """As Java's client sends with each request, the body in the same packet or a later one."""
     head = method + (
@@ -211,6 +241,7 @@ async def test_an_offer_of_http2_does_not_swallow_the_body(server: Server, metho
         writer.close()
 
 
+@on_uvloop
 async def test_hanging_up_cancels_the_work(server: Server) -> None:
     """Nobody is left to read the answer."""
     _, writer = await server.open()
@@ -222,6 +253,7 @@ async def test_hanging_up_cancels_the_work(server: Server) -> None:
     assert not server.state.tasks
 
 
+@on_uvloop
 async def test_an_early_answer_arrives_although_the_client_still_sends(server: Server) -> None:
     """A refused body is read off for a moment: closing at once would reset the connection."""
     reader, writer = await server.open()
@@ -234,6 +266,7 @@ async def test_an_early_answer_arrives_although_the_client_still_sends(server: S
     writer.close()
 
 
+@on_uvloop
 async def test_the_body_may_wait_to_be_asked_for(server: Server) -> None:
     """Expect: 100-continue, as curl sends it."""
     reader, writer = await server.open()
@@ -245,6 +278,7 @@ async def test_the_body_may_wait_to_be_asked_for(server: Server) -> None:
     writer.close()
 
 
+@on_uvloop
 async def test_slow_heads_are_not_waited_for(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +297,7 @@ async def test_slow_heads_are_not_waited_for(
     writer.close()
 
 
+@on_uvloop
 async def test_an_idle_connection_is_kept_beyond_the_time_for_a_head(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +313,7 @@ async def test_an_idle_connection_is_kept_beyond_the_time_for_a_head(
     writer.close()
 
 
+@on_uvloop
 async def test_the_caller_on_a_unix_socket_is_known_by_uid(tmp_path: Path) -> None:
     """From the kernel, not from anything the caller says."""
     app, state = App(), ServerState()
@@ -294,6 +330,7 @@ async def test_the_caller_on_a_unix_socket_is_known_by_uid(tmp_path: Path) -> No
     assert app.clients == [(f"uid:{os.getuid()}", os.getpid())]
 
 
+@on_uvloop
 async def test_shutting_down_ends_idle_connections_and_lets_busy_ones_answer(
     server: Server,
 ) -> None:
