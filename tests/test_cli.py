@@ -397,6 +397,10 @@ def test_wait_shows_phases_as_they_come(tmp_path: Path) -> None:
             stdout=out,
         )
         try:
+            end = time.monotonic() + 30
+            while "gateway: stopped" not in (tmp_path / "waited").read_text():
+                assert time.monotonic() < end
+                time.sleep(0.05)
             gateway.start()
             with EngineProcess(dim=DIMENSIONS, port=port):
                 assert waiting.wait(60) == 0
