@@ -553,6 +553,17 @@ def test_every_request_leaves_one_record(shared: Gateway) -> None:
     assert wrong not in shared.text()
 
 
+def test_what_is_no_request_leaves_a_record_too(shared: Gateway) -> None:
+    """With the id that its answer had."""
+    answer = raw(shared, b"hello\r\n\r\n")
+    found = re.search(rb"x-request-id: (\S+)", answer)
+    assert found
+    shared.wait_for(found[1].decode())
+    record = next(r for r in shared.audit() if r["REQUEST_ID"] == found[1].decode())
+    assert (record["STATUS"], record["CODE"]) == (400, "invalid_request")
+    assert (record["CLIENT"], record["METHOD"], record["PATH"]) == ("127.0.0.1", "", "")
+
+
 class _Local(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 

@@ -21,6 +21,7 @@ from uvicorn.server import ServerState
 
 from er import http1
 from er.http1 import Protocol
+from er.job import Refusal
 
 GET = b"GET /a HTTP/1.1\r\nHost: er\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: er\r\nContent-Length: 5\r\n\r\nhello"
@@ -33,6 +34,10 @@ class App:
         self.gate = asyncio.Event()
         self.cancelled = 0
         self.clients: list[Any] = []
+        self.unread: list[tuple[str, int, str]] = []
+
+    def note(self, client: str, refusal: Refusal, request_id: str) -> None:
+        self.unread.append((client, refusal.status, request_id))
 
     async def __call__(
         self,
@@ -100,7 +105,7 @@ async def serving() -> AsyncIterator[Server]:
     app, state = App(), ServerState()
     config = settings(app)
     loop = asyncio.get_running_loop()
-    listener = await loop.create_server(lambda: Protocol(config, state, {}), "127.0.0.1", 0)
+    listener = await loop.create_server(lambda: Protocol(config, state, app.note), "127.0.0.1", 0)
     yield Server(app, listener.sockets[0].getsockname()[1], state)
     app.gate.set()
     listener.close()
@@ -170,7 +175,9 @@ async def test_hostile_input_gets_one_refusal(server: Server, name: str) -> None
     head, _, body = answer.partition(b"\r\n\r\n")
     error = json.loads(body)
     assert error["error"]["message"] == error["message"] == error["detail"]
-    assert b"x-request-id: req-" in head
+    ((client, noted, request_id),) = server.app.unread
+    assert (client, noted) == ("127.0.0.1", status)
+    assert b"x-request-id: " + request_id.encode() in head
     assert b"connection: close" in head
 
 
@@ -321,7 +328,7 @@ async def test_the_caller_on_a_unix_socket_is_known_by_uid(tmp_path: Path) -> No
     loop = asyncio.get_running_loop()
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(str(tmp_path / "s"))
-    listener = await loop.create_server(lambda: Protocol(config, state, {}), sock=sock)
+    listener = await loop.create_server(lambda: Protocol(config, state, app.note), sock=sock)
     reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
     writer.write(GET)
     await reader.readuntil(b"GET /a 0\n")

@@ -226,6 +226,14 @@ class Gateway:
         if response is not None:
             await self._send(response, note, send)
 
+    def unread(self, client: str, refusal: Refusal, request_id: str) -> None:
+        """Note what the protocol refused before it was a request: it has a record too."""
+        headers = [(b"x-request-id", request_id.encode())]
+        blank = {"method": "", "raw_path": b"", "query_string": b"", "headers": headers}
+        note = Note(Request({**blank, "client": (client, 0)}, _nothing))
+        note.code = refusal.code
+        self._note(Response(refusal.status, b""), note)
+
     def _refused(self, refusal: Refusal, note: Note) -> Response:
         note.code = refusal.code
         if refusal.status == 503 and note.taken is not None and note.who is not None:
@@ -261,6 +269,10 @@ class Gateway:
         start = {"type": "http.response.start", "status": response.status, "headers": headers}
         await send(start)
         await send({"type": "http.response.body", "body": response.body})
+
+
+async def _nothing() -> Mapping[str, Any]:
+    return {"type": "http.disconnect"}
 
 
 def _mishap(request_id: str) -> Refusal:

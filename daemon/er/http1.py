@@ -14,11 +14,14 @@ import asyncio
 import socket
 import struct
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import httptools
+from uvicorn import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from er import dialects
 from er.exchange import LOCAL, new_id
@@ -59,7 +62,13 @@ class _Exit:
 
 
 class Protocol(HttpToolsProtocol):
-    """One client's connection."""
+    """One client's connection. `unread` is told of what was refused before it was a request."""
+
+    def __init__(
+        self, config: Config, state: ServerState, unread: Callable[[str, Refusal, str], None]
+    ) -> None:
+        super().__init__(config, state, {})
+        self._unread = unread
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -235,8 +244,10 @@ class Protocol(HttpToolsProtocol):
             b"content-type: application/json",
             b"content-length: %d" % len(body),
             b"x-request-id: " + request_id.encode(),
+            b"server-timing: total;dur=0.0",
             b"connection: close",
         ]
+        self._unread(self.client[0] if self.client else "unknown", refusal, request_id)
         self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
         self.transport.write_eof()
         self._timer = self.loop.call_later(1.0, self.transport.close)

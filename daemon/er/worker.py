@@ -109,14 +109,14 @@ class Worker:
         )
         settings.load()
         loop = asyncio.get_running_loop()
+
+        def made() -> Protocol:
+            return Protocol(settings, self._state, self.gateway.unread)
+
         for name in ("http", "gateway"):
             for sock in self._child.sockets.get(name, ()):
                 sock.setblocking(False)
-                self._servers.append(
-                    await loop.create_server(
-                        lambda: Protocol(settings, self._state, {}), sock=sock, backlog=BACKLOG
-                    )
-                )
+                self._servers.append(await loop.create_server(made, sock=sock, backlog=BACKLOG))
 
     def _loaded(self, model: str) -> None:
         self._replicas.learn(model, self._served.dimensions[model])
