@@ -20,7 +20,7 @@ from fakes import free_port
 RUNNER = """
 import asyncio, sys
 from pathlib import Path
-from er.engine_watch import Patience
+from er.engine.watch import Patience
 from er.launcher import find, keep
 found = find(Path(sys.argv[1]), sys.argv[2])
 sys.exit(asyncio.run(keep(*found, patience=Patience(**eval(sys.argv[3])))))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from er import cli_units, systemctl
+from er import systemctl
+from er.cli import units as cli_units
 from er.units import UnitsError
 from fakes import free_port
 from running import model_folder

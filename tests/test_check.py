@@ -15,13 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from er import as_user, check, ports, takeup
-from er.check import Check, Found, Machine
+from er import ports
+from er.cli import as_user, check
+from er.cli.check import Check, Found, Machine
 from er.config import Config, Finding, parse
 from er.config.render import render
-from er.engine_build import Build, BuildError
+from er.engine.build import Build, BuildError
 from er.gpus import Gpu, User
 from er.moments import expiry, span_s
+from er.units import takeup
 from fakes import free_port
 from running import model_folder
 

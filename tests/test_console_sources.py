@@ -191,7 +191,6 @@ async def test_a_stopped_gateway_is_not_woken(
 ) -> None:
     """systemd holds the socket: connecting would start what an operator has stopped."""
     monkeypatch.setattr(admin_source, "SYSTEMD_UNITS", tmp_path)
-    (tmp_path / "invocation:er-gateway-admin.socket").symlink_to("a1b2")
     at = tmp_path / "admin.sock"
     async with answering(at, http(STATUS)) as asked:
         admin = Admin(at, by_systemd=True)
@@ -199,6 +198,9 @@ async def test_a_stopped_gateway_is_not_woken(
             await admin.status()
         assert found.value.kind == "stopped" and asked == []
         (tmp_path / "invocation:er-gateway.service").symlink_to("c3d4")
+        assert (await admin.status()).level == "degraded"
+        (tmp_path / "invocation:er-gateway.service").unlink()
+        admin.held_by_systemd = False  # the socket unit is not active: the gateway bound it itself
         assert (await admin.status()).level == "degraded"
 
 
@@ -347,6 +349,19 @@ async def test_no_journal_has_a_sentence(tmp_path: Path, said: str, kind: str, w
     with pytest.raises(Missing, match="no journalctl"):
         async for _ in journal.follow("", str(tmp_path / "none")):
             pass
+
+
+def test_unreadable_journal_files_are_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """journalctl -f says nothing to who may read nothing, so the files are looked at."""
+    assert journal.why_unreadable(False, [tmp_path / "none"]) is None
+    folder = tmp_path / "0a1b.er-audit"
+    folder.mkdir()
+    (folder / "system.journal").touch()
+    assert journal.why_unreadable(True, [tmp_path]) is None
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert journal.why_unreadable(True, [tmp_path]) is journal.NO_RIGHT
 
 
 def test_samples_are_read_and_bad_files_passed_over(tmp_path: Path) -> None:

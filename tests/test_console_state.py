@@ -146,6 +146,18 @@ def test_without_status_a_stopped_gateway_is_down() -> None:
     assert [(r.name, r.state) for r in replicas(snapshot, NOW)] == [("embedding", "running")]
 
 
+def test_a_stopped_units_last_status_is_not_its_reason() -> None:
+    """systemd keeps the text; it was true once."""
+    unit = Unit("er-gateway.service", "inactive", text="4 workers, 214 requests/s")
+    snapshot = Snapshot(
+        status=Reading(missing=Missing("stopped", "")), units=Reading({unit.name: unit}, NOW)
+    )
+    assert verdict(snapshot, NOW).sentence == "no client gets an answer: the gateway is stopped"
+    failed = Unit("er-gateway.service", "failed", text="bad er.toml", result="exit-code")
+    snapshot = replace(snapshot, units=Reading({failed.name: failed}, NOW))
+    assert "failed: exit-code, its last word: bad er.toml" in verdict(snapshot, NOW).sentence
+
+
 def test_without_rights_it_is_unknown_not_down() -> None:
     """Not being allowed to ask says nothing about the gateway."""
     missing = Missing("rights", "no right to use /run/er/admin.sock", "sudo er-console")
@@ -214,6 +226,19 @@ def test_advice_names_cause_and_remedy() -> None:
     assert any("reranker starts again (restart 2); last time: not enough" in s for s in said)
     assert any("er.toml differs" in s for s in said)
     assert any("480 of 500 requests in flight" in s for s in said)
+
+
+def test_a_failed_socket_unit_is_named_as_the_cause() -> None:
+    """A port that is taken keeps the gateway from starting, and only its socket knows."""
+    found = dict(units(gateway="inactive", target="active").value)
+    name = "er-gateway-http.socket"
+    found[name] = Unit(name, "failed", result="resources")
+    snapshot = Snapshot(
+        status=Reading(missing=Missing("stopped", "the gateway is stopped")),
+        units=Reading(found, NOW),
+    )
+    first = advice(snapshot, NOW)[0]
+    assert "er-gateway-http.socket has failed (resources): its address is taken" in first.what
 
 
 def test_advice_tells_why_there_are_no_figures() -> None:

@@ -9,11 +9,14 @@ import msgspec
 import orjson
 import pytest
 
-from er import backoff, engine_build, engine_format, engine_log
-from er.backoff import Backoff
 from er.config import Config, parse
-from er.engine_build import Build, BuildError, accepted, chosen, examine, find_python
-from er.engine_command import RERANKER, Launch, cpu_cache_bytes, launch, logging_config
+from er.engine import backoff
+from er.engine import build as engine_build
+from er.engine import format as engine_format
+from er.engine import log as engine_log
+from er.engine.backoff import Backoff
+from er.engine.build import Build, BuildError, accepted, chosen, examine, find_python
+from er.engine.command import RERANKER, Launch, cpu_cache_bytes, launch, logging_config
 from er.gpus import Gpus
 from er.model_files import ModelFiles
 from fake_nvml import GIB, two_cards

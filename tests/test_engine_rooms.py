@@ -12,13 +12,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from er import engine_checks, engine_sample
 from er.config import Config, parse
-from er.engine_checks import Locks, Obstacle, prepare
-from er.engine_command import Launch
-from er.engine_process import EngineProcess
-from er.engine_sample import Life, Sampler, figures
-from er.engine_voice import Voice
+from er.engine import checks as engine_checks
+from er.engine import sample as engine_sample
+from er.engine.checks import Locks, Obstacle, prepare
+from er.engine.command import Launch
+from er.engine.process import EngineProcess
+from er.engine.sample import Life, Sampler, figures
+from er.engine.voice import Voice
 from er.gpus import Gpus
 from fake_nvml import two_cards
 from fake_vllm import install, tiny_model

@@ -21,17 +21,18 @@ import numpy as np
 import pytest
 
 from engine import expected
-from er import config, exchange, journal, keys, model_files
-from er import served as served_room
-from er.exchange import Gone, Request, go_duration
+from er import config, journal, keys, model_files
 from er.gateway import Gateway as Room
+from er.gateway import exchange
+from er.gateway import served as served_room
+from er.gateway.exchange import Gone, Request, go_duration
+from er.gateway.served import Served
+from er.gateway.work import Workshop
 from er.job import Refusal
 from er.keys import Keys
 from er.ledger import Ledger
 from er.limits import Limits
 from er.prompts import Prompter
-from er.served import Served
-from er.work import Workshop
 from fakes import EngineProcess
 from running import DIMENSIONS, Gateway, Reply, gateway, model_folder
 

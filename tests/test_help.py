@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from er import cli, metrics
+from er import metrics
+from er.cli import __main__ as cli
+from er.cli.screen import width
 from er.config import Gateway, Model, Replica
-from er.screen import width
 
 TOP = Path(__file__).parent.parent
 PAGES = cli.pages()

@@ -19,8 +19,8 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
-from er import http1
-from er.http1 import Protocol
+from er.gateway import http1
+from er.gateway.http1 import Protocol
 from er.job import Refusal
 
 GET = b"GET /a HTTP/1.1\r\nHost: er\r\n\r\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from er.ledger import LAST_CHOICE, OUT, UP, Ledger, LedgerError
-from er.ledger_layout import REPLICAS, SIZE, start_time
+from er.ledger.layout import REPLICAS, SIZE, start_time
 
 NOW = 1_700_000_000.0
 NS = 10**9

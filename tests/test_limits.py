@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from er import limits, window
-from er.limits import Limits, LimitsFull
+from er import limits
+from er.limits import Limits, LimitsFull, window
 from er.quantities import Rate
 
 SECOND = 1_000_000_000

@@ -9,14 +9,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from er import admin_client, check_machine, cli_audit, doctor, metrics
-from er.admin_api import page
+from er.admin.api import page
+from er.admin.metrics_door import MetricsDoor
+from er.admin.observer import Observer, counters
+from er.admin.reload import ReloadError, prepare
+from er.cli import admin_client, check_machine, doctor, metrics
+from er.cli import audit as cli_audit
 from er.config import Config, parse
 from er.ledger import Ledger
-from er.machine import Meter
-from er.metrics_door import MetricsDoor
-from er.observer import Observer, counters
-from er.reload import ReloadError, prepare
+from er.status.machine import Meter
 from fakes import free_port
 
 TOML = (

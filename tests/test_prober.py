@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from er import health
+from er.admin.prober import Prober, Question
 from er.config import Config, Replica, parse
 from er.health import Probe
 from er.ledger import Ledger
-from er.prober import Prober, Question
 from fakes import EngineProcess
 
 NOW, NS = 1_700_000_000.0, 1_000_000_000

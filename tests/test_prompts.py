@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import model_cache
-from er import model_files, prompts, words
+from er import model_files, prompts
 from er.job import Refusal
 from er.model_files import ModelFiles, ModelFilesError
-from er.prompts import Prompter
+from er.prompts import Prompter, words
 
 END = 151643
 CONTROL_TEXTS = (

@@ -21,8 +21,8 @@ from er import replicas as replicas_module
 from er.config import Config, Gateway, Model, Replica
 from er.job import Refusal
 from er.ledger import Ledger
-from er.pools import Result
 from er.replicas import Replicas
+from er.replicas.pools import Result
 from fakes import EngineProcess, until
 
 DIM = 16

@@ -18,8 +18,8 @@ import pytest
 from er.config import Config, Gateway, Model, Replica
 from er.job import Refusal
 from er.ledger import Ledger
-from er.pools import Result
 from er.replicas import Replicas
+from er.replicas.pools import Result
 from fakes import free_port
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(420)]

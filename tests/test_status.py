@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from er import screen, status, systemctl
-from er.cli_status import lines
+from er import status, systemctl
+from er.cli import screen
+from er.cli.status import lines
 from er.config import Config, parse
-from er.machine import Meter
 from er.status import Facts, GatewayFacts, Seen
+from er.status.machine import Meter
+from er.status.traffic import Counters, Traffic, quantile_ms, quiet
 from er.systemctl import Unit
-from er.traffic import Counters, Traffic, quantile_ms, quiet
 
 NOW = 1_795_449_872.0
 TOML = """

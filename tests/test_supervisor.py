@@ -21,10 +21,10 @@ from pathlib import Path
 import pytest
 
 from er import keys
-from er.brood import HUNG_S, START_S, Brood, Generation, Process
-from er.figures import Figures
 from er.ledger import Ledger
-from er.supervisor import auto_workers
+from er.supervisor.__main__ import auto_workers
+from er.supervisor.brood import HUNG_S, START_S, Brood, Generation, Process
+from er.supervisor.figures import Figures
 from fakes import EngineProcess
 from running import DIMENSIONS, Gateway, Reply, gateway
 

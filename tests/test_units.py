@@ -11,10 +11,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from er import unit_texts, units
+from er import units
 from er.config import Config, parse
 from er.gpus import Gpu, Gpus
 from er.units import Change, Existing, UnitsError
+from er.units import texts as unit_texts
 from fake_nvml import two_cards
 
 REPO = Path(__file__).parents[1]

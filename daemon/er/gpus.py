@@ -6,6 +6,7 @@ None and is not asked for again; a machine without the library has no GPU data, 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -56,6 +57,9 @@ class Gpus:
     def __init__(self, nvml: Any = pynvml, clock: Callable[[], float] = time.monotonic) -> None:
         self._nvml = nvml
         self._clock = clock
+        # A launcher's checks and its sampler read in threads of their own, both at the start: the
+        # second must wait for the first to load the library, not find a machine without cards.
+        self._lock = threading.Lock()
         self._ready = False
         self._tried: float | None = None
         self._mute: set[tuple[str, str]] = set()  # (card, figure) that will never be told
@@ -65,8 +69,12 @@ class Gpus:
         """Every card in PCI order; [] with `reason` set when there is no data.
 
         `users` also asks who computes there. The first call takes about 20 ms, later ones under
-        1 ms a card; call it in a thread.
+        1 ms a card; call it in a thread, or in several.
         """
+        with self._lock:
+            return self._read(users)
+
+    def _read(self, users: bool) -> list[Gpu]:
         if not self._start():
             return []
         try:

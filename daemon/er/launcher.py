@@ -17,9 +17,9 @@ from typing import NoReturn
 
 from er import __version__, config, systemd
 from er.config import Config, ConfigError, Model, Replica
-from er.engine_checks import only_one
-from er.engine_keeper import Keeper
-from er.engine_watch import Patience
+from er.engine.checks import only_one
+from er.engine.keeper import Keeper
+from er.engine.watch import Patience
 from er.gpus import Gpus
 from er.journal import log
 

@@ -22,14 +22,14 @@ from uvicorn.server import ServerState
 from er import config, journal, keys
 from er.child import Child
 from er.gateway import Gateway
-from er.http1 import Protocol
+from er.gateway.http1 import Protocol
+from er.gateway.served import Served
+from er.gateway.work import Workshop
 from er.journal import Audit
 from er.keys import Keys
 from er.ledger import Ledger, LedgerError
 from er.limits import Limits
 from er.replicas import Replicas
-from er.served import Served
-from er.work import Workshop
 
 IDLE_S = 2.0  # longer than clients usually pause between two requests on a connection
 KEEP_ALIVE_S = 75

@@ -13,6 +13,7 @@ uninstall() {
         remove /etc/er /var/lib/er /usr/local/lib/sysusers.d/er.conf
         remove_user
     fi
+    empty_folders
     step 'Done'
     ((changes > 0)) || say '  Nothing of ER was here.'
     [[ -n $purge ]] || say '  Kept: /etc/er and /var/lib/er (--purge removes them too).'
@@ -26,6 +27,14 @@ remove() {
     local path
     for path in "$@"; do
         [[ ! -e $path && ! -L $path ]] || act "remove $path" rm -rf "$path"
+    done
+}
+
+# Folders that an installation made for its files and that hold nothing else.
+empty_folders() {
+    local folder
+    for folder in "$units" /usr/local/lib/systemd /usr/local/lib/sysusers.d /usr/local/lib/tmpfiles.d; do
+        [[ ! -d $folder || -n $(ls -A "$folder") ]] || act "remove the empty $folder" rmdir "$folder"
     done
 }
 

@@ -114,7 +114,7 @@ def test_upgrade_keeps_config_and_keys_and_restarts_only_what_changed(er: Instal
     pids = [er.machine.show(u, "MainPID") for u in replicas]
     gateway = er.machine.show("er-gateway.service", "MainPID")
     before = er.machine.run("cat", "/etc/er/er.toml", "/var/lib/er/er_api_keys.json").stdout
-    er.machine.run("sh", "-c", "echo '# changed' >>/usr/src/er/daemon/er/gateway.py")
+    er.machine.run("sh", "-c", "echo '# changed' >>/usr/src/er/daemon/er/gateway/__init__.py")
     result = er.machine.run(INSTALL, timeout=400)
     assert "restart er-gateway" in result.stdout, result.stdout
     assert [er.machine.show(u, "MainPID") for u in replicas] == pids

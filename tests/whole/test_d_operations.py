@@ -100,8 +100,8 @@ def test_key_rotation_in_the_console(er: Installed, monkeypatch: pytest.MonkeyPa
         console.expect("console-test")
         console.press("G")
         console.press("O")
-        console.expect(r"(?i)rotate")
-        console.press("y")
+        console.expect("grace")
+        console.press("Tab", "Tab", "Enter")
         shown = console.expect(r"sk-er-" + made["id"])
     finally:
         console.close()
@@ -135,6 +135,10 @@ def test_a_member_of_group_er_steers_ers_units_and_nothing_else(er: Installed) -
     assert er.machine.run("er", "status", user="joe", check=False).returncode == 0
 
 
+def status_text(er: Installed) -> str:
+    return er.machine.run("er", "status", check=False).stdout
+
+
 def test_apply_restarts_only_what_changed(er: Installed) -> None:
     path = er.machine.root / "etc/er/er.toml"
     kept = path.read_text()
@@ -142,7 +146,7 @@ def test_apply_restarts_only_what_changed(er: Installed) -> None:
     try:
         alias = 'name = "Qwen3-Embedding-0.6B"\naliases = ["text-embedding-3-small"]'
         path.write_text(kept.replace('name = "Qwen3-Embedding-0.6B"', alias, 1))
-        assert "differs" in er.machine.run("er", "status", check=False).stdout
+        eventually(lambda: "differs" in status_text(er), 15, lambda: status_text(er))
         assert "gateway" in er.machine.run("er", "apply", "--dry-run").stdout
         er.machine.run("er", "apply", timeout=300)
         body = {"model": "text-embedding-3-small", "input": "x"}

@@ -15,9 +15,10 @@ UNIT = "er-vllm@embedding.service"
 
 def engine_pid(machine: Machine) -> str:
     """The EngineCore process of the embedding replica."""
-    text = machine.run("systemd-cgls", "--no-pager", "-u", UNIT).stdout
-    line = next(row for row in text.splitlines() if "EngineCore" in row)
-    return next(word for word in line.replace("─", " ").split() if word.isdigit())
+    text = machine.run("ps", "-eo", "pid=,cgroup:200=,args=").stdout
+    rows = [r for r in text.splitlines() if UNIT in r and "EngineCore" in r]
+    assert len(rows) == 1, text
+    return rows[0].split()[0]
 
 
 def asked(er: Installed) -> int:
@@ -80,7 +81,11 @@ def test_port_taken(er: Installed) -> None:
             return "port 8000" in er.machine.show(UNIT, "StatusText")["StatusText"]
 
         eventually(said, 30, lambda: er.machine.show(UNIT, "StatusText")["StatusText"])
-        assert "port 8000" in er.machine.run("er", "status", check=False).stdout
+
+        def status() -> str:
+            return er.machine.run("er", "status", check=False).stdout
+
+        eventually(lambda: "port 8000" in status(), 15, status)
     well_again(er)
 
 

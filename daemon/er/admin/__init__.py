@@ -1,0 +1,1 @@
+"""The admin process: API on the unix socket, prober, samples, metrics."""

@@ -1,0 +1,159 @@
+"""The admin process: the API on admin.sock, the prober, the samples and the metrics listener.
+
+The parent starts it as `python -m er.admin`, hands it the socket, and starts it again when it ends;
+it ends itself when the parent is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+import httpx
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from er import health, metrics, model_files
+from er.admin.api import Desk, build
+from er.admin.metrics_door import MetricsDoor
+from er.admin.observer import Observer
+from er.admin.prober import Prober, Question
+from er.child import Child
+from er.config import Config, Model, Replica, directory
+from er.health import Probe
+from er.journal import Audit, log, mishap
+from er.ledger import Ledger
+from er.model_files import ModelFilesError
+from er.prompts import Prompter
+
+READ_AGAIN_S = 30.0  # model files that were missing are looked for again
+GRACEFUL_S = 10
+
+
+class PeerProtocol(HttpToolsProtocol):
+    """Puts the caller's uid where the address would be: on a unix socket the kernel knows it."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        peer = transport.get_extra_info("socket")
+        if peer is not None and peer.family == socket.AF_UNIX:
+            data = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            uid = int.from_bytes(data[4:8], sys.byteorder)
+            self.client = (f"uid:{uid}", 0)
+
+
+class Questions:
+    """What to ask each model's replicas; tokenizers are only loaded to make it, then dropped."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._known: dict[str, Question | str] = {}
+        self._read_at: dict[str, float] = {}
+        self._reading = threading.Lock()
+
+    def __call__(self, model: str) -> Question | str:
+        """The question, or why there is none: the model's files can't be used."""
+        with self._reading:
+            known = self._known.get(model)
+            age = time.monotonic() - self._read_at.get(model, float("-inf"))
+            if not isinstance(known, Question) and age > READ_AGAIN_S:
+                known = self._known[model] = self._read(model)
+                self._read_at[model] = time.monotonic()
+                _give_back_memory()
+            return known or f"no model {model}"
+
+    def _read(self, name: str) -> Question | str:
+        model = self._config.model(name)
+        if model is None or model.path is None:
+            return f"no model {name}"
+        try:
+            return question(model)
+        except ModelFilesError as error:
+            return str(error)
+        except Exception as error:
+            mishap(error, f"reading the files of model {name}")
+            return f"the files of model {name} can't be used: {error}"
+
+
+def _give_back_memory() -> None:
+    """A tokenizer that was dropped leaves 150 MB with the C library; the system gets them back."""
+    with contextlib.suppress(AttributeError, OSError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def question(model: Model) -> Question:
+    """What to ask replicas of `model`. Raises ModelFilesError. Takes about a second."""
+    assert model.path is not None
+    files = model_files.read(model.path)
+    prompter = Prompter(
+        files,
+        prompt=model.prompt or files.prompt,
+        max_tokens=min(model.max_tokens, files.max_tokens),
+        instruction=model.instruction,
+        task=model.task,
+    )
+    ids = health.question_ids(prompter, model.task)
+    return Question(task=model.task, ids=ids, dimensions=files.dimensions)
+
+
+async def serve(child: Child) -> None:
+    """Run until SIGTERM or the parent's end."""
+    config = child.config
+    ledger = Ledger.open(directory("runtime") / "ledger", [r.name for r in config.replicas])
+    observer, door, audit = Observer(config, ledger), MetricsDoor(metrics.render), Audit()
+    desk = Desk(observer, audit, door, child.generation, os.getppid())
+    server = uvicorn.Server(
+        uvicorn.Config(
+            build(desk),
+            http=PeerProtocol,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=GRACEFUL_S,
+        )
+    )
+    limits = httpx.Limits(max_keepalive_connections=0)  # a kept one says nothing of a new one
+    async with httpx.AsyncClient(limits=limits, trust_env=False) as client:
+
+        async def ask(replica: Replica, what: Question, timeout_s: float) -> Probe:
+            return await health.probe(
+                replica.address, what.task, what.ids, what.dimensions, timeout_s, client=client
+            )
+
+        prober = Prober(config, ledger, Questions(config), ask, observer.samples)
+        if config.gateway.metrics:
+            await door.open(config.gateway.metrics)
+        alive = asyncio.create_task(_end_with_parent(child, server))
+        tasks = [alive, asyncio.create_task(prober.run()), asyncio.create_task(observer.run())]
+        child.ready()
+        try:
+            await server.serve(sockets=list(child.sockets["admin"]))
+        finally:
+            for task_ in tasks:
+                task_.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await door.close()
+            audit.close()
+            ledger.close()
+
+
+async def _end_with_parent(child: Child, server: uvicorn.Server) -> None:
+    await child.beat()  # returns when the parent is gone
+    log("warning", "the gateway's parent process is gone; the admin process ends")
+    server.should_exit = True
+
+
+def main() -> None:
+    """`python -m er.admin`, as the gateway's parent starts it."""
+    asyncio.run(serve(Child.from_environment()))
+
+
+if __name__ == "__main__":
+    main()

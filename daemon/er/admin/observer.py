@@ -1,0 +1,164 @@
+"""What the admin process knows: samples every two seconds, and GET /status from them on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import psutil
+from prometheus_client.parser import text_string_to_metric_families as read_metrics
+
+from er import __version__, metrics, status, systemctl
+from er.config import Config, directory
+from er.journal import mishap
+from er.ledger import Ledger
+from er.status.machine import Machine, Meter
+from er.status.traffic import Counters, Traffic
+
+EVERY_S = 2.0
+FRESH_S = 0.7  # status answers this old are given out again: several consoles cost as much as one
+GPU_GAUGES = {
+    "utilization": (metrics.gpu_utilization, 0.01),  # percent to ratio
+    "memory_used": (metrics.gpu_memory_used, 1.0),
+    "memory_total": (metrics.gpu_memory_total, 1.0),
+    "temperature": (metrics.gpu_temperature, 1.0),
+    "power_w": (metrics.gpu_power, 1.0),
+}
+
+
+class Observer:
+    """Reads ledger, samples, machine and metrics; changes none of them but its own gauges."""
+
+    def __init__(self, config: Config, ledger: Ledger) -> None:
+        self.config, self.ledger = config, ledger
+        self._runtime = directory("runtime")
+        self._meter, self._traffic = Meter(), Traffic()
+        self._machine: Machine | None = None
+        self._gpus: set[tuple[str, str, str]] = set()
+        self._parent = os.getppid()
+        self._since = _started(self._parent)
+        self._status: dict[str, Any] = {}
+        self._status_at = float("-inf")
+        self._building = asyncio.Lock()
+        metrics.build_info.labels(__version__).set(1)
+
+    async def run(self) -> None:
+        """Sample for ever."""
+        while True:
+            try:
+                await asyncio.to_thread(self.tick)
+            except Exception as error:
+                mishap(error, "sampling the machine")
+            await asyncio.sleep(EVERY_S)
+
+    def tick(self) -> None:
+        """One round of samples: machine, traffic, gauges. Blocks some milliseconds."""
+        now = time.monotonic()
+        self._machine = self._meter.sample(now)
+        self._traffic.add(now, counters(self.ledger.totals(), metrics.render()))
+        _machine_gauges(self._machine)
+        for replica in self.config.replicas:
+            up = self.ledger.verdict(replica.name).state == "up"
+            metrics.replica_up.labels(replica.name, replica.model).set(1 if up else 0)
+        self._gpu_gauges(self.samples())
+
+    def samples(self) -> dict[str, dict[str, Any]]:
+        """The fresh samples of launchers that live, by replica."""
+        now = time.time()
+        found = status.read_samples(self._runtime, self.config)
+        return {name: s for name, s in found.items() if status.fresh(s, now)}
+
+    async def status(self) -> dict[str, Any]:
+        """The answer to GET /status, at most FRESH_S old."""
+        async with self._building:
+            if time.monotonic() - self._status_at > FRESH_S:
+                self._status = await asyncio.to_thread(self._build)
+                self._status_at = time.monotonic()
+            return self._status
+
+    def outdated(self) -> None:
+        """Something was changed: the next status is built anew."""
+        self._status_at = float("-inf")
+
+    def _build(self) -> dict[str, Any]:
+        gateway = status.gateway_in(self.ledger, self.config)
+        own = msgspec.structs.replace(gateway, pid=self._parent, since=self._since)
+        return status.build(
+            status.Facts(
+                config=self.config,
+                now=time.time(),
+                gateway=own,
+                seen=status.seen_in(self.ledger, self.config),
+                samples=status.read_samples(self._runtime, self.config),
+                units=systemctl.show(status.units_of(self.config)),
+                traffic=self._traffic.figures(),
+                machine=msgspec.to_builtins(self._machine) if self._machine else None,
+            )
+        )
+
+    def _gpu_gauges(self, samples: dict[str, dict[str, Any]]) -> None:
+        present = set()
+        for name, sample in samples.items():
+            for gpu in sample.get("gpu") or []:
+                labels = (str(gpu.get("index")), str(gpu.get("uuid")), name)
+                present.add(labels)
+                for key, (gauge, scale) in GPU_GAUGES.items():
+                    if gpu.get(key) is not None:
+                        gauge.labels(*labels).set(float(gpu[key]) * scale)
+        for labels in self._gpus - present:  # an old figure must not look like a measured one
+            for gauge, _ in GPU_GAUGES.values():
+                gauge.labels(*labels).set(float("nan"))
+        self._gpus = present
+
+
+def counters(totals: dict[str, int], text: bytes) -> Counters:
+    """The ledger's totals, with refusals by code and the latency histogram out of the metrics."""
+    refusals: dict[str, float] = {}
+    latency: dict[float, float] = {}
+    for name, labels, value in _samples(text):
+        if name == "er_refusals_total":
+            refusals[labels["code"]] = refusals.get(labels["code"], 0.0) + value
+        elif name == "er_request_seconds_bucket" and labels.get("part") == "total":
+            bound = float(labels["le"])
+            latency[bound] = latency.get(bound, 0.0) + value
+    return Counters(
+        requests=totals["requests"],
+        ok=totals["ok"],
+        sequences=totals["sequences"],
+        tokens=totals["tokens"],
+        refusals=refusals,
+        latency=latency,
+    )
+
+
+def _samples(text: bytes) -> Iterable[tuple[str, dict[str, str], float]]:
+    # Only the lines that are wanted are parsed: the rest is most of the text.
+    lines = [
+        line
+        for line in text.decode().splitlines()
+        if line.startswith(("er_refusals_total", "er_request_seconds_bucket"))
+    ]
+    for family in read_metrics("\n".join(lines) + "\n"):
+        for sample in family.samples:
+            yield sample.name, sample.labels, sample.value
+
+
+def _machine_gauges(machine: Machine) -> None:
+    if machine.cpu_percent is not None:
+        metrics.machine_cpu.set(machine.cpu_percent / 100.0)
+    metrics.machine_load1.set(machine.load1)
+    metrics.machine_memory_used.set(machine.memory_used)
+    metrics.machine_memory_total.set(machine.memory_total)
+    metrics.machine_network_received.set(machine.net_rx_bytes)
+    metrics.machine_network_sent.set(machine.net_tx_bytes)
+
+
+def _started(pid: int) -> float | None:
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None

@@ -1,0 +1,1 @@
+"""The `er` command: one file for each group of what it does."""

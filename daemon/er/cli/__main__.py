@@ -1,0 +1,184 @@
+"""The command `er`: reads the command line and calls what does the work."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import NoReturn
+
+from er import __version__
+
+WRONG_USE = 64
+OVERVIEW = """\
+er {version}: embedding and reranking on your own GPUs
+
+  er status            what runs, what does not, and why
+  er wait              waits until every replica answers
+  er doctor            looks for the cause of trouble
+  er keys list         who may ask; create, rotate, revoke, set
+  er check             what is wrong with er.toml on this machine
+  sudo er apply        makes systemd match er.toml
+  er help              the manual
+
+Start and stop: sudo systemctl start er.target, sudo systemctl stop er.target
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong, then how it is used; ends with 64 as the contract has it."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}\n{self.format_usage().rstrip()}", file=sys.stderr)
+        print(f"More: {self.prog} --help", file=sys.stderr)
+        sys.exit(WRONG_USE)
+
+
+def parser() -> Parser:
+    """The whole command line."""
+    top = Parser(prog="er", description="Embedding and reranking on your own GPUs.")
+    top.add_argument("--version", action="version", version=f"er {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        found.add_argument("--version", action="version", version=f"er {__version__}")
+        return found
+
+    check = command("check", "say what is wrong with er.toml, in itself and on this machine")
+    check.add_argument("--config", metavar="F", type=Path, help="another file than er.toml")
+    apply = command("apply", "make systemd match er.toml, restarting only what changed")
+    apply.add_argument("--dry-run", action="store_true", help="show what would be done")
+    apply.add_argument("--previous", action="store_true", help="go back to the one before")
+    command("reload", "take up what needs no restart; returns when it is in force")
+    status = command("status", "show what runs; exit 0 ok, 1 degraded, 2 down, 3 unknown")
+    status.add_argument("--json", action="store_true", help="for programs")
+    wait = command("wait", "wait until every replica answers, showing phases")
+    wait.add_argument("--timeout", metavar="T", default="30m", help='as "10m" (default: 30m)')
+    for name, text in (
+        ("drain", "give a replica nothing new"),
+        ("resume", "give a drained replica work again"),
+    ):
+        command(name, text).add_argument("name", metavar="NAME", help="the replica's name")
+    _keys(command("keys", "the clients' keys"))
+    command("doctor", "look for the cause of trouble, with cures")
+    topic = command("help", "the manual's pages")
+    topic.add_argument("topic", nargs="?", metavar="TOPIC")
+    return top
+
+
+def _keys(keys: argparse.ArgumentParser) -> None:
+    actions = keys.add_subparsers(dest="action", metavar="ACTION", required=True)
+    made = {
+        "list": actions.add_parser("list", help="all keys, without secrets"),
+        "create": actions.add_parser("create", help="make a key; its secret is shown once"),
+        "rotate": actions.add_parser("rotate", help="a new secret; the old stays good for a while"),
+        "revoke": actions.add_parser("revoke", help="end a key at once"),
+        "set": actions.add_parser("set", help="change a key"),
+    }
+    for name, found in made.items():
+        found.add_argument("--json", action="store_true", help="for programs")
+        if name in ("rotate", "revoke", "set"):
+            found.add_argument("ref", metavar="KEY", help="its id, or a name that only it has")
+        if name in ("create", "set"):
+            found.add_argument("--name", required=name == "create")
+            found.add_argument("--expires", metavar="T", help='"30d", "2027-01-31" or "never"')
+            limit = '"1000/minute", "off" or "default"'
+            found.add_argument("--rate-limit", metavar="R", help=limit)
+            found.add_argument("--models", metavar="M,N", help='names, or "all"')
+    made["rotate"].add_argument("--grace", default="24h", metavar="T", help="default: 24h")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # a name in Chinese must not end a C locale
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    args = parser().parse_args(argv)
+    try:
+        return _dispatch(args)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(args: argparse.Namespace) -> int:
+    # Imported where they are used: `er keys` must not wait for what `er check` needs.
+    command = args.command
+    if command is None:
+        print(OVERVIEW.format(version=__version__), end="")
+        return 0
+    if command == "help":
+        return show_help(args.topic)
+    if command == "keys":
+        return _run_keys(args)
+    if command in ("status", "wait", "doctor"):
+        return _run_status(args)
+    from er.cli import units as cli_units
+
+    if command == "check":
+        return cli_units.run_check(args.config)
+    if command == "apply":
+        return cli_units.run_apply(dry_run=args.dry_run, previous=args.previous)
+    if command == "reload":
+        return cli_units.run_reload()
+    return cli_units.run_drain(args.name, on=command == "drain")
+
+
+def _run_keys(args: argparse.Namespace) -> int:
+    from er.cli.keys import KeyWish, run
+
+    given = {k: v for k, v in vars(args).items() if k in KeyWish.__struct_fields__}
+    return run(KeyWish(as_json=args.json, **given))
+
+
+def _run_status(args: argparse.Namespace) -> int:
+    from er.cli import status as cli_status
+    from er.quantities import duration_s
+
+    if args.command == "status":
+        return cli_status.run_status(args.json)
+    if args.command == "doctor":
+        from er.cli import doctor
+
+        return doctor.run(cli_status.current())
+    try:
+        timeout_s = duration_s(args.timeout)
+    except ValueError as error:
+        print(f"er wait: --timeout {args.timeout}: {error}", file=sys.stderr)
+        return WRONG_USE
+    return cli_status.run_wait(timeout_s)
+
+
+def pages() -> dict[str, str]:
+    """The manual: topic -> text."""
+    folder = resources.files("er") / "help"
+    found = [p for p in folder.iterdir() if p.name.endswith(".md")]
+    return {p.name.removesuffix(".md"): p.read_text(encoding="utf-8") for p in found}
+
+
+def show_help(topic: str | None) -> int:
+    """Print a page, or the list of pages."""
+    known = pages()
+    if topic is None:
+        print("The manual. Read a page with: er help TOPIC\n")
+        for name in sorted(known):
+            print(f"  {name:14} {known[name].splitlines()[0].lstrip('# ')}")
+        return 0
+    if topic not in known:
+        near = ", ".join(sorted(known))
+        print(f"er help: no page {topic!r}; there are: {near}", file=sys.stderr)
+        return WRONG_USE
+    print(known[topic], end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

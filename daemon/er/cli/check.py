@@ -1,0 +1,366 @@
+"""er.toml against this machine, as user er would see it: files, GPUs, memory, ports, programs.
+
+`parse` has found what is wrong in the file itself; here is what only this machine can tell. A
+finding that `blocks` can never work and stops `er apply`; the others (a folder or GPU that is not
+there yet, a port that somebody holds) are retried by the replicas themselves.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from er import model_files, ports
+from er.cli import as_user
+from er.config import Config, Finding, Model, Replica
+from er.config.reader import Reader
+from er.engine.build import Build, BuildError
+from er.gpus import Gpu, find, missing
+from er.model_files import ModelFilesError
+from er.quantities import bytes_text
+
+# Hidden inside the units; `er apply` binds model folders in there, so their parents don't matter.
+HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
+HOMES = tuple(map(Path, HIDDEN))
+UTILIZATION = 0.90  # vLLM's share of a card when er.toml does not say
+ENGINE_OVERHEAD = 2 << 30  # bytes of a GPU beside weights and cache, about
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A finding, and whether it stops `er apply`."""
+
+    finding: Finding
+    blocks: bool
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """What the check looks at; tests pass their own."""
+
+    gpus: list[Gpu]
+    gpu_reason: str  # why there is none, "" when there are
+    build: Callable[[], Build]
+    bind_error: Callable[[str], str | None]
+    holder: Callable[[int], ports.Holder | None]
+    running: frozenset[str]  # replicas whose launcher lives
+    gateway_runs: bool
+    has_library: Callable[[str], bool]
+
+
+class Check:
+    """One run over one configuration. `text` is the file's, to name lines."""
+
+    def __init__(self, config: Config, text: str, machine: Machine) -> None:
+        self._config, self._machine = config, machine
+        self._reader = Reader(text, str(config.source))
+        self._facts: dict[str, dict[str, Any]] = {}
+        self.found: list[Found] = []
+
+    def run(self) -> list[Found]:
+        """All findings, in the order of the file."""
+        self._readable()
+        for index, model in enumerate(self._config.models):
+            if model.path is not None:
+                self._model(index, model)
+        self._programs()
+        self._gpus()
+        self._memory()
+        self._ports()
+        self.found.sort(key=lambda f: f.finding.line)
+        return self.found
+
+    def _say(
+        self,
+        table: str,
+        index: int,
+        key: str,
+        message: str,
+        *,
+        level: Literal["error", "warning"] = "error",
+        blocks: bool = False,
+    ) -> None:
+        line = self._reader.line(table, index, key)
+        finding = Finding(str(self._config.source), line, message, level)
+        self.found.append(Found(finding, blocks))
+
+    # -- files -------------------------------------------------------------------------------
+
+    def _readable(self) -> None:
+        source = self._config.source
+        if not as_user.ask(lambda: os.access(source, os.R_OK)):
+            cure = f"chown root:er {source} && chmod 0640 {source}"
+            self._say("", 0, "", f"user er can't read this file; as root: {cure}")
+
+    def _model(self, index: int, model: Model) -> None:
+        assert model.path is not None
+        local = any(r.url is None for r in self._config.replicas_of(model.name))
+        facts = look(model.path, weights=local)
+        self._facts[model.name] = facts
+        if facts["error"]:
+            level: Literal["error", "warning"] = "warning" if "unseen" in facts else "error"
+            self._say("model", index, "path", facts["error"], level=level)
+            return
+        self._task(index, model, facts)
+        limit = facts["max_tokens"]
+        if model.max_tokens > limit and self._says("model", index, "max_tokens"):
+            message = f"max_tokens {model.max_tokens}: the model ends at {limit}, and that holds"
+            self._say("model", index, "max_tokens", message, level="warning")
+        if model.dimensions is not None and model.dimensions > facts["dimensions"]:
+            message = f"dimensions {model.dimensions}: this model has {facts['dimensions']}"
+            self._say("model", index, "dimensions", message, blocks=True)
+
+    def _says(self, table: str, index: int, key: str) -> bool:
+        """Whether the file itself says `key` there (or leaves it to its default)."""
+        return self._reader.line(table, index, key) != self._reader.line(table, index)
+
+    def _task(self, index: int, model: Model, facts: Mapping[str, Any]) -> None:
+        architecture, qwen3 = facts["architecture"], facts["prompt"] == "qwen3"
+        if model.task == "score" and not qwen3 and "SequenceClassification" not in architecture:
+            message = (
+                f"{model.path} is a {architecture}, which gives no scores; name a reranker, or go "
+                'through an embedding model with via = "…"'
+            )
+            self._say("model", index, "task", message, blocks=True)
+        elif model.task == "score" and facts["embeds"]:
+            message = (
+                f"{model.path} looks like an embedding model (it has sentence-transformers' "
+                'modules.json); for task = "score" name a reranker, or use via = "…"'
+            )
+            self._say("model", index, "task", message, level="warning")
+        elif model.task == "embed" and "rerank" in str(model.path).lower():
+            message = f'{model.path} looks like a reranker; its task would be "score"'
+            self._say("model", index, "task", message, level="warning")
+
+    # -- programs ----------------------------------------------------------------------------
+
+    def _programs(self) -> None:
+        local = [(i, r) for i, r in enumerate(self._config.replicas) if r.url is None]
+        if not local:
+            return
+        try:
+            build = self._machine.build()
+        except BuildError as error:
+            self._say("replica", local[0][0], "", str(error))
+            return
+        for index, replica in local:
+            if replica.cpu and not build.cpu:
+                message = (
+                    'gpu = "cpu" needs the CPU build of vLLM, and this machine has the CUDA build; '
+                    "name a GPU, or install the other: sudo ./install.sh --cpu"
+                )
+                self._say("replica", index, "gpu", message, blocks=True)
+            elif build.cpu and not replica.cpu:
+                message = (
+                    f"GPU {_listed(replica)}: the installed vLLM is the CPU build; run install.sh "
+                    'again on a machine with a working NVIDIA driver, or write gpu = "cpu"'
+                )
+                self._say("replica", index, "gpu", message)
+        if build.cpu and not self._machine.has_library("libnuma.so.1"):
+            message = "the CPU build of vLLM needs libnuma.so.1: apt-get install libnuma1"
+            self._say("replica", local[0][0], "gpu", message)
+
+    # -- GPUs --------------------------------------------------------------------------------
+
+    def _gpus(self) -> None:
+        machine = self._machine
+        for index, replica in enumerate(self._config.replicas):
+            if replica.cpu or replica.url is not None:
+                continue
+            for wanted in replica.gpu:
+                card = find(machine.gpus, wanted)
+                if card is None:
+                    self._say(
+                        "replica", index, "gpu", missing(machine.gpus, wanted, machine.gpu_reason)
+                    )
+                elif card.instances:
+                    names = ", ".join(i.uuid for i in card.instances)
+                    message = f"GPU {wanted} is divided (MIG); name one of its instances: {names}"
+                    self._say("replica", index, "gpu", message)
+
+    def _memory(self) -> None:
+        """Two replicas on one card must fit there together, and beside what others hold."""
+        shares: dict[str, float] = {}
+        names: dict[str, list[str]] = {}
+        for index, replica in enumerate(self._config.replicas):
+            if replica.cpu or replica.url is not None:
+                continue
+            key = "kv_cache" if replica.kv_cache else "gpu_memory_utilization"
+            for wanted in replica.gpu:
+                card = find(self._machine.gpus, wanted)
+                name = card.uuid if card else str(wanted)
+                share = self._share(replica, card)
+                before, shares[name] = shares.get(name, 0.0), shares.get(name, 0.0) + share
+                names.setdefault(name, []).append(replica.name)
+                if before and shares[name] > 1.0 + 1e-9:
+                    message = (
+                        f"GPU {wanted} is promised {shares[name]:.2f} times over by replicas "
+                        f"{', '.join(names[name])} together; all on one card must stay below 1.0"
+                    )
+                    self._say("replica", index, key, message, blocks=True)
+                elif card is not None:
+                    self._others(index, key, card, share)
+
+    def _share(self, replica: Replica, card: Gpu | None) -> float:
+        """The part of a card that a replica takes; beside a kv_cache come the weights."""
+        if replica.kv_cache is None:
+            return replica.gpu_memory_utilization or UTILIZATION
+        weights = self._facts.get(replica.model, {}).get("bytes", 0) // max(len(replica.gpu), 1)
+        total = card.memory_total if card else 0
+        return (replica.kv_cache + weights + ENGINE_OVERHEAD) / total if total else 0.0
+
+    def _others(self, index: int, key: str, card: Gpu, share: float) -> None:
+        wanted = share * card.memory_total
+        strangers = [u for u in card.users if not ports.is_own(u.pid)]
+        held = sum(u.memory or 0 for u in strangers)
+        if strangers and held + wanted > card.memory_total:
+            who = "; ".join(str(u) for u in strangers[:3])
+            total = bytes_text(card.memory_total)
+            message = (
+                f"{bytes_text(wanted)} of the {total} of GPU {card.index} are wanted, but others "
+                f"hold {bytes_text(held)}: {who}; end them or ask for less"
+            )
+            self._say("replica", index, key, message, level="warning")
+
+    # -- ports -------------------------------------------------------------------------------
+
+    def _ports(self) -> None:
+        gateway = self._config.gateway
+        for address in gateway.listen:
+            self._port("gateway", 0, "listen", address, "", self._machine.gateway_runs)
+        if gateway.metrics:
+            runs = self._machine.gateway_runs
+            self._port("gateway", 0, "metrics", gateway.metrics, "", runs, only="warning")
+        for index, replica in enumerate(self._config.replicas):
+            if replica.url is None:
+                address, runs = f"127.0.0.1:{replica.port}", replica.name in self._machine.running
+                self._port("replica", index, "port", address, replica.name, runs)
+
+    def _port(
+        self,
+        table: str,
+        index: int,
+        key: str,
+        address: str,
+        replica: str,
+        runs: bool,
+        only: Literal["error", "warning"] = "error",
+    ) -> None:
+        why = self._machine.bind_error(address)
+        if why is None:
+            return
+        if why != "in use":
+            # Neither stops systemd, which binds the socket as root and before the address is up.
+            mild = why.startswith(("not an address", "not allowed"))
+            level: Literal["error", "warning"] = "warning" if mild else only
+            self._say(table, index, key, f"{address} can't be used: {why}", level=level)
+            return
+        port = ports.split(address)[1]
+        holder = self._machine.holder(port)
+        if holder is None or (not holder.pid and runs):
+            return  # gone meanwhile; or ER's own, only that the kernel does not tell us
+        mine = f"er-vllm@{replica}.service" if replica else "er-gateway.service"
+        if holder.own and holder.unit in ("", mine, ports.SOCKET_UNIT):
+            return
+        known = only if holder.pid else "warning"
+        cure = f"end it, or choose another port in {key}"
+        self._say(table, index, key, f"port {port} is taken by {holder}; {cure}", level=known)
+
+
+def look(path: Path, *, weights: bool) -> dict[str, Any]:
+    """What user er finds in a model's folder: facts, or `error` with cause and cure."""
+    hidden = f"{path}/".startswith(HIDDEN)
+    if hidden and os.geteuid() != 0 and _closed_parent(path) is not None:
+        return {"error": f"{path}: only root can look there; ask again with sudo", "unseen": True}
+    wrong = _leads_away(path, hidden)
+    if wrong:
+        return {"error": f"{path}: {wrong}"}
+    door = -1
+    if hidden and os.geteuid() == 0 and path.is_dir():
+        # Seen as in the unit: the folder is bound in there, its parents' rights don't count.
+        door = os.open(path, os.O_PATH | os.O_DIRECTORY)
+    seen = path if door < 0 else Path(f"/proc/self/fd/{door}")
+    try:
+        facts: dict[str, Any] = as_user.ask(lambda: _facts(seen, path, weights))
+    finally:
+        if door >= 0:
+            os.close(door)
+    return facts
+
+
+def _leads_away(path: Path, hidden: bool) -> str:
+    """What of a model's folder is not there inside the units, which see no /home and no /root."""
+    real = path.resolve()
+    if not hidden and any(real.is_relative_to(home) for home in HOMES):
+        return f"is a link to {real}, which the units don't see; name that path itself"
+    if not os.access(path, os.R_OK | os.X_OK) or not path.is_dir():
+        return ""  # said by the question that user er is asked
+    for file in path.iterdir():
+        target = file.resolve()
+        inside = target.is_relative_to(real if hidden else path)
+        if file.is_symlink() and not inside and any(target.is_relative_to(h) for h in HOMES):
+            return (
+                f"{file.name} is a link to {target}, which the units don't see; make a copy "
+                f"without links: cp -rL {path} FOLDER, and name that"
+            )
+    return ""
+
+
+def _facts(seen: Path, path: Path, weights: bool) -> dict[str, Any]:
+    """The question itself, asked as user er; `seen` is the way to `path` that the unit has."""
+    closed = None if seen != path else _closed_parent(path)
+    if closed is not None:
+        cure = f"chmod o+x {closed}"
+        return {"error": f"{path}: user er may not pass through {closed}; as root: {cure}"}
+    try:
+        files = model_files.read(seen)
+    except ModelFilesError as error:
+        return {"error": str(error).replace(str(seen), str(path))}
+    size, wrong = _weights(seen) if weights else (0, "")
+    if wrong:
+        return {"error": f"{path}: {wrong}"}
+    return {
+        "error": "",
+        "architecture": files.architecture,
+        "prompt": files.prompt,
+        "max_tokens": files.max_tokens,
+        "dimensions": files.dimensions,
+        "embeds": (seen / "modules.json").exists(),
+        "bytes": size,
+    }
+
+
+def _closed_parent(path: Path) -> Path | None:
+    """The uppermost folder on the way to `path` that this user may not pass through."""
+    for parent in reversed(path.parents):
+        if os.access(parent, os.F_OK) and not os.access(parent, os.X_OK):
+            return parent
+    return None
+
+
+def _weights(folder: Path) -> tuple[int, str]:
+    """(bytes of the weight files, "" or what is wrong with them)."""
+    files = sorted(p for kind in ("*.safetensors", "*.bin", "*.pt") for p in folder.glob(kind))
+    if not files:
+        return 0, "no weights (*.safetensors) in it; copy the whole model folder again"
+    closed = [p.name for p in files if not os.access(p, os.R_OK)]
+    if closed:
+        cure = f"make it readable, for example: chmod -R o+rX on the folder ({len(closed)} in all)"
+        return 0, f"user er can't read {closed[0]}; {cure}"
+    return sum(p.stat().st_size for p in files), ""
+
+
+def has_library(name: str) -> bool:
+    """Whether the dynamic linker finds a library of that name."""
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+
+
+def _listed(replica: Replica) -> str:
+    return ", ".join(map(str, replica.gpu))

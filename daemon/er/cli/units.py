@@ -1,0 +1,212 @@
+"""`er check`, `er apply`, `er reload`, `er drain` and `er resume`: from er.toml to what runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from er import systemctl, units
+from er.cli import check_machine
+from er.cli.admin_client import NoAdmin, call, told
+from er.cli.audit import note
+from er.cli.check import Found
+from er.config import Config, ConfigError, applied_path, directory, edited_path, load
+from er.gpus import Gpus
+from er.units import Change, UnitsError
+
+RELOAD_S = 120.0
+ROOT = Path("/")  # where systemd's folders are
+HUP = "--signal=HUP"
+
+
+def _fail(command: str, text: str) -> int:
+    print(f"er {command}: {text}", file=sys.stderr)
+    return 1
+
+
+def run_check(path: Path | None) -> int:
+    """`er check`. Returns 1 when there is an error among the findings."""
+    path = path or edited_path()
+    config, found = check_machine.examine(path)
+    for item in found:
+        print(item.finding)
+    errors = sum(item.finding.level == "error" for item in found)
+    if config is None:
+        print(f"{path} can't be used: {_count(errors, 'error')}")
+    elif found:
+        warnings = len(found) - errors
+        print(f"{path}: {_count(errors, 'error')}, {_count(warnings, 'warning')}")
+    else:
+        what = f"{_count(len(config.models), 'model')}, {_count(len(config.replicas), 'replica')}"
+        print(f"{path} is good: {what}")
+    return 1 if errors else 0
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+# -- apply ---------------------------------------------------------------------------------------
+
+
+def run_apply(*, dry_run: bool, previous: bool) -> int:
+    """`er apply`: say what is to be done, do it, say that it is done."""
+    if not systemctl.booted():
+        return _fail(
+            "apply",
+            "systemd does not run this machine, so there are no units to change; er-gateway and "
+            f"er-vllm NAME read {edited_path()} themselves when they are started",
+        )
+    if os.geteuid() != 0 and not dry_run:
+        return _fail("apply", "this changes systemd's files and needs root: sudo er apply")
+    path = directory("state") / units.PREVIOUS if previous else edited_path()
+    if previous and not os.access(path, os.R_OK):
+        return _fail("apply", f"there is no configuration before this one ({path} is missing)")
+    config, found = check_machine.examine(path)
+    for item in found:
+        print(item.finding, file=sys.stderr)
+    if config is None or _blocked(found):
+        return _fail("apply", f"{path} can't be applied; correct it. Nothing was changed.")
+    try:
+        changes = _plan(config, path.read_text(encoding="utf-8"))
+        return _apply(changes, dry_run)
+    except (UnitsError, OSError) as error:
+        return _fail("apply", f"{error}; what was said as done before this stays done")
+
+
+def _blocked(found: Sequence[Found]) -> bool:
+    return any(item.blocks for item in found)
+
+
+def _plan(config: Config, text: str) -> list[Change]:
+    """The steps from the applied configuration to `config`."""
+    applied_text = old = None
+    if not os.access(directory("state"), os.X_OK):
+        note = "is closed to you, so all of it counts as new; sudo shows what really changes"
+        print(f"note: {directory('state')} {note}", file=sys.stderr)
+    if os.access(applied_path(), os.R_OK):
+        applied_text = applied_path().read_text(encoding="utf-8")
+        try:
+            old = load(applied_path())
+        except ConfigError as error:  # of an older version of ER, say
+            print(f"note: {error.findings[0]}; it is replaced whole", file=sys.stderr)
+    return units.plan(
+        old,
+        config,
+        text,
+        applied_text=applied_text,
+        existing=units.read_existing(ROOT),
+        gpus=Gpus().read(),
+        active=units.active_units(_run),
+        weights=units.weights_here(config),
+    )
+
+
+def _apply(changes: Sequence[Change], dry_run: bool) -> int:
+    if not changes:
+        print("Nothing to do: systemd matches er.toml.")
+        return 0
+    print("Would be done:" if dry_run else "To be done:")
+    for change in changes:
+        print(f"  {change.says}")
+        if dry_run and change.kind == "write":
+            print("".join(f"      {line}\n" for line in change.text.splitlines()), end="")
+    if dry_run:
+        return 0
+    before = _generation()
+    for change in changes:
+        units.apply([change], _run, ROOT)
+        print(f"done: {change.says}", flush=True)
+    note("apply", f"{len(changes)} changes")
+    if any(HUP in change.argv for change in changes):
+        return _await_workers(int(before.get("generation") or 0))
+    return 0
+
+
+def _run(argv: Sequence[str]) -> str:
+    """A command's output. Raises UnitsError with what it said when it fails."""
+    done = subprocess.run([*argv], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        said = done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}"
+        raise UnitsError(f"{' '.join(argv)}: {said}")
+    return done.stdout
+
+
+def _generation() -> dict[str, Any]:
+    try:
+        value = orjson.loads((directory("runtime") / "generation.json").read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _await_workers(before: int) -> int:
+    """Wait until the gateway's new workers answer. 1 when they don't come up."""
+    until = time.monotonic() + RELOAD_S
+    while time.monotonic() < until:
+        said = _generation()
+        number, state = said.get("generation"), said.get("state")
+        if isinstance(number, int) and number > before and state in ("ready", "failed"):
+            if state == "ready":
+                print("done: the new workers answer")
+                return 0
+            return _fail("apply", f"the new workers did not come up: {said.get('error')}")
+        time.sleep(0.2)
+    return _fail("apply", f"no new workers after {RELOAD_S:.0f} s; journalctl -u er-gateway")
+
+
+# -- while everything runs -----------------------------------------------------------------------
+
+
+def run_reload() -> int:
+    """`er reload`: returns when what needs no restart is in force; 1 and nothing changed if not."""
+    if os.access(edited_path(), os.R_OK):
+        try:
+            load(edited_path())
+        except ConfigError as error:
+            print(error, file=sys.stderr)
+            return _fail("reload", "nothing was changed; correct er.toml and try again")
+    try:
+        code, answer = call("POST", "/reload", timeout_s=RELOAD_S)
+    except NoAdmin as error:
+        return _fail("reload", f"{error}")
+    if code != 200:
+        error_ = answer.get("error")
+        for line in error_.get("findings", []) if isinstance(error_, dict) else []:
+            print(line, file=sys.stderr)
+        return _fail("reload", told(answer))
+    taken, held = answer["taken"], answer["held"]
+    print("In force:" if taken else "Nothing had changed that a reload takes up.")
+    print("".join(f"  {line}\n" for line in taken), end="")
+    if held:
+        print("Waits for sudo er apply, which restarts what it must:")
+        print("".join(f"  {line}\n" for line in held), end="")
+    return 0
+
+
+def run_drain(name: str, *, on: bool) -> int:
+    """`er drain NAME` and `er resume NAME`."""
+    verb = "drain" if on else "resume"
+    try:
+        code, answer = call("POST", f"/replicas/{name}/{verb}")
+    except NoAdmin as error:
+        return _fail(verb, f"{error}")
+    except ValueError:  # a name that can't stand in a path
+        return _fail(verb, f"no replica {name!r}")
+    if code != 200:
+        return _fail(verb, told(answer))
+    left = answer.get("in_flight_tokens") or 0
+    if on:
+        more = f"; {left} tokens still in flight" if left else ""
+        print(f"{name} gets nothing new{more}. Back with: er resume {name}")
+    else:
+        by = f" (still drained by the {answer['drained_by']})" if answer["drained_by"] else ""
+        print(f"{name} is in use again{by}")
+    return 0

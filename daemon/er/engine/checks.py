@@ -1,0 +1,232 @@
+"""What stands in the way of a start: the model's files, the GPU, the port, the vLLM there is.
+
+Each obstacle is one line, "what is wrong; what to do". Missing files and GPUs are waited for (a
+slow mount, a late driver); anything else is tried again with a growing pause.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import gc
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import orjson
+
+from er import gpus, model_files, ports
+from er.config import Model, Replica
+from er.engine import command as engine_command
+from er.engine.build import Build, BuildError, examine, find_python
+from er.gpus import Gpu
+from er.health import question_ids
+from er.model_files import ModelFiles, ModelFilesError
+from er.prompts import Prompter
+from er.units.texts import HIDDEN
+
+WEIGHTS = ("*.safetensors", "*.bin")
+
+
+class Obstacle(Exception):  # noqa: N818 - a state of the machine, not a mistake
+    """Why the engine can't be started now. `phase` is a word for status, "waiting …" or "failed".
+
+    `waits`: it may go away by itself and is looked for every minute. `sandbox`: this process can't
+    see it go away, since a unit's devices and mounts are fixed when it starts.
+    """
+
+    def __init__(self, text: str, phase: str = "failed", *, sandbox: bool = False) -> None:
+        super().__init__(text)
+        self.phase = phase
+        self.waits = phase.startswith("waiting")
+        self.sandbox = sandbox
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """Everything a start needs, checked. `ids` is the probe's question."""
+
+    build: Build
+    files: ModelFiles
+    gpus: tuple[Gpu, ...]
+    ids: tuple[int, ...]
+    cpu_cache: int  # bytes
+    weights: int  # bytes
+
+
+def prepare(replica: Replica, model: Model, cards: gpus.Gpus) -> Prepared:
+    """Check all that can be checked before a start. Takes up to 2 s. Raises Obstacle."""
+    files, cache, weights = _model(model)
+    chosen = _gpus(replica, cards)
+    build = _build(replica)
+    check_port(replica.port)
+    ids = _question(model, files)
+    _give_memory_back()
+    files = msgspec.structs.replace(files, tokenizer=b"")
+    return Prepared(build, files, chosen, ids, cache, weights)
+
+
+def _question(model: Model, files: ModelFiles) -> tuple[int, ...]:
+    """The probe's ids, made by the model's own tokenizer as a client's request would be."""
+    try:
+        prompter = Prompter(
+            files,
+            prompt=model.prompt or files.prompt,
+            max_tokens=engine_command.max_tokens(model, files),
+            instruction=model.instruction,
+            task=model.task,
+        )
+    except ModelFilesError as error:
+        raise Obstacle(str(error), "waiting for the model") from None
+    return question_ids(prompter, model.task)
+
+
+def _give_memory_back() -> None:
+    """A tokenizer takes 140 MB, for one question; glibc keeps freed memory unless asked."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _model(model: Model) -> tuple[ModelFiles, int, int]:
+    """(its files, the cache it needs on a CPU, the size of its weights), after reading each."""
+    path = model.path
+    assert path is not None  # a model with replicas has one
+    size = 0
+    waiting = "waiting for the model"
+    hidden = str(path).startswith(HIDDEN)
+    try:
+        files = model_files.read(path)
+        config = orjson.loads((path / "config.json").read_bytes())
+        weights = [f for pattern in WEIGHTS for f in sorted(path.glob(pattern))]
+        for file in weights:
+            with open(file, "rb") as stream:
+                stream.read(1)
+            size += file.stat().st_size
+    except ModelFilesError as error:
+        hint = "; if it is there now, run: sudo er apply" if hidden and not _there(path) else ""
+        raise Obstacle(f"{error}{hint}", waiting, sandbox=hidden) from None
+    except OSError as error:
+        raise Obstacle(
+            f"{error.filename}: {error.strerror}; make it readable for the user this runs as, for "
+            f"example: chmod -R o+rX {path} (its parent folders need x)",
+            waiting,
+            sandbox=hidden,
+        ) from None
+    if not weights:
+        raise Obstacle(f"{path}: has no weights; copy its *.safetensors files there", waiting)
+    longest = engine_command.max_tokens(model, files)
+    return files, engine_command.cpu_cache_bytes(config, longest), size
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _gpus(replica: Replica, cards: gpus.Gpus) -> tuple[Gpu, ...]:
+    if replica.cpu:
+        return ()
+    found = cards.read()
+    chosen = []
+    for wanted in replica.gpu:
+        gpu = gpus.find(found, wanted)
+        if gpu is None:
+            text = gpus.missing(found, wanted, cards.reason)
+            raise Obstacle(text, f"waiting for GPU {wanted}", sandbox=True)
+        chosen.append(gpu)
+        for device in (f"/dev/nvidia{gpu.minor}", "/dev/nvidiactl", "/dev/nvidia-uvm"):
+            _open_device(device, wanted)
+    return tuple(chosen)
+
+
+def _open_device(device: str, wanted: int | str) -> None:
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        cure = "nvidia-modprobe -u -c=0 makes it"
+        raise Obstacle(
+            f"GPU {wanted}: {device} is missing; {cure}", f"waiting for GPU {wanted}", sandbox=True
+        ) from None
+    except PermissionError as error:
+        raise Obstacle(
+            f"GPU {wanted}: {device} can't be opened ({error.strerror}); let the unit have it: "
+            "sudo er apply",
+            f"waiting for GPU {wanted}",
+            sandbox=True,
+        ) from None
+    except OSError:
+        return  # the driver's own troubles are told better by vLLM
+
+
+def _build(replica: Replica) -> Build:
+    try:
+        build = examine(find_python(os.environ))
+    except BuildError as error:
+        raise Obstacle(str(error)) from None
+    if replica.cpu and not build.cpu:
+        raise Obstacle(
+            f'gpu = "cpu", but the vLLM here ({build.distribution} {build.version}) is the build '
+            "for GPUs; name a GPU in er.toml, or install the other build: install.sh --cpu"
+        )
+    if not replica.cpu and build.cpu:
+        raise Obstacle(
+            f"gpu = {replica.gpu[0]}, but the vLLM here ({build.distribution} {build.version}) is "
+            'the build for CPUs; write gpu = "cpu" in er.toml, or run install.sh again'
+        )
+    return build
+
+
+def check_port(port: int) -> None:
+    """Raises Obstacle, naming the holder, when the loopback port can't be taken."""
+    why = ports.bind_error(f"127.0.0.1:{port}")
+    if why is None:
+        return
+    holder = ports.holder(port)
+    by = f"taken by {holder}" if holder else why
+    cure = f"stop that (ss -ltnp 'sport = :{port}' names it to root), or change port = … in er.toml"
+    raise Obstacle(f"port {port} is {by}; {cure}")
+
+
+class Locks:
+    """The right to load on some GPUs: vLLM measures free memory, so one loads at a time."""
+
+    def __init__(self, runtime: Path, cards: Sequence[Gpu]) -> None:
+        # In one order for all, so that two replicas on the same two cards never wait in a ring.
+        self._paths = [runtime / f"gpu-{u}.lock" for u in sorted({c.uuid for c in cards})]
+        self._held: list[int] = []
+
+    def take(self) -> bool:
+        """Take those that are free, in order; True once all are held. Never blocks."""
+        for path in self._paths[len(self._held) :]:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(fd)
+                return False
+            self._held.append(fd)
+        return True
+
+    def release(self) -> None:
+        """Give all back."""
+        while self._held:
+            os.close(self._held.pop())
+
+
+def only_one(folder: Path, log: Callable[[str], None]) -> int | None:
+    """A lock that says this replica is being run; None (and a line) when another process has it."""
+    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        other = os.read(fd, 32).decode(errors="replace").strip() or "?"
+        os.close(fd)
+        log(f"another er-vllm runs this replica already (pid {other}); stop that one first")
+        return None
+    os.ftruncate(fd, 0)
+    os.write(fd, f"{os.getpid()}\n".encode())
+    return fd

@@ -1,0 +1,156 @@
+"""How one replica's vLLM is started: its command line, its environment, its logging file. Pure.
+
+Every choice that vLLM would otherwise make by itself and that matters for right answers is said:
+the number format, the longest sequence, one step for a whole sequence, the pooling task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+
+from er.config import Model, Replica
+from er.engine.build import Build
+from er.gpus import Gpu
+from er.model_files import ModelFiles
+
+GIB = 1 << 30
+FORMATTER = "er_engine_format"  # the module's name in the engine's own folder
+# yes and no become the two rows of a classifier, as Qwen3-Reranker was trained to be read.
+RERANKER = {
+    "architectures": ["Qwen3ForSequenceClassification"],
+    "classifier_from_token": ["no", "yes"],
+    "is_original_qwen3_reranker": True,
+}
+# What systemd or a shell told the launcher is not for the engine: a READY from it would be a lie.
+NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "JOURNAL_STREAM", "ER_", "VIRTUAL_ENV")
+UTILIZATION = 0.90
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """What to run: `argv` with the whole environment `env`."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+
+
+def max_tokens(model: Model, files: ModelFiles) -> int:
+    """The longest sequence, template included: the least of er.toml and the model's files."""
+    return min(model.max_tokens, files.max_tokens)
+
+
+def launch(
+    replica: Replica,
+    model: Model,
+    files: ModelFiles,
+    build: Build,
+    *,
+    gpus: Sequence[Gpu],
+    folder: Path,
+    inherited: Mapping[str, str],
+    cpu_cache: int,
+) -> Launch:
+    """The start of `replica` with the vLLM of `build`.
+
+    `gpus` are the cards it runs on, [] on the CPU. `folder` holds its logging file and formatter.
+    `cpu_cache` is what its KV cache needs at least, in bytes, when er.toml does not say.
+    """
+    longest = max_tokens(model, files)
+    argv = [str(build.python), "-m", *build.entry, str(model.path)]
+    argv += ["--served-model-name", model.name, "--runner", "pooling"]
+    argv += ["--dtype", model.dtype or ("float32" if replica.cpu else "bfloat16")]
+    argv += ["--host", "127.0.0.1", "--port", str(replica.port)]
+    argv += ["--max-model-len", str(longest), "--no-enable-chunked-prefill"]
+    argv += ["--max-num-batched-tokens", str(max(model.batch_tokens, longest))]
+    argv += ["--disable-uvicorn-access-log"]
+    if model.task == "score" and files.architecture == "Qwen3ForCausalLM":
+        argv += ["--hf-overrides", orjson.dumps(RERANKER).decode()]
+    argv += _memory(replica, len(gpus))
+    argv += replica.args
+    return Launch(tuple(argv), _environment(replica, gpus, folder, inherited, cpu_cache))
+
+
+def _memory(replica: Replica, cards: int) -> list[str]:
+    if replica.cpu:
+        return ["--enforce-eager"]
+    argv = ["--tensor-parallel-size", str(cards)] if cards > 1 else []
+    if replica.kv_cache is not None:
+        # vLLM refuses to start when less than this share of the card is free, even though the
+        # cache has a size of its own; several replicas on a card need it low.
+        argv += ["--kv-cache-memory-bytes", str(replica.kv_cache), "--gpu-memory-utilization"]
+        return [*argv, "0.1"]
+    return [*argv, "--gpu-memory-utilization", f"{replica.gpu_memory_utilization or UTILIZATION}"]
+
+
+def _environment(
+    replica: Replica,
+    gpus: Sequence[Gpu],
+    folder: Path,
+    inherited: Mapping[str, str],
+    cpu_cache: int,
+) -> dict[str, str]:
+    env = {k: v for k, v in inherited.items() if not k.startswith(NOT_INHERITED)}
+    path = [str(folder), *filter(None, [inherited.get("PYTHONPATH")])]
+    env |= {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75",
+        "VLLM_HOST_IP": "127.0.0.1",
+        "VLLM_LOGGING_CONFIG_PATH": str(folder / "logging.json"),
+        "VLLM_USE_FLASHINFER_SAMPLER": "0",  # pooling samples nothing
+        # The launcher judges slowness by progress; vLLM's own limit would end a slow disk's start.
+        "VLLM_ENGINE_READY_TIMEOUT_S": "3600",
+        "PYTHONPATH": ":".join(path),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    if replica.cpu:
+        env["CUDA_VISIBLE_DEVICES"] = ""
+        env["VLLM_CPU_KVCACHE_SPACE"] = str(-(-max(replica.kv_cache or cpu_cache, 1) // GIB))
+    else:
+        env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in gpus)
+    return env | replica.env
+
+
+def cpu_cache_bytes(config: Mapping[str, Any], longest: int) -> int:
+    """KV cache that two sequences of `longest` tokens need in float32, from a config.json."""
+    text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
+    assert text is not None
+    heads = int(text.get("num_attention_heads") or 1)
+    width = int(text.get("head_dim") or int(text.get("hidden_size") or 0) // heads)
+    per_token = 2 * 4 * width * int(text.get("num_key_value_heads") or heads)
+    return 2 * longest * per_token * int(text.get("num_hidden_layers") or 1)
+
+
+def logging_config() -> bytes:
+    """vLLM's logging file: every speaker's lines with their level, none for each request."""
+    quiet = {"level": "WARNING"}
+    said = {"level": "INFO", "handlers": ["journal"], "propagate": False}
+    return orjson.dumps(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"journal": {"()": f"{FORMATTER}.Journal", "fmt": "%(message)s"}},
+            "handlers": {
+                "journal": {
+                    "class": "logging.StreamHandler",
+                    "formatter": "journal",
+                    "stream": "ext://sys.stdout",
+                }
+            },
+            "root": {"handlers": ["journal"], "level": "WARNING"},
+            "loggers": {
+                "vllm": said,
+                "vllm.v1.metrics.loggers": quiet,  # a line every ten seconds while idle
+                "vllm.entrypoints.launchers.launcher": quiet,  # the list of its routes
+                "vllm.entrypoints.launcher": quiet,
+                "uvicorn": said,
+                "uvicorn.access": {**said, "level": "WARNING"},
+            },
+        }
+    )

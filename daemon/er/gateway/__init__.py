@@ -1,0 +1,337 @@
+"""One request, read from top to bottom: the contract's checks in their order, the work, the answer.
+
+A raw ASGI callable. What it needs is given to it; it opens nothing itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any
+
+import orjson
+
+from er import dialects, journal, keys, limits, metrics
+from er.config import Model
+from er.dialects import Dialect, Route, openai
+from er.gateway import wellness
+from er.gateway.exchange import Gone, Note, Request, Response
+from er.gateway.served import Served
+from er.gateway.tally import Tally
+from er.gateway.work import Workshop
+from er.job import Refusal
+from er.keys import Identity, Keys
+from er.ledger import Ledger
+from er.limits import Limits, LimitsFull
+
+OPEN = {"/health", "/livez", "/readyz"}
+METRICS = "/metrics"
+GET = ("GET", "HEAD")
+CLOSE = (b"connection", b"close")
+OPTIONS = 204
+CLIENT_CLOSED = 499
+_CUT = Refusal(
+    503,
+    "overloaded",
+    "the gateway is stopping and could not finish this request in time; send it again",
+    retry_after_s=5,
+    headers={"connection": "close"},
+)
+
+
+class Gateway:
+    """Answers requests. One object a worker."""
+
+    def __init__(
+        self,
+        *,
+        served: Served,
+        keys: Keys,
+        limits: Limits,
+        ledger: Ledger,
+        workshop: Workshop,
+        audit: journal.Audit,
+    ) -> None:
+        self.settings = served.config.gateway
+        self._served, self._keys, self._limits = served, keys, limits
+        self._ledger, self._workshop, self._audit = ledger, workshop, audit
+        self.tally = Tally(ledger)
+        self.draining = False  # each answer closes its connection
+        self.cutting = False  # requests are cancelled because the process must end
+        self._started = int(time.time())
+
+    async def answer(self, request: Request, note: Note) -> Response:
+        """The answer to one request, by the contract's order of checks. Raises Refusal, Gone."""
+        route = self._route(request)  # 404, 405
+        if route is None:
+            return self._open_page(request.path.rstrip("/"))
+        if isinstance(route, Response):
+            return route
+        note.who = self._who(request)  # 401
+        if isinstance(route, str):
+            return await self._metrics_page()
+        note.dialect, note.refuse = _name(route.dialect), route.dialect.refuse
+        if route.name in ("models", "model"):
+            return self._models(route, note.who, note)
+        body = await request.body(self.settings.max_body, self.settings.timeout_s)  # 413
+        with _Place(self._ledger, self.settings.max_concurrency) as place:
+            job = route.dialect.read(body)  # 400
+            note.dialect, note.model, note.items = job.dialect, job.model, job.items
+            model = self._served.find(job.model, job.task)  # 404
+            note.model = note.served = model.name
+            _check_right(note.who, model)  # 403
+            prompted = await self._workshop.prompt(job, model, len(body), note)  # 400
+            self._check_rate(note.who, note)  # 429
+            place.demand(self.tally.typical_s)  # 503
+            deadline = note.began + int(self.settings.timeout_s * 1e9)
+            answer = await self._workshop.compute(job, model, prompted, deadline, note)  # 503, 504
+            began = time.monotonic_ns()
+            text = route.dialect.write(job, answer)
+            note.encode_ns = time.monotonic_ns() - began
+            return Response(200, text)
+
+    # -- the checks, in their order ----------------------------------------------------------
+
+    def _route(self, request: Request) -> Route | Response | str | None:
+        """None: a page that asks for no key; a text: /metrics; a Response: what OPTIONS asked."""
+        method, path = request.method, request.path.rstrip("/")
+        if path in OPEN or path == METRICS:
+            if method in GET:
+                return None if path in OPEN else METRICS
+            found: Route | Refusal = Refusal(
+                405,
+                "method_not_allowed",
+                f"{path} does not take {method[:20]}; use GET",
+                headers={"allow": "GET, HEAD"},
+            )
+        else:
+            found = dialects.find(method, request.path)
+        if isinstance(found, Refusal):
+            if method == "OPTIONS" and found.status == 405:
+                allow = found.headers["allow"].encode() + b", OPTIONS"
+                return Response(OPTIONS, b"", headers=[(b"allow", allow)])
+            raise found
+        return found
+
+    def _who(self, request: Request) -> Identity:
+        uid = request.local_uid
+        if uid is not None:
+            return keys.local(uid)
+        secret = request.secret()
+        if secret is None:
+            message = (
+                "no API key; send it as the header `Authorization: Bearer sk-er-…` or in the "
+                "address as ?api_key=sk-er-…"
+            )
+        else:
+            now = datetime.now(UTC)
+            found = self._keys.check(secret, now)
+            if found is not None:
+                return found
+            message = f"this API key opens nothing: {self._keys.why_not(secret, now)}"
+        headers = {"www-authenticate": "Bearer"}
+        raise Refusal(401, "invalid_api_key", message, headers=headers)
+
+    def _check_rate(self, who: Identity, note: Note) -> None:
+        rate = self.settings.rate_limit if who.rate_limit == "default" else who.rate_limit
+        if who.local_uid is not None or rate is None:
+            return
+        try:
+            taken = self._limits.take(who.id, rate, limits.now_ns())
+        except LimitsFull as error:
+            raise Refusal(503, "overloaded", f"{error}; try again", retry_after_s=60) from None
+        note.taken = taken
+        if not taken.allowed:
+            raise Refusal(
+                429,
+                "rate_limit_exceeded",
+                f"key {who.id} ({who.name}) may ask {rate}; the next request passes in "
+                f"{taken.retry_after_s:.1f} s. To raise its limit, on the server: "
+                f"er keys set {who.id} --rate-limit {rate.count * 10}/{str(rate).split('/')[1]}",
+                retry_after_s=taken.retry_after_s,
+                headers={"retry-after-ms": str(math.ceil(taken.retry_after_s * 1000))},
+            )
+
+    # -- pages -------------------------------------------------------------------------------
+
+    def _open_page(self, path: str) -> Response:
+        now, now_ns = time.time(), time.monotonic_ns()
+        if path == "/livez":
+            return Response(200, b'{"status":"ok"}')
+        if path == "/readyz":
+            if wellness.ready(self._served, self._ledger, now, now_ns):
+                return Response(200, b'{"status":"ok"}')
+            return Response(503, b'{"status":"down"}', headers=[(b"retry-after", b"5")])
+        report = wellness.report(self._served, self._ledger, now, now_ns)
+        return Response(wellness.STATUS[report["status"]], orjson.dumps(report))
+
+    async def _metrics_page(self) -> Response:
+        text = await asyncio.to_thread(metrics.render)
+        return Response(200, text, metrics.CONTENT_TYPE.encode())
+
+    def _models(self, route: Route, who: Identity, note: Note) -> Response:
+        served = self._served.config.models
+        if route.name == "models":
+            cards = [self._card(m) for m in served if _has_right(who, m)]
+            return Response(200, openai.models(cards))
+        note.model = route.model
+        model = self._served.config.model(route.model)
+        if model is None:
+            known = ", ".join(m.name for m in served if _has_right(who, m))
+            message = f"there is no model {route.model[:128]!r} here; there are: {known}"
+            raise Refusal(404, "model_not_found", message, param="model")
+        _check_right(who, model)
+        return Response(200, openai.model(self._card(model)))
+
+    def _card(self, model: Model) -> openai.ModelCard:
+        prompter = self._served.prompters.get(model.via or model.name)
+        return openai.ModelCard(
+            id=model.name,
+            task=model.task,
+            created=self._started,
+            max_model_len=prompter.max_tokens if prompter else model.max_tokens,
+        )
+
+    # -- ASGI --------------------------------------------------------------------------------
+
+    async def __call__(
+        self,
+        scope: Mapping[str, Any],
+        receive: Callable[[], Awaitable[Mapping[str, Any]]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        """Answer one request of ASGI's; each leaves one audit record, whatever becomes of it."""
+        request = Request(scope, receive)
+        note = Note(request)
+        metrics.in_flight.inc()
+        try:
+            await self._audit.room()
+            response: Response | None = await self.answer(request, note)
+        except Refusal as refusal:
+            response = self._refused(refusal, note)
+        except Gone:
+            response = None
+        except asyncio.CancelledError:
+            # The protocol cancels when the client has hung up; the worker when it must end.
+            response = self._refused(_CUT, note) if self.cutting else None
+        except Exception as error:
+            journal.mishap(error, f"answering {request.method} {request.path[:100]}", request.id)
+            response = self._refused(_mishap(request.id), note)
+        finally:
+            metrics.in_flight.dec()
+        self._note(response, note)
+        if response is not None:
+            await self._send(response, note, send)
+
+    def unread(self, client: str, refusal: Refusal, request_id: str) -> None:
+        """Note what the protocol refused before it was a request: it has a record too."""
+        headers = [(b"x-request-id", request_id.encode())]
+        blank = {"method": "", "raw_path": b"", "query_string": b"", "headers": headers}
+        note = Note(Request({**blank, "client": (client, 0)}, _nothing))
+        note.code = refusal.code
+        self._note(Response(refusal.status, b""), note)
+
+    def _refused(self, refusal: Refusal, note: Note) -> Response:
+        note.code = refusal.code
+        if refusal.status == 503 and note.taken is not None and note.who is not None:
+            self._limits.give_back(note.who.id, note.taken)
+            note.taken = note.taken._replace(remaining=note.taken.remaining + 1)
+        headers = [(k.encode(), v.encode()) for k, v in refusal.headers.items()]
+        if refusal.retry_after_s is not None:
+            headers.append((b"retry-after", b"%d" % refusal.retry_after_s))
+            if "retry-after-ms" not in refusal.headers:
+                headers.append((b"retry-after-ms", b"%d" % (refusal.retry_after_s * 1000)))
+        body = note.refuse(refusal, note.request.id)
+        return Response(refusal.status, body, headers=headers)
+
+    def _note(self, response: Response | None, note: Note) -> None:
+        note.total_ns = time.monotonic_ns() - note.began
+        note.status = response.status if response else CLIENT_CLOSED
+        if response is None:
+            note.code = "client_closed"
+        self.tally.add(note)
+        self._audit.put(note.record())
+
+    async def _send(
+        self, response: Response, note: Note, send: Callable[[dict[str, Any]], Awaitable[None]]
+    ) -> None:
+        headers = [*note.headers(), *response.headers]
+        if response.status != OPTIONS:
+            headers.append((b"content-type", response.kind))
+            headers.append((b"content-length", b"%d" % len(response.body)))
+        unread = not note.request.read and b"expect" in note.request.headers
+        if (self.draining or unread) and CLOSE not in headers:
+            # Of a client that waited to be asked for its body none can tell what it sends next.
+            headers.append(CLOSE)
+        start = {"type": "http.response.start", "status": response.status, "headers": headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": response.body})
+
+
+async def _nothing() -> Mapping[str, Any]:
+    return {"type": "http.disconnect"}
+
+
+def _mishap(request_id: str) -> Refusal:
+    return Refusal(
+        500,
+        "internal_error",
+        f"something went wrong inside the gateway; the operator finds it in the log under "
+        f"{request_id}",
+    )
+
+
+def _name(dialect: Dialect) -> str:
+    return str(getattr(dialect, "__name__", "")).rsplit(".", 1)[-1]
+
+
+def _has_right(who: Identity, model: Model) -> bool:
+    return who.models is None or not who.models.isdisjoint((model.name, *model.aliases))
+
+
+def _check_right(who: Identity, model: Model) -> None:
+    if not _has_right(who, model):
+        raise Refusal(
+            403,
+            "key_not_permitted",
+            f"key {who.id} ({who.name}) may not use {model.name}; it may use: "
+            f"{', '.join(sorted(who.models or ()))}. To change that, on the server: "
+            f"er keys set {who.id} --models …",
+            param="model",
+        )
+
+
+class _Place:
+    """One of the requests being worked on, counted over all workers while it is in here."""
+
+    def __init__(self, ledger: Ledger, limit: int) -> None:
+        self._ledger, self._limit, self._inside = ledger, limit, False
+
+    def __enter__(self) -> _Place:
+        self._inside = self._ledger.enter(self._limit)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._inside:
+            self._ledger.leave()
+
+    def demand(self, wait_s: float) -> None:
+        """Refuse, at its turn in the order of checks, what found no room and finds none now."""
+        self._inside = self._inside or self._ledger.enter(self._limit)
+        if not self._inside:
+            raise Refusal(
+                503,
+                "overloaded",
+                f"{self._limit} requests are being worked on, as many as max_concurrency in "
+                "er.toml allows; try again shortly",
+                retry_after_s=wait_s,
+            )

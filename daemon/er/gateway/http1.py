@@ -1,0 +1,279 @@
+"""HTTP/1.1 for the gateway: uvicorn's httptools protocol, with what it leaves open closed.
+
+Bounds: the size of a head, the time for one, and pipelining. Errors: in ER's JSON body, and never
+in the place of an answer that is due. A client that hangs up has its work cancelled. An `Upgrade:`
+that nobody wants (Java's client offers h2c with each request) no longer swallows the body. A body
+that is refused unread is read off for a moment, so that the answer arrives before the connection
+ends.
+The base class is private API: uvicorn is pinned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import httptools
+from uvicorn import Config
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from er import dialects
+from er.gateway.exchange import LOCAL, new_id
+from er.job import Refusal
+
+HEAD_S = 10.0  # for a head, from its first byte; for the first one, from the connection on
+LINGER_S = 5.0
+HEAD_MAX = 32 << 10  # bytes
+URL_MAX = 8 << 10
+UPGRADE_HEADERS = {b"connection", b"upgrade", b"http2-settings"}
+REASONS = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    414: b"URI Too Long",
+    431: b"Request Header Fields Too Large",
+}
+
+
+class _Flow(FlowControl):
+    """Reads on only when no pipelined request waits: so a peer that never reads fills nothing."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: deque[Any]) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if not self._waiting:
+            super().resume_reading()
+
+
+class _Exit:
+    """What a cycle takes for its transport: closing goes by way of the protocol."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self.write = protocol.transport.write
+        self.is_closing = protocol.transport.is_closing
+        self.close = protocol.close_after_answer
+
+
+class Protocol(HttpToolsProtocol):
+    """One client's connection. `unread` is told of what was refused before it was a request."""
+
+    def __init__(
+        self, config: Config, state: ServerState, unread: Callable[[str, Refusal, str], None]
+    ) -> None:
+        super().__init__(config, state, {})
+        self._unread = unread
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
+        self._exit = _Exit(self)
+        self._answering: RequestResponseCycle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._wrong: Refusal | None = None  # why the input is refused, when a callback knows
+        self._deaf = False  # input is thrown away
+        self._in_head = False
+        self._upgrading = False
+        self._head = self._hosts = self._raw = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._expect_head()
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family == socket.AF_UNIX:
+            credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            pid, uid, _ = struct.unpack("3i", credentials)
+            self.client = (f"{LOCAL}{uid}", pid)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._forget_timer()
+        for cycle, _ in self.pipeline:
+            cycle.disconnected = True
+        self.pipeline.clear()
+        answering = self._answering
+        if answering is not None and not answering.response_complete and self._task is not None:
+            answering.disconnected = True
+            self._task.cancel()
+
+    # -- what comes in -----------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._without_upgrade(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError:
+            self._refuse_input()
+            return
+        if self._in_head:
+            self._raw += len(data)
+            if self._raw > HEAD_MAX:
+                self._wrong = _HEAD_TOO_LARGE
+                self._refuse_input()
+                return
+        if self._in_head or self.cycle is None or self.cycle.response_complete:
+            # Half a head, or the rest of a body that was answered without it.
+            self._expect_head()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+        self._head = self._hosts = 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > URL_MAX:
+            self._wrong = Refusal(414, "invalid_request", f"the address is over {URL_MAX} bytes")
+            raise ValueError
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._head += len(name) + len(value)
+        if self._head > HEAD_MAX:
+            self._wrong = _HEAD_TOO_LARGE
+            raise ValueError
+        if self.headers[-1][0] == b"host":
+            self._hosts += 1
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._raw = 0
+        self._forget_timer()
+        if self._hosts != 1 and self.parser.get_http_version() == "1.1":
+            message = f"a request has one Host header; this one has {self._hosts}"
+            self._wrong = Refusal(400, "invalid_request", message)
+            raise ValueError
+        if self.parser.should_upgrade():
+            self._upgrading = True
+            return
+        super().on_headers_complete()
+        self.cycle.transport = self._exit  # type: ignore[assignment]
+
+    def on_body(self, body: bytes) -> None:
+        if not self._upgrading:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._upgrading:
+            super().on_message_complete()
+
+    def _without_upgrade(self, rest: bytes) -> None:
+        """Read the same request again as if it had not offered another protocol."""
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (method, self.url, version)]
+        lines += [b"%s: %s" % h for h in self.headers if h[0] not in UPGRADE_HEADERS]
+        if any(b"close" in v.lower() for n, v in self.headers if n == b"connection"):
+            lines.append(b"connection: close")
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._upgrading = False
+        if method == b"CONNECT":
+            self._wrong = Refusal(400, "invalid_request", "this is no proxy: CONNECT is refused")
+            self._refuse_input()
+            return
+        self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
+
+    # -- what goes out -----------------------------------------------------------------------
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        self._task = task = self.loop.create_task(cycle.run_asgi(app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.pipeline:
+            self.flow.resume_reading()
+
+    def close_after_answer(self) -> None:
+        """Close; where the client is still sending, only once it has had time to read."""
+        answering = self._answering
+        if answering is None or not answering.more_body or self.transport.is_closing():
+            self.transport.close()
+            return
+        self._deaf = True
+        self.pipeline.clear()
+        self._forget_timer()
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._timer = self.loop.call_later(LINGER_S, self.transport.close)
+
+    def shutdown(self) -> None:
+        """End an idle connection now, and a busy one with its answer."""
+        for cycle, _ in self.pipeline:
+            cycle.keep_alive = False
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.keep_alive = False
+        elif not self._deaf:
+            self.transport.close()
+
+    def _refuse_input(self) -> None:
+        """Answer what is no HTTP; where an answer is due before it, only end after that one."""
+        wrong = self._wrong or Refusal(
+            400, "invalid_request", "this is not HTTP/1.1 as it should be"
+        )
+        self._deaf = True
+        self._forget_timer()
+        cycle, task = self.cycle, self._task
+        if cycle is not None and not cycle.response_complete:
+            if cycle is not self._answering or not cycle.more_body or cycle.response_started:
+                cycle.keep_alive = False
+                return
+            cycle.disconnected = True  # its own body broke: nobody waits for its answer
+            if task is not None:
+                task.cancel()
+        self._say(wrong)
+
+    def _say(self, refusal: Refusal) -> None:
+        request_id = new_id()
+        body = dialects.refuse(refusal, request_id)
+        reason = REASONS.get(refusal.status, b"Bad Request")
+        lines = [b"HTTP/1.1 %d %s" % (refusal.status, reason)]
+        lines += [b"%s: %s" % header for header in self.server_state.default_headers]
+        lines += [
+            b"content-type: application/json",
+            b"content-length: %d" % len(body),
+            b"x-request-id: " + request_id.encode(),
+            b"server-timing: total;dur=0.0",
+            b"connection: close",
+        ]
+        self._unread(self.client[0] if self.client else "unknown", refusal, request_id)
+        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        self.transport.write_eof()
+        self._timer = self.loop.call_later(1.0, self.transport.close)
+
+    # -- time --------------------------------------------------------------------------------
+
+    def _expect_head(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(HEAD_S, self._head_is_late)
+
+    def _forget_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _head_is_late(self) -> None:
+        self._timer = None
+        if self.transport.is_closing():
+            return
+        if not self._raw:
+            self.transport.close()
+            return
+        self._deaf = True
+        self._say(Refusal(408, "request_timeout", f"no whole request within {HEAD_S:.0f} s"))
+
+
+_HEAD_TOO_LARGE = Refusal(
+    431, "invalid_request", f"the address and headers are over {HEAD_MAX} bytes"
+)

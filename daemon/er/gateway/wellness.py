@@ -1,0 +1,65 @@
+"""What /health and /readyz say: the ledger's verdicts put together, per model and in all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from er.config import Model
+from er.gateway.served import Served
+from er.ledger import UP, VERDICT_AGE_S, Ledger
+
+STATUS = {"ok": 200, "degraded": 200, "down": 503}
+
+
+def report(served: Served, ledger: Ledger, now: float, now_ns: int) -> dict[str, Any]:
+    """The body of /health. `now` in Unix seconds, `now_ns` monotonic.
+
+    "ok": every configured replica answers; "degraded": some model answers, but something is out or
+    still loading; "down": no model answers.
+    """
+    models = [_model(served, m, ledger, now, now_ns) for m in served.config.models]
+    answering = [m for m in models if m["answers"]]
+    whole = all(m["answers"] and all(r["state"] == "up" for r in m["replicas"]) for m in models)
+    status = "ok" if whole else "degraded" if answering else "down"
+    return {"status": status, "models": models}
+
+
+def ready(served: Served, ledger: Ledger, now: float, now_ns: int) -> bool:
+    """Whether at least one model answers."""
+    return bool(report(served, ledger, now, now_ns)["status"] != "down")
+
+
+def _model(served: Served, model: Model, ledger: Ledger, now: float, now_ns: int) -> dict[str, Any]:
+    replicas = [
+        _replica(r.name, ledger, now, now_ns) for r in served.config.replicas_of(model.name)
+    ]
+    why = served.missing.get(model.via or model.name, "")
+    if not replicas:
+        why = "no [[replica]] in er.toml serves it"
+    found: dict[str, Any] = {
+        "name": model.name,
+        "task": model.task,
+        # A verdict that is only old is no reason to call a model dead: it may have been idle.
+        "answers": not why and any(r["state"] == "up" or r["was_up"] for r in replicas),
+        "replicas": [{k: v for k, v in r.items() if k != "was_up"} for r in replicas],
+    }
+    if why:
+        found["reason"] = why
+    return found
+
+
+def _replica(name: str, ledger: Ledger, now: float, now_ns: int) -> dict[str, Any]:
+    seen = ledger.verdict(name)
+    state, reason = str(seen.state), seen.reason
+    if state == "up" and ledger.rank(name, now, now_ns) != UP:
+        state, reason = "unknown", f"last seen {max(0, now - seen.checked):.0f} s ago"
+    elif state == "unknown":
+        # No prober has looked, but a request was answered just now: that is proof enough.
+        answered = seen.answered and now_ns - seen.answered < VERDICT_AGE_S * 1e9
+        state, reason = ("up", "") if answered else (state, reason or "not looked at yet")
+    found: dict[str, Any] = {"name": name, "state": state, "was_up": "up" in (state, seen.state)}
+    if state != "up":
+        found["reason"] = reason
+    if seen.since:
+        found["since"] = round(seen.since, 3)
+    return found

@@ -1,0 +1,143 @@
+"""A Job's work: its texts to sequences, the sequences to vectors or scores, those to an Answer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from er import prompts, vectors
+from er.config import Model
+from er.gateway.exchange import Note
+from er.gateway.served import Served
+from er.job import Answer, Job, Task
+from er.prompts import Prompted, Prompter
+
+# A request up to this many bytes is tokenised at once (about a millisecond); a larger one in a
+# thread, where the tokenizer lets go of the interpreter: so nobody's big request stops the others.
+INLINE_BYTES = 4096
+THREADS = max(2, min(4, os.cpu_count() or 1))
+
+
+class Engines(Protocol):
+    """The replicas, as `replicas.Replicas` has them."""
+
+    async def run(
+        self,
+        model: str,
+        task: Task,
+        sequences: Sequence[list[int]],
+        *,
+        deadline: int,
+        request_id: str,
+    ) -> Any:
+        """The engine's numbers for each sequence: .values, .queue_ns, .engine_ns, .replicas."""
+
+
+class Workshop:
+    """Does the work of one process's requests."""
+
+    def __init__(self, served: Served, engines: Engines) -> None:
+        self._served, self._engines = served, engines
+        self._pool = ThreadPoolExecutor(THREADS, "tokenise")
+
+    async def prompt(self, job: Job, model: Model, size: int, note: Note) -> Prompted:
+        """The sequences of `job`, whose body had `size` bytes.
+
+        Raises Refusal 400 for what the model can't take, 503 while its files are not there.
+        """
+        prompter = self._served.prompter(model)
+        if job.task == "embed":
+            wanted = model.dimensions if job.dimensions is None else job.dimensions
+            vectors.check_dimensions(wanted, prompter.dimensions)
+        began = time.monotonic_ns()
+        if size <= INLINE_BYTES:
+            prompted = _prompted(prompter, job, model)
+        else:
+            loop = asyncio.get_running_loop()
+            prompted = await loop.run_in_executor(self._pool, _prompted, prompter, job, model)
+        note.tokenise_ns = time.monotonic_ns() - began
+        note.tokens, note.cut = prompted.tokens, prompted.cut
+        return prompted
+
+    async def compute(
+        self, job: Job, model: Model, prompted: Prompted, deadline: int, note: Note
+    ) -> Answer:
+        """The answer to `job`; `deadline` in monotonic ns.
+
+        Raises Refusal 503 and 504, and what the engine says of one bad sequence.
+        """
+        result = await self._engines.run(
+            model.via or model.name,
+            "embed" if model.via else model.task,
+            prompted.sequences,
+            deadline=deadline,
+            request_id=note.request.id,
+        )
+        note.queue_ns, note.engine_ns = result.queue_ns, result.engine_ns
+        note.replica = ",".join(result.replicas)
+        values = result.values
+        if model.via:
+            scores = vectors.cosine(values[:1], values[1:])
+        elif model.task == "score":
+            scores = values
+        else:
+            scores = None
+            wanted = model.dimensions if job.dimensions is None else job.dimensions
+            values = vectors.shorten(values, wanted)
+        return Answer(
+            id=note.request.id,
+            model=model.name,
+            tokens=prompted.tokens,
+            created=int(time.time()),
+            vectors=values if scores is None else None,
+            scores=scores,
+        )
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _prompted(prompter: Prompter, job: Job, model: Model) -> Prompted:
+    if model.via:
+        # A bi-encoder: the query as a query, the documents as documents, all in one go.
+        query = prompter.embed(
+            [job.query],
+            kind="query",
+            instruction=job.instruction,
+            over_length="refuse",
+            what="query",
+        )
+        documents = prompter.embed(
+            job.texts,
+            kind="document",
+            instruction=None,
+            over_length=job.over_length or "cut",
+            what="document",
+        )
+        return Prompted(
+            query.sequences + documents.sequences,
+            query.tokens + documents.tokens,
+            documents.cut,
+        )
+    if job.task == "score":
+        return prompter.score(
+            job.query,
+            job.texts,
+            instruction=job.instruction,
+            over_length=job.over_length or "cut",
+        )
+    texts, over_length = job.texts, job.over_length or model.over_length
+    if job.token_ids:
+        if model.token_ids == "model":
+            return prompter.embed_ids(job.token_ids, over_length=over_length)
+        if model.token_ids == "refuse":
+            raise prompts.token_ids_refusal()
+        texts = tuple(prompts.cl100k_texts(job.token_ids))
+    return prompter.embed(
+        texts, kind=job.kind, instruction=job.instruction, over_length=over_length
+    )

@@ -1,0 +1,337 @@
+"""Texts to token sequences: the model's own tokenizer and the official Qwen3 prompts.
+
+Three rules make the answers right:
+
+* Control tokens come from ER alone. A client's text goes through a tokenizer that knows none, so
+  `<|im_end|>` or `<think>` in a document stays text, and the pieces of the prompt are put round it
+  as ids. A cut therefore never touches them.
+* The reranker's body, `<Instruct>: ..\\n<Query>: ..\\n<Document>: ..`, is one string in the
+  official recipe, and a token may reach over a seam (" Paris" is one). So the document is
+  tokenised together with the blank before it, and everything before that blank by itself, once
+  for all documents: the tokenizer's own pattern always ends a token between ":" and " ", whatever
+  follows, and nothing combines with a blank when the text is normalised. `Prompter` tries this on
+  its tokenizer before it serves.
+* Ids of control tokens come from the model's own file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any, NamedTuple, NoReturn
+
+from er.job import Ids, Kind, OverLength, Refusal, Task
+from er.model_files import ModelFiles, ModelFilesError, PromptKind
+from er.prompts import words
+from er.prompts.words import Encoded
+
+INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
+
+END_OF_TEXT = "<|endoftext|>"
+SCORE_PREFIX = (
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and "
+    'the Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n'
+    "<|im_start|>user\n"
+)
+SCORE_SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+
+CONTROL = re.compile(r"(<\|\w+\|>|</?think>)")
+CL100K_IDS = 100256  # ordinary tokens; control tokens lie above, and are no text
+PROBES = (
+    "Paris",
+    "  两个 blanks",
+    "\n\nline",
+    "'s",
+    "\u0301accent",
+    "<x>",
+    "7",
+    "👩‍👩‍👧",
+    "",
+    "\t",
+)
+
+
+class Prompted(NamedTuple):
+    """What goes to the engine: `tokens` in all, `cut` = how many texts were shortened."""
+
+    sequences: list[list[int]]
+    tokens: int
+    cut: int
+
+
+class Prompter:
+    """Makes one model's sequences. Threads may share one; heavy calls free the interpreter."""
+
+    def __init__(
+        self,
+        files: ModelFiles,
+        *,
+        prompt: PromptKind,
+        max_tokens: int,
+        instruction: str | None,
+        task: Task,
+    ) -> None:
+        """`max_tokens` counts special tokens; the model's own limit holds where it is lower.
+
+        Raises ModelFilesError when the tokenizer can't be used or the prompt can't do the task.
+        """
+        self.max_tokens = min(max_tokens, files.max_tokens)
+        self.dimensions = files.dimensions
+        self._files = files
+        self._qwen3 = prompt == "qwen3"
+        self._instruction = instruction or INSTRUCTION
+        definition, added = words.read(files)
+        if self._qwen3:
+            self._words = words.shared(words.text_only(definition, False), files.path)
+            self._before: list[int] = []
+            self._after = [_control_id(files, added, END_OF_TEXT)]
+        else:
+            if task == "score" or instruction:
+                _refuse_plain(files, task)
+            self._words = words.shared(words.text_only(definition, True), files.path)
+            self._before, self._after = words.frame(definition, files.path)
+        self._prefix: list[int] = []
+        self._suffix: list[int] = []
+        least = len(self._before) + len(self._after) + 1
+        if task == "score":
+            self._prefix = self._pieces(SCORE_PREFIX, added)
+            self._suffix = self._pieces(SCORE_SUFFIX, added)
+            self._prove_seam()
+            head = self._words.encode([self._head("", None)], len(SCORE_PREFIX))[0]
+            least = len(self._prefix) + len(head.ids) + len(self._suffix) + 1
+        if self.max_tokens < least:
+            raise ModelFilesError(
+                f"{files.path}: the limit of {self.max_tokens} tokens is too low, the prompt alone "
+                f"needs {least}; raise max_tokens of this model in er.toml"
+            )
+
+    # -- embed -------------------------------------------------------------------------------
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Kind,
+        instruction: str | None,
+        over_length: OverLength,
+        what: str = "input",
+    ) -> Prompted:
+        """One sequence for each text, in their order; `instruction` None means the model's own.
+
+        Raises Refusal 400 input_too_long, which names the text as the `what` it is, unless
+        `over_length` is "cut".
+        """
+        if kind == "query":
+            texts = [self._as_query(text, instruction) for text in texts]
+        elif not self._qwen3 and self._files.document_prefix:
+            texts = [self._files.document_prefix + text for text in texts]
+        room = self.max_tokens - len(self._before) - len(self._after)
+        encoded = self._words.encode(texts, room)
+        return self._framed(encoded, room, over_length, what)
+
+    def embed_ids(
+        self, ids: Sequence[Ids], *, over_length: OverLength, what: str = "input"
+    ) -> Prompted:
+        """One sequence for each list of the model's own ids; special tokens added where missing.
+
+        Raises Refusal 400 for an id outside the vocabulary, and as `embed` does.
+        """
+        room = self.max_tokens - len(self._before) - len(self._after)
+        vocabulary = self._files.vocabulary
+        bodies: list[Encoded] = []
+        for i, given in enumerate(ids):
+            if given and (min(given) < 0 or max(given) >= vocabulary):
+                wrong = next(n for n in given if not 0 <= n < vocabulary)
+                raise Refusal(
+                    400,
+                    "invalid_request",
+                    f"{what} {i} (counting from 0) has the token id {wrong}; this model's ids "
+                    f"run from 0 to {vocabulary - 1}",
+                    param=what,
+                )
+            body = list(given)
+            if self._before and body[: len(self._before)] == self._before:
+                del body[: len(self._before)]
+            if self._after and body[-len(self._after) :] == self._after:
+                del body[-len(self._after) :]
+            bodies.append(Encoded(body, True))
+        return self._framed(bodies, room, over_length, what)
+
+    def _as_query(self, text: str, instruction: str | None) -> str:
+        if not self._qwen3:
+            return self._files.query_prefix + text
+        # Some clients put the whole prompt in themselves; twice would give another vector.
+        if text.startswith("Instruct: ") and "\nQuery:" in text:
+            return text
+        return f"Instruct: {instruction or self._instruction}\nQuery:{text}"
+
+    def _framed(
+        self, bodies: Iterable[Encoded], room: int, over_length: OverLength, what: str
+    ) -> Prompted:
+        sequences: list[list[int]] = []
+        cut = 0
+        for i, body in enumerate(bodies):
+            if len(body.ids) > room:
+                if over_length == "refuse":
+                    extra = self.max_tokens - room
+                    _too_long(f"{what} {i} (counting from 0)", body, extra, self.max_tokens, what)
+                cut += 1
+            sequences.append([*self._before, *body.ids[:room], *self._after])
+        return Prompted(sequences, sum(map(len, sequences)), cut)
+
+    # -- score -------------------------------------------------------------------------------
+
+    def score(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        instruction: str | None,
+        over_length: OverLength = "cut",
+    ) -> Prompted:
+        """One sequence for each document, in their order. Only documents are ever cut.
+
+        Raises Refusal 400 input_too_long when the query leaves no room for a document, or for a
+        too long document with `over_length` "refuse".
+        """
+        frame = len(self._prefix) + len(self._suffix)
+        head = self._words.encode([self._head(query, instruction)], self.max_tokens)[0]
+        room = self.max_tokens - frame - len(head.ids)
+        if room < 1:
+            name = "the query, with its instruction and one token of a document,"
+            _too_long(name, head, frame + 1, self.max_tokens, "query")
+        start = self._prefix + head.ids
+        sequences: list[list[int]] = []
+        cut = 0
+        for i, tail in enumerate(self._words.encode([f" {text}" for text in documents], room)):
+            if len(tail.ids) > room:
+                if over_length == "refuse":
+                    extra = self.max_tokens - room
+                    name = f"document {i} (counting from 0)"
+                    _too_long(name, tail, extra, self.max_tokens, "documents")
+                cut += 1
+            sequences.append([*start, *tail.ids[:room], *self._suffix])
+        return Prompted(sequences, sum(map(len, sequences)), cut)
+
+    def _head(self, query: str, instruction: str | None) -> str:
+        return f"<Instruct>: {instruction or self._instruction}\n<Query>: {query}\n<Document>:"
+
+    def _pieces(self, template: str, added: dict[str, int]) -> list[int]:
+        """A template's ids: control tokens by the tokenizer's own table, the rest as words."""
+        ids: list[int] = []
+        for i, piece in enumerate(CONTROL.split(template)):
+            if i % 2:
+                ids.append(_control_id(self._files, added, piece))
+            elif piece:
+                ids.extend(self._words.encode([piece], len(piece))[0].ids)
+        return ids
+
+    def _prove_seam(self) -> None:
+        for probe in PROBES:
+            head, tail = f"<Query>: {probe}\n<Document>:", f" {probe}"
+            whole, first, second = self._words.encode([head + tail, head, tail], 1000)
+            if whole.ids != first.ids + second.ids:
+                raise ModelFilesError(
+                    f"{self._files.path}/tokenizer.json: joins a document with what stands before "
+                    "it, so it is not the tokenizer of Qwen3-Reranker; copy that model's own file"
+                )
+
+
+# -- token ids as input ------------------------------------------------------------------------
+
+
+def token_ids_refusal() -> Refusal:
+    """The answer to token ids where er.toml leaves `token_ids` at "refuse"."""
+    return Refusal(
+        400,
+        "token_ids_refused",
+        "input holds token ids. They are most likely of another model's tokenizer and would give "
+        "wrong vectors without any error, so they are refused: send text. In LangChain: "
+        "OpenAIEmbeddings(..., check_embedding_ctx_length=False). If a client can send nothing "
+        'else, the operator can set token_ids = "cl100k" (ids are decoded to text first) or '
+        'token_ids = "model" (they are this model\'s own ids) for the model in er.toml.',
+        param="input",
+    )
+
+
+def cl100k_texts(ids: Sequence[Ids]) -> list[str]:
+    """The texts behind lists of OpenAI's cl100k_base ids, as LangChain and tiktoken make them.
+
+    A list may begin or end inside a character, since clients cut long texts by tokens; that
+    character is left out. Raises Refusal 400 for anything else that is no text. The first call
+    reads the table (about a second); an empty list does just that.
+    """
+    return [_cl100k_text(given, i) for i, given in enumerate(ids)]
+
+
+def _cl100k_text(ids: Ids, index: int) -> str:
+    encoding = _cl100k()
+    try:
+        if any(not 0 <= n < CL100K_IDS for n in ids):
+            raise ValueError
+        data: bytes = encoding.decode_bytes(list(ids))
+        start = 0
+        while start < min(3, len(data)) and data[start] & 0xC0 == 0x80:
+            start += 1
+        end = len(data)
+        for back in range(1, min(3, end) + 1):
+            lead = data[end - back]
+            if lead & 0xC0 != 0x80:
+                needs = 4 if lead >= 0xF0 else 3 if lead >= 0xE0 else 2 if lead >= 0xC0 else 1
+                end -= back if needs > back else 0
+                break
+        return data[start:end].decode()
+    except (KeyError, ValueError):
+        raise Refusal(
+            400,
+            "invalid_request",
+            f"input {index} (counting from 0) holds token ids that are no text in cl100k_base; "
+            "send text instead",
+            param="input",
+        ) from None
+
+
+@cache
+def _cl100k() -> Any:
+    # Imported here: it takes a second and 100 MB, and few configurations ever need it.
+    from bpe_openai import get_encoding
+
+    return get_encoding("cl100k_base")
+
+
+def _control_id(files: ModelFiles, added: dict[str, int], text: str) -> int:
+    found = added.get(text)
+    if found is None or found >= files.vocabulary:
+        said = "does not have" if found is None else "numbers outside the model's vocabulary"
+        raise ModelFilesError(
+            f"{files.path}/tokenizer.json: {said} {text}, which the Qwen3 prompt needs; copy the "
+            'model folder again, or set prompt = "plain" if it is no Qwen3 model'
+        )
+    return found
+
+
+def _refuse_plain(files: ModelFiles, task: Task) -> NoReturn:
+    if task == "score":
+        raise ModelFilesError(
+            f'{files.path}: a model with prompt = "plain" can\'t score; use a Qwen3-Reranker, or '
+            "via = an embedding model, which ranks by the cosine of its vectors"
+        )
+    raise ModelFilesError(
+        f'{files.path}: a model with prompt = "plain" takes no instruction; remove instruction '
+        "from it in er.toml"
+    )
+
+
+# -- refusals -----------------------------------------------------------------------------------
+
+
+def _too_long(name: str, body: Encoded, extra: int, limit: int, param: str) -> NoReturn:
+    count = f"{len(body.ids) + extra} tokens" if body.whole else f"more than {limit} tokens"
+    cure = "shorten or split it" if param != "query" else "shorten it"
+    raise Refusal(
+        400,
+        "input_too_long",
+        f"{name} has {count}, special tokens included; the limit of this model is {limit}: {cure}",
+        param=param,
+    )

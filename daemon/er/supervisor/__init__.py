@@ -1,0 +1,1 @@
+"""er-gateway's parent: sockets, workers, admin process, drain."""

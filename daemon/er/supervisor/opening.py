@@ -1,0 +1,84 @@
+"""What er-gateway does before it starts a process: directories, lock, sockets, the first key."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from datetime import UTC, datetime
+
+from er import config, journal, keys
+from er.config import Config
+from er.keys import KeysError
+from er.limits import Limits
+from er.supervisor.listen import ListenError, Sockets
+
+METRICS = "metrics"  # in the runtime directory: the files of prometheus_client
+_kept: list[int] = []  # the lock is held as long as the process lives
+
+
+def take(settings: Config) -> Sockets | None:
+    """Make the directories, take the lock, bind the sockets. None: impossible, and it was said."""
+    runtime = config.directory("runtime")
+    sockets = Sockets()
+    try:
+        for directory in (runtime, config.directory("state"), runtime / METRICS):
+            directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+        sockets.bind_tcp(settings.gateway.listen)
+        if set(sockets.addresses()) != set(settings.gateway.listen):
+            held, said = ", ".join(sockets.addresses()), ", ".join(settings.gateway.listen)
+            journal.log(
+                "warning", f"systemd listens on {held}, er.toml says {said}: run `er apply`"
+            )
+        lock = os.open(runtime / "gateway.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        _kept.append(lock)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        sockets.bind_unix(runtime)
+        for file in (runtime / METRICS).glob("*.db"):
+            file.unlink(missing_ok=True)
+        # Made here once, so that workers find it as it should be.
+        Limits.open(runtime / "limits").close()
+    except BlockingIOError:
+        journal.log("err", f"another er-gateway runs with {runtime}; stop that one first")
+    except ListenError as error:
+        journal.log("err", _in_use(error))
+    except OSError as error:
+        cure = "make it writable for this user, or set RUNTIME_DIRECTORY and STATE_DIRECTORY"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            cure = f"make room in {runtime}"
+        journal.log("err", f"{error.filename or runtime}: {error.strerror}; {cure}")
+    else:
+        return sockets
+    sockets.close()
+    return None
+
+
+def first_key(settings: Config) -> None:
+    """Make the first key where there never was one, unless the operator wants none so."""
+    if not settings.gateway.first_key_in_log:
+        return
+    try:
+        made = keys.ensure_first(keys.path(), now=datetime.now(UTC))
+    except KeysError as error:
+        journal.log("err", f"the first API key could not be made: {error}")
+        return
+    if made is not None:
+        # The one time that a secret is written to a log, as the operator asked for it.
+        journal.log("warning", "no API key existed, so one was made; it is shown this once:")
+        journal.secret("warning", made.secret)
+        journal.log(
+            "warning",
+            f"whoever reads this log can use it: note it, then rotate it with "
+            f"`er keys rotate {made.record.id}`",
+        )
+
+
+def _in_use(error: ListenError) -> str:
+    if error.errno != errno.EADDRINUSE:
+        return f"can't listen on {error}; change listen in er.toml"
+    from er import ports  # brings psutil along, which only this needs
+
+    port = error.address.rpartition(":")[2]
+    holder = ports.holder(int(port)) if port.isdigit() else None
+    by = f" by {holder}" if holder else ""
+    return f"port {port} is already in use{by}; stop that, or change listen in er.toml"

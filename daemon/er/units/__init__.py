@@ -1,0 +1,318 @@
+"""From er.toml to systemd: what has to change, said first and then done.
+
+`plan` is pure: the configuration before and after, what lies in /etc/systemd/system, and which
+units run, give a list of changes; none when all is as it should be. Only files that carry our mark
+are ever changed or removed; what `systemctl edit` writes lies beside them.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from er.config import Config, applied_path, directory
+from er.gpus import Gpu
+from er.units import texts as unit_texts
+from er.units.takeup import ENGINE_FIELDS
+from er.units.texts import GATEWAY, HTTP, MARK, REPLICA
+
+SYSTEM = "etc/systemd/system"
+WANTS = "er.target.wants"
+TEMPLATE = "/usr/local/lib/systemd/system/er-vllm@.service"
+TARGET = "er.target"
+NAME = re.compile(r"er-vllm@([a-z0-9][a-z0-9-]*)\.service")
+PREVIOUS = "applied.previous.toml"
+RUNNING = {"active", "activating", "reloading", "deactivating", "failed"}
+
+Run = Callable[[Sequence[str]], str]  # a command's output; raises for one that fails
+
+
+class UnitsError(Exception):
+    """Something in /etc/systemd/system that is not ours to change; the text says what to do."""
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One step. `says` is for people; `path` lies below the root that `apply` is given."""
+
+    kind: Literal["write", "remove", "link", "store", "run"]
+    says: str
+    path: str = ""
+    text: str = ""  # write, store: the content; link: where it points
+    argv: tuple[str, ...] = ()
+
+
+class Existing(msgspec.Struct, frozen=True):
+    """What lies in /etc/systemd/system of ER's: drop-ins by path with their text, and links."""
+
+    files: Mapping[str, str] = {}
+    links: Mapping[str, str] = {}
+
+
+def read_existing(root: Path = Path("/")) -> Existing:
+    """The drop-ins and links of ER's units below `root`."""
+    system = root / SYSTEM
+    drop_ins = [*system.glob("er-vllm@*.service.d/10-er.conf")]
+    drop_ins += [system / f"{unit}.d/10-er.conf" for unit in (GATEWAY, HTTP)]
+    files = {str(f.relative_to(root)): f.read_text() for f in drop_ins if f.is_file()}
+    links = (system / WANTS).glob("er-vllm@*.service")
+    return Existing(files, {str(f.relative_to(root)): str(f.readlink()) for f in links})
+
+
+def active_units(run: Run) -> set[str]:
+    """ER's units that run or tried to: those that a change must stop or restart."""
+    listing = run(
+        ["systemctl", "list-units", "--all", "--plain", "--no-legend", "--no-pager", "er*"]
+    )
+    rows = [line.split() for line in listing.splitlines()]
+    return {row[0] for row in rows if len(row) > 2 and row[2] in RUNNING}
+
+
+def weights_here(config: Config) -> dict[Path, int]:
+    """Bytes of weights in each model's folder, 0 where it can't be looked into."""
+    found: dict[Path, int] = {}
+    for path in {m.path for m in config.models if m.path is not None}:
+        try:
+            found[path] = sum(f.stat().st_size for f in path.glob("*.safetensors"))
+        except OSError:
+            found[path] = 0
+    return found
+
+
+def plan(
+    old: Config | None,
+    new: Config,
+    text: str,
+    *,
+    applied_text: str | None,
+    existing: Existing,
+    gpus: Sequence[Gpu],
+    active: Collection[str],
+    weights: Mapping[Path, int],
+) -> list[Change]:
+    """Everything that makes systemd match `new`, in order.
+
+    `old` is the applied configuration and `applied_text` its file's text, None before the first
+    time; `text` is that of `new`. `active` are the units that run. Raises UnitsError.
+    """
+    files, links = _wanted(new, gpus, weights)
+    for path, there in existing.files.items():
+        if not there.startswith(MARK):
+            raise UnitsError(
+                f"/{path} was not written by er apply; move your lines to another file of that "
+                "folder (systemctl edit does), and remove it"
+            )
+    changed = _files(files, links, existing)
+    units = {_unit(c.path) for c in changed if c.kind == "write"}
+    added = {_unit(c.path) for c in changed if c.kind == "link"}
+    gone = sorted(
+        {_unit(p) for p in (*existing.files, *existing.links)} - {_unit(p) for p in files}
+    )
+    gone = [u for u in gone if NAME.fullmatch(u)]
+    steps = [
+        Change(kind="run", says=f"stop {u}: er.toml has it no more", argv=_systemctl("stop", u))
+        for u in gone
+        if u in active
+    ]
+    moved = HTTP in units or any(c.kind == "remove" and _unit(c.path) == HTTP for c in changed)
+    moved = moved and bool({HTTP, GATEWAY} & set(active))
+    if moved:
+        says = "stop the gateway and its port: the addresses change"
+        steps.append(Change(kind="run", says=says, argv=_systemctl("stop", GATEWAY, HTTP)))
+    steps += changed
+    if text != applied_text:
+        says = f"store the configuration as applied ({applied_path()})"
+        steps.append(Change(kind="store", says=says, text=text))
+    if changed:
+        says = "have systemd read its files again"
+        steps.append(Change(kind="run", says=says, argv=("systemctl", "daemon-reload")))
+    steps += _gateway_steps(old, new, text != applied_text, moved, changed, active)
+    return steps + _replica_steps(old, new, units, added, active)
+
+
+def _wanted(
+    config: Config, gpus: Sequence[Gpu], weights: Mapping[Path, int]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """(drop-ins by path, links by path) that there should be."""
+    files: dict[str, str] = {}
+    links: dict[str, str] = {}
+    for replica in config.replicas:
+        if replica.url:
+            continue
+        model = config.model(replica.model)
+        assert model is not None  # the configuration was checked
+        unit = REPLICA.format(replica.name)
+        files[_drop_in(unit)] = unit_texts.replica(replica, model, gpus, weights)
+        links[f"{SYSTEM}/{WANTS}/{unit}"] = TEMPLATE
+    for unit, body in (
+        (GATEWAY, unit_texts.gateway(config)),
+        (HTTP, unit_texts.http_socket(config)),
+    ):
+        if body is not None:
+            files[_drop_in(unit)] = body
+    return files, links
+
+
+def _drop_in(unit: str) -> str:
+    return f"{SYSTEM}/{unit}.d/10-er.conf"
+
+
+def _unit(path: str) -> str:
+    """The unit that a drop-in or a link is of."""
+    parent, name = path.split("/")[-2:]
+    return name if parent == WANTS else parent.removesuffix(".d")
+
+
+def _files(files: dict[str, str], links: dict[str, str], existing: Existing) -> list[Change]:
+    changes = [
+        Change(kind="write", says=f"write /{path}", path=path, text=text)
+        for path, text in files.items()
+        if existing.files.get(path) != text
+    ]
+    changes += [
+        Change(kind="link", says=f"start {_unit(p)} with er.target", path=p, text=target)
+        for p, target in links.items()
+        if existing.links.get(p) != target
+    ]
+    gone = [p for p in existing.files if p not in files]
+    gone += [p for p in existing.links if p not in links]
+    return changes + [Change(kind="remove", says=f"remove /{p}", path=p) for p in gone]
+
+
+def _gateway_steps(
+    old: Config | None,
+    new: Config,
+    differs: bool,
+    moved: bool,
+    changed: Sequence[Change],
+    active: Collection[str],
+) -> list[Change]:
+    """What the gateway needs: nothing, new workers, or a restart."""
+    if moved:
+        says = "start the gateway at its new addresses"
+        return [Change(kind="run", says=says, argv=_systemctl("start", HTTP, GATEWAY))]
+    if GATEWAY not in active:
+        return []
+    if any(_unit(c.path) == GATEWAY for c in changed):
+        says = "restart the gateway: its unit changed (its port stays open meanwhile)"
+        return [Change(kind="run", says=says, argv=_systemctl("restart", GATEWAY))]
+    same = old is not None and (old.gateway, old.models, old.replicas) == (
+        new.gateway,
+        new.models,
+        new.replicas,
+    )
+    if same or not differs:
+        return []
+    says = "give the gateway new workers with the new configuration; the old ones finish"
+    hup = ("systemctl", "kill", "--kill-whom=main", "--signal=HUP", GATEWAY)
+    return [Change(kind="run", says=says, argv=hup)]
+
+
+def _replica_steps(
+    old: Config | None,
+    new: Config,
+    rewritten: Collection[str],
+    added: Collection[str],
+    active: Collection[str],
+) -> list[Change]:
+    """Restart replicas that changed; start those that are new, when er.target runs at all.
+
+    One that the operator stopped stays so.
+    """
+    steps = []
+    for replica in new.replicas:
+        unit = REPLICA.format(replica.name)
+        if replica.url:
+            continue
+        if unit in active:
+            why = _why(old, new, replica.name) or ("its unit changed" if unit in rewritten else "")
+            if why:
+                argv = _systemctl("restart", "--no-block", unit)
+                steps.append(Change(kind="run", says=f"restart {unit}: {why}", argv=argv))
+        elif unit in added and TARGET in active:
+            argv = _systemctl("start", "--no-block", unit)
+            steps.append(Change(kind="run", says=f"start {unit}", argv=argv))
+    return steps
+
+
+def _why(old: Config | None, new: Config, name: str) -> str:
+    """In words what of a replica's engine differs between the two, "" when nothing does."""
+    before = old.replica(name) if old is not None else None
+    after = new.replica(name)
+    if old is None or before is None or after is None:
+        return ""
+    changed = [f for f in after.__struct_fields__ if getattr(before, f) != getattr(after, f)]
+    one, two = old.model(before.model), new.model(after.model)
+    if one is not None and two is not None:
+        changed += [f for f in ENGINE_FIELDS if getattr(one, f) != getattr(two, f)]
+    return f"changed: {', '.join(dict.fromkeys(changed))}" if changed else ""
+
+
+def _systemctl(*words: str) -> tuple[str, ...]:
+    return ("systemctl", *words)
+
+
+def apply(changes: Sequence[Change], run: Run, root: Path = Path("/")) -> None:
+    """Do every change, in order. `run` executes a command and raises when it fails."""
+    for change in changes:
+        path = root / change.path
+        if change.kind == "write":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(path, change.text, 0o644, None)
+        elif change.kind == "link":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            path.symlink_to(change.text)
+        elif change.kind == "remove":
+            path.unlink(missing_ok=True)
+            if path.parent.name.endswith(".d") and not any(path.parent.iterdir()):
+                path.parent.rmdir()
+        elif change.kind == "store":
+            store_applied(change.text)
+        else:
+            run(change.argv)
+
+
+def store_applied(text: str) -> None:
+    """Make `text` the applied configuration; the one before becomes applied.previous.toml.
+
+    Whole or not at all, and on disk when this returns. Files belong to user er, whoever writes.
+    """
+    path = applied_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        account = pwd.getpwnam("er") if os.geteuid() == 0 else None
+    except KeyError:
+        account = None
+    if path.exists():
+        before = path.read_text(encoding="utf-8")
+        if before == text:
+            return
+        _write(directory("state") / PREVIOUS, before, 0o640, account)
+    _write(path, text, 0o640, account)
+
+
+def _write(path: Path, text: str, mode: int, owner: pwd.struct_passwd | None) -> None:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        with os.fdopen(fd, "w", encoding="utf-8") as out:
+            os.fchmod(fd, mode)  # whatever the umask
+            if owner is not None:
+                os.fchown(fd, owner.pw_uid, owner.pw_gid)
+            out.write(text)
+            out.flush()
+            os.fsync(fd)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
