@@ -190,10 +190,19 @@ def _about_gateway(snapshot: Snapshot, now: float) -> list[Advice]:
     elif snapshot.status.missing is not None:
         missing = snapshot.status.missing
         found.append(Advice(f"no gateway figures: {missing.reason}", missing.remedy, severe=True))
+    for unit in fresh_units(snapshot, now).values():
+        if unit.name.endswith(".socket") and unit.active == "failed":
+            what = f"{unit.name} has failed ({unit.result}): its address is taken or not allowed"
+            found.insert(
+                0, Advice(what, f"journalctl -u {unit.name}, then s on 'all'", severe=True)
+            )
     if front.config_differs:
         found.append(Advice("er.toml differs from what runs", "sudo er apply --dry-run"))
-    unit = fresh_units(snapshot, now).get(GATEWAY_UNIT)
-    if unit is None and snapshot.units.missing is not None and not found:
+    if (
+        GATEWAY_UNIT not in fresh_units(snapshot, now)
+        and snapshot.units.missing is not None
+        and not found
+    ):
         missing = snapshot.units.missing
         if missing.kind != "off":
             found.append(Advice(f"no unit states: {missing.reason}", missing.remedy))

@@ -69,12 +69,15 @@ def unit_word(unit: Unit) -> str:
 
 def unit_reason(unit: Unit) -> str:
     """Why a unit is as it is, from its STATUS text or its result."""
-    if unit.text:
+    if unit.active == "inactive":
+        return ""  # systemd keeps the last STATUS text of a unit that has ended
+    if unit.text and unit.active != "failed":
         return unit.text
     if unit.sub == "auto-restart":
         return f"ended ({unit.result or 'unknown result'}), systemd starts it again"
     if unit.active == "failed":
-        return f"systemd says: {unit.result or 'failed'}"
+        last = f", its last word: {unit.text}" if unit.text else ""
+        return f"{unit.result or 'failed'}{last}"
     return ""
 
 

@@ -29,6 +29,7 @@ class Admin:
     def __init__(self, socket: Path, *, by_systemd: bool, timeout_s: float = TIMEOUT_S) -> None:
         self.socket = socket
         self.by_systemd = by_systemd
+        self.held_by_systemd = by_systemd  # until it is known that the socket unit is not active
         self.timeout_s = timeout_s
 
     async def status(self) -> Status:
@@ -88,11 +89,9 @@ class Admin:
 
     def _look_before_connecting(self) -> None:
         """Leave alone a socket that systemd holds for a stopped gateway: a call would start it."""
-        if not self.by_systemd:
+        if not self.held_by_systemd:
             return
-        held = os.path.lexists(SYSTEMD_UNITS / "invocation:er-gateway-admin.socket")
-        runs = os.path.lexists(SYSTEMD_UNITS / "invocation:er-gateway.service")
-        if held and not runs:
+        if not os.path.lexists(SYSTEMD_UNITS / "invocation:er-gateway.service"):
             raise Missing("stopped", "the gateway is stopped", "sudo systemctl start er.target")
 
     async def _exchange(

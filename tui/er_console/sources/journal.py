@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from er_console.state import LogLine, Missing
@@ -19,6 +21,12 @@ RECORD_BYTES_MAX = 1 << 20
 WAITING_LINES_MAX = 5000
 AUDIT = "audit"
 GATEWAY = "gateway"
+ROOTS = (Path("/var/log/journal"), Path("/run/log/journal"))
+NO_RIGHT = Missing(
+    "rights",
+    "no right to read the journal: it is for groups systemd-journal and adm",
+    "sudo usermod -aG systemd-journal $USER, then log in again",
+)
 NATIVE_SOCKET = "/run/systemd/journal/socket"
 FIELDS = (
     "MESSAGE,PRIORITY,_SYSTEMD_UNIT,UNIT,SYSLOG_IDENTIFIER,REQUEST_ID,KEY_ID,CLIENT,METHOD,PATH,"
@@ -98,11 +106,29 @@ def short_name(unit: str) -> str:
     return unit.removesuffix(".service").removeprefix("er-")
 
 
+def why_unreadable(audit: bool, roots: Sequence[Path] | None = None) -> Missing | None:
+    """No right to any journal file. `journalctl -f` is silent about it: it waits for ever."""
+    pattern = "*.er-audit" if audit else "*"
+    found: list[Path] = []
+    for root in ROOTS if roots is None else roots:
+        with contextlib.suppress(OSError):
+            for folder in root.glob(pattern):
+                found.append(folder)
+                with contextlib.suppress(OSError):
+                    found += folder.glob("system*.journal")
+    if not found or any(os.access(f, os.R_OK) for f in found if f.suffix == ".journal"):
+        return None
+    return NO_RIGHT
+
+
 async def follow(unit: str, journalctl: str = "journalctl") -> AsyncIterator[Sequence[LogLine]]:
     """Batches of records, oldest first, for ever; the subprocess ends with the iterator.
 
     Raises Missing when there is no journal, or no right to read it.
     """
+    unreadable = why_unreadable(unit == AUDIT) if os.geteuid() else None
+    if unreadable is not None:
+        raise unreadable
     try:
         process = await asyncio.create_subprocess_exec(
             *command(unit, journalctl),
@@ -168,10 +194,7 @@ async def _complaints(process: asyncio.subprocess.Process, into: bytearray) -> N
 def _refusal(complaint: str) -> Missing | None:
     """journalctl's own hints as reasons."""
     if "not seeing messages" in complaint or "insufficient permissions" in complaint:
-        reason = "no right to read the journal: it is for groups systemd-journal and adm"
-        return Missing(
-            "rights", reason, "sudo usermod -aG systemd-journal $USER, then log in again"
-        )
+        return NO_RIGHT
     if "No journal files were found" in complaint:
         return Missing("off", "there is no journal on this machine")
     return None

@@ -6,6 +6,7 @@ import asyncio
 import getpass
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from er_console.sources.systemd import Systemd, may_steer
 from er_console.state import Gpu, Key, LogLine, Missing, Outcome, Sample, Status, Unit
 
 RUNTIME = Path("/run/er")
+ADMIN_SOCKET_UNIT = "er-gateway-admin.socket"
 
 
 class Machine:
@@ -32,15 +34,23 @@ class Machine:
         self.manages_units = installed and self._systemd.runs()
         self._admin = Admin(self.runtime / "admin.sock", by_systemd=self.manages_units)
         self._nvml = Nvml()
+        self._units_known = False
 
     async def status(self) -> Status:
+        if self.manages_units and not self._units_known:
+            with suppress(Missing):
+                await self.units()
         return await self._admin.status()
 
     async def units(self) -> Mapping[str, Unit]:
         if self.runtime != RUNTIME:
             reason = f"ER in {self.runtime} runs as plain processes, not by systemd"
             raise Missing("off", reason, "start and stop er-gateway and er-vllm NAME by hand")
-        return await self._systemd.units()
+        found = await self._systemd.units()
+        holder = found.get(ADMIN_SOCKET_UNIT)
+        self._admin.held_by_systemd = holder is not None and holder.active == "active"
+        self._units_known = True
+        return found
 
     async def gpus(self) -> tuple[Gpu, ...]:
         return await asyncio.to_thread(self._nvml.read)
