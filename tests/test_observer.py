@@ -9,11 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from er import metrics
 from er.admin.api import page
 from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer, counters
 from er.admin.reload import ReloadError, prepare
-from er.cli import admin_client, check_machine, doctor, metrics
+from er.cli import admin_client, check_machine, doctor
 from er.cli import audit as cli_audit
 from er.config import Config, parse
 from er.ledger import Ledger
