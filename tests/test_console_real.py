@@ -1,0 +1,174 @@
+"""The console beside a real gateway: what it shows is true, and its keys open the door."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from er_console.console import Console
+from er_console.looks import Looks
+from er_console.screens.dialogs import Confirm, NewKey, Rotate, Secret
+from er_console.screens.keys import KeysPage
+from er_console.sources.machine import Machine
+from fakes import EngineProcess
+from running import DIMENSIONS, Gateway, gateway
+
+TOP = Path(__file__).parents[1]
+PATIENCE_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway with two stand-in engines."""
+    with gateway(tmp_path_factory.mktemp("real"), engines=2) as running:
+        yield running
+
+
+def console(real: Gateway, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """er-console as a process."""
+    return subprocess.run(
+        [sys.executable, "-m", "er_console.app", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, **real.environment(), "PYTHONPATH": str(TOP / "tui")},
+    )
+
+
+@asynccontextmanager
+async def opened(real: Gateway) -> AsyncIterator[tuple[Console, Pilot[None]]]:
+    """The console on the real admin socket, with its pollers."""
+    machine = Machine(real.runtime)
+    app = Console(machine, Looks())
+    try:
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: app.desk.snapshot.status.value is not None)
+            yield app, pilot
+    finally:
+        machine.close()
+
+
+async def until(pilot: Pilot[None], found: Callable[[], bool]) -> None:
+    """As soon as it is so; fails after a while."""
+    limit = time.monotonic() + PATIENCE_S
+    while not found():
+        assert time.monotonic() < limit, "not in time"
+        await asyncio.sleep(0.05)
+        await pilot.pause()
+
+
+def test_once_and_json_tell_the_gateways_truth(real: Gateway) -> None:
+    """Both replicas answer: exit code 0; the JSON is the gateway's own, and a verdict."""
+    limit = time.monotonic() + PATIENCE_S
+    while (done := console(real, "--json")).returncode != 0:
+        assert time.monotonic() < limit, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["verdict"]["sentence"] == "2 of 2 replicas answer"
+    assert found["status"] == "ok" and found["gateway"]["max_concurrency"] == 500
+    done = console(real, "--once")
+    assert done.returncode == 0 and "● OK" in done.stdout and "● up" in done.stdout
+
+
+async def test_a_key_from_making_to_revoking(real: Gateway) -> None:
+    """The secret on the screen opens the door; the old one does for its grace; then neither."""
+    async with opened(real) as (app, pilot):
+        await pilot.press("4", "N")
+        await until(pilot, lambda: isinstance(app.screen, NewKey))
+        await pilot.press(*"night", "enter")
+        await until(pilot, lambda: isinstance(app.screen, Secret))
+        assert isinstance(app.screen, Secret)
+        first = app.screen._secret
+        assert (await asyncio.to_thread(real.embed, key=first)).status == 200
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, KeysPage))
+        await stand_on(app, pilot, "night")
+        await pilot.press("O")
+        await until(pilot, lambda: isinstance(app.screen, Rotate))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, Secret))
+        assert isinstance(app.screen, Secret)
+        second = app.screen._secret
+        assert second != first
+        for secret in (first, second):
+            assert (await asyncio.to_thread(real.embed, key=secret)).status == 200
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, KeysPage))
+        await stand_on(app, pilot, "night")
+        await pilot.press("X")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        if app.screen.query("#typed"):
+            app.screen.query_one("#typed", Input).focus()
+            await pilot.press(*"night", "enter")
+        else:
+            await pilot.press("y")
+        await until(pilot, lambda: not (found := keys_named(app, "night")) or found[0] == "revoked")
+        for secret in (first, second):
+            assert (await asyncio.to_thread(real.embed, key=secret)).status == 401
+    assert not {first, second} & set(real.text().split())
+
+
+def keys_named(app: Console, name: str) -> list[str]:
+    """The state of the keys of this name, as listed."""
+    page = app.pages["keys"]
+    assert isinstance(page, KeysPage)
+    return ["revoked" if key.revoked else "active" for key in page.found if key.name == name]
+
+
+async def stand_on(app: Console, pilot: Pilot[None], name: str) -> None:
+    """Move the cursor to a key."""
+    page = app.pages["keys"]
+    assert isinstance(page, KeysPage)
+    await until(pilot, lambda: bool(keys_named(app, name)))
+    await pilot.press("g")
+    for _ in page.found:
+        if (key := page._selected()) is not None and key.name == name:
+            return
+        await pilot.press("j")
+    raise AssertionError(f"no key {name}")
+
+
+async def test_drain_resume_and_a_dead_engine_are_seen(tmp_path: Path) -> None:
+    """Drained from the console and taken back; an engine that dies is named within seconds."""
+    with EngineProcess(dim=DIMENSIONS) as one, EngineProcess(dim=DIMENSIONS) as two:
+        running = Gateway(tmp_path, [one, two])
+        try:
+            running.start()
+            async with opened(running) as (app, pilot):
+                await until(pilot, lambda: verdict_of(app).startswith("OK"))
+                name = app.desk.snapshot.status.value.replicas[0].name  # type: ignore[union-attr]
+                await app._drain(name, on=True)
+                await until(pilot, lambda: state_of(app, name) in ("drained", "draining"))
+                await app._drain(name, on=False)
+                await until(pilot, lambda: state_of(app, name) == "up")
+                one.kill()
+                await until(pilot, lambda: state_of(app, name) == "down")
+                assert verdict_of(app).startswith("DEGRADED")
+                assert name in verdict_of(app)
+        finally:
+            running.kill()
+
+
+def state_of(app: Console, name: str) -> str:
+    """A replica's state on the desk."""
+    status = app.desk.snapshot.status.value
+    return next((r.state for r in status.replicas if r.name == name), "") if status else ""
+
+
+def verdict_of(app: Console) -> str:
+    """The header's word and sentence."""
+    from er_console.judgement import verdict
+
+    found = verdict(app.desk.snapshot, app.desk.wall())
+    return f"{found.word} {found.sentence}"
