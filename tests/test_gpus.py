@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+
 from er.gpus import Gpus, find, missing
 from fake_nvml import (
     GIB,
@@ -92,3 +95,27 @@ def test_a_driver_without_cards_says_so() -> None:
     gpus = Gpus(FakeNvml([]))
     assert gpus.read() == []
     assert gpus.reason == "the NVIDIA driver sees no GPU"
+
+
+class SlowToLoad(FakeNvml):
+    """A library that takes its time to load: until `go` is set."""
+
+    def __init__(self) -> None:
+        super().__init__([Card("GPU-a", "00:01", 0)])
+        self.loading, self.go = threading.Event(), threading.Event()
+
+    def nvmlInit(self) -> None:  # noqa: N802 - NVML's own word
+        self.loading.set()
+        assert self.go.wait(10)
+
+
+def test_two_threads_at_once_both_see_the_cards_of_a_library_that_is_being_loaded() -> None:
+    nvml = SlowToLoad()
+    gpus = Gpus(nvml)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(gpus.read)
+        assert nvml.loading.wait(10)
+        second = threads.submit(gpus.read)
+        wait([second], timeout=0.1)  # one that does not wait for the library is done by then
+        nvml.go.set()
+        assert [len(first.result(10)), len(second.result(10))] == [1, 1]
