@@ -148,9 +148,15 @@ async def test_drain_resume_and_a_dead_engine_are_seen(tmp_path: Path) -> None:
             async with opened(running) as (app, pilot):
                 await until(pilot, lambda: verdict_of(app).startswith("OK"))
                 name = app.desk.snapshot.status.value.replicas[0].name  # type: ignore[union-attr]
-                await app._drain(name, on=True)
+                await pilot.press("j", "R")
+                assert "no unit of systemd runs this replica" in str(list(app._notifications))
+                await pilot.press("D")
+                await until(pilot, lambda: isinstance(app.screen, Confirm))
+                assert isinstance(app.screen, Confirm)
+                assert "stays served by 1 other replica" in str(app.screen.question)
+                await pilot.press("y")
                 await until(pilot, lambda: state_of(app, name) in ("drained", "draining"))
-                await app._drain(name, on=False)
+                await pilot.press("D")
                 await until(pilot, lambda: state_of(app, name) == "up")
                 one.kill()
                 await until(pilot, lambda: state_of(app, name) == "down")

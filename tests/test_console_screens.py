@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -494,6 +497,17 @@ async def test_changes_are_listed_as_they_are_seen() -> None:
         await pilot.pause()
         said = app.screen.query_one("#changes", Lines).said
         assert "embedding-1 up → ✖ failed" in said and "not enough GPU memory" in said
+
+
+def test_the_readmes_picture_is_what_the_app_draws(tmp_path: Path) -> None:
+    """Word for word; tests/golden/console/make makes it anew."""
+    folder = Path(__file__).parent / "golden" / "console"
+    drawn = tmp_path / "drawn.svg"
+    command = [sys.executable, str(folder / "make"), "120", "40", str(drawn), "down,down"]
+    subprocess.run(command, check=True, timeout=60)
+    words = re.compile(r"<text[^>]*>([^<]*)</text>")
+    stored = words.findall((folder / "overview.svg").read_text(encoding="utf-8"))
+    assert len(stored) > 100 and words.findall(drawn.read_text(encoding="utf-8")) == stored
 
 
 @pytest.mark.parametrize("theme", ["er-light", "ansi-dark", "ansi-light"])

@@ -84,6 +84,15 @@ def test_unknown_members_and_nulls_are_no_error() -> None:
     assert status.replicas == () and status.gpus == ()
 
 
+def test_a_model_via_another_has_no_replicas_of_its_own() -> None:
+    """It lists the other's, which are not counted twice."""
+    data = all_up()
+    via = {"name": "bi", "task": "score", "via": "Qwen3-Embedding-0.6B"}
+    data["models"].append(via | {"replicas": data["models"][0]["replicas"]})
+    assert len(read_status(data).replicas) == 2
+    assert verdict(seen(data), NOW).sentence == "2 of 2 replicas answer"
+
+
 @pytest.mark.parametrize("data", [{}, {"status": 3}, []])
 def test_what_is_no_status_is_said_to_be_none(data: Any) -> None:
     """An answer of another kind is a reason, not a crash."""

@@ -182,7 +182,7 @@ class Console(App[None]):
         if isinstance(self.screen, Box) or name == self.now_shown or name not in self.pages:
             return
         before, after = self.pages[self.now_shown], self.pages[name]
-        unit = before.selected_unit()
+        key = before.selected_key()
         self.now_shown = name
         self.switch_screen(name)
         before.leave()
@@ -190,7 +190,7 @@ class Console(App[None]):
         def arrived() -> None:
             if isinstance(after, ReplicaPage):
                 after.show()
-                after.select(unit)
+                after.select(key)
             after.enter()
             after.show()
 
@@ -240,6 +240,9 @@ class Console(App[None]):
             return
         unit = page.selected_unit()
         if not unit:
+            if page.selected_key():
+                elsewhere = "no unit of systemd runs this replica here"
+                self._explain(Missing("off", elsewhere, f"{verb} it where it was started"))
             return
         missing = self.desk.why_not("units")
         if missing is not None:

@@ -105,6 +105,8 @@ def refusals(traffic: Traffic) -> str:
 def _ms(value: float | None) -> str:
     if value is None:
         return "-"
+    if value < 10:
+        return f"{value:.1f} ms"
     return f"{value:.0f} ms" if value < 10000 else f"{value / 1000:.1f} s"
 
 

@@ -31,6 +31,7 @@ UNIT_WORDS = {
 }
 DOING = {"start": "starting", "stop": "stopping", "restart": "restarting"}
 REPLICA_PREFIX = "er-vllm@"
+UNITLESS = "replica:"  # the key of a replica that no unit runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,16 @@ def replica_of(unit: str) -> str:
     if unit.startswith(REPLICA_PREFIX) and unit.endswith(".service"):
         return unit[len(REPLICA_PREFIX) : -len(".service")]
     return ""
+
+
+def key_of(replica: Replica) -> str:
+    """What names a replica in a table: its unit, or its name where no unit runs it."""
+    return replica.unit or f"{UNITLESS}{replica.name}"
+
+
+def named_by(key: str) -> str:
+    """The replica's name in such a key, or an empty string."""
+    return key.removeprefix(UNITLESS) if key.startswith(UNITLESS) else replica_of(key)
 
 
 def fresh_units(snapshot: Snapshot, now: float) -> Mapping[str, Unit]:

@@ -152,7 +152,9 @@ def read_status(data: Mapping[str, Any]) -> Status:
     for item in objects(data.get("models")):
         name = text(item.get("name"))
         own = [read_replica(found, name) for found in objects(item.get("replicas"))]
-        replicas += own
+        # A model with `via` lists the replicas of the model whose vectors it uses.
+        known = {replica.name for replica in replicas}
+        replicas += [replica for replica in own if replica.name not in known]
         models.append(
             Model(
                 name=name,

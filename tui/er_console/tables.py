@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from er_console.judgement import lasted, plural
 from er_console.looks import Line, Looks, figure, fit, width_of
-from er_console.parts import DOING, Pending, gateway, replicas, target, unit_word
+from er_console.parts import DOING, Pending, gateway, key_of, replicas, target, unit_word
 from er_console.state import GATEWAY_UNIT, TARGET_UNIT, Replica, Snapshot
 
 
@@ -143,4 +143,4 @@ def _replica_row(replica: Replica, now: float, looks: Looks) -> Row:
         (_count(restarts), "warn" if restarts else "dim"),
         (looks.words(why), "" if why else "dim"),
     )
-    return Row(replica.unit or f"replica:{replica.name}", cells)
+    return Row(key_of(replica), cells)

@@ -21,7 +21,7 @@ from er_console.panels import (
     spark_line,
     traffic_lines,
 )
-from er_console.parts import replica_of, replicas
+from er_console.parts import named_by, replicas
 from er_console.screens.following import follow
 from er_console.screens.page import Hint, Page
 from er_console.state import Missing, Replica
@@ -39,7 +39,7 @@ def unit_hints(page: Page) -> list[Hint]:
     desk = page.desk
     unit = page.selected_unit()
     units = bool(unit) and desk.why_not("units") is None
-    admin = bool(replica_of(unit)) and desk.why_not("admin") is None
+    admin = bool(named_by(page.selected_key())) and desk.why_not("admin") is None
     found = selected_replica(page)
     drain = "resume" if found is not None and found.drained_by else "drain"
     return [
@@ -53,7 +53,7 @@ def unit_hints(page: Page) -> list[Hint]:
 
 def selected_replica(page: Page) -> Replica | None:
     """The replica the cursor is on."""
-    name = replica_of(page.selected_unit())
+    name = named_by(page.selected_key())
     found = replicas(page.desk.snapshot, page.desk.wall(), page.desk.pending)
     return next((replica for replica in found if replica.name == name), None)
 
@@ -101,10 +101,9 @@ class Overview(Page):
         """The units' keys, then the filter."""
         return [*unit_hints(self), Hint("w", "why"), Hint("/", "filter")]
 
-    def selected_unit(self) -> str:
+    def selected_key(self) -> str:
         """The row under the cursor."""
-        cursor = self.query_one("#main", Table).cursor
-        return "" if cursor.startswith("replica:") else cursor
+        return self.query_one("#main", Table).cursor
 
     def enter(self) -> None:
         """On a huge screen there is room to follow the log."""
@@ -180,7 +179,7 @@ class Overview(Page):
 
     def on_table_opened(self, event: Table.Opened) -> None:
         """Enter shows all of a replica."""
-        self._go("replica" if replica_of(event.key) else "logs")
+        self._go("replica" if named_by(event.key) else "logs")
 
 
 def _said(row: Row) -> str:

@@ -86,9 +86,14 @@ class Page(Screen[None]):
         """The page's keys, most wanted first."""
         return []
 
+    def selected_key(self) -> str:
+        """The key of the row under the cursor; "" on pages without parts."""
+        return ""
+
     def selected_unit(self) -> str:
         """The unit that start, stop and restart would act on; "" for none."""
-        return ""
+        key = self.selected_key()
+        return "" if key.startswith("replica:") else key
 
     def enter(self) -> None:
         """The page is shown."""

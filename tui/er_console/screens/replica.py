@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from er_console.panels import replica_lines
-from er_console.parts import replica_of
+from er_console.parts import named_by
 from er_console.screens.overview import selected_replica, unit_hints
 from er_console.screens.page import Hint, Page
 from er_console.tables import PART_COLUMNS, part_rows
@@ -38,22 +38,21 @@ class ReplicaPage(Page):
         """The units' keys."""
         return [*unit_hints(self), Hint("/", "filter")]
 
-    def selected_unit(self) -> str:
+    def selected_key(self) -> str:
         """The row under the cursor."""
-        cursor = self.query_one("#main", Table).cursor
-        return "" if cursor.startswith("replica:") else cursor
+        return self.query_one("#main", Table).cursor
 
-    def select(self, unit: str) -> None:
-        """Put the cursor on a unit, when it is a replica's."""
-        if replica_of(unit):
-            self.query_one("#main", Table).stand_on(unit)
+    def select(self, key: str) -> None:
+        """Put the cursor on a part, when it is a replica."""
+        if named_by(key):
+            self.query_one("#main", Table).stand_on(key)
 
     def draw(self) -> None:
         """Rows and detail."""
         desk, now = self.desk, self.desk.wall()
         rows = part_rows(desk.snapshot, now, desk.looks, desk.pending)
         table = self.query_one("#main", Table)
-        kept = [row for row in rows if replica_of(row.key) or row.key.startswith("replica:")]
+        kept = [row for row in rows if named_by(row.key)]
         shown = [row for row in kept if self.passes(" ".join(said for said, _ in row.cells))]
         table.put(shown, "no replica is known of")
         found = selected_replica(self)
