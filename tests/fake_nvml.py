@@ -27,6 +27,10 @@ class LibraryMissingError(NVMLError):
     pass
 
 
+class FunctionNotFoundError(NVMLError):
+    pass
+
+
 class Memory(NamedTuple):
     total: int
     used: int
@@ -69,7 +73,11 @@ class Card:
 
 
 class FakeNvml:
-    """Stands where the module pynvml does. `asked` lists the calls, `present` is the library."""
+    """Stands where the module pynvml does. `asked` lists the calls, `present` is the library.
+
+    `reserved` bytes of each card are the driver's: an `old` one counts them as used, and knows no
+    other way.
+    """
 
     NVML_TEMPERATURE_GPU = 0
     NVMLError = NVMLError
@@ -77,9 +85,14 @@ class FakeNvml:
     NVMLError_NoPermission = NoPermissionError
     NVMLError_GpuIsLost = GpuIsLostError
     NVMLError_LibraryNotFound = LibraryMissingError
+    NVMLError_FunctionNotFound = FunctionNotFoundError
+    nvmlMemory_v2 = 2  # noqa: N815 - NVML's own word
 
-    def __init__(self, cards: list[Card], *, present: bool = True) -> None:
+    def __init__(
+        self, cards: list[Card], *, present: bool = True, old: bool = False, reserved: int = 0
+    ) -> None:
         self.cards, self.present = cards, present
+        self.old, self.reserved = old, reserved
         self.asked: list[str] = []
 
     def nvmlInit(self) -> None:  # noqa: N802
@@ -95,9 +108,7 @@ class FakeNvml:
             "nvmlDeviceGetName": lambda c: "NVIDIA H200",
             "nvmlDeviceGetPciInfo": lambda c: Pci(c.bus),
             "nvmlDeviceGetMinorNumber": lambda c: c.minor,
-            "nvmlDeviceGetMemoryInfo": lambda c: (
-                Memory(10 * GIB, GIB, 9 * GIB) if isinstance(c, str) else c.memory
-            ),
+            "nvmlDeviceGetMemoryInfo": self._memory,
             "nvmlDeviceGetPowerUsage": lambda c: 612_400,
             "nvmlDeviceGetEnforcedPowerLimit": lambda c: 700_000,
             "nvmlDeviceGetUtilizationRates": lambda c: Rates(91, 40),
@@ -110,13 +121,22 @@ class FakeNvml:
         if name not in answers:
             raise AttributeError(name)
 
-        def call(*args: Any) -> Any:
+        def call(*args: Any, **named: Any) -> Any:
             self.asked.append(name)
             if args and isinstance(args[0], Card) and name in args[0].refuses:
                 raise args[0].refuses[name](name)
-            return answers[name](*args)
+            return answers[name](*args, **named)
 
         return call
+
+    def _memory(self, card: Card | str, version: int | None = None) -> Memory:
+        if version is not None and self.old:
+            raise FunctionNotFoundError("Function Not Found")
+        if isinstance(card, str):
+            return Memory(10 * GIB, GIB, 9 * GIB)
+        total, used, free = card.memory
+        counted = used if version is not None else used + self.reserved
+        return Memory(total, counted, free - self.reserved)
 
     @staticmethod
     def _instance(card: Card, index: int) -> str:

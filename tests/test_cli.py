@@ -28,7 +28,7 @@ def er(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
 def as_stranger(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     """The same as nobody; the modules are read before, since nobody may not read this Python."""
     code = (
-        "import os, sys; from er import cli, cli_keys; cli.parser().format_help(); "
+        "import os, sys; from er.cli import __main__ as cli, keys; cli.parser().format_help(); "
         "os.setgroups([]); os.setgid(65534); os.setuid(65534); sys.exit(cli.main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, *words]

@@ -107,8 +107,11 @@ class Down(Demo):
         raise Missing("refused", "nobody listens at /run/er/admin.sock")
 
 
-def test_down_and_degraded_have_their_codes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_down_and_degraded_have_their_codes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """1 while a replica fails; units still speak when the gateway's API does not."""
+    monkeypatch.setenv("COLUMNS", "120")
     failing = Demo(start_at=50)
     assert app.once(failing, Looks(), as_text=True) == 1
     assert "▲ DEGRADED  2 of 3 replicas answer | embedding-1 failed" in capsys.readouterr().out

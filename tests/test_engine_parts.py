@@ -267,6 +267,8 @@ def test_the_logging_file_and_its_formatter_agree() -> None:
             True,
         ),
         ("Capturing CUDA graphs (PIECEWISE):  10%|█    | 5/51 [00:00<00:03]", "debug", True),
+        ("(EngineCore pid=672) ", "debug", True),
+        ("(EngineCore pid=672) ready", "info", False),
     ],
 )
 def test_every_line_gets_a_level(raw: str, level: str, progress: bool) -> None:
@@ -281,6 +283,7 @@ def test_every_line_gets_a_level(raw: str, level: str, progress: bool) -> None:
         ("EngineCore vllm.y: Starting to load model /m...", "loading weights"),
         ("Loading safetensors checkpoint shards:  50% Completed | 1/2 [0]", "loading weights 1/2"),
         ("Capturing CUDA graphs (P):  10%|█  | 5/51 [00:00]", "capturing CUDA graphs 5/51"),
+        ("EngineCore vllm.z: GPU KV cache size: 56,160 tokens", "KV cache made, warming up"),
         ("x: init engine (profile, create kv cache) took 3 s", "engine is up, starting its server"),
         ("INFO:     Application startup complete.", "first inference"),
         ("x: nothing of note", None),

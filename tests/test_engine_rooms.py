@@ -143,6 +143,18 @@ async def test_a_line_without_end_does_not_grow_for_ever() -> None:
     assert sum(map(len, heard)) == 200_000
 
 
+async def test_the_work_of_a_child_that_ended_still_counts() -> None:
+    """vLLM looks at a model's class in a process of its own, which uses seconds and ends."""
+    work = f"{sys.executable} -c 'sum(range(3_000_000)); import os; print(os.times()[0])'"
+    heard: list[str] = []
+    engine = EngineProcess.start(shell(f"{work}; read -r forever"), heard.append)
+    engine_ended = asyncio.create_task(engine.ended.wait())
+    await asyncio.wait([engine_ended], timeout=20)
+    used = float(heard[0])
+    assert used > 0
+    await engine.end()
+
+
 async def test_children_that_left_their_session_and_parent_are_ended_too(tmp_path: Path) -> None:
     """vLLM's worker processes, and a compile worker that makes a session of its own."""
     marks = tmp_path / "pids"

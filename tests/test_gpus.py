@@ -50,6 +50,14 @@ def test_users_are_named_with_their_memory() -> None:
     assert "(pid 1)" in str(cards[1].users[0])
 
 
+def test_what_the_driver_keeps_for_itself_is_not_used_memory() -> None:
+    """As in nvidia-smi. A driver that can't tell the two apart still gives its figures."""
+    for old, used in ((False, 20 * GIB), (True, 21 * GIB)):
+        card = Card("GPU-a", "00:01", 0, used=20 * GIB)
+        (found,) = Gpus(FakeNvml([card], old=old, reserved=GIB)).read()
+        assert (found.memory_used, found.memory_free) == (used, 59 * GIB)
+
+
 def test_a_refused_figure_is_none_and_not_asked_again() -> None:
     refuses = {
         "nvmlDeviceGetUtilizationRates": NotSupportedError,

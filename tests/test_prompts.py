@@ -261,7 +261,7 @@ def test_the_pieces_are_the_official_ones() -> None:
 
 
 @given(TEXTS, st.lists(TEXTS, min_size=1, max_size=4), st.none() | TEXTS)
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 def test_scoring_equals_the_recipe(query: str, documents: list[str], task: str | None) -> None:
     found = reranker().score(query, documents, instruction=task)
     assert found.sequences == [recipe(query, text, task, 8192) for text in documents]

@@ -320,6 +320,6 @@ def test_ages_read_well(seconds: float | None, text: str) -> None:
 
 def test_status_imports_no_web_framework() -> None:
     """`er status` and `er keys` start fast: FastAPI, httpx and tokenizers stay out."""
-    code = "import sys, er.cli, er.cli_status, er.cli_keys; print(*sys.modules)"
+    code = "import sys, er.cli.__main__, er.cli.status, er.cli.keys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"fastapi", "httpx", "uvicorn", "tokenizers"} & set(done.stdout.split())
