@@ -107,7 +107,7 @@ class Gpus:
         nvml = self._nvml
         handle = nvml.nvmlDeviceGetHandleByIndex(number)
         uuid = _text(nvml.nvmlDeviceGetUUID(handle))
-        memory = self._ask(uuid, "memory", lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
+        memory = self._ask(uuid, "memory", lambda: self._memory(handle))
         milliwatts = self._ask(uuid, "power", lambda: nvml.nvmlDeviceGetPowerUsage(handle))
         limit = self._ask(uuid, "limit", lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle))
         rates = self._ask(uuid, "rates", lambda: nvml.nvmlDeviceGetUtilizationRates(handle))
@@ -130,6 +130,14 @@ class Gpus:
             users=self._users(uuid, handle) if users else (),
             instances=self._instances(uuid, handle, number),
         )
+
+    def _memory(self, handle: Any) -> Any:
+        """Memory as nvidia-smi tells it: what the driver keeps for itself is not "used"."""
+        nvml = self._nvml
+        try:
+            return nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
+        except nvml.NVMLError_FunctionNotFound:  # a driver older than 510
+            return nvml.nvmlDeviceGetMemoryInfo(handle)
 
     def _ask(self, card: str, figure: str, question: Callable[[], T]) -> T | None:
         """The figure, or None. One that is not supported or not permitted is not asked again."""
@@ -162,7 +170,7 @@ class Gpus:
         for i in range(int(nvml.nvmlDeviceGetMaxMigDeviceCount(handle))):
             try:
                 instance = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, i)
-                memory = nvml.nvmlDeviceGetMemoryInfo(instance)
+                memory = self._memory(instance)
                 found.append(
                     Gpu(
                         index=number,

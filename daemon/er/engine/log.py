@@ -31,6 +31,8 @@ GLOG_LEVELS: dict[str, Level] = {"I": "info", "W": "warning", "E": "err", "F": "
 TRACE = re.compile(r'Traceback \(most recent|^\s+File "|^\w*(Error|Exception)\b|^terminate called')
 PROGRESS = re.compile(r"[A-Z][A-Za-z ]+[^:]*:\s+\d+% ?(?:Completed)?\s*\|.*?(\d+)/(\d+)")
 
+REDRAWN = re.compile(r"\([^)]{1,60}\)")  # what is left of a line that a progress bar wiped
+
 PHASES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), phase)
     for pattern, phase in (
@@ -40,8 +42,9 @@ PHASES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"Starting to load model", "loading weights"),
         (r"Loading weights took|Model loading took", "weights loaded, measuring memory"),
         (r"Compiling a graph|torch\.compile|Using cache directory", "compiling"),
+        (r"KV cache size", "KV cache made, warming up"),
         (r"Capturing CUDA graph|Graph capturing", "capturing CUDA graphs"),
-        (r"KV cache size|init engine", "engine is up, starting its server"),
+        (r"init engine", "engine is up, starting its server"),
         (r"Starting vLLM server|Application startup complete", "first inference"),
     )
 )
@@ -61,7 +64,7 @@ def read(raw: str) -> Line:
     marked = MARK.match(text)
     if marked:
         return Line(LEVELS[int(marked["level"])], marked["before"] + text[marked.end() :], False)
-    if PROGRESS.search(text):
+    if PROGRESS.search(text) or REDRAWN.fullmatch(text):
         return Line("debug", text.strip(), True)
     own = OWN.match(text)
     if own:

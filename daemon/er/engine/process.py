@@ -133,14 +133,17 @@ class EngineProcess:
         return found
 
     def memory_and_cpu(self) -> tuple[int, float]:
-        """(resident bytes, CPU seconds) of all its processes together; shared pages count twice."""
+        """(resident bytes, CPU seconds) of all its processes together; shared pages count twice.
+
+        The time of children that ended stays in: or work would seem to run backwards when one does.
+        """
         page, tick = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
         memory, ticks = 0, 0
         for pid in self.members():
             with contextlib.suppress(OSError, ValueError, IndexError):
                 fields = _stat(pid)
                 memory += int(fields[21]) * page
-                ticks += int(fields[11]) + int(fields[12])
+                ticks += sum(map(int, fields[11:15]))
         return memory, ticks / tick
 
     def terminate(self) -> None:
