@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -16,7 +19,7 @@ from er.engine import format as engine_format
 from er.engine import log as engine_log
 from er.engine.backoff import Backoff
 from er.engine.build import Build, BuildError, accepted, chosen, examine, find_python
-from er.engine.command import RERANKER, Launch, cpu_cache_bytes, launch, logging_config
+from er.engine.command import FORMATTER, RERANKER, Launch, cpu_cache_bytes, launch, logging_config
 from er.gpus import Gpus
 from er.model_files import ModelFiles
 from fake_nvml import GIB, two_cards
@@ -248,6 +251,23 @@ def test_the_logging_file_and_its_formatter_agree() -> None:
     assert text == "<3>EngineCore vllm.x: one\n<3>EngineCore vllm.x: two"
     read = engine_log.read(text.splitlines()[0])
     assert (read.level, read.text) == ("err", "EngineCore vllm.x: one")
+
+
+def test_vllm_is_heard_even_when_a_library_silences_the_root(tmp_path: Path) -> None:
+    """As model_hosting_container_standards does, which vLLM 0.25 imports."""
+    (tmp_path / "logging.json").write_bytes(logging_config())
+    shutil.copyfile(engine_format.__file__, tmp_path / f"{FORMATTER}.py")
+    script = (
+        "import json, logging.config as config, logging\n"
+        "config.dictConfig(json.load(open('logging.json')))\n"
+        "for handler in logging.root.handlers: handler.setLevel('ERROR')\n"
+        "for name in ('vllm.a', 'uvicorn.error', 'other'): logging.getLogger(name).warning('heard')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    said = "<4>MainProcess vllm.a: heard\n<4>MainProcess uvicorn.error: heard\n"
+    assert (done.stdout, done.stderr) == (said, "")
 
 
 @pytest.mark.parametrize(

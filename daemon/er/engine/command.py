@@ -131,19 +131,20 @@ def logging_config() -> bytes:
     """vLLM's logging file: every speaker's lines with their level, none for each request."""
     quiet = {"level": "WARNING"}
     said = {"level": "INFO", "handlers": ["journal"], "propagate": False}
+    to_stdout = {
+        "class": "logging.StreamHandler",
+        "formatter": "journal",
+        "stream": "ext://sys.stdout",
+    }
     return orjson.dumps(
         {
             "version": 1,
             "disable_existing_loggers": False,
             "formatters": {"journal": {"()": f"{FORMATTER}.Journal", "fmt": "%(message)s"}},
-            "handlers": {
-                "journal": {
-                    "class": "logging.StreamHandler",
-                    "formatter": "journal",
-                    "stream": "ext://sys.stdout",
-                }
-            },
-            "root": {"handlers": ["journal"], "level": "WARNING"},
+            # A library that vLLM 0.25 imports sets the root's handlers to ERROR; one shared with
+            # vLLM's speakers would then be silent about the start's phases and about warnings.
+            "handlers": {"journal": to_stdout, "others": to_stdout},
+            "root": {"handlers": ["others"], "level": "WARNING"},
             "loggers": {
                 "vllm": said,
                 "vllm.v1.metrics.loggers": quiet,  # a line every ten seconds while idle
