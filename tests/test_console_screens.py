@@ -27,6 +27,8 @@ from er_console.widgets.lines import Choices, Lines
 from er_console.widgets.log import LINES_MAX, LogView
 from er_console.widgets.table import Table
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(80, 24), (120, 40), (200, 60)]
 NOW = 1795449822.0
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TUI = Path(__file__).parents[1] / "tui"
 PATIENCE_S = 30.0
 

@@ -17,6 +17,8 @@ import pytest
 from er.ledger import Ledger
 from launched import Launched, alive, until
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"obstacle": 0.2, "tick": 0.05, "watch": 1.2, "end": 1.0, "drain": 0.6}
 
 
