@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 
 import pytest
 from conftest import Installed, listing
@@ -49,6 +50,24 @@ def test_a_gpu_without_driver_is_refused(bare: Machine) -> None:
         assert words in result.stdout
         assert "--cpu" in result.stdout
         assert "Nothing was changed" in result.stdout
+
+
+def test_taken_ports_are_shown_and_nobody_is_killed(bare: Machine) -> None:
+    with socket.create_server(("127.0.0.1", 8000)) as held:
+        result = bare.run(INSTALL, "--dry-run")
+        assert "Port 8000: taken by" in result.stdout
+        assert held.getsockname()[1] == 8000
+
+
+def test_a_full_disk_is_refused(bare: Machine) -> None:
+    bare.run("mount", "-t", "tmpfs", "-o", "size=50m", "tmpfs", "/opt")
+    try:
+        result = bare.run(INSTALL, check=False)
+    finally:
+        bare.run("umount", "/opt")
+    assert result.returncode == 1, result.stdout
+    assert "MB free; this installation needs" in result.stdout
+    assert "Nothing was changed" in result.stdout
 
 
 def test_dry_run_changes_nothing(bare: Machine, before: set[str]) -> None:
