@@ -1,4 +1,4 @@
-"""What the operator asked for first stands in the shipped er.toml, in the defaults and in the units."""
+"""What the operator asked for first stands in er.toml, in the defaults and in the units."""
 
 from __future__ import annotations
 
