@@ -102,7 +102,8 @@ demo_without_systemd() {
     fi
     local bind=()
     [[ ! -d /root/.cache/pip ]] || bind=(--bind /root/.cache/pip:/root/.cache/pip)
-    if ! "${machine[@]}" up "${bind[@]}" "$demo_root"; then
+    # without our lock: the machine lives on, and would hold it against every later run
+    if ! "${machine[@]}" up "${bind[@]}" "$demo_root" {lock}>&-; then
         say 'No machine could be booted here (its messages stand above), so ER runs in the foreground instead.'
         say 'What is missing this way: restarts, start at boot, sandboxes, the journal.'
         demo_in_foreground

@@ -80,7 +80,7 @@ uninstall_machine() {
     step "The demo's machine"
     if [[ -n $purge ]]; then
         act "shut down and remove $demo_root" env ER_LAB_ROOT="$demo_root" "$here/tests/lab/vm" remove
-        remove "$demo_root.vm" "$demo_cache"
+        remove "$demo_root.vm" "$(dirname "$demo_root")/.#$(basename "$demo_root").lck" "$demo_cache"
     else
         act "shut down $demo_root" env ER_LAB_ROOT="$demo_root" "$here/tests/lab/vm" down
     fi

@@ -45,7 +45,8 @@ def bare() -> Iterator[Machine]:
     machine.vm("push", str(TOP), "/usr/src/er", timeout=120)
     # The demo installs vLLM in full; here the environment of the reference answers is linked in.
     (ROOT / "opt/er").mkdir(parents=True)
-    subprocess.run(["cp", "-al", CACHE / VLLM, ROOT / "opt/er" / VLLM], check=True)
+    source = (CACHE / VLLM).resolve()
+    subprocess.run(["cp", "-al", source, ROOT / "opt/er" / VLLM], check=True)
     (ROOT / "opt/er" / VLLM / ".complete").touch()
     yield machine
     machine.vm("remove")
