@@ -5,12 +5,17 @@
 # `act`, which says it first; with --dry-run it only says it. What is already as it should be is left alone.
 set -euo pipefail
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# Root's umask, path, folder and Python settings may be anything; none of it may leak into what is installed.
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" >/dev/null && pwd)
+cd /
+umask 022
+unset PYTHONHOME PYTHONPATH
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 opt=/opt/er
 units=/usr/local/lib/systemd/system
 python=/usr/bin/python3            # the distribution's: environments must outlive any other Python
 mode=install demo='' start='' cpu='' vllm=yes enable=yes dry='' purge=''
-changes=0 needs_reload='' first_secret='' replica_parts_changed='' restarts=''
+changes=0 first_secret='' vllm_target='' fresh=''
 
 usage() { cat <<'HELP'
 sudo ./install.sh [OPTION]...
@@ -80,9 +85,12 @@ trap 'failed $LINENO' ERR
 set -E
 
 # one run at a time: two would write over each other's half-made environments
+# (root's own folder is the lock: nobody else can open it, and no file is left behind)
 if [[ -z $dry ]]; then
-    exec {lock}>/run/lock/er-install.lock
-    flock -n "$lock" || stop 'another install.sh is running; wait for it to end'
+    exec 9</root
+    flock -n 9 || stop 'another install.sh is running; wait for it to end'
+elif [[ $(id -u) != 0 ]]; then
+    say 'Without root some of what is there cannot be seen; with sudo this list is exact.'
 fi
 
 if [[ $mode == uninstall ]]; then
@@ -97,18 +105,22 @@ of systemd units. On a server or a virtual machine it works; to try ER right her
     demo_without_systemd
     exit 0
 fi
+check_others
+follow_configuration
 check_gpu
 check_disk
 show_ports
 [[ -z $demo ]] || demo_check
+[[ -e $opt/current ]] || fresh=yes    # nothing installed yet, or taken off since
 
 install_packages
 install_identity
 install_light
 [[ -z $vllm ]] || install_vllm
 [[ -z $demo ]] || demo_model
-install_system
 install_configuration
+accept_version
+install_system
 install_current
 apply_configuration
 install_key

@@ -76,7 +76,6 @@ demo_requests() {
     demo_secret
     ER_KEY=$first_secret "$opt/current/bin/python" "$here/etc/install/demo_requests.py" ||
         stop 'the answers were not as they should be'
-    demo_goodbye
 }
 
 demo_goodbye() {
@@ -103,7 +102,7 @@ demo_without_systemd() {
     local bind=()
     [[ ! -d /root/.cache/pip ]] || bind=(--bind /root/.cache/pip:/root/.cache/pip)
     # without our lock: the machine lives on, and would hold it against every later run
-    if ! "${machine[@]}" up "${bind[@]}" "$demo_root" {lock}>&-; then
+    if ! "${machine[@]}" up "${bind[@]}" "$demo_root" 9>&-; then
         say 'No machine could be booted here (its messages stand above), so ER runs in the foreground instead.'
         say 'What is missing this way: restarts, start at boot, sandboxes, the journal.'
         demo_in_foreground
@@ -118,10 +117,12 @@ demo_without_systemd() {
 
 demo_in_foreground() {
     enable='' variant=vllm-cpu
+    check_others
     demo_check
     check_disk
     install_packages
-    getent passwd er >/dev/null || act 'user and group er' useradd --system --home-dir /var/lib/er er
+    getent passwd er >/dev/null || act 'user and group er' useradd --system --user-group \
+        --home-dir /var/lib/er --no-create-home --shell /usr/sbin/nologin er
     act 'folders' install -d -o er -g er -m 0750 /etc/er /var/lib/er /var/cache/er /var/cache/er-vllm /run/er
     chown root:er /etc/er; chmod 0755 /etc/er
     install_light
@@ -132,17 +133,19 @@ demo_in_foreground() {
     install_key
     local as_er=(setpriv --reuid er --regid er --init-groups env HOME=/var/cache/er-vllm
         VLLM_CACHE_ROOT=/var/cache/er-vllm/vllm XDG_CACHE_HOME=/var/cache/er-vllm)
-    trap 'trap - EXIT INT TERM; kill -- $(jobs -p) 2>/dev/null; wait; exit' EXIT INT TERM
+    trap 'trap - EXIT INT TERM; kill -- $(jobs -p) 2>/dev/null || true; wait; exit' EXIT INT TERM
     step 'Start'
-    "${as_er[@]}" "$opt/current/bin/er-gateway" &
-    "${as_er[@]}" "$opt/current/bin/er-vllm" demo &
+    "${as_er[@]}" "$opt/current/bin/er-gateway" 9>&- &
+    "${as_er[@]}" "$opt/current/bin/er-vllm" demo 9>&- &
     demo_requests
-    say '  Ctrl-C ends it.'
+    say "  It runs until Ctrl-C. Your key:  $first_secret"
+    say '  To remove the demo then:  sudo ./install.sh --uninstall --purge'
     wait
 }
 
 install_current_without_systemd() {
     act "$opt/current" flip "$opt/$release_name" "$opt/current"
+    act "$opt/vllm" flip "$vllm_target" "$opt/vllm"
     local command
     for command in er er-gateway er-vllm er-console; do
         ln -sfn "$opt/current/bin/$command" "/usr/local/bin/$command"

