@@ -300,6 +300,15 @@ async def test_the_deadline_is_504_and_frees_the_engine(
     assert single.ledger.verdict("r0").state == "up"  # lateness of a request blames nobody
 
 
+async def test_a_deadline_passed_before_the_call_blames_nobody(single: Worker) -> None:
+    """The time went on reading or tokenising a large body: the replica had no part in it."""
+    await single.right([[1]])
+    refusal = await single.refused([[1]], timeout_s=-1.5)
+    assert (refusal.status, refusal.code) == (504, "timeout")
+    await single.right([[2]])
+    assert single.ledger.verdict("r0").state == "up"
+
+
 async def test_who_leaves_takes_their_sequences_along(
     single: Worker, engines: list[EngineProcess]
 ) -> None:

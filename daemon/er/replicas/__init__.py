@@ -84,6 +84,9 @@ class Replicas:
         if task != pool.task or not sequences:
             raise ValueError(f"{len(sequences)} sequences of task {task} for {model}")
         now = self._clock()
+        if deadline <= now:
+            # Sent all the same, it would come back late, and the replica would be blamed for it.
+            raise Refusal(504, "timeout", "The deadline passed before any text could be computed.")
         if not any(load.rank for load in self._loads(pool)):
             raise self._nobody(pool)
         n = len(sequences)
