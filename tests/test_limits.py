@@ -46,6 +46,17 @@ def test_a_request_given_back_makes_room_for_another() -> None:
     assert not window.take(w, Rate(3, 60), SECOND).allowed
 
 
+def test_what_was_given_back_does_not_make_later_ones_wait_longer() -> None:
+    """After a time of 503s the window is as empty as before it."""
+    w, t0 = empty(), 5_000 * SECOND
+    for i in range(300):
+        window.give_back(w, window.take(w, MINUTE, t0 + i))
+    for i in range(100):
+        assert window.take(w, MINUTE, t0 + SECOND + i * SECOND // 10).allowed
+    refused = window.take(w, MINUTE, t0 + 11 * SECOND)
+    assert refused.retry_after_s == pytest.approx(50.0)
+
+
 def test_what_left_the_window_can_not_be_given_back() -> None:
     """Giving back late must not free a place that somebody else now holds."""
     w = empty()

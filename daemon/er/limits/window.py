@@ -62,6 +62,11 @@ def give_back(window: memoryview, taken: Taken) -> None:
     if offset < window[_LENGTH] and window[at] >= taken.at and window[at + 1] and window[_TOTAL]:
         window[at + 1] -= 1
         window[_TOTAL] -= 1
+        # Empty entries at the end would fill the ring, and those after share one and leave late.
+        head = window[_TAIL] + window[_LENGTH] - 1
+        while window[_LENGTH] and not window[_FIRST + 2 * (head % ENTRIES) + 1]:
+            window[_LENGTH] -= 1
+            head -= 1
 
 
 def idle(window: memoryview, now: int, longest_ns: int) -> bool:
