@@ -281,3 +281,25 @@ def test_no_file_at_all_is_an_empty_list(path: Path) -> None:
     assert known.check("sk-er-kaaaaaaaa-" + "x" * 43, NOW) is None
     assert "er keys create" in known.why_not("x", NOW)
     assert [p.name for p in path.parent.iterdir()] == ["keys_used"]
+
+
+@pytest.mark.parametrize(
+    "previous",
+    [
+        {"sha256": "0" * 64, "until": "2026-11-24T16:00:00"},
+        {"sha256": "é" * 64, "until": "2026-11-24T16:00:00Z"},
+    ],
+)
+def test_what_no_secret_can_be_compared_with_is_a_damaged_file(
+    path: Path, previous: dict[str, str]
+) -> None:
+    """Found when it is read, not by the request of who has the key."""
+    created = make(path)
+    tree = json.loads(path.read_text())
+    tree["keys"][0]["previous"] = previous
+    known = Keys(path)
+    path.write_text(json.dumps(tree))
+    assert known.check(created.secret[:-1] + "_", NOW) is None
+    assert known.check(created.secret, NOW) is not None  # the last good one stays in force
+    with pytest.raises(keys.KeysError, match=r"times|sha256"):
+        keys.create(path, name="other", now=NOW)

@@ -19,6 +19,7 @@ from er.quantities import Rate
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 ID = re.compile(r"k[a-z2-7]{8}\Z")
 SECRET = re.compile(r"sk-er-(k[a-z2-7]{8})-[0-9A-Za-z_-]{43}\Z")
+SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 NAME = re.compile(r"[^\x00-\x1f\x7f]{1,64}\Z")
 VERSION = 1
 
@@ -88,7 +89,12 @@ def decode(data: bytes) -> tuple[Record, ...]:
     for record in file.keys:
         if not ID.match(record.id):
             raise ValueError(f"key id {record.id!r} is not k and 8 of a-z2-7")
-        moments = (record.created, record.expires, record.revoked)
+        before = record.previous
+        digests = [record.sha256] if before is None else [record.sha256, before.sha256]
+        if not all(map(SHA256.match, digests)):
+            raise ValueError(f"key {record.id}: sha256 is not 64 of 0-9a-f")
+        until = None if before is None else before.until
+        moments = (record.created, record.expires, record.revoked, until)
         if any(moment is not None and moment.tzinfo is None for moment in moments):
             raise ValueError(f"key {record.id}: times must end in Z")
         record.rate()
