@@ -305,6 +305,44 @@ async def test_slow_heads_are_not_waited_for(
 
 
 @on_uvloop
+async def test_half_a_head_behind_a_long_request_does_not_take_its_answers_place(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer that is due comes, then the end."""
+    monkeypatch.setattr(http1, "HEAD_S", 0.1)
+    reader, writer = await server.open()
+    writer.write(GET.replace(b"/a", b"/wait") + b"GET /a HT")
+    await asyncio.sleep(0.3)
+    server.app.gate.set()
+    assert statuses(await reader.read()) == [200]
+    writer.close()
+
+
+@on_uvloop
+async def test_a_head_is_not_blamed_for_the_body_before_it(server: Server) -> None:
+    """A long body and the beginning of the next head may come in one piece."""
+    head = b"POST /a HTTP/1.1\r\nHost: er\r\nContent-Length: 40000\r\n\r\n"
+    reader, writer = await server.open()
+    writer.write(head)
+    await asyncio.sleep(0.05)
+    writer.write(b"x" * 40_000 + GET[:9])
+    await asyncio.sleep(0.05)
+    writer.write(GET[9:])
+    await asyncio.sleep(0.2)
+    writer.write_eof()
+    assert statuses(await reader.read()) == [200, 200]
+    writer.close()
+
+
+@on_uvloop
+async def test_only_so_many_requests_may_wait_on_a_connection(server: Server) -> None:
+    """Those within the bound are answered, then the connection ends."""
+    got = await server.say(GET * 5000, patience=5)
+    assert 2 <= len(statuses(got)) <= http1.PIPELINE_MAX + 1
+    assert set(statuses(got)) == {200}
+
+
+@on_uvloop
 async def test_an_idle_connection_is_kept_beyond_the_time_for_a_head(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

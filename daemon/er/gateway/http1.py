@@ -31,6 +31,7 @@ HEAD_S = 10.0  # for a head, from its first byte; for the first one, from the co
 LINGER_S = 5.0
 HEAD_MAX = 32 << 10  # bytes
 URL_MAX = 8 << 10
+PIPELINE_MAX = 128  # requests that wait on a connection; one read can bring ten thousand
 UPGRADE_HEADERS = {b"connection", b"upgrade", b"http2-settings"}
 REASONS = {
     400: b"Bad Request",
@@ -78,7 +79,7 @@ class Protocol(HttpToolsProtocol):
         self._task: asyncio.Task[None] | None = None
         self._wrong: Refusal | None = None  # why the input is refused, when a callback knows
         self._deaf = False  # input is thrown away
-        self._in_head = False
+        self._in_head = self._begun = False
         self._upgrading = False
         self._head = self._hosts = self._raw = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -106,6 +107,7 @@ class Protocol(HttpToolsProtocol):
         if self._deaf:
             return
         self._unset_keepalive_if_required()
+        self._begun = False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -115,7 +117,8 @@ class Protocol(HttpToolsProtocol):
             self._refuse_input()
             return
         if self._in_head:
-            self._raw += len(data)
+            # Of what came before a head in the same piece, nothing is held against it.
+            self._raw = 1 if self._begun else self._raw + len(data)
             if self._raw > HEAD_MAX:
                 self._wrong = _HEAD_TOO_LARGE
                 self._refuse_input()
@@ -126,7 +129,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head = True
+        self._in_head = self._begun = True
         self._head = self._hosts = 0
 
     def on_url(self, url: bytes) -> None:
@@ -152,6 +155,8 @@ class Protocol(HttpToolsProtocol):
             message = f"a request has one Host header; this one has {self._hosts}"
             self._wrong = Refusal(400, "invalid_request", message)
             raise ValueError
+        if len(self.pipeline) >= PIPELINE_MAX:
+            raise ValueError  # those before it are answered, then the connection ends
         if self.parser.should_upgrade():
             self._upgrading = True
             return
@@ -270,8 +275,9 @@ class Protocol(HttpToolsProtocol):
         if not self._raw:
             self.transport.close()
             return
-        self._deaf = True
-        self._say(Refusal(408, "request_timeout", f"no whole request within {HEAD_S:.0f} s"))
+        message = f"no whole request within {HEAD_S:.0f} s"
+        self._wrong = Refusal(408, "request_timeout", message)
+        self._refuse_input()
 
 
 _HEAD_TOO_LARGE = Refusal(
