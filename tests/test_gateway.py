@@ -10,6 +10,7 @@ import json
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,18 +23,19 @@ import pytest
 
 from engine import expected
 from er import config, journal, keys, model_files
+from er.dialects import openai
 from er.gateway import Gateway as Room
 from er.gateway import exchange
 from er.gateway import served as served_room
 from er.gateway.exchange import Gone, Request, go_duration
 from er.gateway.served import Served
 from er.gateway.work import Workshop
-from er.job import Refusal
+from er.job import Answer, Job, Refusal
 from er.keys import Keys
 from er.ledger import Ledger
 from er.limits import Limits
 from er.prompts import Prompter
-from fakes import EngineProcess
+from fakes import EngineProcess, until
 from running import DIMENSIONS, Gateway, Reply, gateway, model_folder
 
 ERROR_TYPES = {
@@ -374,6 +376,74 @@ async def test_a_model_folder_that_comes_later_is_taken_up(
     assert capfd.readouterr().out.count("model m is not served") == 1
 
 
+async def test_a_slow_model_folder_does_not_keep_back_what_is_known_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Served without its dimensions, a model's right answers would count as wrong ones."""
+    release = threading.Event()
+    read = served_room._prompter
+
+    def slow(model: config.Model) -> Prompter:
+        if model.name == "slow":
+            release.wait(10)
+        return read(model)
+
+    monkeypatch.setattr(served_room, "_prompter", slow)
+    folder = model_folder(tmp_path / "m")
+    texts = [f'[[model]]\nname = "{n}"\ntask = "embed"\npath = "{folder}"\n' for n in ("m", "slow")]
+    served = Served(config.parse("\n".join(texts), tmp_path / "er.toml"))
+    loaded: list[str] = []
+    loading = asyncio.ensure_future(served.load(loaded.append))
+    try:
+        await until(lambda: "m" in served.prompters)
+        assert loaded == ["m"]
+    finally:
+        release.set()
+        await loading
+
+
+class _Slow:
+    """A dialect whose bodies take long."""
+
+    def read(self, body: bytes) -> Job:
+        time.sleep(0.3)
+        return openai.read(body)
+
+    def write(self, job: Job, answer: Answer) -> bytes:
+        time.sleep(0.3)
+        return openai.write(job, answer)
+
+    refuse = staticmethod(openai.refuse)
+
+
+async def test_large_bodies_do_not_stop_the_others(tmp_path: Path) -> None:
+    """Read and written in threads; and the deadline holds for that too."""
+    text = f'[[model]]\nname = "m"\ntask = "embed"\npath = "{tmp_path}"\n'
+    shop = Workshop(Served(config.parse(text, tmp_path / "er.toml")), None)  # type: ignore[arg-type]
+    body = json.dumps({"input": "x" * 100_000}).encode()
+    later = time.monotonic_ns() + 20 * 10**9
+    longest = 0.0
+
+    async def beat() -> None:
+        nonlocal longest
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - began)
+
+    beating = asyncio.ensure_future(beat())
+    job = await shop.read(_Slow(), body, later)
+    vectors = np.ones((40, 1024), np.float32)
+    answer = Answer(id="r", model="m", tokens=1, created=1, vectors=vectors)
+    assert len(json.loads(await shop.write(_Slow(), job, answer, later))["data"]) == 40
+    beating.cancel()
+    assert longest < 0.25
+    with pytest.raises(Refusal) as caught:
+        await shop.read(_Slow(), body, time.monotonic_ns() + 10**8)
+    assert caught.value.status == 504
+    shop.close()
+
+
 # -- rate --------------------------------------------------------------------------------------
 
 
@@ -554,6 +624,19 @@ def test_every_request_leaves_one_record(shared: Gateway) -> None:
     assert wrong not in shared.text()
 
 
+def test_a_key_in_a_wrong_place_is_not_written_down(shared: Gateway) -> None:
+    """Not in the path, the model's name or the request's id."""
+    wrong = "sk-er-kaaaaaaaa-" + "x" * 43
+    shared.ask("GET", f"/v1/models/{wrong}", headers={"x-request-id": "misplaced-1"})
+    body = {"model": wrong, "input": "a"}
+    shared.ask("POST", "/v1/embeddings", body, headers={"x-request-id": "misplaced-2"})
+    reply = shared.embed(headers={"x-request-id": wrong})
+    assert reply.headers["x-request-id"] != wrong
+    for name in ("misplaced-1", "misplaced-2", reply.headers["x-request-id"]):
+        shared.wait_for(f'"REQUEST_ID":"{name}"')
+    assert "xxxxxxxx" not in shared.text()
+
+
 def test_what_is_no_request_leaves_a_record_too(shared: Gateway) -> None:
     """With the id that its answer had."""
     answer = raw(shared, b"hello\r\n\r\n")
@@ -642,7 +725,7 @@ async def test_what_nobody_expected_is_500_with_the_request_id(
         async def run(self, *_: Any, **__: Any) -> Any:
             raise KeyError("sk-er-kaaaaaaaa-" + "z" * 43)
 
-    await served.load_once()
+    await served.load_once(lambda name: None)
     audit = journal.Audit()
     room = Room(
         served=served,

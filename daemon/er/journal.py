@@ -36,10 +36,15 @@ SECRET = re.compile(r"sk-er-[0-9A-Za-z_-]+")
 _writing = threading.Lock()
 
 
+def blotted(text: str) -> str:
+    """`text` without the secrets in it."""
+    return SECRET.sub("sk-er-…", text)
+
+
 def log(level: Level, message: str, **fields: Value) -> None:
     """Write one message, with `fields` as key=value behind it. Secrets in it are blotted out."""
     text = message + "".join(f" {key}={value}" for key, value in fields.items())
-    text = SECRET.sub("sk-er-…", text)
+    text = blotted(text)
     head = f"<{PRIORITY[level]}>" if "JOURNAL_STREAM" in os.environ else f"{level.upper():7} "
     _write("".join(f"{head}{line}\n" for line in text.splitlines() or [""]))
 

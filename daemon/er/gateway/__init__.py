@@ -32,6 +32,7 @@ OPEN = {"/health", "/livez", "/readyz"}
 METRICS = "/metrics"
 GET = ("GET", "HEAD")
 CLOSE = (b"connection", b"close")
+SOON = (b"retry-after", b"5")
 OPTIONS = 204
 CLIENT_CLOSED = 499
 _CUT = Refusal(
@@ -78,19 +79,19 @@ class Gateway:
         if route.name in ("models", "model"):
             return self._models(route, note.who, note)
         body = await request.body(self.settings.max_body, self.settings.timeout_s)  # 413
+        deadline = note.began + int(self.settings.timeout_s * 1e9)
         with _Place(self._ledger, self.settings.max_concurrency) as place:
-            job = route.dialect.read(body)  # 400
+            job = await self._workshop.read(route.dialect, body, deadline)  # 400
             note.dialect, note.model, note.items = job.dialect, job.model, job.items
             model = self._served.find(job.model, job.task)  # 404
             note.model = note.served = model.name
             _check_right(note.who, model)  # 403
-            prompted = await self._workshop.prompt(job, model, len(body), note)  # 400
+            prompted = await self._workshop.prompt(job, model, len(body), deadline, note)  # 400
             self._check_rate(note.who, note)  # 429
             place.demand(self.tally.typical_s)  # 503
-            deadline = note.began + int(self.settings.timeout_s * 1e9)
             answer = await self._workshop.compute(job, model, prompted, deadline, note)  # 503, 504
             began = time.monotonic_ns()
-            text = route.dialect.write(job, answer)
+            text = await self._workshop.write(route.dialect, job, answer, deadline)
             note.encode_ns = time.monotonic_ns() - began
             return Response(200, text)
 
@@ -165,9 +166,10 @@ class Gateway:
         if path == "/readyz":
             if wellness.ready(self._served, self._ledger, now, now_ns):
                 return Response(200, b'{"status":"ok"}')
-            return Response(503, b'{"status":"down"}', headers=[(b"retry-after", b"5")])
+            return Response(503, b'{"status":"down"}', headers=[SOON])
         report = wellness.report(self._served, self._ledger, now, now_ns)
-        return Response(wellness.STATUS[report["status"]], orjson.dumps(report))
+        status = wellness.STATUS[report["status"]]
+        return Response(status, orjson.dumps(report), headers=[SOON] if status == 503 else None)
 
     async def _metrics_page(self) -> Response:
         text = await asyncio.to_thread(metrics.render)

@@ -68,19 +68,22 @@ class Served:
             )
         return found
 
-    async def load_once(self) -> list[str]:
-        """Look once for the files of each model that is not loaded yet; returns those loaded."""
-        missing = [model for model in self.config.models if model.name in self.missing]
-        for model in missing:
+    async def load_once(self, loaded: Callable[[str], None]) -> None:
+        """Look once for the files of each model that is not loaded yet.
+
+        `loaded` is told each name before a request can find that model: the next model's files may
+        take long.
+        """
+        for model in [model for model in self.config.models if model.name in self.missing]:
             await self._load(model)
+            if model.name not in self.missing:
+                loaded(model.name)
         self.looked.set()
-        return [model.name for model in missing if model.name not in self.missing]
 
     async def load(self, loaded: Callable[[str], None]) -> None:
         """Load what is missing, again and again until nothing is; `loaded` is told each name."""
         while True:
-            for name in await self.load_once():
-                loaded(name)
+            await self.load_once(loaded)
             if not self.missing:
                 return
             await asyncio.sleep(AGAIN_S)

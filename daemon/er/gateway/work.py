@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from er import prompts, vectors
 from er.config import Model
+from er.dialects import Dialect
 from er.gateway.exchange import Note
 from er.gateway.served import Served
-from er.job import Answer, Job, Task
+from er.job import Answer, Job, Refusal, Task
 from er.prompts import Prompted, Prompter
 
-# A request up to this many bytes is tokenised at once (about a millisecond); a larger one in a
-# thread, where the tokenizer lets go of the interpreter: so nobody's big request stops the others.
-INLINE_BYTES = 4096
+# What is larger goes to a thread, so that nobody's big request stops the others: 32 MiB of JSON
+# took up to 7 s to read, 2048 vectors 0.25 s to write. Smaller, each takes milliseconds at most.
+INLINE_BYTES = 4096  # a body's texts to tokenise: there the tokenizer lets go of the interpreter
+INLINE_READ_BYTES = 64 << 10
+INLINE_NUMBERS = 32 << 10
+T = TypeVar("T")
 THREADS = max(2, min(4, os.cpu_count() or 1))
 
 
@@ -42,12 +46,36 @@ class Workshop:
 
     def __init__(self, served: Served, engines: Engines) -> None:
         self._served, self._engines = served, engines
-        self._pool = ThreadPoolExecutor(THREADS, "tokenise")
+        self._pool = ThreadPoolExecutor(THREADS, "aside")
 
-    async def prompt(self, job: Job, model: Model, size: int, note: Note) -> Prompted:
-        """The sequences of `job`, whose body had `size` bytes.
+    async def read(self, dialect: Dialect, body: bytes, deadline: int) -> Job:
+        """The Job in `body`. Raises Refusal 400, 504."""
+        if len(body) <= INLINE_READ_BYTES:
+            return dialect.read(body)
+        return await self._aside(deadline, dialect.read, body)
 
-        Raises Refusal 400 for what the model can't take, 503 while its files are not there.
+    async def write(self, dialect: Dialect, job: Job, answer: Answer, deadline: int) -> bytes:
+        """The body of `answer`. Raises Refusal 504."""
+        if answer.vectors is None or answer.vectors.size <= INLINE_NUMBERS:
+            return dialect.write(job, answer)
+        return await self._aside(deadline, dialect.write, job, answer)
+
+    async def _aside(self, deadline: int, work: Callable[..., T], *given: Any) -> T:
+        """`work` in a thread, waited for until `deadline` (monotonic ns). Raises Refusal 504."""
+        doing = asyncio.get_running_loop().run_in_executor(self._pool, work, *given)
+        try:
+            async with asyncio.timeout((deadline - time.monotonic_ns()) / 1e9):
+                return await doing
+        except TimeoutError:
+            text = "The deadline passed over a large body. Send fewer texts at once."
+            raise Refusal(504, "timeout", text) from None
+
+    async def prompt(
+        self, job: Job, model: Model, size: int, deadline: int, note: Note
+    ) -> Prompted:
+        """The sequences of `job`, whose body had `size` bytes; `deadline` in monotonic ns.
+
+        Raises Refusal 400 for what the model can't take, 503 while its files are not there, 504.
         """
         prompter = self._served.prompter(model)
         if job.task == "embed":
@@ -57,8 +85,7 @@ class Workshop:
         if size <= INLINE_BYTES:
             prompted = _prompted(prompter, job, model)
         else:
-            loop = asyncio.get_running_loop()
-            prompted = await loop.run_in_executor(self._pool, _prompted, prompter, job, model)
+            prompted = await self._aside(deadline, _prompted, prompter, job, model)
         note.tokenise_ns = time.monotonic_ns() - began
         note.tokens, note.cut = prompted.tokens, prompted.cut
         return prompted
