@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -21,9 +22,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from er import keys
+from er import config, keys
 from er.ledger import Ledger
-from er.supervisor.__main__ import auto_workers
+from er.supervisor.__main__ import Supervisor, auto_workers, spare
 from er.supervisor.brood import HUNG_S, START_S, Brood, Generation, Process
 from er.supervisor.figures import Figures
 from fakes import EngineProcess
@@ -507,3 +508,48 @@ def test_a_generation_keeps_its_text(tmp_path: Path) -> None:
     made = Generation.make(3, config.parse(text, tmp_path / "er.toml"), text)
     assert os.pread(made.text, 1000, 0).decode() == text
     os.close(made.text)
+
+
+def test_old_workers_go_only_as_new_ones_serve() -> None:
+    """With 64 workers and 72 slots a new generation comes up eight at a time."""
+    assert spare(64, 8, 64) == 8
+    assert spare(56, 8, 64) == 0
+    assert spare(56, 16, 64) == 8
+    assert spare(2, 0, 4) == 0
+
+
+async def test_a_slot_that_gets_free_after_a_failed_reload_is_filled(tmp_path: Path) -> None:
+    """The old workers that had made room are replaced, up to as many as are wanted."""
+    text = '[gateway]\nworkers = 2\n[[model]]\nname = "m"\ntask = "embed"\npath = "/none"\n'
+    generation = Generation.make(1, config.parse(text, tmp_path / "er.toml"), text)
+    ledger = Ledger.open(tmp_path / "ledger", [])
+
+    class Few:
+        def __init__(self) -> None:
+            self.alive = [0]
+
+        def workers(self, _: Generation) -> list[int]:
+            return self.alive
+
+        def free_slot(self, *_: object) -> int:
+            return len(self.alive)
+
+        def spawn(self, slot: int, _: Generation) -> int:
+            self.alive.append(slot)
+            return slot
+
+    parent = Supervisor.__new__(Supervisor)
+    parent._stopping, parent._reloading, parent._tasks = asyncio.Event(), None, set()
+    parent._generation, parent._ledger = generation, ledger
+    few = parent._brood = Few()  # type: ignore[assignment]
+    ours, theirs = socket.socketpair()
+    for slot in (3, 4):
+        gone = Process(slot, generation, ours)
+        gone.retiring = True
+        parent._ended(gone)
+    await asyncio.gather(*parent._tasks)
+    assert few.alive == [0, 1]
+    ours.close()
+    theirs.close()
+    ledger.close()
+    generation.forget()

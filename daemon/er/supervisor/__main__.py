@@ -46,6 +46,11 @@ def auto_workers(cores: int) -> int:
     return max(1, min(4, cores // 4))
 
 
+def spare(old: int, ready: int, wanted: int) -> int:
+    """How many old workers may go to make room for new ones, so that `wanted` go on serving."""
+    return max(0, old + ready - wanted)
+
+
 class Supervisor:
     """The parent process."""
 
@@ -122,6 +127,9 @@ class Supervisor:
             self._go(self._replace(process, self._brood.pause_s(process)))
         elif process.slot == ADMIN:
             self._brood.spawn(ADMIN, self._generation)
+        elif self._reloading is None or self._reloading.done():
+            # After a failed reload its slot may be what the workers that go on are short of.
+            self._go(self._replace(process, 0.0))
 
     async def _replace(self, process: Process, pause: float) -> None:
         await asyncio.sleep(pause)
@@ -189,6 +197,8 @@ class Supervisor:
             ledger.close()
             self._reload_failed("the new workers did not come up; the old ones go on")
             self._retire(self._brood.workers(new))
+            for _ in range(len(self._brood.workers(old)), self._wanted(old.config)):
+                self._spawn_worker(old)
             return
         self._ledger.close()
         self._ledger, self._generation = ledger, new
@@ -217,7 +227,8 @@ class Supervisor:
             if not missing and len(ready) == self._wanted(new.config):
                 return True
             if missing and ready:
-                self._retire(self._brood.workers(old)[: len(ready)])
+                going = self._brood.workers(old)
+                self._retire(going[: spare(len(going), len(ready), self._wanted(old.config))])
             await asyncio.sleep(0.05)
         return False
 
