@@ -376,6 +376,30 @@ async def test_a_model_folder_that_comes_later_is_taken_up(
     assert capfd.readouterr().out.count("model m is not served") == 1
 
 
+async def test_a_folder_that_nobody_expected_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is said, and tried again; the next model is read all the same."""
+    read = served_room._prompter
+
+    def broken(model: config.Model) -> Prompter:
+        if model.name == "odd":
+            raise RecursionError("a tokenizer.json like no other")
+        return read(model)
+
+    monkeypatch.setattr(served_room, "_prompter", broken)
+    folder = model_folder(tmp_path / "m")
+    texts = [f'[[model]]\nname = "{n}"\ntask = "embed"\npath = "{folder}"\n' for n in ("odd", "m")]
+    served = Served(config.parse("\n".join(texts), tmp_path / "er.toml"))
+    loaded: list[str] = []
+    await served.load_once(loaded.append)
+    assert loaded == ["m"]
+    assert "odd" in served.missing
+    assert (
+        "unexpected RecursionError while reading the files of model odd" in capfd.readouterr().out
+    )
+
+
 async def test_a_slow_model_folder_does_not_keep_back_what_is_known_of_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,10 @@ class Served:
                 again = f"tried again every {AGAIN_S:.0f} s"
                 journal.log("warning", f"model {model.name} is not served: {error} ({again})")
             return
+        except Exception as error:
+            # Nobody waits for this task: without a word the other models would never be served.
+            journal.mishap(error, f"reading the files of model {model.name}")
+            return
         self.prompters[model.name] = prompter
         self.dimensions[model.name] = prompter.dimensions
         del self.missing[model.name]
@@ -105,6 +109,8 @@ class Served:
 def _prompter(model: Model) -> Prompter:
     assert model.path is not None
     files = model_files.read(model.path)
+    if model.token_ids == "cl100k":
+        prompts.cl100k_texts([])  # reads its table, which takes a second: not with a request
     return prompts.Prompter(
         files,
         prompt=model.prompt or files.prompt,
