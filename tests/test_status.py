@@ -121,6 +121,13 @@ def test_the_golden_file_has_the_builders_shape(config: Config) -> None:
     [
         (UP, None, None, "up", ""),
         (Seen(state="down", reason="gave NaN", checked=NOW), sample("ready"), None, "down", "NaN"),
+        (
+            Seen(state="starting", reason="ended", checked=NOW),
+            sample("ready"),
+            None,
+            "starting",
+            "end",
+        ),
         (Seen(), sample("ready"), None, "up", "has not looked"),
         (Seen(), sample("loading weights"), None, "starting", "loading weights"),
         (Seen(), sample("starting", "no memory"), None, "starting", "last error: no memory"),

@@ -197,9 +197,10 @@ def replica_state(
         return state, f"drained by the operator; back with: er resume {replica.name}", seen.since
     if fresh_verdict and seen.state == "up":
         return "up", "", seen.since
-    # Once the engine was ready, what the prober met (a wrong number, silence) is the news.
-    if phase == READY and fresh_verdict and seen.state == "down":
-        return "down", seen.reason, seen.since
+    # Once the engine was ready, what was met since (a wrong number, silence, its end) is the news:
+    # the launcher's sample may be a second older.
+    if phase == READY and fresh_verdict and seen.state in ("down", "starting"):
+        return seen.state, seen.reason, seen.since
     if seen.drained_by and (phase == READY or not phase):
         state = "draining" if seen.in_flight_tokens > 0 else "drained"
         if unit is None or unit.state not in ("failed", "inactive"):
