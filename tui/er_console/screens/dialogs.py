@@ -100,7 +100,26 @@ class Confirm(Box):
         self.dismiss(event.button.id == "sure" and self._allowed())
 
 
-class NewKey(Box):
+class Form(Box):
+    """A box with fields: Enter or the button `sure` finishes it, anything else leaves."""
+
+    def _finish(self) -> None:
+        """Dismiss with what was filled in."""
+        raise NotImplementedError
+
+    def on_input_submitted(self) -> None:
+        """Enter finishes."""
+        self._finish()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Finish or not."""
+        if event.button.id == "sure":
+            self._finish()
+        else:
+            self.dismiss(None)
+
+
+class NewKey(Form):
     """A new key's name and bounds."""
 
     AUTO_FOCUS = "#name"
@@ -141,19 +160,8 @@ class NewKey(Box):
             return
         self.dismiss(options)
 
-    def on_input_submitted(self) -> None:
-        """Enter creates."""
-        self._finish()
 
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        """Create or not."""
-        if event.button.id == "sure":
-            self._finish()
-        else:
-            self.dismiss(None)
-
-
-class Rotate(Box):
+class Rotate(Form):
     """How long the old secret stays valid."""
 
     AUTO_FOCUS = "#grace"
@@ -179,17 +187,6 @@ class Rotate(Box):
 
     def _finish(self) -> None:
         self.dismiss(self.query_one("#grace", Input).value.strip() or "24h")
-
-    def on_input_submitted(self) -> None:
-        """Enter rotates."""
-        self._finish()
-
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        """Rotate or not."""
-        if event.button.id == "sure":
-            self._finish()
-        else:
-            self.dismiss(None)
 
 
 class Secret(Box):
