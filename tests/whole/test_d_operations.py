@@ -164,7 +164,9 @@ def test_apply_restarts_only_what_changed(er: Installed) -> None:
 
 def test_stop_and_start_of_the_target(er: Installed) -> None:
     er.machine.run("systemctl", "stop", "er.target", timeout=120)
-    assert get("/health")[0] == 0
+    for unit in ("er-gateway.service", "er-vllm@embedding.service", "er-vllm@reranker.service"):
+        assert er.machine.show(unit, "ActiveState") == {"ActiveState": "inactive"}, unit
+    eventually(lambda: get("/health")[0] == 0, 5, lambda: str(get("/health")))
     assert er.machine.run("er", "status", check=False).returncode == 2
     assert er.machine.run("er-console", "--once", check=False).returncode == 2
     leftover = er.machine.run("pgrep", "-u", "er", "-l", check=False).stdout
