@@ -722,6 +722,46 @@ def test_models_are_listed_and_found_by_any_name(shared: Gateway) -> None:
     assert_refused(shared.ask("GET", "/v1/cluster/auth", key=None), 404, "not_found")
 
 
+def test_a_refusal_names_only_the_models_that_the_key_may_use(shared: Gateway) -> None:
+    """Whichever way a model was not found; a request that names none means the one allowed."""
+    secret = new_key(shared, "bi-only", models=["bi/encoder"]).secret
+    nobody = new_key(shared, "no-model", models=["gone"]).secret
+    texts = {"input": "x"}
+    pairs = {"query": "q", "documents": ["a"]}
+    for used, there in ((secret, "bi"), (nobody, "none")):
+        for reply, status in (
+            (shared.ask("GET", "/v1/models/nope", key=used), 404),
+            (shared.ask("POST", "/v1/embeddings", {"model": "nope", **texts}, key=used), 404),
+            (shared.ask("POST", "/v1/rerank", {"model": "nope", **pairs}, key=used), 404),
+            (shared.ask("POST", "/v1/rerank", {"model": "embed", **pairs}, key=used), 400),
+        ):
+            assert reply.status == status
+            assert reply.message.endswith(f"there are: {there}")
+    assert_refused(
+        shared.ask("POST", "/v1/embeddings", texts, key=secret), 403, "key_not_permitted"
+    )
+
+
+async def test_a_request_without_a_model_means_the_one_that_its_key_may_use(
+    tmp_path: Path,
+) -> None:
+    """Else the one there is; a choice is left to the client."""
+    text = "".join(
+        f'[[model]]\nname = "{n}"\ntask = "embed"\npath = "{tmp_path}"\n' for n in ("a", "b")
+    )
+    served = Served(config.parse(text, tmp_path / "er.toml"))
+
+    def who(*models: str) -> keys.Identity:
+        allowed = frozenset(models) or None
+        return keys.Identity(id="k", name="n", rate_limit=None, models=allowed)
+
+    assert served.find("", "embed", who("b", "z")).name == "b"
+    for chooser, there in ((who(), "a, b"), (who("z"), "none")):
+        with pytest.raises(Refusal, match=f"there are: {there}$") as refused:
+            served.find("", "embed", chooser)
+        assert refused.value.status == 400
+
+
 def test_health_needs_no_key_and_metrics_does(shared: Gateway) -> None:
     """`ok` once the replica answers; counts of both workers in one text."""
     assert shared.embed().status == 200

@@ -20,7 +20,7 @@ from er.config import Model
 from er.dialects import Dialect, Route, openai
 from er.gateway import wellness
 from er.gateway.exchange import Gone, Note, Request, Response
-from er.gateway.served import Served
+from er.gateway.served import Served, may_use
 from er.gateway.tally import Tally
 from er.gateway.work import Workshop
 from er.job import Refusal
@@ -83,7 +83,7 @@ class Gateway:
         with _Place(self._ledger, self.settings.max_concurrency) as place:
             job = await self._workshop.read(route.dialect, body, deadline)  # 400
             note.dialect, note.model, note.items = job.dialect, job.model, job.items
-            model = self._served.find(job.model, job.task)  # 404
+            model = self._served.find(job.model, job.task, note.who)  # 404
             note.model = note.served = model.name
             _check_right(note.who, model)  # 403
             prompted = await self._workshop.prompt(job, model, len(body), deadline, note)  # 400
@@ -176,16 +176,11 @@ class Gateway:
         return Response(200, text, metrics.CONTENT_TYPE.encode())
 
     def _models(self, route: Route, who: Identity, note: Note) -> Response:
-        served = self._served.config.models
         if route.name == "models":
-            cards = [self._card(m) for m in served if _has_right(who, m)]
+            cards = [self._card(m) for m in self._served.config.models if may_use(who, m)]
             return Response(200, openai.models(cards))
         note.model = route.model
-        model = self._served.config.model(route.model)
-        if model is None:
-            known = ", ".join(m.name for m in served if _has_right(who, m))
-            message = f"there is no model {route.model[:128]!r} here; there are: {known}"
-            raise Refusal(404, "model_not_found", message, param="model")
+        model = self._served.named(route.model, who)
         _check_right(who, model)
         return Response(200, openai.model(self._card(model)))
 
@@ -291,12 +286,8 @@ def _name(dialect: Dialect) -> str:
     return str(getattr(dialect, "__name__", "")).rsplit(".", 1)[-1]
 
 
-def _has_right(who: Identity, model: Model) -> bool:
-    return who.models is None or not who.models.isdisjoint((model.name, *model.aliases))
-
-
 def _check_right(who: Identity, model: Model) -> None:
-    if not _has_right(who, model):
+    if not may_use(who, model):
         raise Refusal(
             403,
             "key_not_permitted",

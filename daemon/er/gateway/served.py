@@ -12,6 +12,7 @@ from collections.abc import Callable
 from er import journal, model_files, prompts
 from er.config import Config, Model
 from er.job import Refusal, Task
+from er.keys import Identity
 from er.model_files import ModelFilesError
 from er.prompts import Prompter
 
@@ -30,29 +31,35 @@ class Served:
             m.name: "its files are being read" for m in config.models if m.via is None
         }
 
-    def find(self, name: str, task: Task) -> Model:
-        """The model a client means; an empty name is the one model of that task.
+    def find(self, name: str, task: Task, who: Identity) -> Model:
+        """The model a client means; an empty name is the one model of that task, or the one that
+        its key may use.
 
         Raises Refusal 404 for an unknown name, 400 where the name leaves a choice or is of the
-        other task.
+        other task; they name only what `who` may use.
         """
         candidates = [m for m in self.config.models if m.task == task]
+        usable = [m for m in candidates if may_use(who, m)]
+        fit = ", ".join(m.name for m in usable) or "none"
         if not name:
-            if len(candidates) == 1:
-                return candidates[0]
-            names = ", ".join(m.name for m in candidates) or "none"
-            message = f"name a model; for this request there are: {names}"
+            if len(usable or candidates) == 1:
+                return (usable or candidates)[0]
+            message = f"name a model; for this request there are: {fit}"
             raise Refusal(400, "invalid_request", message, param="model")
-        model = self.config.model(name)
-        if model is None:
-            known = ", ".join(m.name for m in self.config.models)
-            message = f"there is no model {name[:128]!r} here; there are: {known}"
-            raise Refusal(404, "model_not_found", message, param="model")
+        model = self.named(name, who)
         if model.task != task:
             other = "/v1/embeddings" if model.task == "embed" else "/v1/rerank"
-            fit = ", ".join(m.name for m in candidates) or "none"
             message = f"{model.name} is asked at {other}; for this request there are: {fit}"
             raise Refusal(400, "invalid_request", message, param="model")
+        return model
+
+    def named(self, name: str, who: Identity) -> Model:
+        """The model of that name. Raises Refusal 404, which names only what `who` may use."""
+        model = self.config.model(name)
+        if model is None:
+            known = ", ".join(m.name for m in self.config.models if may_use(who, m)) or "none"
+            message = f"there is no model {name[:128]!r} here; there are: {known}"
+            raise Refusal(404, "model_not_found", message, param="model")
         return model
 
     def prompter(self, model: Model) -> Prompter:
@@ -104,6 +111,11 @@ class Served:
         self.prompters[model.name] = prompter
         self.dimensions[model.name] = prompter.dimensions
         del self.missing[model.name]
+
+
+def may_use(who: Identity, model: Model) -> bool:
+    """Whether the key's list of models, if it has one, names this one or an alias of it."""
+    return who.models is None or not who.models.isdisjoint((model.name, *model.aliases))
 
 
 def _prompter(model: Model) -> Prompter:
