@@ -34,6 +34,7 @@ class App:
         self.gate = asyncio.Event()
         self.cancelled = 0
         self.clients: list[Any] = []
+        self.headers: list[list[tuple[bytes, bytes]]] = []
         self.unread: list[tuple[str, int, str]] = []
 
     def note(self, client: str, refusal: Refusal, request_id: str) -> None:
@@ -46,6 +47,7 @@ class App:
         send: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
         self.clients.append(scope["client"])
+        self.headers.append(scope["headers"])
         path, body = scope["path"], b""
         headers = []
         try:
@@ -153,6 +155,16 @@ HOSTILE = {
     "nul in value": (GET.replace(b"er\r", b"e\0r\r"), 400),
     "folded header": (GET.replace(b"\r\n\r\n", b"\r\nA: b\r\n c\r\n\r\n"), 400),
     "not ascii": (b"GET /\xff HTTP/1.1\r\nHost: er\r\n\r\n", 400),
+    "compressed chunks": (
+        b"POST /a HTTP/1.1\r\nHost: er\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    "compressed, then chunks": (
+        b"POST /a HTTP/1.1\r\nHost: er\r\nTransfer-Encoding: gzip\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    "another version": (GET.replace(b"/1.1", b"/2.0"), 400),
     "connect": (b"CONNECT er:80 HTTP/1.1\r\nHost: er\r\n\r\n", 400),
     "long url": (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: er\r\n\r\n", 414),
     "large head": (GET.replace(b"\r\n\r\n", b"\r\nA: " + b"a" * 40_000 + b"\r\n\r\n"), 431),
@@ -283,6 +295,23 @@ async def test_the_body_may_wait_to_be_asked_for(server: Server) -> None:
     writer.write(body)
     assert await reader.readuntil(b"POST /a 5\n")
     writer.close()
+
+
+@on_uvloop
+async def test_what_stands_behind_a_chunked_body_is_no_header(server: Server) -> None:
+    """A key there, or another's id, would be taken for the request's own. Nor may it be endless."""
+    head = b"POST /a HTTP/1.1\r\nHost: er\r\nTransfer-Encoding: chunked\r\n\r\n"
+    body = b"5\r\nhello\r\n0\r\n"
+    reader, writer = await server.open()
+    for _ in range(2):
+        writer.write(head + body + b"Authorization: Bearer x\r\nHost: b\r\n\r\n")
+        assert await reader.readuntil(b"POST /a 5\n")
+    assert [dict(h) for h in server.app.headers] == [
+        {b"host": b"er", b"transfer-encoding": b"chunked"}
+    ] * 2
+    writer.close()
+    answer = await server.say(head + body + b"Abc: defghij\r\n" * 4000)
+    assert statuses(answer) == [431]
 
 
 @on_uvloop

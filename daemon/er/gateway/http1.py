@@ -82,6 +82,7 @@ class Protocol(HttpToolsProtocol):
         self._in_head = self._begun = False
         self._upgrading = False
         self._head = self._hosts = self._raw = 0
+        self._coding = b""
         self._timer: asyncio.TimerHandle | None = None
         self._expect_head()
         sock = transport.get_extra_info("socket")
@@ -131,6 +132,7 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head = self._begun = True
         self._head = self._hosts = 0
+        self._coding = b""
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -139,21 +141,26 @@ class Protocol(HttpToolsProtocol):
             raise ValueError
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
         self._head += len(name) + len(value)
         if self._head > HEAD_MAX:
             self._wrong = _HEAD_TOO_LARGE
             raise ValueError
-        if self.headers[-1][0] == b"host":
+        if not self._in_head:
+            return  # behind a chunked body: a key or an id there is none of the request's
+        super().on_header(name, value)
+        name = self.headers[-1][0]
+        if name == b"host":
             self._hosts += 1
+        elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            self._coding = value
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._raw = 0
         self._forget_timer()
-        if self._hosts != 1 and self.parser.get_http_version() == "1.1":
-            message = f"a request has one Host header; this one has {self._hosts}"
-            self._wrong = Refusal(400, "invalid_request", message)
+        wrong = self._wrong_head()
+        if wrong:
+            self._wrong = Refusal(400, "invalid_request", wrong)
             raise ValueError
         if len(self.pipeline) >= PIPELINE_MAX:
             raise ValueError  # those before it are answered, then the connection ends
@@ -162,6 +169,18 @@ class Protocol(HttpToolsProtocol):
             return
         super().on_headers_complete()
         self.cycle.transport = self._exit  # type: ignore[assignment]
+
+    def _wrong_head(self) -> str:
+        """What makes this head one that can't be read for sure; empty: nothing."""
+        version = self.parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            return f"this is HTTP/1.1, and the request says HTTP/{version}"
+        if self._hosts != 1 and version == "1.1":
+            return f"a request has one Host header; this one has {self._hosts}"
+        if self._coding:
+            said = self._coding[:40].decode("latin-1")
+            return f"Transfer-Encoding is {said!r}; only chunked is understood here"
+        return ""
 
     def on_body(self, body: bytes) -> None:
         if not self._upgrading:
