@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,21 @@ def test_objects_come_back_whole_as_cohere_does() -> None:
     ]
     quiet = answer(job("/v1/rerank", query="q", documents=documents))
     assert all("document" not in item for item in quiet["results"])
+
+
+def test_objects_as_deep_as_can_be_read_can_be_written() -> None:
+    """Large bodies are read in a thread, where the stack has more room than where answers are."""
+    with ThreadPoolExecutor(1) as thread:
+        for depth in range(900, 1000, 3):
+            deep = "[" * depth + "]" * depth
+            asked = f'"query":"q","return_documents":true,"documents":[{{"text":"d","x":{deep}}}]'
+            for fields in ("", ',"rank_fields":["x"]'):
+                reading = thread.submit(rerank.read, f"{{{asked}{fields}}}".encode())
+                if isinstance(reading.exception(), Refusal):
+                    assert "nested too deeply" in str(reading.exception())
+                    continue
+                made = Answer(id="i", model="m", tokens=1, created=1, scores=SCORES[:1])
+                assert deep.encode() in rerank.write(reading.result(), made)
 
 
 def test_search_units_are_hundreds_begun() -> None:

@@ -55,7 +55,7 @@ class Shape(Generic[T]):
         except UnicodeDecodeError:
             refuse_json("the body is not UTF-8; encode its JSON so")
         except RecursionError:
-            refuse_json("the body is nested too deeply; the fields here are flat")
+            refuse_deep()
         for name in self._once:
             # Counting is nearly free, and a name inside a text has a backslash before its quote.
             if body.count(name) > 1:
@@ -88,6 +88,11 @@ def refuse_field(field: str, message: str) -> NoReturn:
 def refuse_json(message: str) -> NoReturn:
     """Raise the Refusal 400 for a body that can't be read at all."""
     raise Refusal(400, "invalid_json", message)
+
+
+def refuse_deep() -> NoReturn:
+    """Raise the Refusal 400 for a body of more levels than can be read."""
+    refuse_json("the body is nested too deeply; the fields here are flat")
 
 
 def refuse(refusal: Refusal, request_id: str) -> bytes:

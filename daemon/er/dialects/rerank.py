@@ -12,7 +12,7 @@ import msgspec
 import orjson
 
 from er import vectors
-from er.dialects.json_body import Shape, flag, refuse, refuse_field
+from er.dialects.json_body import Shape, flag, refuse, refuse_deep, refuse_field
 from er.job import Answer, Job
 
 __all__ = ["read", "refuse", "write"]
@@ -57,6 +57,13 @@ SHAPE = Shape(
 def read(body: bytes) -> Job:
     """The Job in a rerank request's body. Raises Refusal 400."""
     request = SHAPE.read(body)
+    try:
+        return _job(request)
+    except RecursionError:
+        refuse_deep()  # one level more than the stack had room for when it was decoded
+
+
+def _job(request: Request) -> Job:
     documents = [request.documents] if isinstance(request.documents, str) else request.documents
     if not request.query:
         refuse_field("query", "query is empty; send a text of at least one character")
@@ -75,7 +82,8 @@ def read(body: bytes) -> Job:
         fields = request.rank_fields or []
         texts = [_text(item, i, fields) for i, item in enumerate(documents)]
         if return_documents:
-            extra["documents"] = documents
+            # Written here: the answer may be made further up a stack, where a deep one has no room.
+            extra["documents"] = [_document(item) for item in documents]
     return Job(
         dialect="rerank",
         task="score",
@@ -130,7 +138,7 @@ def write(job: Job, answer: Answer) -> bytes:
     results = data = [item + b"}" for item in bare]
     if job.return_documents:
         objects = job.extra.get("documents")
-        shown = [_document(job.texts[i], objects[i] if objects else None) for i in order]
+        shown = [objects[i] if objects else _document(job.texts[i]) for i in order]
         results = [b'%b,"document":%b}' % pair for pair in zip(bare, shown, strict=True)]
         if job.extra.get("top_k"):
             data = [
@@ -157,8 +165,8 @@ def write(job: Job, answer: Answer) -> bytes:
     )
 
 
-def _document(text: str, given: str | dict[str, Any] | None) -> bytes:
+def _document(given: str | dict[str, Any]) -> bytes:
     """A document as Cohere gives it back: an object whole, a text as {"text": ...}."""
     if isinstance(given, dict):
         return msgspec.json.encode(given)
-    return b'{"text":%b}' % orjson.dumps(text)
+    return b'{"text":%b}' % orjson.dumps(given)
