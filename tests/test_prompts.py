@@ -174,7 +174,7 @@ def test_a_too_long_text_is_named_with_its_tokens_and_the_limit() -> None:
     assert (refused.value.status, refused.value.code) == (400, "input_too_long")
     for part in ("input 1", "6 tokens", "is 5"):
         assert part in refused.value.message
-    with pytest.raises(Refusal, match=r"^query 0"):
+    with pytest.raises(Refusal, match=r"^the query has 6 tokens"):
         embedder(5).embed(
             texts[1:], kind="document", instruction=None, over_length="refuse", what="query"
         )

@@ -175,7 +175,8 @@ class Prompter:
             if len(body.ids) > room:
                 if over_length == "refuse":
                     extra = self.max_tokens - room
-                    _too_long(f"{what} {i} (counting from 0)", body, extra, self.max_tokens, what)
+                    name = "the query" if what == "query" else f"{what} {i} (counting from 0)"
+                    _too_long(name, body, extra, self.max_tokens, what)
                 cut += 1
             sequences.append([*self._before, *body.ids[:room], *self._after])
         return Prompted(sequences, sum(map(len, sequences)), cut)
