@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gzip
 import http.client
 import json
 import os
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -45,6 +47,7 @@ ERROR_TYPES = {
     404: "not_found_error",
     405: "invalid_request_error",
     413: "invalid_request_error",
+    415: "invalid_request_error",
     429: "rate_limit_error",
     500: "server_error",
     503: "server_error",
@@ -311,6 +314,19 @@ def test_a_body_too_large_is_refused_before_it_is_sent(shared: Gateway) -> None:
     answer = raw(shared, chunked + chunk * 3)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"65536 bytes" in answer
+
+
+def test_a_compressed_body_is_refused_as_such(shared: Gateway) -> None:
+    """Not as bad JSON; and the connection goes on."""
+    link = shared.connection()
+    packed = gzip.compress(b'{"model": "embed", "input": "x"}')
+    coded = {"content-encoding": "gzip"}
+    reply = shared.ask("POST", "/v1/embeddings", packed, headers=coded, connection=link)
+    assert_refused(reply, 415, "unsupported_encoding")
+    assert reply.headers["accept-encoding"] == "identity"
+    plain = {"content-encoding": "identity"}
+    assert shared.embed(headers=plain, connection=link).status == 200
+    link.close()
 
 
 def test_the_refusal_of_a_huge_body_reaches_a_client_that_goes_on_sending(
@@ -659,6 +675,24 @@ def test_a_key_in_a_wrong_place_is_not_written_down(shared: Gateway) -> None:
     for name in ("misplaced-1", "misplaced-2", reply.headers["x-request-id"]):
         shared.wait_for(f'"REQUEST_ID":"{name}"')
     assert "xxxxxxxx" not in shared.text()
+
+
+def test_a_record_holds_no_line_breaks_or_commands_of_a_client(shared: Gateway) -> None:
+    """The journal shows a message with such as a blob, or a second line as a record of its own."""
+    name = "a\x1b[2J\nreq-1 local 127.0.0.1 \u202e三"
+    for number, ask in enumerate(
+        (
+            lambda sent: shared.ask(
+                "POST", "/v1/embeddings", {"model": name, "input": "x"}, headers=sent
+            ),
+            lambda sent: shared.ask("GET", f"/v1/models/{quote(name)}", headers=sent),
+        )
+    ):
+        reply = ask({"x-request-id": f"breaks-{number}"})
+        assert_refused(reply, 404, "model_not_found")
+        shared.wait_for(f'"REQUEST_ID":"breaks-{number}"')
+        record = next(r for r in shared.audit() if r["REQUEST_ID"] == f"breaks-{number}")
+        assert record["MODEL"] == "a\ufffd[2J\ufffdreq-1 local 127.0.0.1 \ufffd三"
 
 
 def test_what_is_no_request_leaves_a_record_too(shared: Gateway) -> None:

@@ -83,12 +83,25 @@ class Request:
         if self.length is not None and self.length > limit:
             raise _too_large(f"is {self.length} bytes ({bytes_text(self.length)})", limit)
 
+    def check_coding(self) -> None:
+        """Refuse a body that is compressed. Raises Refusal 415."""
+        coding = self.headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+        if coding not in ("", "identity"):
+            raise Refusal(
+                415,
+                "unsupported_encoding",
+                f"Content-Encoding is {coding[:40]!r}; send the body as plain JSON, uncompressed",
+                headers={"accept-encoding": "identity"},
+            )
+
     async def body(self, limit: int, within_s: float) -> bytes:
         """The whole body, at most `limit` bytes, all of it `within_s` seconds.
 
-        Raises Refusal 413 as soon as it is too long, 408 when no more comes; Gone.
+        Raises Refusal 413 as soon as it is too long, 415 when it is compressed, 408 when no more
+        comes; Gone.
         """
         self.check_length(limit)
+        self.check_coding()
         loop = asyncio.get_running_loop()
         end = loop.time() + within_s
         parts: list[bytes] = []
@@ -157,7 +170,7 @@ class Note:
             "METHOD": request.method,
             "PATH": journal.blotted(request.path)[:256],
             "DIALECT": self.dialect,
-            "MODEL": journal.blotted(self.model)[:128],
+            "MODEL": journal.blotted(_printable(self.model[:128])),
             "REPLICA": self.replica,
             "STATUS": self.status,
             "CODE": self.code,
@@ -206,6 +219,11 @@ class Response:
         headers: list[tuple[bytes, bytes]] | None = None,
     ) -> None:
         self.status, self.body, self.kind, self.headers = status, body, kind, headers or []
+
+
+def _printable(text: str) -> str:
+    """`text` without line breaks and commands to a terminal: a client must not write records."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def go_duration(seconds: float) -> str:
