@@ -122,13 +122,15 @@ class Request:
                         return parts[0] if len(parts) == 1 else b"".join(parts)
                     patience.reschedule(min(end, loop.time() + STALL_S))
         except TimeoutError:
-            raise Refusal(
-                408,
-                "request_timeout",
-                f"the body stopped after {size} bytes; send all of it without a pause of "
-                f"{STALL_S:.0f} s",
-                headers={"connection": "close"},
-            ) from None
+            if loop.time() >= end:
+                why = f"only {size} bytes of the body came within the timeout of {within_s:g} s"
+            else:
+                why = (
+                    f"the body stopped after {size} bytes; send all of it without a pause of "
+                    f"{STALL_S:.0f} s"
+                )
+            closing = {"connection": "close"}
+            raise Refusal(408, "request_timeout", why, headers=closing) from None
 
 
 def _too_large(what: str, limit: int) -> Refusal:
