@@ -273,6 +273,24 @@ async def test_hanging_up_cancels_the_work(server: Server) -> None:
 
 
 @on_uvloop
+async def test_a_request_whose_client_is_gone_before_it_began_is_seen_all_the_same(
+    server: Server,
+) -> None:
+    """Else it would leave no record."""
+    reader, writer = await server.open()
+    writer.write(GET)
+    await reader.readuntil(b"GET /a 0\n")
+    (connection,) = server.state.connections
+    connection.data_received(GET.replace(b"/a", b"/wait"))  # type: ignore[union-attr]
+    connection.connection_lost(None)  # type: ignore[union-attr]
+    await asyncio.sleep(0.05)
+    assert len(server.app.clients) == 2
+    assert server.app.cancelled == 1
+    assert not server.state.tasks
+    writer.close()
+
+
+@on_uvloop
 async def test_an_early_answer_arrives_although_the_client_still_sends(server: Server) -> None:
     """A refused body is read off for a moment: closing at once would reset the connection."""
     reader, writer = await server.open()

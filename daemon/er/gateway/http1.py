@@ -100,7 +100,8 @@ class Protocol(HttpToolsProtocol):
         answering = self._answering
         if answering is not None and not answering.response_complete and self._task is not None:
             answering.disconnected = True
-            self._task.cancel()
+            # Not at once: a task that is cancelled before its first step leaves no record.
+            self.loop.call_soon(self._task.cancel)
 
     # -- what comes in -----------------------------------------------------------------------
 
