@@ -647,7 +647,8 @@ def test_every_request_leaves_one_record(shared: Gateway) -> None:
     wrong = "sk-er-kaaaaaaaa-" + "y" * 43
     path = f"/v1/embeddings?api_key={wrong}"
     shared.ask("POST", path, {}, key=None, headers={"x-request-id": "record-bad"})
-    shared.wait_for('"REQUEST_ID":"record-bad"')
+    for name in ("record-good", "record-bad"):  # of two workers, each with a writer of its own
+        shared.wait_for(f'"REQUEST_ID":"{name}"')
     found = {r["REQUEST_ID"]: r for r in shared.audit()}
     good, bad = found["record-good"], found["record-bad"]
     fields = (
