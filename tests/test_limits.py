@@ -41,7 +41,7 @@ def test_a_request_given_back_makes_room_for_another() -> None:
     """A 503 costs nothing."""
     w = empty()
     taken = [window.take(w, Rate(3, 60), SECOND) for _ in range(3)]
-    window.give_back(w, taken[1])
+    window.give_back(w, taken[1], 2 * SECOND)
     assert window.take(w, Rate(3, 60), SECOND).allowed
     assert not window.take(w, Rate(3, 60), SECOND).allowed
 
@@ -50,7 +50,7 @@ def test_what_was_given_back_does_not_make_later_ones_wait_longer() -> None:
     """After a time of 503s the window is as empty as before it."""
     w, t0 = empty(), 5_000 * SECOND
     for i in range(300):
-        window.give_back(w, window.take(w, MINUTE, t0 + i))
+        window.give_back(w, window.take(w, MINUTE, t0 + i), t0 + i)
     for i in range(100):
         assert window.take(w, MINUTE, t0 + SECOND + i * SECOND // 10).allowed
     refused = window.take(w, MINUTE, t0 + 11 * SECOND)
@@ -63,8 +63,60 @@ def test_what_left_the_window_can_not_be_given_back() -> None:
     old = window.take(w, Rate(1, 60), SECOND)
     new = window.take(w, Rate(1, 60), 62 * SECOND)
     assert new.allowed
-    window.give_back(w, old._replace(entry=old.entry))
+    window.give_back(w, old, 63 * SECOND)
     assert not window.take(w, Rate(1, 60), 63 * SECOND).allowed
+
+
+def test_a_request_of_more_than_a_period_gives_no_place_back() -> None:
+    """A timeout may be ten minutes: by then its entry of the ring holds another request."""
+    w, t0 = empty(), 5_000 * SECOND
+    old = window.take(w, MINUTE, t0)
+    for i in range(1, 2 * window.ENTRIES):  # the ring goes round
+        assert window.take(w, MINUTE, t0 + i * SECOND).allowed
+    now = t0 + 2 * window.ENTRIES * SECOND
+    before = w.tobytes()
+    window.give_back(w, old, now)
+    assert w.tobytes() == before
+
+
+def test_503s_keep_no_older_request_in_the_window() -> None:
+    """Above 128 requests a period those of one moment share an entry, and its time moves."""
+    w, rate, t0 = empty(), Rate(1000, 60), 5_000 * SECOND
+    assert all(window.take(w, rate, t0).allowed for _ in range(600))
+    for i in range(1, 600):  # a minute without a replica, ten requests a second
+        now = t0 + i * SECOND // 10
+        window.give_back(w, window.take(w, rate, now), now)
+    assert window.take(w, rate, t0 + 61 * SECOND).remaining == 999
+
+
+def test_503s_between_good_answers_do_not_fill_the_ring() -> None:
+    """Each second one is given back, late: the others leave when they should."""
+    w, t0 = empty(), 5_000 * SECOND
+    given_back = []
+    for i in range(160):
+        taken = window.take(w, Rate(128, 60), t0 + i * SECOND // 10)
+        assert taken.allowed
+        if i % 2:
+            given_back.append(taken)
+        if len(given_back) == 4:
+            for late in given_back:
+                window.give_back(w, late, t0 + i * SECOND // 10)
+            given_back = []
+    full = [window.take(w, Rate(128, 60), t0 + 20 * SECOND).allowed for _ in range(60)]
+    assert sum(full) == 48
+    refused = window.take(w, Rate(128, 60), t0 + 21 * SECOND)
+    assert refused.retry_after_s == pytest.approx(39.0)
+
+
+@pytest.mark.parametrize("count", [100, 1000])
+def test_a_process_that_was_held_up_moves_no_time_back(count: int) -> None:
+    """It read the clock, and others counted before it came to the window."""
+    w, rate, t0 = empty(), Rate(count, 60), 5_000 * SECOND
+    for i in range(count):
+        assert window.take(w, rate, t0 + (SECOND // 10 if i % 2 else 0)).allowed
+    assert window.take(w, rate, t0 + 60 * SECOND + SECOND // 20).allowed is (count == 100)
+    # The first of a hundred has left by then, and it alone; of a thousand none has.
+    assert not window.take(w, rate, t0 + 60 * SECOND + SECOND // 20).allowed
 
 
 rates = st.builds(Rate, st.integers(1, 300), st.sampled_from([1, 60, 3600]))
@@ -92,6 +144,28 @@ def test_no_period_ever_sees_more_than_the_limit(rate: Rate, steps: list[int]) -
         while passed[start] <= at - period:
             start += 1
         assert end - start + 1 <= rate.count
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(1, window.ENTRIES),
+    st.lists(st.tuples(gaps, st.integers(0, 3)), max_size=400),
+)
+def test_giving_back_is_as_if_it_had_never_been_counted(
+    count: int, steps: list[tuple[int, int]]
+) -> None:
+    """Exactly those pass for whom there is room among the requests that were kept."""
+    w, now, period = empty(), 1_000 * SECOND, 60 * SECOND
+    kept: list[window.Taken] = []
+    for step, back in steps:
+        now += step
+        kept = [t for t in kept if t.at > now - period]
+        got = window.take(w, Rate(count, 60), now)
+        assert got.allowed is (len(kept) < count)
+        if got.allowed:
+            kept.append(got)
+        if back and len(kept) >= back:
+            window.give_back(w, kept.pop(-back), now)
 
 
 @settings(max_examples=60, deadline=None)

@@ -235,7 +235,7 @@ class Gateway:
     def _refused(self, refusal: Refusal, note: Note) -> Response:
         note.code = refusal.code
         if refusal.status == 503 and note.taken is not None and note.who is not None:
-            self._limits.give_back(note.who.id, note.taken)
+            self._limits.give_back(note.who.id, note.taken, limits.now_ns())
             note.taken = note.taken._replace(remaining=note.taken.remaining + 1)
         headers = [(k.encode(), v.encode()) for k, v in refusal.headers.items()]
         if refusal.retry_after_s is not None:

@@ -80,14 +80,14 @@ class Limits:
                 return window.take(self._window(row), rate, now)
         return self.take(key_id, rate, now)
 
-    def give_back(self, key_id: str, taken: Taken) -> None:
-        """Uncount a request that was allowed but could not be served."""
+    def give_back(self, key_id: str, taken: Taken, now: int) -> None:
+        """Uncount at `now` (ns) a request that was allowed but could not be served."""
         row = self._rows.get(key_id)
         if row is None:
             return
         with _Locked(self._file, row):
             if self._owns(row, key_id):
-                window.give_back(self._window(row), taken)
+                window.give_back(self._window(row), taken, now)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -27,14 +27,19 @@ class Taken(NamedTuple):
     remaining: int
     retry_after_s: float  # until one more would pass; 0 when allowed
     reset_s: float  # until the window is empty
-    entry: int  # where it was counted, for `give_back`
-    at: int  # when that entry's newest request came, ns
+    at: int  # when it was counted, ns; for `give_back`
+    until: int  # when it leaves the window, ns
 
 
 def take(window: memoryview, rate: Rate, now: int) -> Taken:
     """Count one request at `now` (ns) if `rate` lets it pass. `window` is `WORDS` 64-bit words."""
     period = rate.period_s * 1_000_000_000
+    if window[_LENGTH]:
+        # Who read the clock first may get the lock last: entries stay in the order of time.
+        now = max(now, _newest(window))
     _forget(window, period, now)
+    if window[_LENGTH] == ENTRIES:
+        _squeeze(window)
     total, tail, length = window[_TOTAL], window[_TAIL], window[_LENGTH]
     if total >= rate.count:
         wait = _until_free(window, rate, period, now)
@@ -52,21 +57,28 @@ def take(window: memoryview, rate: Rate, now: int) -> Taken:
         window[_LENGTH] = length + 1
     window[_FIRST + 2 * head] = now
     window[_TOTAL] = total + 1
-    return Taken(True, rate.count, rate.count - total - 1, 0.0, period / 1e9, head, now)
+    return Taken(True, rate.count, rate.count - total - 1, 0.0, period / 1e9, now, now + period)
 
 
-def give_back(window: memoryview, taken: Taken) -> None:
+def give_back(window: memoryview, taken: Taken, now: int) -> None:
     """Uncount a request that was taken; of no effect when it has left the window since."""
-    at = _FIRST + 2 * taken.entry
-    offset = (taken.entry - window[_TAIL]) % ENTRIES
-    if offset < window[_LENGTH] and window[at] >= taken.at and window[at + 1] and window[_TOTAL]:
-        window[at + 1] -= 1
-        window[_TOTAL] -= 1
-        # Empty entries at the end would fill the ring, and those after share one and leave late.
-        head = window[_TAIL] + window[_LENGTH] - 1
-        while window[_LENGTH] and not window[_FIRST + 2 * (head % ENTRIES) + 1]:
-            window[_LENGTH] -= 1
-            head -= 1
+    found = None
+    for index in reversed(range(window[_LENGTH] if now < taken.until else 0)):
+        at = _FIRST + 2 * ((window[_TAIL] + index) % ENTRIES)
+        if window[at] < taken.at:
+            break
+        if window[at + 1]:
+            found = at  # so far the oldest that may have it
+    if found is None or not window[_TOTAL]:
+        return
+    window[found + 1] -= 1
+    window[_TOTAL] -= 1
+    # Empty entries at the end would fill the ring, and those after share one and leave late.
+    head = window[_TAIL] + window[_LENGTH] - 1
+    while window[_LENGTH] and not window[_FIRST + 2 * (head % ENTRIES) + 1]:
+        window[_LENGTH] -= 1
+        window[_STARTED] = 0  # the next one begins an entry, and moves no older one's time
+        head -= 1
 
 
 def idle(window: memoryview, now: int, longest_ns: int) -> bool:
@@ -93,6 +105,18 @@ def _forget(window: memoryview, period: int, now: int) -> None:
     window[_TAIL], window[_LENGTH] = tail, length
     if not length:
         window[_TOTAL] = 0  # heals what a process killed halfway may have left
+
+
+def _squeeze(window: memoryview) -> None:
+    """Take the entries out of which all was given back."""
+    tail, kept = window[_TAIL], 0
+    for index in range(window[_LENGTH]):
+        at = _FIRST + 2 * ((tail + index) % ENTRIES)
+        if window[at + 1]:
+            to = _FIRST + 2 * ((tail + kept) % ENTRIES)
+            window[to], window[to + 1] = window[at], window[at + 1]
+            kept += 1
+    window[_LENGTH] = kept
 
 
 def _until_free(window: memoryview, rate: Rate, period: int, now: int) -> float:
