@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 import resource
+import shutil
 import stat
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -205,6 +208,32 @@ def test_a_damaged_file_locks_nobody_out(
     assert refused.value.code == "damaged"
     file.good_copy(path).replace(path)
     assert known.check(make(path, "more").secret, NOW)
+
+
+def test_where_nothing_can_be_written_the_last_good_keys_stay(
+    path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The state directory gone, or its disk full: said all the same, nobody is locked out."""
+    created = make(path)
+    known = Keys(path)
+    shutil.rmtree(path.parent)
+    for _ in range(3):
+        assert known.check(created.secret, NOW)
+    assert capfd.readouterr().out.count("stays in force") == 1
+
+
+def test_a_file_made_readable_again_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """chown and chmod change neither its time nor its size."""
+    created = make(path)
+    path.chmod(0o600)
+    closed = PermissionError(13, "Permission denied")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", Mock(side_effect=closed))
+        known = Keys(path)
+        assert known.check(created.secret, NOW) is None
+    time.sleep(0.02)  # the clock of files goes in steps of some milliseconds
+    path.chmod(0o640)
+    assert known.check(created.secret, NOW)
 
 
 def test_a_file_edited_by_hand_becomes_the_good_copy(path: Path) -> None:

@@ -7,7 +7,6 @@ memory or, after a restart, from its copy; and the journal says so, at most once
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +21,7 @@ from er.keys.record import KeysError, Record
 from er.quantities import Rate
 
 SHOUT_EVERY_S = 60.0
-_Stamp = tuple[int, int, int]
+_Stamp = tuple[int, int, int, int]
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +47,7 @@ class Keys:
         self._stamp: _Stamp | Literal["unread"] | None = "unread"
         self._wrong = ""
         self._records: dict[str, tuple[Record, Identity]] = {}
+        self._shouts = journal.Seldom(SHOUT_EVERY_S)
         self._used: used.Used | None = None
         try:
             self._used = used.Used(used.beside(path))
@@ -91,7 +91,8 @@ class Keys:
     def _refresh(self) -> None:
         try:
             status = self._path.stat()
-            stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
+            # The change time too: a cure by chmod or chown alters nothing else.
+            stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)
         except OSError:
             stamp = None
         if stamp != self._stamp:
@@ -138,14 +139,16 @@ class Keys:
         }
 
     def _may_shout(self) -> bool:
-        """Once a minute for all workers together: a file's time says when it was last."""
+        """Once a minute for all workers together: a file's time says when it was last.
+
+        Where that can't be written (a full disk, no directory), once a minute for this one.
+        """
+        if not self._shouts.due("wrong"):
+            return False
         mark = self._path.with_suffix(".shouted")
-        try:
+        with contextlib.suppress(OSError):
             if time.time() - mark.stat().st_mtime < SHOUT_EVERY_S:
                 return False
-            os.utime(mark)
-        except FileNotFoundError:
+        with contextlib.suppress(OSError):
             mark.touch()
-        except OSError:
-            return False
         return True
