@@ -320,6 +320,25 @@ def test_what_is_worked_on_is_finished(tmp_path: Path) -> None:
         assert not (running.runtime / "gateway.sock").exists()
 
 
+def test_who_waits_in_the_kernel_s_queue_is_answered(tmp_path: Path) -> None:
+    """A client that has connected knows nothing of accept: it must not meet a reset."""
+    with gateway(tmp_path) as running:
+        workers = running.children("er.worker")
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        links = [running.connection() for _ in range(60)]
+        body = json.dumps({"model": "embed", "input": "x"})
+        for link in links:
+            link.request("POST", "/v1/embeddings", body, {"authorization": f"Bearer {running.key}"})
+        assert running.process is not None
+        running.process.send_signal(signal.SIGTERM)
+        running.wait_for("are finished first")
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+        assert [link.getresponse().status for link in links] == [200] * 60
+        assert running.process.wait(15) == 0
+
+
 def test_a_second_signal_cuts_what_is_left_with_a_503(tmp_path: Path) -> None:
     """Ctrl-C twice, in a terminal's process group."""
     with gateway(tmp_path, workers=2) as running:

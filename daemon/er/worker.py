@@ -1,8 +1,8 @@
 """One worker: a whole gateway in a process of its own, from its sockets to its drain.
 
-Started by the supervisor only. SIGTERM drains it: it takes no new connection, every answer ends its
-connection, idle ones are closed after a moment, what is being worked on is finished. SIGINT, or the
-end of the time for that, cuts what is left with a 503.
+Started by the supervisor only. SIGTERM drains it: it takes no new connection but those that wait
+already, every answer ends its connection, idle ones are closed after a moment, what is being worked
+on is finished. SIGINT, or the end of the time for that, cuts what is left with a 503.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import select
 import signal
 import sys
 import time
@@ -31,6 +32,7 @@ from er.ledger import Ledger, LedgerError
 from er.limits import Limits
 from er.replicas import Replicas
 
+ACCEPT_S = 3.0  # at most, for those who had connected before the drain began
 IDLE_S = 2.0  # longer than clients usually pause between two requests on a connection
 KEEP_ALIVE_S = 75
 FIRST_LOAD_S = 20.0  # a model folder that takes longer does not hold up the others
@@ -138,14 +140,15 @@ class Worker:
     # -- the end -----------------------------------------------------------------------------
 
     async def _stop(self) -> None:
+        began = time.monotonic()
         self.gateway.draining = True
+        await self._accept_rest()
         for server in self._servers:
             server.close()
         for sockets in self._child.sockets.values():
             for sock in sockets:
                 sock.close()
-        began = time.monotonic()
-        await self._until_empty(began + IDLE_S)
+        await self._until_empty(time.monotonic() + IDLE_S)
         for connection in list(self._state.connections):
             connection.shutdown()
         await self._until_empty(began + self.gateway.settings.timeout_s + IDLE_S)
@@ -156,6 +159,21 @@ class Worker:
             task.cancel()
         self._cut.clear()
         await self._until_empty(time.monotonic() + CUT_S)
+
+    async def _accept_rest(self) -> None:
+        """Take in who waits in the kernel's queue: closing the last socket resets them.
+
+        A new gateway would find them there after a restart; after a stop nobody does.
+        """
+        waiting = select.poll()
+        for sockets in self._child.sockets.values():
+            for sock in sockets:
+                waiting.register(sock, select.POLLIN)
+        until = time.monotonic() + ACCEPT_S
+        while self._servers and waiting.poll(0) and time.monotonic() < until:
+            if self._cut.is_set():
+                return
+            await asyncio.sleep(0)  # one turn of the loop accepts
 
     async def _until_empty(self, until: float) -> None:
         while self._state.connections or self._state.tasks:

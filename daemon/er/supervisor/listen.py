@@ -60,9 +60,15 @@ class Sockets:
         return found
 
     def close(self) -> None:
-        """Close this process's copies; those of systemd and of the workers stay."""
-        for sockets in self.by_name.values():
+        """Close this process's copies; those of systemd and of the workers stay.
+
+        One that was made here ends with its workers: from now on it takes no new connections, which
+        would only be reset, while the workers accept those that wait.
+        """
+        for name, sockets in self.by_name.items():
             for sock in sockets:
+                if name not in self.given:
+                    sock.listen(0)
                 sock.close()
 
     def remove_made(self) -> None:
