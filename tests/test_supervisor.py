@@ -28,6 +28,7 @@ from er.supervisor.__main__ import Supervisor, auto_workers, spare
 from er.supervisor.brood import HUNG_S, START_S, Brood, Generation, Process
 from er.supervisor.figures import Figures
 from fakes import EngineProcess
+from launched import until
 from running import DIMENSIONS, Gateway, Reply, gateway
 
 
@@ -130,6 +131,36 @@ def alive(pid: int) -> bool:
         return False
 
 
+def listening(port: int) -> bool:
+    """Whether a connection is taken there."""
+    with socket.socket() as probe:
+        return not probe.connect_ex(("127.0.0.1", port))
+
+
+def test_what_orphans_leave_is_zeroed_by_the_next_supervisor(tmp_path: Path) -> None:
+    """A worker finishes after its parent was killed; killed as well, its slot is nobody's."""
+    with gateway(tmp_path) as running:
+        (orphan,) = running.children("er.worker")
+        running.engines[0].fault("hang")
+        link = running.connection()
+        body = json.dumps({"model": "embed", "input": "x"})
+        link.request("POST", "/v1/embeddings", body, {"authorization": f"Bearer {running.key}"})
+        ledger = Ledger.open(running.runtime / "ledger", ["e0"])
+        try:
+            until(lambda: ledger.tokens_in_flight("e0"))
+            assert running.process is not None
+            running.process.kill()
+            running.process.wait()
+            until(lambda: not listening(running.port))
+            running.start()
+            assert ledger.in_flight() == 1
+            os.kill(orphan, signal.SIGKILL)
+            until(lambda: not ledger.in_flight() and not ledger.tokens_in_flight("e0"))
+        finally:
+            ledger.close()
+            link.close()
+
+
 def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     """Nothing is orphaned, also where no systemd sweeps up."""
     with gateway(tmp_path, workers=2) as running:
@@ -213,6 +244,37 @@ def test_a_new_generation_takes_over_without_losing_a_request(tmp_path: Path) ->
             assert time.monotonic() < until
             time.sleep(0.05)
         assert len(running.children("er.worker")) == 2
+
+
+def test_a_storm_of_reloads_ends_with_the_newest_file(tmp_path: Path) -> None:
+    """What comes while one is under way is not forgotten, and all of it together is one more."""
+    with gateway(tmp_path) as running:
+        assert running.process is not None
+        for number in range(20):
+            running.models[0]["aliases"] = [f"name-{number}"]
+            running.write_config()
+            running.process.send_signal(signal.SIGHUP)
+            time.sleep(0.03)
+        running.wait_for("generation 3 serves")
+        newest = {"model": "name-19", "input": "x"}
+        assert running.ask("POST", "/v1/embeddings", newest).status == 200
+        assert wait_generation(running, 3)["state"] == "ready"
+        assert "generation 4" not in running.text()
+
+
+def test_a_reload_without_room_for_processes_leaves_no_half_generation(tmp_path: Path) -> None:
+    """The machine may have no process left: who asked hears it at once, the old ones serve on."""
+    with gateway(tmp_path) as running:
+        assert running.process is not None
+        pid, old = running.process.pid, running.children("er.worker")
+        used = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - descriptors
+        psutil.Process(pid).rlimit(psutil.RLIMIT_NOFILE, (used + 3, used + 3))
+        running.process.send_signal(signal.SIGHUP)
+        state = wait_generation(running, 2)
+        assert state["state"] == "failed"
+        assert "no new worker could be started" in str(state["error"])
+        assert running.children("er.worker") == old
+        assert running.embed().status == 200
 
 
 def test_a_bad_file_changes_nothing(tmp_path: Path) -> None:

@@ -244,12 +244,17 @@ class Ledger:
 
     def reap_dead(self) -> list[int]:
         """Reap each slot whose process is gone, even if its id runs again. Returns the slots."""
-        pids, starts = self._table.ints("pid"), self._table.ints("start")
+        if not self._dead():  # asked twice a second: no lock for nothing
+            return []
         with self._table.locked():
-            dead = [s for s in range(SLOTS) if pids[s] and start_time(pids[s]) != starts[s]]
+            dead = self._dead()
             for slot in dead:
                 self._retire(slot)
         return dead
+
+    def _dead(self) -> list[int]:
+        pids, starts = self._table.ints("pid"), self._table.ints("start")
+        return [s for s in range(SLOTS) if pids[s] and start_time(pids[s]) != starts[s]]
 
     def _retire(self, slot: int) -> None:
         self._table.ints("pid")[slot] = 0

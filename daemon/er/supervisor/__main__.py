@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -24,7 +23,7 @@ from er.child import ADMIN
 from er.config import Config, ConfigError
 from er.ledger import Ledger, LedgerError
 from er.ledger.layout import SLOTS
-from er.supervisor import figures, opening
+from er.supervisor import figures, opening, said
 from er.supervisor.brood import Brood, Generation, Process
 from er.supervisor.figures import Figures
 from er.supervisor.listen import Sockets
@@ -66,6 +65,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._reloading: asyncio.Task[None] | None = None
+        self._reload_again = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
@@ -116,7 +116,9 @@ class Supervisor:
     def _spawn_worker(self, generation: Generation) -> Process | None:
         taken = {worker.slot for worker in self._ledger.workers()}
         slot = self._brood.free_slot(SLOTS, taken)
-        return None if slot is None else self._brood.spawn(slot, generation)
+        if slot is None or self._stopping.is_set():  # then the sockets are closed already
+            return None
+        return self._brood.spawn(slot, generation)
 
     def _ended(self, process: Process) -> None:
         if process.slot != ADMIN:
@@ -138,7 +140,7 @@ class Supervisor:
             if process.slot != ADMIN:
                 if len(self._brood.workers(self._generation)) < wanted:
                     self._spawn_worker(self._generation)
-            elif ADMIN not in self._brood.processes:
+            elif ADMIN not in self._brood.processes and not self._stopping.is_set():
                 self._brood.spawn(ADMIN, self._generation)
         except OSError as error:
             journal.log("err", f"no new process could be started: {error}; tried again in 5 s")
@@ -150,6 +152,8 @@ class Supervisor:
             await asyncio.sleep(0.05)
             if await self._alive():
                 break
+        if self._stopping.is_set():
+            return
         where = ", ".join(f"http://{a}" for a in self._sockets.addresses())
         count = len(self._brood.workers())
         journal.log("info", f"er-gateway {__version__} answers at {where} ({count} workers)")
@@ -160,9 +164,9 @@ class Supervisor:
     async def _alive(self) -> bool:
         if not any(process.ready.is_set() for process in self._brood.workers()):
             return False
-        path = self._sockets.by_name["gateway"][0].getsockname()
         try:
             async with asyncio.timeout(5):
+                path = self._sockets.by_name["gateway"][0].getsockname()
                 reader, writer = await asyncio.open_unix_connection(path)
                 writer.write(b"GET /livez HTTP/1.1\r\nHost: er\r\nConnection: close\r\n\r\n")
                 line = await reader.readline()
@@ -176,10 +180,14 @@ class Supervisor:
     def _reload_asked(self) -> None:
         if self._stopping.is_set():
             return
-        if self._reloading is not None and not self._reloading.done():
-            journal.log("warning", "a reload is under way already; ask again when it is over")
-            return
-        self._reloading = self._go(self._reload())
+        self._reload_again = True  # also during one, which may have read er.toml before a change
+        if self._reloading is None or self._reloading.done():
+            self._reloading = self._go(self._reloads())
+
+    async def _reloads(self) -> None:
+        while self._reload_again and not self._stopping.is_set():
+            self._reload_again = False
+            await self._reload()
 
     async def _reload(self) -> None:
         self._number += 1
@@ -193,9 +201,11 @@ class Supervisor:
             self._reload_failed(str(error))
             return
         old = self._generation
-        if not await self._bring_up(new, old):
+        failed = await self._bring_up(new, old)
+        if failed:
             ledger.close()
-            self._reload_failed("the new workers did not come up; the old ones go on")
+            new.forget()
+            self._reload_failed(f"{failed}; the old ones go on")
             self._retire(self._brood.workers(new))
             for _ in range(len(self._brood.workers(old)), self._wanted(old.config)):
                 self._spawn_worker(old)
@@ -216,21 +226,27 @@ class Supervisor:
         journal.log("err", f"reload failed, nothing was changed: {why}")
         self._say_generation("failed", why)
 
-    async def _bring_up(self, new: Generation, old: Generation) -> bool:
-        """Start the new workers and wait for them; retire old ones where slots run out."""
+    async def _bring_up(self, new: Generation, old: Generation) -> str:
+        """Start the new workers and wait for them; retire old ones where slots run out.
+
+        Returns what failed, "" when they serve.
+        """
         missing = self._wanted(new.config)
         until = time.monotonic() + READY_S
         while time.monotonic() < until and not self._stopping.is_set():
-            while missing and self._spawn_worker(new):
-                missing -= 1
+            try:
+                while missing and self._spawn_worker(new):
+                    missing -= 1
+            except OSError as error:
+                return f"no new worker could be started: {error}"
             ready = [p for p in self._brood.workers(new) if p.ready.is_set()]
             if not missing and len(ready) == self._wanted(new.config):
-                return True
+                return ""
             if missing and ready:
                 going = self._brood.workers(old)
                 self._retire(going[: spare(len(going), len(ready), self._wanted(old.config))])
             await asyncio.sleep(0.05)
-        return False
+        return "the new workers did not come up"
 
     def _retire(self, processes: list[Process]) -> None:
         for process in processes:
@@ -248,27 +264,14 @@ class Supervisor:
         return generation.config.gateway.timeout_s + END_S + 2
 
     def _say_generation(self, state: str, error: str | None = None) -> None:
-        said = {
-            "generation": self._number,
-            "state": state,
-            "error": error,
-            "since": time.time(),
-            "pid": os.getpid(),
-            "workers": len(self._brood.workers()),
-            "listen": self._sockets.addresses(),
-        }
-        path = self._runtime / "generation.json"
-        temporary = path.with_name(".generation.json.tmp")
-        try:
-            temporary.write_text(json.dumps(said) + "\n", encoding="utf-8")
-            temporary.rename(path)
-        except OSError as failed:
-            journal.log("warning", f"{path}: {failed.strerror}")
+        workers, listen = len(self._brood.workers()), self._sockets.addresses()
+        said.write(self._runtime, self._number, state, error, workers=workers, listen=listen)
 
     # -- watching ----------------------------------------------------------------------------
 
     def _look(self) -> None:
         self._brood.kill_hung()
+        self._ledger.reap_dead()  # also those that a parent before this one left
 
     def _watchdog(self) -> None:
         if self._brood.kill_hung():
