@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -278,6 +279,22 @@ def test_a_bad_file_is_refused_with_its_findings(parent: Parent) -> None:
     assert parent.applied.read_text() == parent.text
     assert not (parent.folder / "runtime/generation.json").exists()
     assert parent.api("GET", "/status")[1]["gateway"]["config_differs"] is True
+
+
+def test_a_full_disk_changes_nothing(parent: Parent) -> None:
+    """507 for a key, 409 for a reload, each with the cure. The limit is on the size of one file."""
+    _, hard = resource.prlimit(parent.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(parent.process.pid, resource.RLIMIT_FSIZE, (50_000, hard))
+    code, answer = parent.api("POST", "/keys", {"name": "large", "models": ["m" * 1000] * 100})
+    assert (code, answer["error"]["code"]) == (507, "disk")
+    assert "no key changed; make room in" in answer["error"]["message"]
+    parent.edited.write_text(parent.text.replace("100/minute", "5/minute") + "#" * 100_000)
+    code, answer = parent.api("POST", "/reload")
+    assert (code, answer["error"]["code"]) == (409, "not_reloaded")
+    assert "nothing was changed" in answer["error"]["message"]
+    assert "make room there" in answer["error"]["message"]
+    assert parent.applied.read_text() == parent.text
+    assert not (parent.folder / "runtime/generation.json").exists()
 
 
 def test_a_failed_generation_is_taken_back(parent: Parent) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -155,6 +156,26 @@ def test_a_step_that_fails_is_said_and_ends_it(
     assert cli_units.run_apply(dry_run=False, previous=False) == 1
     err = capsys.readouterr().err
     assert "systemctl daemon-reload: it failed" in err and "stays done" in err
+
+
+def test_a_full_disk_leaves_the_applied_file_as_it_was(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line with the file and the cure; no unit is touched after it."""
+    cli_units.run_apply(dry_run=False, previous=False)
+    machine.ran.clear()
+    capsys.readouterr()
+    machine.toml.write_text(machine.text + "#" * 100_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        assert cli_units.run_apply(dry_run=False, previous=False) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"er apply: {applied(machine)} can't be written: ")
+    assert "make room there" in said
+    assert applied(machine).read_text() == machine.text and machine.ran == []
 
 
 def test_a_file_that_is_not_ours_is_left_alone(

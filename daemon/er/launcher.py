@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -88,8 +89,10 @@ async def keep(
         folder.mkdir(parents=True, exist_ok=True)
         lock = only_one(folder, lambda text: log("err", f"{replica.name}: {text}"))
     except OSError as error:
-        where = f"{error.filename}: {error.strerror}"
+        where = f"{error.filename or folder}: {error.strerror}"
         cure = "make it writable: systemd-tmpfiles --create, or set RUNTIME_DIRECTORY"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            cure = f"make room in {runtime}"
         log("err", f"{replica.name}: {where}; {cure}")
         return 1
     if lock is None:

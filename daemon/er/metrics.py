@@ -8,16 +8,59 @@ Without the variable (unit tests) the values live in this process alone.
 
 from __future__ import annotations
 
+import mmap
 import os
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 PROCESS_VARIABLE = "ER_PROCESS"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+_FILE_BYTES = 1 << 16  # what a file begins with; it doubles when that is full
+_ENTRY_BYTES = 32  # of a value in a file beside its name, at most
+
+
+class _TakenDict(MmapedDict):
+    """A metrics file whose pages are taken from the disk before anything is written to them.
+
+    prometheus_client only sizes its files, and on a full disk the first touch of such a page ends
+    the whole process with SIGBUS. Here a value that finds no room is kept by its process alone and
+    written with its next change that finds some.
+    """
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:
+        if not read_mode:
+            with open(filename, "a+b") as file:
+                size = max(_FILE_BYTES, os.fstat(file.fileno()).st_size)
+                os.posix_fallocate(file.fileno(), 0, size)
+        super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
+
+    def _init_value(self, key: str) -> None:
+        while self._used + len(key.encode()) + _ENTRY_BYTES > self._capacity:
+            os.posix_fallocate(self._f.fileno(), 0, 2 * self._capacity)
+            self._capacity *= 2
+            self._m = mmap.mmap(self._f.fileno(), self._capacity)
+        super()._init_value(key)  # type: ignore[no-untyped-call]
+
+    def read_value(self, key: str) -> tuple[float, float]:
+        try:
+            value, moment = super().read_value(key)  # type: ignore[no-untyped-call]
+        except OSError:
+            return 0.0, 0.0
+        return value, moment
+
+    def write_value(self, key: str, value: float, timestamp: float) -> None:
+        try:
+            super().write_value(key, value, timestamp)  # type: ignore[no-untyped-call]
+        except OSError:
+            return
+
+
 if DIRECTORY_VARIABLE in os.environ:
+    values.MmapedDict = _TakenDict  # type: ignore[attr-defined]
     _process = os.environ.get(PROCESS_VARIABLE) or str(os.getpid())
     values.ValueClass = values.MultiProcessValue(  # type: ignore[no-untyped-call]
         lambda: _process  # asked with every count

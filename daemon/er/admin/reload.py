@@ -14,7 +14,7 @@ import orjson
 
 from er.config import Config, ConfigError, applied_path, directory, edited_path, load, parse
 from er.config.render import render
-from er.units import store_applied, takeup
+from er.units import UnitsError, store_applied, takeup
 
 PATIENCE_S = 90.0  # for a new generation of workers to be ready
 LOOK_EVERY_S = 0.1
@@ -75,7 +75,10 @@ async def reload(running: Config, generation: int, parent: int) -> Reloaded:
     merged, text = await asyncio.to_thread(prepare, running)
     before = applied_path().read_text(encoding="utf-8") if text is not None else ""
     if text is not None and text != before:
-        await asyncio.to_thread(store_applied, text)
+        try:
+            await asyncio.to_thread(store_applied, text)
+        except UnitsError as error:
+            raise ReloadError(f"nothing was changed: {error}") from None
     # A reload that failed has left a higher number than the workers' own.
     base = max(generation, int(_read(_generation_path()).get("generation") or 0))
     os.kill(parent, signal.SIGHUP)

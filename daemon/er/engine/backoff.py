@@ -6,6 +6,7 @@ a crash, and its own restart delay neither grows nor forgets.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import msgspec
@@ -49,10 +50,14 @@ def load(path: Path) -> Backoff:
 
 
 def store(path: Path, backoff: Backoff) -> None:
-    """Keep the count at `path`; one without failures is removed."""
-    if not backoff.failures:
-        path.unlink(missing_ok=True)
-        return
-    fresh = path.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.encode(backoff))
-    fresh.replace(path)
+    """Keep the count at `path`; one without failures is removed.
+
+    On a full disk the count is lost with its launcher, which is no reason to end the launcher.
+    """
+    with contextlib.suppress(OSError):
+        if not backoff.failures:
+            path.unlink(missing_ok=True)
+            return
+        fresh = path.with_suffix(".new")
+        fresh.write_bytes(msgspec.json.encode(backoff))
+        fresh.replace(path)

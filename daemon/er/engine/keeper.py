@@ -123,9 +123,14 @@ class Keeper:
             inherited=self._environ,
             cpu_cache=prepared.cpu_cache,
         )
-        (self._folder / "logging.json").write_bytes(engine_command.logging_config())
-        formatter = self._folder / f"{engine_command.FORMATTER}.py"
-        shutil.copyfile(engine_format.__file__, formatter)
+        try:
+            (self._folder / "logging.json").write_bytes(engine_command.logging_config())
+            formatter = self._folder / f"{engine_command.FORMATTER}.py"
+            shutil.copyfile(engine_format.__file__, formatter)
+        except OSError as error:
+            raise Failed(
+                f"{self._folder} can't be written to: {error.strerror}; make room there"
+            ) from None
         self._voice.say("info", f"{build.distribution} {build.version}: {' '.join(launch.argv)}")
         self._voice.enter("importing vLLM")
         try:

@@ -7,6 +7,7 @@ are ever changed or removed; what `systemctl edit` writes lies beside them.
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import re
@@ -26,6 +27,7 @@ SYSTEM = "etc/systemd/system"
 WANTS = "er.target.wants"
 TEMPLATE = "/usr/local/lib/systemd/system/er-vllm@.service"
 TARGET = "er.target"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NAME = re.compile(r"er-vllm@([a-z0-9][a-z0-9-]*)\.service")
 PREVIOUS = "applied.previous.toml"
 RUNNING = {"active", "activating", "reloading", "deactivating", "failed"}
@@ -34,7 +36,7 @@ Run = Callable[[Sequence[str]], str]  # a command's output; raises for one that 
 
 
 class UnitsError(Exception):
-    """Something in /etc/systemd/system that is not ours to change; the text says what to do."""
+    """A change that is not ours to make or that can't be made; the text says what to do."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -282,6 +284,7 @@ def store_applied(text: str) -> None:
     """Make `text` the applied configuration; the one before becomes applied.previous.toml.
 
     Whole or not at all, and on disk when this returns. Files belong to user er, whoever writes.
+    Raises UnitsError.
     """
     path = applied_path()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -309,6 +312,9 @@ def _write(path: Path, text: str, mode: int, owner: pwd.struct_passwd | None) ->
             out.flush()
             os.fsync(fd)
         fresh.replace(path)
+    except OSError as error:
+        cure = "make room there" if error.errno in NO_ROOM else "look at its folder"
+        raise UnitsError(f"{path} can't be written: {error.strerror}; {cure}") from None
     finally:
         fresh.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
