@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from er import metrics
+from er import config, metrics, prompts
 from er.cli import __main__ as cli
+from er.cli import check
 from er.cli.screen import width
 from er.config import Gateway, Model, Replica
+from er.engine import command
+from er.units import takeup
 
 TOP = Path(__file__).parent.parent
 PAGES = cli.pages()
@@ -69,6 +74,30 @@ def test_the_defaults_are_the_code_s() -> None:
         assert told[key] == f'"{getattr(model, key)}"'
 
 
+def test_what_the_gpu_and_a_reload_take_is_the_code_s() -> None:
+    """The share without a setting; the fields of a model that need no restart."""
+    told = rows("configuration", "## [[replica]]")["gpu_memory_utilization"][0]
+    assert float(told) == command.UTILIZATION == check.UTILIZATION
+    page = " ".join(PAGES["configuration"].split())
+    named = re.search(r"a model's ([a-z_, ]+); replicas at a url", page)
+    assert named
+    free = set(Model.__struct_fields__) - {"name", *takeup.ENGINE_FIELDS}
+    assert set(named[1].split(", ")) == free
+
+
+def test_what_stands_behind_a_hash_in_the_shipped_file_is_the_default() -> None:
+    """As its head says: without the # nothing changes."""
+    path = TOP / "etc/er.toml"
+    text = path.read_text(encoding="utf-8")
+    free, freed = re.subn(r"^# (?=[a-z_]+ = )", "", text, flags=re.MULTILINE)
+    assert freed >= 8
+    changed, shipped = config.parse(free, path), config.parse(text, path)
+    assert changed.gateway == shipped.gateway and changed.replicas == shipped.replicas
+    first = changed.models[0]
+    assert first.instruction == prompts.INSTRUCTION
+    assert msgspec.structs.replace(first, instruction=None) == shipped.models[0]
+
+
 def test_the_shipped_file_uses_only_explained_keys() -> None:
     """Also those that stand behind a # in it."""
     text = (TOP / "etc/er.toml").read_text(encoding="utf-8")
@@ -104,13 +133,70 @@ def test_every_metric_is_explained() -> None:
 
 
 def test_every_code_of_a_refusal_is_explained() -> None:
-    """The codes in the code are the codes in the page."""
-    codes = set()
+    """Each pair of status and code that the code gives is a row of the page, and no other."""
+    pairs = {("400", "invalid_json"), ("400", "invalid_request")}  # raised by functions of theirs
     for path in (TOP / "daemon/er").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        codes |= set(re.findall(r"Refusal\(\s*[45]\d\d,\s*\"([a-z_]+)\"", text))
-    missing = {c for c in codes if c not in PAGES["api"]}
-    assert not missing, missing
+        pairs |= set(re.findall(r"Refusal\(\s*([45]\d\d),\s*\"([a-z_]+)\"", text))
+    told = {
+        (status, code)
+        for status, codes in re.findall(
+            r"^\| ([45]\d\d) \| ([a-z_, ]+) \|", PAGES["api"], re.MULTILINE
+        )
+        for code in codes.split(", ")
+    }
+    assert pairs == told
+
+
+def test_the_admin_api_is_explained() -> None:
+    """Every route with its method, but for the page that lists them."""
+    told = set()
+    method = path = ""
+    for part in ", ".join(name for name in rows("operating") if name != "request").split(", "):
+        word, _, rest = part.rpartition(" ")
+        method = word or method
+        path = rest if word else path.rsplit("/", 1)[0] + rest  # "/resume" after ".../drain"
+        told.add((method, re.sub(r"KEY|NAME", "*", path)))
+    source = (TOP / "daemon/er/admin/api.py").read_text(encoding="utf-8")
+    there = {
+        (method.upper(), re.sub(r"\{\w+\}", "*", path))
+        for method, path in re.findall(r"@app\.(get|post|patch|delete)\(\"([^\"]+)\"", source)
+    }
+    assert told == there - {("GET", "/docs")}
+
+
+def test_the_status_page_names_what_the_status_has() -> None:
+    """Field by field, as in the example that the console and the builder share."""
+    golden = json.loads((TOP / "tests/golden/status.json").read_text(encoding="utf-8"))
+    model = golden["models"][0]
+    told = {name: cells[0] for name, cells in rows("status").items()}
+    for part, value in {
+        "gateway": golden["gateway"],
+        "models[]": model,
+        "models[].replicas[]": model["replicas"][0],
+        "gpus[]": golden["gpus"][0],
+    }.items():
+        assert {word.removesuffix("[]") for word in told[part].split(", ")} == set(value), part
+    for name in set(model["replicas"][0]["sample"]) - {"name", "pid", "time"}:
+        assert name in told["….sample"], name
+    for name in golden["traffic"]:
+        assert name in told["traffic"], name
+    for name in golden["machine"]:
+        assert name in told["machine"], name
+
+
+def test_what_faults_say_is_what_the_programs_say() -> None:
+    """Every phrase that the page has an operator look for stands in the code in those words."""
+    code = "\n".join(p.read_text(encoding="utf-8") for p in (TOP / "daemon/er").rglob("*.py"))
+    code = re.sub(r"\"\s*\n\s*f?\"", "", code)
+    page = PAGES["faults"].split("A replica that does not start", 1)[1]
+    phrases = [first.strip() for first in re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE)]
+    phrases = [p for p in phrases if p != "it says" and not p.startswith("---")]
+    assert len(phrases) >= 9
+    for phrase in [*phrases, "no metrics on"]:
+        assert phrase in PAGES["faults"]
+        for part in phrase.split("…"):
+            assert part.strip() in code, phrase
 
 
 def test_pages_read_on_a_terminal() -> None:

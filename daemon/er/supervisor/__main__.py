@@ -362,9 +362,7 @@ class _Arguments(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """The command er-gateway; returns its exit code."""
     parser = _Arguments(prog="er-gateway", description="ER's gateway, in the foreground.")
-    parser.add_argument(
-        "--config", type=Path, metavar="F", help="read F instead of /etc/er/er.toml"
-    )
+    parser.add_argument("--config", type=Path, metavar="F", help="read F, not the applied er.toml")
     parser.add_argument("--version", action="version", version=f"er-gateway {__version__}")
     path = parser.parse_args(argv).config or config.active_path()
     try:
