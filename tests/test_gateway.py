@@ -235,6 +235,38 @@ def test_bad_bodies_are_400_and_say_why(shared: Gateway, body: Any) -> None:
     assert_refused(reply, 400, str(reply.code))
 
 
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b"", None),
+        (b"{", None),
+        (b"[]", None),
+        ({}, "query"),
+        ({"model": "bi", "query": "q"}, "documents"),
+        ({"model": "bi", "documents": ["a"]}, "query"),
+        ({"model": "bi", "query": "", "documents": ["a"]}, "query"),
+        ({"model": "bi", "query": "q", "documents": []}, "documents"),
+        ({"model": "bi", "query": "q", "documents": 5}, "documents"),
+        ({"model": "bi", "query": "q", "documents": [5]}, "documents"),
+        ({"model": "bi", "query": "q", "documents": [{"title": "a"}]}, "documents"),
+        ({"model": "bi", "query": ["q"], "documents": ["a"]}, "query"),
+        ({"model": "bi", "query": "q", "documents": ["a"], "top_n": "two"}, "top_n"),
+        ({"model": "bi", "query": "q", "documents": ["a"], "top_n": -1}, "top_n"),
+        ({"model": 5, "query": "q", "documents": ["a"]}, "model"),
+        ({"model": "embed", "query": "q", "documents": ["a"]}, "model"),
+    ],
+    ids=str,
+)
+def test_bad_rerank_bodies_are_400_and_name_the_field(
+    shared: Gateway, body: Any, param: str | None
+) -> None:
+    reply = shared.ask("POST", "/v1/rerank", body)
+    assert_refused(reply, 400, "invalid_json" if param is None else "invalid_request")
+    assert reply.json["error"]["param"] == param
+    unknown = {"model": "none", "query": "q", "documents": ["a"]}
+    assert_refused(shared.ask("POST", "/v1/rerank", unknown), 404, "model_not_found")
+
+
 # -- keys --------------------------------------------------------------------------------------
 
 
