@@ -1,0 +1,154 @@
+"""A bad er.toml, of every kind: each finding on its line, with what to write instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from er import config
+from er.config import ConfigError
+
+GOOD = """\
+[gateway]
+workers = 2
+[[model]]
+name = "m"
+task = "embed"
+path = "/m"
+[[model]]
+name = "s"
+task = "score"
+via = "m"
+[[replica]]
+name = "r"
+model = "m"
+gpu = 0
+port = 8000
+"""
+
+
+def findings(text: str) -> list[tuple[int, str]]:
+    """(line, message) of each finding of a file with that text."""
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text, Path("er.toml"))
+    for finding in caught.value.findings:
+        assert str(finding) == f"er.toml:{finding.line}: error: {finding.message}"
+    return [(finding.line, finding.message) for finding in caught.value.findings]
+
+
+def test_the_good_one_is_good() -> None:
+    assert len(config.parse(GOOD, Path("er.toml")).models) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong", "said"),
+    [
+        (2, "workers = 0", "workers is 0; it must be a whole number from 1 to 64"),
+        (2, "workers = true", "workers is True; it must be a whole number"),
+        (2, 'workers = "many"', "workers is 'many'; it must be a whole number"),
+        (2, 'listen = "0.0.0.0:2048"', "listen must be a list of texts"),
+        (2, "listen = []", "listen must name at least one address"),
+        (2, 'listen = ["localhost:2048"]', "write ADDRESS:PORT, as in 0.0.0.0:2048"),
+        (2, 'listen = ["0.0.0.0:0"]', "a port is a number from 1 to 65535"),
+        (2, "max_concurrency = 0.5", "it must be a whole number from 1 to"),
+        (2, 'rate_limit = "100"', 'write a rate as "100/minute"'),
+        (2, "rate_limit = 100", 'write a rate as "100/minute"'),
+        (2, "timeout = 600", 'write a time as "600s"'),
+        (2, 'timeout = "0s"', "timeout must be at least 0.1 s"),
+        (2, 'max_body = "32"', 'write a size as "32MiB"'),
+        (2, 'max_body = "1B"', "max_body must be at least 1024 bytes"),
+        (2, 'first_key_in_log = "yes"', "must be true or false"),
+        (2, 'metrics = "9464"', "write ADDRESS:PORT"),
+        (2, "worker = 2", "unknown key 'worker'; did you mean workers?"),
+        (2, "colour = 2", "unknown key 'colour'; known here: first_key_in_log"),
+        (4, "name = 5", "name must be text"),
+        (5, 'task = "rerank"', "task is 'rerank'; it must be one of: embed, score"),
+        (6, 'path = "models/m"', "path 'models/m' must be absolute"),
+        (6, 'path = "/m"\naliases = "x"', "aliases must be a list of texts"),
+        (6, 'path = "/m"\nmax_tokens = "8k"', "max_tokens is '8k'; it must be a whole number"),
+        (6, 'path = "/m"\ntoken_ids = "yes"', "must be one of: refuse, cl100k, model"),
+        (8, 'name = "m"', "'m' already names another model"),
+        (10, 'via = "nothing"', "via must name an embed model; there are: m"),
+        (12, 'name = "Big One"', "a replica's name has only a-z, 0-9 and -"),
+        (13, 'model = "x"', "no model 'x'; models: m, s"),
+        (13, 'model = "s"', "s goes via m; no replica"),
+        (14, 'gpu = "gpu0"', 'write an index, a UUID ("GPU-…", "MIG-…") or "cpu"'),
+        (14, "gpu = -1", "gpu has -1; write an index"),
+        (14, "gpu = [0, 0]", "gpu must name each GPU once"),
+        (15, "port = 70000", "port is 70000; it must be a whole number from 1 to 65535"),
+        (15, "port = 2048", "port 2048 is taken by the gateway"),
+        (15, 'port = 8000\nkv_cache = "1"', 'write a size as "32MiB"'),
+        (15, "port = 8000\ngpu_memory_utilization = 90", "it must be a number from 0.01 to 1.0"),
+        (15, 'port = 8000\nargs = ["--port=1"]', "--port=1 is set by er-vllm itself"),
+        (15, "port = 8000\nenv = { A = 1 }", "env must be a table of texts"),
+        (15, 'port = 8000\nurl = "https://h/v1"', "write http://HOST:PORT, without a path"),
+        (15, 'port = 8000\nurl = "http://h:1"', "port means nothing beside url"),
+    ],
+)
+def test_a_wrong_value_is_told_on_its_line(line: int, wrong: str, said: str) -> None:
+    """The line of the key itself; of a second line in `wrong` the one after."""
+    lines = GOOD.splitlines()
+    lines[line - 1] = wrong
+    found = findings("\n".join(lines))
+    at = line + ("\n" in wrong and "port means" not in said)
+    assert any(n == at and said in message for n, message in found), found
+
+
+@pytest.mark.parametrize(
+    ("left_out", "at", "said"),
+    [
+        (4, 3, "name is missing from this [[model]]"),
+        (5, 3, "task is missing from this [[model]]"),
+        (6, 3, "path is missing from this [[model]]"),
+        (12, 11, "name is missing from this [[replica]]"),
+        (13, 11, "model is missing from this [[replica]]"),
+        (14, 11, "gpu is missing from this [[replica]]"),
+        (15, 11, "port is missing from this [[replica]]"),
+    ],
+)
+def test_what_is_missing_is_told_at_its_table(left_out: int, at: int, said: str) -> None:
+    lines = GOOD.splitlines()
+    del lines[left_out - 1]
+    found = findings("\n".join(lines))
+    assert (at, said) in found
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("", 1, "no [[model]]; name at least one"),
+        ("[gateway\n", 1, "not TOML: Expected ']'"),
+        ("[gateway]\nworkers = 1\nworkers = 2\n", 3, "not TOML: Cannot overwrite a value"),
+        ("[gateway]\nworkers = \n", 2, "not TOML: Invalid value"),
+        ("gateway = 1\n", 1, "gateway must be a [gateway] table"),
+        ("model = 5\n", 1, "model must be written as [[model]] tables"),
+        ("[model]\nname = 'm'\n", 1, "model must be written as [[model]] tables"),
+        ("[gatway]\n", 1, "unknown key 'gatway'; did you mean gateway?"),
+        (GOOD + "[gateway.tls]\n", 16, "HTTPS is not in this version; put a TLS proxy in front"),
+    ],
+)
+def test_what_is_no_er_toml(text: str, line: int, said: str) -> None:
+    assert any(number == line and said in message for number, message in findings(text))
+
+
+def test_all_findings_come_at_once_in_the_order_of_the_file() -> None:
+    text = GOOD.replace("workers = 2", "workers = 99").replace("8000", "0").replace("embed", "x", 1)
+    lines = [line for line, _ in findings(text)]
+    assert len(lines) >= 3
+    assert lines == sorted(lines)
+
+
+def test_files_that_can_not_be_read(tmp_path: Path) -> None:
+    """Missing, a folder, not UTF-8: each says which file and why."""
+    path = tmp_path / "er.toml"
+    for make, said in (
+        (lambda: None, "no such file; run install.sh, or name one with --config"),
+        (lambda: path.write_bytes(b"\xff\xfe"), "can't be read: 'utf-8' codec"),
+        (lambda: (path.unlink(), path.mkdir()), "can't be read: [Errno 21] Is a directory"),
+    ):
+        make()
+        with pytest.raises(ConfigError) as caught:
+            config.load(path)
+        (finding,) = caught.value.findings
+        assert finding.file == str(path) and said in finding.message
