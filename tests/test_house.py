@@ -134,6 +134,18 @@ def test_what_must_not_be_there() -> None:
         ), name
 
 
+def test_the_top_level_is_as_it_was_set() -> None:
+    """units/ daemon/ tui/ install.sh etc/ tests/ README.md, and beside them what tools need."""
+    tracked = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=TOP, check=True, capture_output=True
+    ).stdout.decode()
+    names = {line.split("/")[0] for line in tracked.splitlines()}
+    wanted = {"units", "daemon", "tui", "install.sh", "etc", "tests", "README.md"}
+    tools = {".ci", ".gitignore", "pyproject.toml", "LICENSE", "CHANGELOG.md", "ARCHITECTURE.md"}
+    locks = {"lock.light.txt", "lock.vllm.txt", "lock.vllm-cpu.txt"}
+    assert names == wanted | tools | locks | {"README.zh-CN.md"}
+
+
 @pytest.mark.parametrize(
     "command",
     [
