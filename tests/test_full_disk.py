@@ -19,6 +19,8 @@ from fakes import EngineProcess
 from launched import RUNNER, Launched, until
 from running import DIMENSIONS, Gateway
 
+pytestmark = pytest.mark.slow
+
 
 def on_a_small_disk(
     folder: Path, size: str, command: Sequence[str], *, full: bool = False
