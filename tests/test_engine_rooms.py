@@ -101,9 +101,10 @@ def test_files_that_this_user_may_not_read(here: Path) -> None:
     assert "chmod -R o+rX" in str(said)
 
 
-def test_one_replica_loads_on_a_gpu_at_a_time(tmp_path: Path) -> None:
+def test_one_replica_that_measures_memory_loads_on_a_gpu_at_a_time(tmp_path: Path) -> None:
     cards = Gpus(two_cards()).read()
-    first, second = Locks(tmp_path, cards), Locks(tmp_path, cards[:1])
+    first = Locks(tmp_path, cards, fixed=False)
+    second = Locks(tmp_path, cards[:1], fixed=False)
     assert first.take()
     assert not second.take()
     first.release()
@@ -112,7 +113,22 @@ def test_one_replica_loads_on_a_gpu_at_a_time(tmp_path: Path) -> None:
     second.release()
     assert first.take()
     first.release()
-    assert Locks(tmp_path, []).take()
+    assert Locks(tmp_path, [], fixed=False).take()
+
+
+def test_replicas_with_a_cache_of_their_own_size_load_side_by_side(tmp_path: Path) -> None:
+    """But not beside one that measures: it would count their memory as its own."""
+    cards = Gpus(two_cards()).read()
+    one, two = Locks(tmp_path, cards, fixed=True), Locks(tmp_path, cards[:1], fixed=True)
+    measures = Locks(tmp_path, cards[:1], fixed=False)
+    assert one.take()
+    assert two.take()
+    assert not measures.take()
+    one.release()
+    two.release()
+    assert measures.take()
+    assert not two.take()
+    measures.release()
 
 
 # -- the engine's processes ---------------------------------------------------------------------

@@ -298,6 +298,38 @@ def test_a_killed_engine_ends_the_launcher_and_the_next_one_remembers(one: Launc
     assert one.sample()["attempt"] == 2
 
 
+def test_a_dead_engine_process_is_told_before_the_rest_is_ended(one: Launched) -> None:
+    """vLLM's server outlives its engine process for a second or more, and answers only errors."""
+    one.systemd()
+    one.env["FAKE_CHILD"] = "engine"
+    one.start(patience={**QUICK, "end": 2.0})
+    one.ready()
+    table = ledger(one)
+    assert table.verdict("one").state == "up"
+    until(lambda: "ready" in one.sample().get("phase", ""))
+    time.sleep(0.3)
+    os.kill(one.starts()[0]["child"], signal.SIGKILL)
+    until(lambda: table.verdict("one").state == "down", 1.0, "the verdict, at once")
+    assert table.verdict("one").reason == "vLLM lost one of its processes"
+    assert alive(one.engine), "its server was given time to say why"
+    replaced(one, "vLLM lost one of its processes")
+
+
+def test_a_killed_engine_is_told_before_what_is_left_of_it_is_ended(one: Launched) -> None:
+    one.systemd()
+    one.start(patience=QUICK)
+    one.ready()
+    table = ledger(one)
+    assert one.process is not None
+    # Its output is held open from outside: to read it to its end takes the launcher a second.
+    pipe = os.open(f"/proc/{one.engine}/fd/1", os.O_WRONLY)
+    os.kill(one.engine, signal.SIGKILL)
+    until(lambda: table.verdict("one").state == "down", 0.8, "the verdict, at once")
+    assert one.process.poll() is None
+    os.close(pipe)
+    replaced(one, "vLLM was killed (SIGKILL")
+
+
 def test_without_systemd_a_killed_engine_is_replaced_here(one: Launched) -> None:
     one.start(patience=QUICK)
     one.ready()

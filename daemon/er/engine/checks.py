@@ -192,9 +192,14 @@ def check_port(port: int) -> None:
 
 
 class Locks:
-    """The right to load on some GPUs: vLLM measures free memory, so one loads at a time."""
+    """The right to load on some GPUs, held until the engine is ready.
 
-    def __init__(self, runtime: Path, cards: Sequence[Gpu]) -> None:
+    vLLM measures the card's free memory while it starts, so one that does loads alone. One whose
+    `kv_cache` is `fixed` measures nothing: those load side by side, only not beside one that does.
+    """
+
+    def __init__(self, runtime: Path, cards: Sequence[Gpu], *, fixed: bool) -> None:
+        self._kind = fcntl.LOCK_SH if fixed else fcntl.LOCK_EX
         # In one order for all, so that two replicas on the same two cards never wait in a ring.
         self._paths = [runtime / f"gpu-{u}.lock" for u in sorted({c.uuid for c in cards})]
         self._held: list[int] = []
@@ -204,7 +209,7 @@ class Locks:
         for path in self._paths[len(self._held) :]:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(fd, self._kind | fcntl.LOCK_NB)
             except OSError:
                 os.close(fd)
                 return False

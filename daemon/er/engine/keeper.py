@@ -95,7 +95,8 @@ class Keeper:
         self._voice.more_time(self._patience.silence)
         prepared = await asyncio.to_thread(prepare, self._replica, self._model, self._cards)
         self._life.vllm_version = prepared.build.version
-        locks = Locks(self._runtime, prepared.gpus)
+        fixed = self._replica.kv_cache is not None
+        locks = Locks(self._runtime, prepared.gpus, fixed=fixed)
         try:
             while not locks.take():
                 self._voice.enter("queued: another replica is loading on this GPU")

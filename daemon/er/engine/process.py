@@ -24,6 +24,7 @@ from er.engine.command import Launch
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 KEPT_LINES = 400  # the end of the log, where a cause is looked for
+PART = "VLLM::"  # how vLLM names its engine and worker processes
 POLL_S = 0.05
 GUARD = 'read -r _; kill -9 "-$0" 2>/dev/null'
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -39,6 +40,8 @@ class EngineProcess:
         self.code: int | None = None
         self.lines: deque[str] = deque(maxlen=KEPT_LINES)
         self.ended = asyncio.Event()
+        self.maimed = asyncio.Event()  # one of its own processes ended; see `watch_parts`
+        self._parts: set[int] = set()  # descriptors of those processes
         self._listening: asyncio.Task[None] | None = None
         self._others: set[int] = set()  # children of the launcher that are not the engine's
 
@@ -117,6 +120,24 @@ class EngineProcess:
 
         loop.add_reader(fd, over)
 
+    def watch_parts(self) -> None:
+        """From now on the end of an engine or worker process sets `maimed`.
+
+        vLLM's server lives on for a second after it, and answers only errors.
+        """
+        loop = asyncio.get_running_loop()
+        for pid in self.members() - {self.pid}:
+            with contextlib.suppress(OSError):
+                if (Path("/proc") / str(pid) / "comm").read_text().startswith(PART):
+                    self._parts.add(fd := os.pidfd_open(pid))
+                    loop.add_reader(fd, self._part_ended, fd)
+
+    def _part_ended(self, fd: int) -> None:
+        asyncio.get_running_loop().remove_reader(fd)
+        self._parts.discard(fd)
+        os.close(fd)
+        self.maimed.set()
+
     def members(self) -> set[int]:
         """The living processes of this engine: its session, and all that descend from it."""
         parents, sessions = _processes()
@@ -161,6 +182,8 @@ class EngineProcess:
             await asyncio.sleep(POLL_S)
             self._reap()
         await self.ended.wait()
+        for fd in set(self._parts):
+            self._part_ended(fd)
         self._guard.kill()  # before it sees its pipe close: the group's number may be another's
         self._guard.wait()
         assert self._guard.stdin is not None

@@ -7,6 +7,7 @@ somebody asked the launcher to end.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -116,6 +117,7 @@ class Watch:
         A failed proof ends it here, before systemd would: so a line says why. `after_proof` follows
         each good one.
         """
+        self._engine.watch_parts()
         usual = watchdog_s(self._replica, self._prepared.weights)
         limit = systemd.watchdog_limit_s() or self._patience.watch or usual
         while True:
@@ -182,7 +184,8 @@ class Watch:
 
     async def _race(self, task: asyncio.Task[Probe] | None, seconds: float | None) -> None:
         """Wait for `task` or `seconds`, whatever is given."""
-        rivals = [asyncio.create_task(_once(e)) for e in (self._stop, self._engine.ended)]
+        ends = (self._stop, self._engine.ended, self._engine.maimed)
+        rivals = [asyncio.create_task(_once(e)) for e in ends]
         waited: list[asyncio.Task[None] | asyncio.Task[Probe]] = [*rivals]
         if task is not None:
             waited.append(task)
@@ -193,16 +196,26 @@ class Watch:
             task.cancel()
         if self._stop.is_set():
             raise Stopped
-        if self._engine.ended.is_set():
+        if self._engine.ended.is_set() or self._engine.maimed.is_set():
             raise Failed(await self._why_ended())
 
     async def _why_ended(self) -> str:
-        """The cause of the engine's end, from what it said last. All of it is ended first."""
+        """The cause of the engine's end, from what it said last. All of it is ended first.
+
+        That it is down is said before: to end the rest and to read its log takes a second or more,
+        in which the gateway must send it nothing.
+        """
+        code = self._engine.code
+        how = "lost one of its processes" if code is None else engine_log.ending(code)
+        self._voice.verdict("down", f"vLLM {how}")
+        if code is None:  # what its server says of it is worth a moment
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._engine.ended.wait(), self._patience.end)
         await self._engine.end()
         lines = [engine_log.read(raw).text for raw in self._engine.lines]
         if self._first:
             lines = lines[-40:]  # what it said while loading is old news
-        return engine_log.cause(lines, engine_log.ending(self._engine.code or 0))
+        return engine_log.cause(lines, how)
 
 
 async def _once(event: asyncio.Event) -> None:
