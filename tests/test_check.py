@@ -62,8 +62,9 @@ def machine(**more: Any) -> Machine:
 
 
 @pytest.fixture
-def models(tmp_path: Path) -> Path:
-    """An embedding model's folder and a reranker's, with weights."""
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An embedding model's folder and a reranker's, with weights, on a machine without user er."""
+    monkeypatch.setattr(as_user, "USER", "no-such-user")
     tmp_path.chmod(0o755)
     for name in ("embedding", "ranker"):
         folder = model_folder(tmp_path / name)
@@ -446,7 +447,12 @@ def test_any_configuration_survives_being_written(
     model = type(model)(**(fields | {"instruction": value + '\x7f"\\'}))
     replica = base.replicas[0]
     kept = {f: getattr(replica, f) for f in replica.__struct_fields__}
-    kept |= {"model": name, "env": {value: value}, "args": ("--x", value), "kv_cache": 6 << 30}
+    kept |= {
+        "model": name,
+        "env": {value.replace("=", "_"): value},
+        "args": ("--x", value),
+        "kv_cache": 6 << 30,
+    }
     config = Config(
         gateway=base.gateway, models=(model,), replicas=(type(replica)(**kept),), source=Path("f")
     )
