@@ -76,8 +76,9 @@ def parse(text: str, path: Path) -> Config:
     """Turn the text of an er.toml into a Config. Raises ConfigError with every finding."""
     reader = Reader(text, str(path))
     try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        # Some editors begin a file with a mark that says UTF-8; TOML has none.
+        tree = tomllib.loads(text.removeprefix("\ufeff"))
+    except (ValueError, RecursionError) as error:  # numbers and nesting beyond all measure too
         at = re.search(r"at line (\d+)", str(error))
         line = int(at[1]) if at else len(text.splitlines()) or 1
         message = re.sub(r" \(at .*\)$", "", str(error))

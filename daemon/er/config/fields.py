@@ -44,7 +44,14 @@ class Fields:
         if not isinstance(value, str) or (required and not value.strip()):
             self.wrong(key, f'must be text, as in {key} = "…"')
             return default
-        return value
+        return value if self._whole(key, value) else default
+
+    def _whole(self, key: str, *values: str) -> bool:
+        """No NUL in them: neither a path nor a program's argument can hold one."""
+        if any("\0" in value for value in values):
+            self.wrong(key, "has a NUL character in it; leave it out")
+            return False
+        return True
 
     def texts(self, key: str) -> tuple[str, ...]:
         value = self.take(key)
@@ -53,7 +60,7 @@ class Fields:
         if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
             self.wrong(key, f'must be a list of texts, as in {key} = ["…"]')
             return ()
-        return tuple(value)
+        return tuple(value) if self._whole(key, *value) else ()
 
     def choice(
         self, key: str, known: tuple[str, ...], default: str | None, required: bool = False
@@ -107,10 +114,11 @@ class Fields:
             self.wrong(key, f"is {value!r}; {error}")
             return default
 
-    def duration(self, key: str, default: float, low: float) -> float:
+    def duration(self, key: str, default: float, low: float, high: float) -> float:
         value = float(self._quantity(key, quantities.duration_s, default))
-        if value < low:
-            self.wrong(key, f"must be at least {low} s")
+        if not low <= value <= high:
+            self.wrong(key, f"is {value:g} s; it must be from {low:g} s to {high:g} s")
+            return default
         return value
 
     def size(self, key: str, default: int | None, low: int) -> int | None:
@@ -148,7 +156,7 @@ class Fields:
         except ValueError:
             self.wrong(key, f"has {value!r}; write ADDRESS:PORT, as in 0.0.0.0:2048 or [::]:2048")
             return False
-        if not port.isdigit() or not 1 <= int(port) <= 65535:
+        if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
             self.wrong(key, f"has {value!r}; a port is a number from 1 to 65535")
             return False
         return True
@@ -157,9 +165,16 @@ class Fields:
         value = self.text(key)
         if value is None:
             return None
-        parts = urlsplit(value)
-        if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
+        try:
+            parts = urlsplit(value)
+            good = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # brackets or a port that are none
+            good = False
+        if not good or parts.path not in ("", "/") or parts.query or parts.fragment:
             self.wrong(key, f"is {value!r}; write http://HOST:PORT, without a path")
+            return None
+        if "@" in parts.netloc:
+            self.wrong(key, "has a user or password in it; vLLM asks for none, leave it out")
             return None
         return value.rstrip("/")
 
@@ -186,4 +201,8 @@ class Fields:
         if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
             self.wrong(key, 'must be a table of texts, as in { KEY = "value" }')
             return {}
-        return value
+        for name in value:
+            if not name or "=" in name:
+                self.wrong(key, f"has {name!r}; a variable's name is not empty and has no =")
+                return {}
+        return value if self._whole(key, *value, *value.values()) else {}

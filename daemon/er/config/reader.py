@@ -11,6 +11,7 @@ from er.config.fields import Fields
 from er.config.structs import Config, Finding, Gateway, Model, Replica, Tls
 
 REPLICAS_MAX = 64
+TIMEOUT_MAX_S = 86400.0
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
 # What the launcher says to vLLM itself; given a second time in `args` it would win unseen.
 OWN_ARGS = {"--port", "--host", "--uds", "--model", "--served-model-name", "--runner", "--api-key"}
@@ -80,7 +81,7 @@ class Reader:
             "workers": f.workers(),
             "max_concurrency": f.integer("max_concurrency", 500, 1, 1_000_000),
             "rate_limit": f.rate("rate_limit"),
-            "timeout_s": f.duration("timeout", 600.0, 0.1),
+            "timeout_s": f.duration("timeout", 600.0, 0.1, TIMEOUT_MAX_S),
             "max_body": f.size("max_body", 32 << 20, 1024) or 0,
             "first_key_in_log": f.boolean("first_key_in_log", True),
             "metrics": f.address_or_off("metrics", "127.0.0.1:9464"),
@@ -138,8 +139,8 @@ class Reader:
         fields: dict[str, Any] = {
             "name": f.text("name", "", required=True) or "?",
             "model": f.text("model", "", required=True) or "?",
-            "gpu": f.gpu("gpu", required=url is None),
-            "port": f.integer("port", 0, 1, 65535, required=url is None),
+            "gpu": f.gpu("gpu", required="url" not in table),
+            "port": f.integer("port", 0, 1, 65535, required="url" not in table),
             "gpu_memory_utilization": f.number("gpu_memory_utilization", 0.01, 1.0),
             "kv_cache": f.size("kv_cache", None, 1 << 20),
             "args": f.texts("args"),
