@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
@@ -77,6 +80,27 @@ async def test_a_stopped_engine_is_late_and_another_model_is_refused(
     got = await probe(engine.address, "embed", IDS, 64, 5, client=client, served="another")
     assert got.state == "refused"
     assert "404" in got.reason
+
+
+async def test_an_answer_that_trickles_is_late(client: httpx.AsyncClient) -> None:
+    """Each read in time, the whole never."""
+
+    async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 256\r\n\r\n")
+            for _turn in range(256):
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        writer.close()
+
+    server = await asyncio.start_server(trickle, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    began = time.monotonic()
+    got = await probe(f"http://127.0.0.1:{port}", "embed", IDS, 64, 0.3, client=client)
+    server.close()
+    assert (got.state, got.reason) == ("late", "no answer within 0.3 s")
+    assert time.monotonic() - began < 2
 
 
 async def test_nobody_listens(client: httpx.AsyncClient) -> None:

@@ -70,6 +70,20 @@ def world(tmp_path: Path) -> Iterator[World]:
     ledger.close()
 
 
+async def test_what_the_launcher_met_during_a_probe_is_newer(world: World) -> None:
+    """A probe that was answered just before the engine's death must not call it up again."""
+    assert await world.round() == ("up", "")
+    ask = world.prober._ask
+
+    async def dies_after_its_answer(replica: Replica, question: Question, timeout_s: float) -> Any:
+        answer = await ask(replica, question, timeout_s)
+        world.ledger.set_verdict("one", "down", "vLLM was killed", world.now)
+        return answer
+
+    world.prober._ask = dies_after_its_answer
+    assert await world.round() == ("down", "vLLM was killed")
+
+
 async def test_an_idle_replica_is_asked_each_round(world: World) -> None:
     """Right twice: up, asked twice, and the verdict stays fresh."""
     assert await world.round() == ("up", "")

@@ -6,6 +6,7 @@ proves it. Used by the launcher, the prober and `er doctor`.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Sequence
@@ -63,8 +64,10 @@ async def probe(
     body |= {"endianness": "little"} | ({"model": served} if served else {})
     began = time.monotonic()
     try:
-        answer = await client.post(f"{address}/pooling", json=body, timeout=timeout_s)
-    except httpx.TimeoutException:
+        # httpx's own limit is for each read: a server that trickles would be waited for for ever.
+        async with asyncio.timeout(timeout_s):
+            answer = await client.post(f"{address}/pooling", json=body, timeout=timeout_s)
+    except (httpx.TimeoutException, TimeoutError):
         return Probe("late", _ms(began), f"no answer within {timeout_s:.1f} s")
     except httpx.HTTPError as error:
         return Probe("refused", _ms(began), f"can't be reached: {error or type(error).__name__}")

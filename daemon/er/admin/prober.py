@@ -100,10 +100,10 @@ class Prober:
         if isinstance(question, str):
             self._say(replica, "down", question)
             return
-        before = known.wrong
         probe = await self._ask(replica, question, max(TIMEOUT_S, patience_s))
-        if self._ledger.verdict(replica.name).wrong != before:
-            return  # a worker met a wrong answer meanwhile; what it saw is newer
+        now = self._ledger.verdict(replica.name)
+        if (now.wrong, now.health) != (known.wrong, known.health):
+            return  # a worker or the launcher met something meanwhile; what it saw is newer
         sample = self._samples().get(replica.name)
         state, reason = self._judge(replica, known.health, probe, sample)
         self._say(replica, state, reason, wrong=probe.state == "wrong")

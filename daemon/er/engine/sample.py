@@ -112,8 +112,9 @@ class Sampler:
         if not self.address:
             return None
         try:
-            answer = await self._client.get(f"{self.address}/metrics", timeout=SCRAPE_S)
-        except httpx.HTTPError:
+            async with asyncio.timeout(SCRAPE_S):
+                answer = await self._client.get(f"{self.address}/metrics", timeout=SCRAPE_S)
+        except (httpx.HTTPError, TimeoutError):
             return None
         return figures(answer.text) if answer.status_code == 200 else None
 
