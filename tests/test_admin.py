@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from er.child import ADMIN, Given
+from er.config import parse
 from er.ledger import Ledger
 from fakes import EngineProcess, free_port
 
@@ -307,6 +308,25 @@ def test_a_failed_generation_is_taken_back(parent: Parent) -> None:
     # Its number stays behind; the next reload must not take it for its own.
     parent.answer = {"generation": 3, "state": "ready", "error": None}
     assert parent.api("POST", "/reload")[1]["generation"] == 3
+
+
+def test_damaged_files_of_its_own_do_not_break_a_reload(parent: Parent) -> None:
+    """generation.json and applied.toml: the first counts as missing, the second is replaced."""
+    parent.edited.write_text(parent.text.replace('"100/minute"', '"5/minute"'))
+    path = parent.folder / "runtime/generation.json"
+    path.write_text('{"generation": "x", "state": 7}')
+    parent.applied.write_bytes(b"\xff\xfe")
+    parent.answer = {"generation": 2, "state": "failed", "error": "worker 0 ended with 1"}
+    code, answer = parent.api("POST", "/reload")
+    assert code == 409 and "worker 0 ended with 1" in answer["error"]["message"]
+    back = parent.applied.read_text()
+    assert '"5/minute"' not in back and parse(back, parent.applied).models
+    assert not (parent.folder / "state/applied.previous.toml").exists() or (
+        '"5/minute"' in (parent.folder / "state/applied.previous.toml").read_text()
+    )
+    parent.answer = {"generation": 3, "state": "ready", "error": None}
+    assert parent.api("POST", "/reload")[0] == 200
+    assert '"5/minute"' in parent.applied.read_text()
 
 
 def test_metrics_on_their_port_and_on_the_socket(unchanged: Parent) -> None:

@@ -178,6 +178,15 @@ def test_a_full_disk_leaves_the_applied_file_as_it_was(
     assert applied(machine).read_text() == machine.text and machine.ran == []
 
 
+def test_a_damaged_applied_configuration_is_replaced(machine: Machine) -> None:
+    """And is no way back: there was nothing good before."""
+    applied(machine).write_bytes(b"\xff\xfe\x00")
+    (machine.folder / "runtime/generation.json").write_text('{"generation": "x"}')
+    assert cli_units.run_apply(dry_run=False, previous=False) == 0
+    assert applied(machine).read_text() == machine.text
+    assert not (machine.folder / "state/applied.previous.toml").exists()
+
+
 def test_a_file_that_is_not_ours_is_left_alone(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:

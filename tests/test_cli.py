@@ -130,6 +130,33 @@ def test_status_with_a_broken_er_toml_is_unknown(alone: dict[str, str]) -> None:
     assert "no such file" in er(alone, "status").stdout
 
 
+def test_a_damaged_applied_configuration_is_said_with_its_cure(alone: dict[str, str]) -> None:
+    """By status (3), by doctor although er.toml is good, and by a replica (78)."""
+    path = Path(alone["STATE_DIRECTORY"]) / "applied.toml"
+    for damage in (b"\xff\xfe\x00", b"[gateway"):
+        path.write_bytes(damage)
+        done = er(alone, "status")
+        assert done.returncode == 3
+        assert f"{path}:1: error: " in done.stdout and "sudo er apply" in done.stdout
+        told = er(alone, "doctor").stdout
+        assert f"x   applied.toml: {path}:1: error: " in told and "-> sudo er apply" in told
+        launcher = [sys.executable, "-m", "er.launcher", "e0"]
+        ended = subprocess.run(launcher, env=alone, capture_output=True, text=True)
+        assert ended.returncode == 78
+        assert f"{path}:1: error: " in ended.stdout and "sudo er apply" in ended.stdout
+
+
+def test_doctor_does_not_call_a_stopped_gateway_well(alone: dict[str, str]) -> None:
+    told = er(alone, "doctor").stdout
+    assert "x   gateway: stopped: no worker runs; start it: er-gateway" in told
+
+
+def test_a_name_that_no_replica_can_have_is_not_blamed_on_the_socket(alone: dict[str, str]) -> None:
+    for name in ("a b", "a/b", "é", ""):
+        done = er(alone, "drain", name)
+        assert done.returncode == 1 and f"no replica {name!r}" in done.stderr
+
+
 def test_a_launchers_sample_is_the_reason_while_the_gateway_is_down(
     alone: dict[str, str],
 ) -> None:

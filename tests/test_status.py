@@ -226,6 +226,11 @@ def test_damaged_samples_are_left_out(config: Config, tmp_path: Path) -> None:
     (tmp_path / "replicas/e2.json").write_text("[1]")
     (tmp_path / "replicas/r1.json").write_text('{"phase": "ready"}')
     assert status.read_samples(tmp_path, config) == {"r1": {"phase": "ready"}}
+    for text in ('{"time": "abc"}', '{"gpu": [5]}', '{"gpu": [{"uuid": "G", "power_w": "x"}]}'):
+        (tmp_path / "replicas/e1.json").write_text(text)
+        assert status.read_samples(tmp_path, config) == {"r1": {"phase": "ready"}}, text
+    (tmp_path / "replicas/e1.json").write_text('{"phase": 3, "last_error": {}}')
+    assert status.read_samples(tmp_path, config) == {"r1": {"phase": "ready"}}
 
 
 def test_systemctl_show_is_understood() -> None:

@@ -61,7 +61,8 @@ def find(path: Path, name: str) -> tuple[Config, Replica, Model]:
         loaded = config.load(path)
     except ConfigError as error:
         more = f" (and {len(error.findings) - 1} more: er check)" if error.findings[1:] else ""
-        raise Final(f"{error.findings[0]}{more}") from None
+        cure = "; correct er.toml, then: sudo er apply" if path == config.applied_path() else ""
+        raise Final(f"{error.findings[0]}{more}{cure}") from None
     replica = loaded.replica(name)
     if replica is None:
         known = ", ".join(r.name for r in loaded.replicas if not r.url) or "none"
@@ -96,6 +97,7 @@ async def keep(
         log("err", f"{replica.name}: {where}; {cure}")
         return 1
     if lock is None:
+        systemd.Notifier().notify(status="another er-vllm runs this replica; stop that one first")
         return 1
     keeper = Keeper(
         loaded,

@@ -14,7 +14,7 @@ import orjson
 
 from er.config import Config, ConfigError, applied_path, directory, edited_path, load, parse
 from er.config.render import render
-from er.units import UnitsError, store_applied, takeup
+from er.units import UnitsError, applied_text, store_applied, takeup
 
 PATIENCE_S = 90.0  # for a new generation of workers to be ready
 LOOK_EVERY_S = 0.1
@@ -73,14 +73,15 @@ async def reload(running: Config, generation: int, parent: int) -> Reloaded:
     configuration is again what it was.
     """
     merged, text = await asyncio.to_thread(prepare, running)
-    before = applied_path().read_text(encoding="utf-8") if text is not None else ""
+    # A damaged applied.toml is no way back: what runs is, and that is known.
+    before = applied_text() or render(running)
     if text is not None and text != before:
         try:
             await asyncio.to_thread(store_applied, text)
         except UnitsError as error:
             raise ReloadError(f"nothing was changed: {error}") from None
     # A reload that failed has left a higher number than the workers' own.
-    base = max(generation, int(_read(_generation_path()).get("generation") or 0))
+    base = max(generation, _read(_generation_path()).get("generation", 0))
     os.kill(parent, signal.SIGHUP)
     said = await _generation_after(base)
     if said.get("state") != "ready":
@@ -97,7 +98,7 @@ async def _generation_after(generation: int) -> dict[str, Any]:
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         said = _read(path)
-        if int(said.get("generation") or 0) > generation and said.get("state") != "starting":
+        if said.get("generation", 0) > generation and said.get("state") != "starting":
             return said
         await asyncio.sleep(LOOK_EVERY_S)
     return {"state": "failed", "error": f"no new workers after {PATIENCE_S:.0f} s"}
@@ -112,4 +113,5 @@ def _read(path: Path) -> dict[str, Any]:
         value = orjson.loads(path.read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return {}
-    return value if isinstance(value, dict) else {}
+    whole = isinstance(value, dict) and isinstance(value.get("generation"), int)
+    return value if whole else {}

@@ -17,7 +17,15 @@ import psutil
 from er import gpus, keys, systemctl
 from er.cli import as_user, check_machine
 from er.cli.screen import clean
-from er.config import Config, active_path, applied_path, directory, edited_path
+from er.config import (
+    Config,
+    ConfigError,
+    active_path,
+    applied_path,
+    directory,
+    edited_path,
+    load,
+)
 from er.engine import build as engine_build
 from er.keys import KeysError
 from er.quantities import bytes_text
@@ -49,9 +57,15 @@ def examine(answer: dict[str, Any]) -> Iterator[Line]:
         finding = item.finding
         mark: Mark = "x" if finding.level == "error" else "!"
         yield Line(mark, "er.toml", f"{finding.file}:{finding.line}: {finding.message}")
+    if path != active_path():
+        try:
+            load(active_path())
+        except ConfigError as error:
+            yield Line("x", "applied.toml", str(error.findings[0]), "sudo er apply")
     if answer["gateway"].get("config_differs"):
         yield Line("!", "er.toml", "says other things than what runs", "sudo er apply")
     yield from units()
+    yield from gateway(answer["gateway"])
     if config is not None:
         yield from graphics(config)
         yield from vllm(config)
@@ -88,6 +102,15 @@ def units() -> Iterator[Line]:
             yield Line("x", name, told, f"journalctl -u {name} -n 50; sudo er apply")
         else:
             yield Line("x", name, unit.state, "sudo systemctl start er.target")
+
+
+def gateway(row: dict[str, Any]) -> Iterator[Line]:
+    """Whether its workers serve."""
+    if row["state"] == "up":
+        yield Line("ok", "gateway", "answers")
+    else:
+        mark: Mark = "!" if row["state"] in ("unknown", "starting") else "x"
+        yield Line(mark, "gateway", f"{row['state']}: {row['reason']}")
 
 
 def graphics(config: Config) -> Iterator[Line]:

@@ -16,7 +16,7 @@ import orjson
 from er import __version__, status, systemctl
 from er.cli.admin_client import NoAdmin, call
 from er.cli.screen import age, clean, number, state, table
-from er.config import Config, ConfigError, active_path, directory, load
+from er.config import Config, ConfigError, active_path, applied_path, directory, load
 from er.ledger import Ledger, LedgerError
 from er.quantities import bytes_text
 from er.status.machine import Meter
@@ -43,7 +43,8 @@ def offline(why: NoAdmin) -> dict[str, Any]:
     try:
         config = load(active_path())
     except ConfigError as error:
-        return _nothing(str(error.findings[0]))
+        cure = "; sudo er apply writes it anew" if active_path() == applied_path() else ""
+        return _nothing(f"{error.findings[0]}{cure}")
     runtime = directory("runtime")
     gateway = status.GatewayFacts(unseen=str(why), config_differs=status.differs(config))
     seen: dict[str, status.Seen] = {}
@@ -206,9 +207,11 @@ def run_wait(timeout_s: float) -> int:
         if answer["status"] == "ok":
             print(f"all replicas answer, after {age(time.monotonic() - began)}")
             return 0
-        failed = [r for m in answer["models"] for r in m["replicas"] if r["state"] == "failed"]
+        rows = [r for m in answer["models"] for r in m["replicas"]]
+        failed = [r["name"] for r in rows if r["state"] == "failed"]
+        failed += ["the gateway"] if answer["gateway"]["state"] == "failed" else []
         if failed:
-            print(f"{failed[0]['name']} has failed for good; mend its cause, then: sudo er apply")
+            print(f"{failed[0]} has failed for good; mend its cause, then: sudo er apply")
             return 1
         if time.monotonic() - began + LOOK_EVERY_S > timeout_s:
             print(f"gave up after {age(timeout_s)}: {clean(answer['reason'])}")

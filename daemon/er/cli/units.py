@@ -18,6 +18,7 @@ from er.cli.admin_client import NoAdmin, call, told
 from er.cli.audit import note
 from er.cli.check import Found
 from er.config import Config, ConfigError, applied_path, directory, edited_path, load
+from er.config.reader import NAME
 from er.gpus import Gpus
 from er.units import Change, UnitsError
 
@@ -92,7 +93,7 @@ def _plan(config: Config, text: str) -> list[Change]:
         note = "is closed to you, so all of it counts as new; sudo shows what really changes"
         print(f"note: {directory('state')} {note}", file=sys.stderr)
     if os.access(applied_path(), os.R_OK):
-        applied_text = applied_path().read_text(encoding="utf-8")
+        applied_text = units.applied_text()
         try:
             old = load(applied_path())
         except ConfigError as error:  # of an older version of ER, say
@@ -126,7 +127,7 @@ def _apply(changes: Sequence[Change], dry_run: bool) -> int:
         print(f"done: {change.says}", flush=True)
     note("apply", f"{len(changes)} changes")
     if any(HUP in change.argv for change in changes):
-        return _await_workers(int(before.get("generation") or 0))
+        return _await_workers(before.get("generation", 0))
     return 0
 
 
@@ -144,7 +145,8 @@ def _generation() -> dict[str, Any]:
         value = orjson.loads((directory("runtime") / "generation.json").read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return {}
-    return value if isinstance(value, dict) else {}
+    whole = isinstance(value, dict) and isinstance(value.get("generation"), int)
+    return value if whole else {}
 
 
 def _await_workers(before: int) -> int:
@@ -152,8 +154,8 @@ def _await_workers(before: int) -> int:
     until = time.monotonic() + RELOAD_S
     while time.monotonic() < until:
         said = _generation()
-        number, state = said.get("generation"), said.get("state")
-        if isinstance(number, int) and number > before and state in ("ready", "failed"):
+        state = said.get("state")
+        if said.get("generation", 0) > before and state in ("ready", "failed"):
             if state == "ready":
                 print("done: the new workers answer")
                 return 0
@@ -194,12 +196,12 @@ def run_reload() -> int:
 def run_drain(name: str, *, on: bool) -> int:
     """`er drain NAME` and `er resume NAME`."""
     verb = "drain" if on else "resume"
+    if not NAME.match(name):
+        return _fail(verb, f"no replica {name!r}; er status lists them")
     try:
         code, answer = call("POST", f"/replicas/{name}/{verb}")
     except NoAdmin as error:
         return _fail(verb, f"{error}")
-    except ValueError:  # a name that can't stand in a path
-        return _fail(verb, f"no replica {name!r}")
     if code != 200:
         return _fail(verb, told(answer))
     left = answer.get("in_flight_tokens") or 0

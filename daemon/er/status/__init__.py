@@ -48,6 +48,31 @@ class GatewayFacts(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None = None
 
 
+class _Card(msgspec.Struct):
+    """The types of a GPU's row in a sample; msgspec refuses others."""
+
+    uuid: str
+    index: int | None = None
+    name: str | None = None
+    memory_used: float | None = None
+    memory_total: float | None = None
+    utilization: float | None = None
+    temperature: float | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
+
+
+class _Sample(msgspec.Struct):
+    """The types of a launcher's sample, as far as anything is done with it here."""
+
+    time: float = 0.0
+    pid: int | None = None
+    phase: str | None = None
+    phase_since: float | None = None
+    last_error: str | None = None
+    gpu: list[_Card] = []
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """All that `build` looks at. `units` is None where systemd does not run the machine."""
 
@@ -301,11 +326,11 @@ def read_samples(runtime: Path, config: Config) -> dict[str, dict[str, Any]]:
     found = {}
     for replica in config.replicas:
         try:
-            sample = orjson.loads((runtime / "replicas" / f"{replica.name}.json").read_bytes())
-        except (OSError, orjson.JSONDecodeError):
+            text = (runtime / "replicas" / f"{replica.name}.json").read_bytes()
+            msgspec.json.decode(text, type=_Sample)
+            found[replica.name] = orjson.loads(text)
+        except (OSError, msgspec.MsgspecError, orjson.JSONDecodeError):
             continue
-        if isinstance(sample, dict):
-            found[replica.name] = sample
     return found
 
 

@@ -61,7 +61,11 @@ def read_existing(root: Path = Path("/")) -> Existing:
     system = root / SYSTEM
     drop_ins = [*system.glob("er-vllm@*.service.d/10-er.conf")]
     drop_ins += [system / f"{unit}.d/10-er.conf" for unit in (GATEWAY, HTTP)]
-    files = {str(f.relative_to(root)): f.read_text() for f in drop_ins if f.is_file()}
+    files = {
+        str(f.relative_to(root)): f.read_text(encoding="utf-8", errors="replace")
+        for f in drop_ins
+        if f.is_file()
+    }
     links = (system / WANTS).glob("er-vllm@*.service")
     return Existing(files, {str(f.relative_to(root)): str(f.readlink()) for f in links})
 
@@ -280,6 +284,14 @@ def apply(changes: Sequence[Change], run: Run, root: Path = Path("/")) -> None:
             run(change.argv)
 
 
+def applied_text() -> str | None:
+    """The stored configuration; None before the first and where the file is damaged."""
+    try:
+        return applied_path().read_text(encoding="utf-8")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+
+
 def store_applied(text: str) -> None:
     """Make `text` the applied configuration; the one before becomes applied.previous.toml.
 
@@ -292,10 +304,10 @@ def store_applied(text: str) -> None:
         account = pwd.getpwnam("er") if os.geteuid() == 0 else None
     except KeyError:
         account = None
-    if path.exists():
-        before = path.read_text(encoding="utf-8")
-        if before == text:
-            return
+    before = applied_text()
+    if before == text:
+        return
+    if before is not None:
         _write(directory("state") / PREVIOUS, before, 0o640, account)
     _write(path, text, 0o640, account)
 
