@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from er import ports
 from er.cli import as_user, check
 from er.cli.check import Check, Found, Machine
-from er.config import Config, Finding, parse
+from er.config import Config, Finding, Model, parse
 from er.config.render import render
 from er.engine.build import Build, BuildError
 from er.gpus import Gpu, User
@@ -65,12 +65,17 @@ def machine(**more: Any) -> Machine:
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An embedding model's folder and a reranker's, with weights, on a machine without user er."""
     monkeypatch.setattr(as_user, "USER", "no-such-user")
-    tmp_path.chmod(0o755)
+    for parent in (tmp_path, *tmp_path.parents):  # where there is a user er, it is asked
+        if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
+            parent.chmod(0o755)
     for name in ("embedding", "ranker"):
         folder = model_folder(tmp_path / name)
         (folder / "model.safetensors").write_bytes(b"x" * 1000)
     (tmp_path / "embedding/modules.json").write_text("[]")
     return tmp_path
+
+
+MODEL = Model(name="rank", task="score")
 
 
 def toml(models: Path, replicas: str = "", embed: str = "", score: str = "") -> str:
@@ -116,6 +121,31 @@ def test_model_folders(models: Path) -> None:
     assert "no such folder" in only(run(text, models))[0].message
     (models / "ranker").write_text("")
     assert "folder" in only(run(text, models))[0].message
+
+
+def test_what_the_models_files_can_not_do(models: Path) -> None:
+    """What would keep a replica waiting for ever: on the line that asks for it."""
+    finding, line = only(run(toml(models, score="max_tokens = 16"), models))
+    assert "the prompt alone needs" in finding.message and line == "max_tokens = 16"
+    plain = 'prompt = "plain"\ninstruction = "Find it"'
+    finding, line = only(run(toml(models, embed=plain), models))
+    assert "takes no instruction" in finding.message and line.startswith("instruction")
+    (models / "embedding/tokenizer.json").write_text("{}")
+    finding, line = only(run(toml(models), models))
+    assert "embedding/tokenizer.json: not a tokenizer's file" in finding.message
+    assert line.startswith("path")
+
+
+def test_weights_that_are_links_to_nothing(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a copy of a download cache leaves them; rights are not the cure."""
+    monkeypatch.setattr(check, "HIDDEN", ())
+    monkeypatch.setattr(check, "HOMES", ())
+    weights = models / "ranker/model.safetensors"
+    weights.unlink()
+    weights.symlink_to(models / "blobs/1")
+    finding = only(run(toml(models), models))[0]
+    assert "is a link to a file that is missing" in finding.message
+    assert "cp -rL" in finding.message
 
 
 def test_a_gateway_only_machine_needs_no_weights(models: Path) -> None:
@@ -291,9 +321,6 @@ def test_what_user_er_may_not_read_is_found(models: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(as_user, "USER", "nobody")
     monkeypatch.setattr(check, "HIDDEN", ())
     monkeypatch.setattr(check, "HOMES", ())
-    for parent in (models, *models.parents):
-        if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
-            parent.chmod(0o755)
     text = toml(models)
     assert run(text, models) == []
     weights = models / "ranker/model.safetensors"
@@ -329,14 +356,14 @@ def test_a_hidden_home_counts_as_it_is_bound_into_the_unit(
     home = models / "home"
     home.mkdir(mode=0o700)
     shutil.copytree(models / "ranker", home / "ranker")
-    facts = check.look(home / "ranker", weights=True)
+    facts = check.look(MODEL, home / "ranker", weights=True)
     assert facts["error"] == "" and facts["bytes"] == 1000
     (home / "blob").write_bytes((home / "ranker/tokenizer.json").read_bytes())
     (home / "ranker/tokenizer.json").unlink()
     (home / "ranker/tokenizer.json").symlink_to(home / "blob")
-    assert "cp -rL" in check.look(home / "ranker", weights=True)["error"]
+    assert "cp -rL" in check.look(MODEL, home / "ranker", weights=True)["error"]
     (models / "door").symlink_to(home / "ranker")
-    error = check.look(models / "door", weights=True)["error"]
+    error = check.look(MODEL, models / "door", weights=True)["error"]
     assert f"is a link to {home}/ranker" in error
 
 

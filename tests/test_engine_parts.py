@@ -327,6 +327,9 @@ CAUSES = {
     "AttributeError: '_C' object has no attribute 'init_cpu_memory_env'": "install libnuma1",
     "safetensors_rust.SafetensorError: Error while deserializing header": "weights are damaged",
     "api_server: error: unrecognized arguments: --nope 3": "vLLM does not know --nope 3",
+    # What a replica with a kv_cache asks for is not in er.toml, so nothing there is to be lowered.
+    "ValueError: Free memory on device cuda:0 (5.1/139.8 GiB) on startup is less than desired GPU "
+    "memory utilization (0.1, 13.98 GiB).": "beside a kv_cache vLLM wants 13.98 GiB to be free",
     "RuntimeError: No CUDA GPUs are available": "vLLM sees no usable GPU",
     "ValueError: Available memory on node 0 (1.1/23.4 GiB) on kv cache allocation is less than "
     "requested memory for kv (4.0 GiB). Decrease": "the KV cache wants 4.0 GiB",

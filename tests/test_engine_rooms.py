@@ -101,6 +101,21 @@ def test_files_that_this_user_may_not_read(here: Path) -> None:
     assert "chmod -R o+rX" in str(said)
 
 
+def test_model_files_that_can_not_be_meant(here: Path) -> None:
+    """Never a traceback, which would start the launcher anew each second without a word."""
+    path = here / "model/config.json"
+    good = json.loads(path.read_text())
+    for change in ({"num_attention_heads": "x"}, {"num_hidden_layers": [1]}, {"head_dim": "a"}):
+        path.write_text(json.dumps(good | change))
+        said = obstacle(config(here))
+        assert "config.json: its sizes are not whole numbers" in str(said) and said.waits
+    path.write_text(json.dumps(good))
+    weights = here / "model/model.safetensors"
+    weights.unlink()
+    weights.symlink_to(here / "blobs/1")
+    assert "cp -rL" in str(obstacle(config(here)))
+
+
 def test_one_replica_that_measures_memory_loads_on_a_gpu_at_a_time(tmp_path: Path) -> None:
     cards = Gpus(two_cards()).read()
     first = Locks(tmp_path, cards, fixed=False)

@@ -244,6 +244,20 @@ def test_a_cause_from_the_engines_log_and_a_growing_pause(one: Launched) -> None
     assert not kept.exists(), "a wanted stop forgets"
 
 
+def test_a_file_of_its_own_that_can_not_be_written_is_a_cause(one: Launched) -> None:
+    """As on a full disk: one line and a growing pause, not a traceback each second."""
+    folder = one.runtime / "replicas" / "one"
+    (folder / "logging.json").mkdir(parents=True)
+    (folder / "backoff.new").mkdir()
+    one.systemd()
+    one.start(patience=QUICK)
+    one.said("logging.json: Is a directory; make room there (df), or make it writable")
+    one.said("next attempt (3) in 2 s")
+    assert "Traceback" not in one.text()
+    one.signal(signal.SIGTERM)
+    assert one.ended() == 0
+
+
 def test_a_start_without_progress_is_out_of_time(one: Launched) -> None:
     one.env["ENGINE_DELAY_S"] = "100"
     one.start(patience={**QUICK, "silence": 1.5})

@@ -21,7 +21,8 @@ from er.config import Config, Finding, Model, Replica
 from er.config.reader import Reader
 from er.engine.build import Build, BuildError
 from er.gpus import Gpu, find, missing
-from er.model_files import ModelFilesError
+from er.model_files import ModelFiles, ModelFilesError
+from er.prompts import Prompter
 from er.quantities import bytes_text
 
 # Hidden inside the units; `er apply` binds model folders in there, so their parents don't matter.
@@ -98,13 +99,18 @@ class Check:
     def _model(self, index: int, model: Model) -> None:
         assert model.path is not None
         local = any(r.url is None for r in self._config.replicas_of(model.name))
-        facts = look(model.path, weights=local)
+        facts = look(model, model.path, weights=local)
         self._facts[model.name] = facts
         if facts["error"]:
             level: Literal["error", "warning"] = "warning" if "unseen" in facts else "error"
             self._say("model", index, "path", facts["error"], level=level)
             return
+        known = len(self.found)
         self._task(index, model, facts)
+        if facts["unfit"] and len(self.found) == known:
+            keys = (k for k in ("max_tokens", "instruction", "prompt") if k in facts["unfit"])
+            key = next((k for k in keys if self._says("model", index, k)), "path")
+            self._say("model", index, key, facts["unfit"])
         limit = facts["max_tokens"]
         if model.max_tokens > limit and self._says("model", index, "max_tokens"):
             message = f"max_tokens {model.max_tokens}: the model ends at {limit}, and that holds"
@@ -270,8 +276,8 @@ class Check:
         self._say(table, index, key, f"port {port} is taken by {holder}; {cure}", level=known)
 
 
-def look(path: Path, *, weights: bool) -> dict[str, Any]:
-    """What user er finds in a model's folder: facts, or `error` with cause and cure."""
+def look(model: Model, path: Path, *, weights: bool) -> dict[str, Any]:
+    """What user er finds in the model's folder: facts, or `error` with cause and cure."""
     hidden = f"{path}/".startswith(HIDDEN)
     if hidden and os.geteuid() != 0 and _closed_parent(path) is not None:
         return {"error": f"{path}: only root can look there; ask again with sudo", "unseen": True}
@@ -284,7 +290,7 @@ def look(path: Path, *, weights: bool) -> dict[str, Any]:
         door = os.open(path, os.O_PATH | os.O_DIRECTORY)
     seen = path if door < 0 else Path(f"/proc/self/fd/{door}")
     try:
-        facts: dict[str, Any] = as_user.ask(lambda: _facts(seen, path, weights))
+        facts: dict[str, Any] = as_user.ask(lambda: _facts(model, seen, path, weights))
     finally:
         if door >= 0:
             os.close(door)
@@ -309,7 +315,7 @@ def _leads_away(path: Path, hidden: bool) -> str:
     return ""
 
 
-def _facts(seen: Path, path: Path, weights: bool) -> dict[str, Any]:
+def _facts(model: Model, seen: Path, path: Path, weights: bool) -> dict[str, Any]:
     """The question itself, asked as user er; `seen` is the way to `path` that the unit has."""
     closed = None if seen != path else _closed_parent(path)
     if closed is not None:
@@ -330,7 +336,23 @@ def _facts(seen: Path, path: Path, weights: bool) -> dict[str, Any]:
         "dimensions": files.dimensions,
         "embeds": (seen / "modules.json").exists(),
         "bytes": size,
+        "unfit": _unfit(model, files).replace(str(seen), str(path)),
     }
+
+
+def _unfit(model: Model, files: ModelFiles) -> str:
+    """Why the model's prompt can't be made from these files as er.toml wants it, "" when it can."""
+    try:
+        Prompter(
+            files,
+            prompt=model.prompt or files.prompt,
+            max_tokens=model.max_tokens,
+            instruction=model.instruction,
+            task=model.task,
+        )
+    except ModelFilesError as error:
+        return str(error)
+    return ""
 
 
 def _closed_parent(path: Path) -> Path | None:
@@ -346,6 +368,10 @@ def _weights(folder: Path) -> tuple[int, str]:
     files = sorted(p for kind in ("*.safetensors", "*.bin", "*.pt") for p in folder.glob(kind))
     if not files:
         return 0, "no weights (*.safetensors) in it; copy the whole model folder again"
+    gone = [p.name for p in files if p.is_symlink() and not os.access(p, os.F_OK)]
+    if gone:
+        cure = "copy the folder again with what its links name: cp -rL"
+        return 0, f"{gone[0]} is a link to a file that is missing or closed to user er; {cure}"
     closed = [p.name for p in files if not os.access(p, os.R_OK)]
     if closed:
         cure = f"make it readable, for example: chmod -R o+rX on the folder ({len(closed)} in all)"

@@ -107,6 +107,13 @@ def _model(model: Model) -> tuple[ModelFiles, int, int]:
     except ModelFilesError as error:
         hint = "; if it is there now, run: sudo er apply" if hidden and not _there(path) else ""
         raise Obstacle(f"{error}{hint}", waiting, sandbox=hidden) from None
+    except FileNotFoundError as error:  # listed, and not there
+        raise Obstacle(
+            f"{error.filename}: is a link to a file that is missing; copy the model's folder again "
+            f"with what its links name: cp -rL {path} FOLDER",
+            waiting,
+            sandbox=hidden,
+        ) from None
     except OSError as error:
         raise Obstacle(
             f"{error.filename}: {error.strerror}; make it readable for the user this runs as, for "
@@ -117,7 +124,13 @@ def _model(model: Model) -> tuple[ModelFiles, int, int]:
     if not weights:
         raise Obstacle(f"{path}: has no weights; copy its *.safetensors files there", waiting)
     longest = engine_command.max_tokens(model, files)
-    return files, engine_command.cpu_cache_bytes(config, longest), size
+    try:
+        cache = engine_command.cpu_cache_bytes(config, longest)
+    except (ValueError, TypeError):
+        cure = "is this the folder of a text model, copied whole?"
+        text = f"{path}/config.json: its sizes are not whole numbers; {cure}"
+        raise Obstacle(text, waiting) from None
+    return files, cache, size
 
 
 def _there(path: Path) -> bool:

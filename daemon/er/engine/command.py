@@ -29,6 +29,7 @@ RERANKER = {
 # What systemd or a shell told the launcher is not for the engine: a READY from it would be a lie.
 NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "JOURNAL_STREAM", "ER_", "VIRTUAL_ENV")
 UTILIZATION = 0.90
+FREE_BESIDE_CACHE = "0.1"  # of the card, for a replica with a kv_cache
 
 
 class Launch(msgspec.Struct, frozen=True):
@@ -82,7 +83,7 @@ def _memory(replica: Replica, cards: int) -> list[str]:
         # vLLM refuses to start when less than this share of the card is free, even though the
         # cache has a size of its own; several replicas on a card need it low.
         argv += ["--kv-cache-memory-bytes", str(replica.kv_cache), "--gpu-memory-utilization"]
-        return [*argv, "0.1"]
+        return [*argv, FREE_BESIDE_CACHE]
     return [*argv, "--gpu-memory-utilization", f"{replica.gpu_memory_utilization or UTILIZATION}"]
 
 

@@ -76,6 +76,11 @@ class Keeper:
                 except Failed as failed:
                     if await self._failed(str(failed)):
                         return 1
+                except OSError as error:  # one of the launcher's own small files
+                    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+                    cure = "make room there (df), or make it writable for the user this runs as"
+                    if await self._failed(f"{what}; {cure}"):
+                        return 1
         except Stopped:
             await self._end_wanted()
             return 0

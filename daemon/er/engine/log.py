@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from er.engine.command import FREE_BESIDE_CACHE
 from er.gpus import Gpu
 from er.journal import Level
 from er.quantities import bytes_text
 
-GIB = 1 << 30
 MARK = re.compile(r"(?P<before>(?:\([^)]{1,60}\) ?)?)<(?P<level>[0-7])>")
 # vLLM's own way to mark a line, where the logging file did not reach.
 OWN = re.compile(r"(?:\([^)]{1,60}\) )?(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b")
@@ -88,6 +88,12 @@ def phase(text: str) -> str | None:
 
 
 def _pinned(found: re.Match[str]) -> str:
+    if found[3] == FREE_BESIDE_CACHE:
+        return (
+            f"not enough GPU memory: {found[1]} of {found[2]} GiB are free, and beside a kv_cache "
+            f"vLLM wants {found[4]} GiB to be free when it starts; free the card, or name another "
+            "in er.toml"
+        )
     return (
         f"not enough GPU memory: {found[1]} of {found[2]} GiB are free, "
         f"gpu_memory_utilization = {found[3]} asks for {found[4]} GiB; free the card or lower "
