@@ -187,6 +187,47 @@ def test_a_damaged_applied_configuration_is_replaced(machine: Machine) -> None:
     assert not (machine.folder / "state/applied.previous.toml").exists()
 
 
+@pytest.mark.parametrize("broken", [UnitsError, KeyboardInterrupt])
+def test_an_apply_that_ended_half_way_is_finished_by_the_next(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, broken: type[BaseException]
+) -> None:
+    """The gateway's restart may take minutes; the files don't show what is still to be done."""
+    cli_units.run_apply(dry_run=False, previous=False)
+    machine.active = ["er-gateway.service", "er-vllm@e.service"]
+    timeout = machine.text.replace("[gateway]", '[gateway]\ntimeout = "30s"')
+    machine.toml.write_text(timeout.replace("gpu = 0", "gpu = 1"))
+
+    def run(argv: Sequence[str]) -> str:
+        if "restart" in argv and "er-gateway.service" in argv:
+            raise broken("no")
+        return machine.run(argv)
+
+    monkeypatch.setattr(cli_units, "_run", run)
+    if broken is KeyboardInterrupt:
+        with pytest.raises(KeyboardInterrupt):
+            cli_units.run_apply(dry_run=False, previous=False)
+    else:
+        assert cli_units.run_apply(dry_run=False, previous=False) == 1
+    monkeypatch.setattr(cli_units, "_run", machine.run)
+    machine.ran.clear()
+    assert cli_units.run_apply(dry_run=True, previous=False) == 0 and machine.ran == []
+    left = machine.folder / "state/apply.unfinished.json"
+    kept, machine.active = left.read_bytes(), []
+    assert cli_units.run_apply(dry_run=False, previous=False) == 0
+    assert machine.ran == [], "what was stopped meanwhile stays so"
+    assert not left.exists()
+    left.write_bytes(kept)
+    machine.active = ["er-gateway.service", "er-vllm@e.service"]
+    assert cli_units.run_apply(dry_run=False, previous=False) == 0
+    assert machine.ran == [
+        "systemctl restart er-gateway.service",
+        "systemctl restart --no-block er-vllm@e.service",
+    ]
+    machine.ran.clear()
+    assert cli_units.run_apply(dry_run=False, previous=False) == 0
+    assert machine.ran == []
+
+
 def test_a_file_that_is_not_ours_is_left_alone(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:

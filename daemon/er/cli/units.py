@@ -79,7 +79,10 @@ def run_apply(*, dry_run: bool, previous: bool) -> int:
         changes = _plan(config, path.read_text(encoding="utf-8"))
         return _apply(changes, dry_run)
     except (UnitsError, OSError) as error:
-        return _fail("apply", f"{error}; what was said as done before this stays done")
+        return _fail(
+            "apply",
+            f"{error}; what was said as done before this stays done; the rest: er apply again",
+        )
 
 
 def _blocked(found: Sequence[Found]) -> bool:
@@ -98,20 +101,24 @@ def _plan(config: Config, text: str) -> list[Change]:
             old = load(applied_path())
         except ConfigError as error:  # of an older version of ER, say
             print(f"note: {error.findings[0]}; it is replaced whole", file=sys.stderr)
-    return units.plan(
+    active = units.active_units(_run)
+    steps = units.plan(
         old,
         config,
         text,
         applied_text=applied_text,
         existing=units.read_existing(ROOT),
         gpus=Gpus().read(),
-        active=units.active_units(_run),
+        active=active,
         weights=units.weights_here(config),
     )
+    return units.resumed(steps, units.unfinished(), config, active)
 
 
 def _apply(changes: Sequence[Change], dry_run: bool) -> int:
     if not changes:
+        if not dry_run:
+            units.keep_unfinished([])
         print("Nothing to do: systemd matches er.toml.")
         return 0
     print("Would be done:" if dry_run else "To be done:")
@@ -122,9 +129,14 @@ def _apply(changes: Sequence[Change], dry_run: bool) -> int:
     if dry_run:
         return 0
     before = _generation()
+    left = [change for change in changes if change.kind == "run"]
+    units.keep_unfinished(left)
     for change in changes:
         units.apply([change], _run, ROOT)
         print(f"done: {change.says}", flush=True)
+        if change in left:
+            left.remove(change)
+            units.keep_unfinished(left)
     note("apply", f"{len(changes)} changes")
     if any(HUP in change.argv for change in changes):
         return _await_workers(before.get("generation", 0))

@@ -30,6 +30,7 @@ TARGET = "er.target"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NAME = re.compile(r"er-vllm@([a-z0-9][a-z0-9-]*)\.service")
 PREVIOUS = "applied.previous.toml"
+UNFINISHED = "apply.unfinished.json"  # the commands that an apply has not come to yet
 RUNNING = {"active", "activating", "reloading", "deactivating", "failed"}
 
 Run = Callable[[Sequence[str]], str]  # a command's output; raises for one that fails
@@ -261,6 +262,48 @@ def _why(old: Config | None, new: Config, name: str) -> str:
 
 def _systemctl(*words: str) -> tuple[str, ...]:
     return ("systemctl", *words)
+
+
+def unfinished() -> list[Change]:
+    """The commands that an earlier apply did not come to, [] when it came to its end."""
+    try:
+        return msgspec.json.decode(
+            (directory("state") / UNFINISHED).read_bytes(), type=list[Change]
+        )
+    except (OSError, msgspec.MsgspecError):
+        return []
+
+
+def keep_unfinished(left: Sequence[Change]) -> None:
+    """Note what is still to be done, or that nothing is."""
+    path = directory("state") / UNFINISHED
+    if left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, msgspec.json.encode(left).decode(), 0o640, None)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def resumed(
+    steps: Sequence[Change], left: Sequence[Change], config: Config, active: Collection[str]
+) -> list[Change]:
+    """`steps`, with what is `left` of an apply that failed or was interrupted.
+
+    Its files were written, so the plan itself finds no difference there any more. What it would
+    have stopped the plan finds again; a unit that `config` lacks or that does not run any more is
+    left alone.
+    """
+    known = {REPLICA.format(r.name) for r in config.replicas if not r.url} | {GATEWAY, HTTP}
+    planned = {step.argv for step in steps}
+    left = [c for c in left if c.argv not in planned and "stop" not in c.argv]
+    running = known & set(active)
+    left = [
+        c
+        for c in left
+        if {w for w in c.argv if w.startswith("er-")} <= (known if "start" in c.argv else running)
+    ]
+    first = [c for c in left if "daemon-reload" in c.argv]
+    return [*first, *steps, *(c for c in left if c not in first)]
 
 
 def apply(changes: Sequence[Change], run: Run, root: Path = Path("/")) -> None:
