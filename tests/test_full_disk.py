@@ -196,6 +196,7 @@ def test_a_start_that_finds_the_disk_full_is_tried_again(one: Launched) -> None:
     assert one.process is not None
     filler = fill(one.process.pid, one.runtime)
     away.rename(one.model)
-    one.said("can't be written to: No space left on device; make room there; next attempt (2)")
+    one.said("No space left on device; make room there (df)")
+    one.said("next attempt (2)")
     filler.unlink()
     one.ready()

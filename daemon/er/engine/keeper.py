@@ -129,14 +129,9 @@ class Keeper:
             inherited=self._environ,
             cpu_cache=prepared.cpu_cache,
         )
-        try:
-            (self._folder / "logging.json").write_bytes(engine_command.logging_config())
-            formatter = self._folder / f"{engine_command.FORMATTER}.py"
-            shutil.copyfile(engine_format.__file__, formatter)
-        except OSError as error:
-            raise Failed(
-                f"{self._folder} can't be written to: {error.strerror}; make room there"
-            ) from None
+        (self._folder / "logging.json").write_bytes(engine_command.logging_config())
+        formatter = self._folder / f"{engine_command.FORMATTER}.py"
+        shutil.copyfile(engine_format.__file__, formatter)
         self._voice.say("info", f"{build.distribution} {build.version}: {' '.join(launch.argv)}")
         self._voice.enter("importing vLLM")
         try:
