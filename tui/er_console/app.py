@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import os
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from importlib import metadata
 from typing import NoReturn
 
-from er_console.judgement import verdict
+from er_console.judgement import EXIT_CODES, verdict
 from er_console.look import as_json, frame, snapshot
 from er_console.looks import Looks, wants_ansi, wants_ascii
 from er_console.sources import Sources
@@ -68,6 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _screens(sources, looks, readonly=options.readonly)
     except KeyboardInterrupt:
         return 130
+    except Exception:
+        # Python's own exit code for this, 1, would read as "degraded".
+        traceback.print_exc()
+        return EXIT_CODES["unknown"]
     finally:
         sources.close()
 
@@ -84,14 +90,17 @@ def _sources(*, demo: bool) -> Sources:
 
 def once(sources: Sources, looks: Looks, *, as_text: bool) -> int:
     """Print one look; returns the verdict's exit code."""
-    found = asyncio.run(snapshot(sources, time.time()))
     now = time.time()
+    found = asyncio.run(snapshot(sources, now))
     judged = verdict(found, now)
     if as_text:
         width = max(60, min(200, shutil.get_terminal_size((100, 24)).columns))
         said = "\n".join(frame(found, now, looks, width, sources.tag))
     else:
-        said = as_json(found, judged, now)
+        said = as_json(found, judged, now, ascii_only=looks.ascii_only)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal can't write must not cost the answer; in JSON \ud800 stays JSON.
+        sys.stdout.reconfigure(errors="replace" if as_text else "backslashreplace")
     try:
         sys.stdout.write(said + "\n")
         sys.stdout.flush()
@@ -111,8 +120,9 @@ def _screens(sources: Sources, looks: Looks, *, readonly: bool) -> int:
         os.environ["TEXTUAL_THEME"] = "ansi-dark"
     from er_console.console import Console
 
-    Console(sources, looks, readonly=readonly, ansi=ansi).run()
-    return 0
+    app = Console(sources, looks, readonly=readonly, ansi=ansi)
+    app.run()
+    return app.return_code or 0
 
 
 if __name__ == "__main__":

@@ -21,15 +21,19 @@ T = TypeVar("T")
 
 
 async def take(read: Awaitable[T], before: Reading[T], now: float) -> Reading[T]:
-    """One try at a source."""
+    """One try at a source; a fault in one must not hide the others."""
     try:
         return before.took(await read, now)
     except Missing as missing:
         return before.failed(missing)
+    except Exception as error:
+        return before.failed(Missing("wrong", f"{type(error).__name__}: {error}"))
 
 
 async def snapshot(sources: Sources, now: float) -> Snapshot:
-    """All sources, once, at the same time."""
+    """All sources, once, at the same time. What is found is to be judged at this same `now`: a slow
+    source must not make the answers of the quick ones old.
+    """
     empty = Snapshot()
     status, units, gpus, samples = await asyncio.gather(
         take(sources.status(), empty.status, now),
@@ -59,7 +63,7 @@ def frame(found: Snapshot, now: float, looks: Looks, width: int, tag: str) -> li
     return [plain(line).rstrip() for line in lines]
 
 
-def as_json(found: Snapshot, judged: Verdict, now: float) -> str:
+def as_json(found: Snapshot, judged: Verdict, now: float, *, ascii_only: bool = False) -> str:
     """The status JSON with the verdict, or what is known without it; `schema` is its version."""
     status = found.status.value
     known: dict[str, Any] = dict(status.raw) if status is not None else {"status": judged.level}
@@ -85,4 +89,4 @@ def as_json(found: Snapshot, judged: Verdict, now: float) -> str:
         )
         if m is not None
     }
-    return json.dumps(known, ensure_ascii=False, indent=1)
+    return json.dumps(known, ensure_ascii=ascii_only, indent=1)

@@ -149,8 +149,8 @@ def fit(said: str, width: int, *, right: bool = False, more: str = "…") -> str
         if used + cells > width - width_of(more):
             break
         kept, used = kept + c, used + cells
-    cut = kept + more if width >= width_of(more) else ""
-    return cut + " " * (width - width_of(cut))
+    short = kept + more if width >= width_of(more) else ""
+    return short + " " * (width - width_of(short))
 
 
 def line_width(line: Line) -> int:
@@ -163,6 +163,22 @@ def plain(line: Line) -> str:
     return "".join(piece for piece, _ in line)
 
 
+def cut(said: str, width: int) -> list[str]:
+    """The text in pieces of at most `width` cells, one character at least in each."""
+    if said.isascii():
+        return [said[i : i + width] for i in range(0, len(said), width)]
+    pieces = [""]
+    room = width
+    for c in said:
+        cells = width_of(c)
+        if cells > room and pieces[-1]:
+            pieces.append("")
+            room = width
+        pieces[-1] += c
+        room -= cells
+    return pieces
+
+
 def wrapped(said: str, width: int) -> list[str]:
     """The text in rows of at most `width` cells, broken at spaces where there are some."""
     rows: list[str] = []
@@ -172,8 +188,9 @@ def wrapped(said: str, width: int) -> list[str]:
             if row:
                 rows.append(row)
                 row = ""
-            rows.append(word[:width])
-            word = word[width:]
+            head, *rest = cut(word, width)
+            rows.append(head)
+            word = "".join(rest)
         longer = f"{row} {word}" if row else word
         if width_of(longer) > width:
             rows.append(row)

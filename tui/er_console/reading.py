@@ -21,12 +21,14 @@ from er_console.state import (
     Traffic,
 )
 
+NUMBER_MAX = 1e15  # no time, byte or rate of ER's is larger, and clocks break far above
+
 
 def number(value: object) -> float | None:
-    """The value if it is a number (bool is none), else None."""
+    """The value if it is a number that ER can mean (bool, NaN, 1e300 are none), else None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    return float(value) if abs(value) <= NUMBER_MAX else None
 
 
 def whole(value: object) -> int | None:

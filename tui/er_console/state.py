@@ -48,8 +48,11 @@ class Reading(Generic[T]):
         return replace(self, missing=missing)
 
     def fresh(self, now: float, limit_s: float) -> T | None:
-        """The value when it is at most `limit_s` old, else None."""
-        if self.value is None or self.at is None or now - self.at > limit_s:
+        """The value when it is at most `limit_s` old, else None.
+
+        One from the future is old too: the clock was set back, and its age is not known.
+        """
+        if self.value is None or self.at is None or abs(now - self.at) > limit_s:
             return None
         return self.value
 

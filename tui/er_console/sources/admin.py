@@ -19,6 +19,7 @@ from er_console.reading import read_key, read_status, text
 from er_console.state import Key, Missing, Outcome, Status
 
 TIMEOUT_S = 3.0
+CHANGE_TIMEOUT_S = 15.0  # to give up on a change is to not know whether it was made
 ANSWER_BYTES_MAX = 8 << 20
 SYSTEMD_UNITS = Path("/run/systemd/units")
 
@@ -26,11 +27,19 @@ SYSTEMD_UNITS = Path("/run/systemd/units")
 class Admin:
     """The admin API at a socket. Every method raises Missing with reason and remedy."""
 
-    def __init__(self, socket: Path, *, by_systemd: bool, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        socket: Path,
+        *,
+        by_systemd: bool,
+        timeout_s: float = TIMEOUT_S,
+        change_timeout_s: float = CHANGE_TIMEOUT_S,
+    ) -> None:
         self.socket = socket
         self.by_systemd = by_systemd
         self.held_by_systemd = by_systemd  # until it is known that the socket unit is not active
         self.timeout_s = timeout_s
+        self.change_timeout_s = change_timeout_s
 
     async def status(self) -> Status:
         """GET /status, typed."""
@@ -69,19 +78,23 @@ class Admin:
     async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The answer's JSON, None for an empty one."""
         self._look_before_connecting()
+        limit_s = self.timeout_s if method == "GET" else self.change_timeout_s
         try:
-            async with asyncio.timeout(self.timeout_s):
+            async with asyncio.timeout(limit_s):
                 status, content = await self._exchange(method, path, body)
         except TimeoutError:
-            reason = f"the admin API did not answer within {self.timeout_s:.0f} s"
-            raise Missing("late", reason, "journalctl -u er-gateway") from None
+            reason = f"the admin API did not answer within {limit_s:.0f} s"
+            look = "journalctl -u er-gateway"
+            if method != "GET":
+                look = f"It may have been done all the same: look again, then {look}"
+            raise Missing("late", reason, look) from None
         except OSError as error:
             raise self._unreachable(error) from None
         except (ValueError, EOFError):
             raise _nonsense() from None
         try:
             found = json.loads(content) if content else None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _nonsense() from None
         if status >= 400:
             raise Missing("wrong", _message(found, status))

@@ -8,7 +8,7 @@ import json
 import os
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def read_record(row: bytes, *, audit: bool = False) -> LogLine | None:
     try:
         record = json.loads(row)
         at = int(record["__REALTIME_TIMESTAMP"]) / 1e6
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
         return None
     unit = str(record.get("UNIT") or record.get("_SYSTEMD_UNIT") or "")
     if audit:
@@ -121,7 +121,9 @@ def why_unreadable(audit: bool, roots: Sequence[Path] | None = None) -> Missing 
     return NO_RIGHT
 
 
-async def follow(unit: str, journalctl: str = "journalctl") -> AsyncIterator[Sequence[LogLine]]:
+async def follow(
+    unit: str, journalctl: str = "journalctl"
+) -> AsyncGenerator[Sequence[LogLine], None]:
     """Batches of records, oldest first, for ever; the subprocess ends with the iterator.
 
     Raises Missing when there is no journal, or no right to read it.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from er_console.sources import journal
 from er_console.sources.admin import Admin
 from er_console.sources.gpu import Nvml
 from er_console.sources.samples import read_samples
-from er_console.sources.systemd import Systemd, may_steer
+from er_console.sources.systemd import Systemd, may_steer, operator
 from er_console.state import Gpu, Key, LogLine, Missing, Outcome, Sample, Status, Unit
 
 RUNTIME = Path("/run/er")
@@ -35,6 +34,11 @@ class Machine:
         self._admin = Admin(self.runtime / "admin.sock", by_systemd=self.manages_units)
         self._nvml = Nvml()
         self._units_known = False
+        # Asked at each drawing; a process's groups stay as they are, and NSS may be slow.
+        self._why_not_units = may_steer()
+        if not self.manages_units:
+            remedy = "start and stop its processes where they were started"
+            self._why_not_units = Missing("off", "systemd does not run ER here", remedy)
 
     async def status(self) -> Status:
         if self.manages_units and not self._units_known:
@@ -74,17 +78,21 @@ class Machine:
         return await self._admin.drain(replica, on)
 
     async def act(self, verb: str, unit: str) -> Outcome:
-        journal.note(f"{getpass.getuser()} asks: systemctl {verb} {unit}")
+        journal.note(f"{operator()} asks: systemctl {verb} {unit}")
         return await self._systemd.act(verb, unit)
 
-    def follow(self, unit: str) -> AsyncIterator[Sequence[LogLine]]:
-        return journal.follow(unit)
+    async def follow(self, unit: str) -> AsyncIterator[Sequence[LogLine]]:
+        if self.runtime != RUNTIME:
+            reason = (
+                f"ER in {self.runtime} runs as plain processes: no line of theirs is in the journal"
+            )
+            raise Missing("off", reason, "Look where they were started")
+        async with aclosing(journal.follow(unit)) as batches:
+            async for batch in batches:
+                yield batch
 
     def why_not_units(self) -> Missing | None:
-        if not self.manages_units:
-            remedy = "start and stop its processes where they were started"
-            return Missing("off", "systemd does not run ER here", remedy)
-        return may_steer()
+        return self._why_not_units
 
     def close(self) -> None:
         self._nvml.close()

@@ -28,7 +28,7 @@ def read_samples(folder: Path) -> tuple[Sample, ...]:
             if file.stat().st_size > SAMPLE_BYTES_MAX:
                 continue
             data = json.loads(file.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue  # being replaced, or somebody else's file
         if isinstance(data, dict):
             sample = read_sample(data)

@@ -7,9 +7,9 @@ the unit's state when systemd's job has ended, not the command's exit code alone
 from __future__ import annotations
 
 import asyncio
-import getpass
 import grp
 import os
+import pwd
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +27,17 @@ VERBS = ("start", "stop", "restart")
 REFUSED = ("access denied", "interactive authentication required", "not authorized")
 
 
+def operator() -> str:
+    """Who sits here: the user's name (a container's user may have none), and who became root."""
+    uid = os.geteuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = f"uid {uid}"
+    before = os.environ.get("SUDO_USER", "")
+    return f"{before} as {name}" if before and uid == 0 else name
+
+
 def may_steer() -> Missing | None:
     """Why this user can't start and stop ER's units, None when polkit's rule lets them."""
     if os.geteuid() == 0:
@@ -37,7 +48,7 @@ def may_steer() -> Missing | None:
         return Missing("rights", "not root, and there is no group er here", "sudo er-console")
     if group.gr_gid in (*os.getgroups(), os.getegid()):
         return None
-    user = getpass.getuser()
+    user = operator()
     reason = f"{user} is not in group er" + (" yet: log in again" if user in group.gr_mem else "")
     return Missing("rights", reason, f"sudo usermod -aG er {user}, log in again")
 
@@ -103,7 +114,7 @@ class Systemd:
         said = " ".join(err.split())
         sudo = f"sudo systemctl {verb} {unit}"
         if code != 0 and any(word in said.lower() for word in REFUSED):
-            reason = f"systemd refuses {getpass.getuser()} to {verb} {unit}"
+            reason = f"systemd refuses {operator()} to {verb} {unit}"
             return Outcome(False, f"{reason} (polkit)", sudo)
         try:
             state = (await self.units()).get(unit)

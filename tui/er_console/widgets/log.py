@@ -16,7 +16,7 @@ from textual.geometry import Size
 from textual.message import Message
 from textual.strip import Strip
 
-from er_console.looks import PRIORITIES, Line, Looks, clock, fit
+from er_console.looks import PRIORITIES, Line, Looks, clock, cut, fit, width_of
 from er_console.state import LogLine
 from er_console.widgets.lines import Painter
 
@@ -112,11 +112,11 @@ class LogView(Painter, can_focus=True):
         said = self.looks.words(line.text)
         plain = "bad" if line.priority <= 3 else ""
         room = self.size.width - 29
-        if not self.wraps or room < 20 or len(said) <= room:
+        if not self.wraps or room < 20 or width_of(said) <= room:
             return [[*head, (said, plain)]]
-        cut = [said[i : i + room] for i in range(0, len(said), room)]
-        rest: list[Line] = [[(" " * 29, ""), (row, plain)] for row in cut[1:]]
-        return [[*head, (cut[0], plain)], *rest]
+        first, *more_rows = cut(said, room)
+        rest: list[Line] = [[(" " * 29, ""), (row, plain)] for row in more_rows]
+        return [[*head, (first, plain)], *rest]
 
     def render_line(self, y: int) -> Strip:
         """A row of what is in view."""
