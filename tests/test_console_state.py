@@ -161,7 +161,8 @@ def test_a_stopped_units_last_status_is_not_its_reason() -> None:
     snapshot = Snapshot(
         status=Reading(missing=Missing("stopped", "")), units=Reading({unit.name: unit}, NOW)
     )
-    assert verdict(snapshot, NOW).sentence == "no client gets an answer: the gateway is stopped"
+    said = "no client gets an answer: the gateway is stopped: not started since boot"
+    assert verdict(snapshot, NOW).sentence == said
     failed = Unit("er-gateway.service", "failed", text="bad er.toml", result="exit-code")
     snapshot = replace(snapshot, units=Reading({failed.name: failed}, NOW))
     assert "failed: exit-code, its last word: bad er.toml" in verdict(snapshot, NOW).sentence

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from er_console.judgement import lasted, plural
+from er_console.looks import Looks
 from er_console.parts import gateway, replica_of, replicas
 from er_console.state import GATEWAY_UNIT, TARGET_UNIT, Key, Replica, Snapshot, Status
 
+TYPED_MAX = 32
 VERBS = {"start": "Start", "stop": "Stop", "restart": "Restart"}
 
 
@@ -21,6 +23,11 @@ class Question:
     button: str
     type_this: str = ""
 
+    def shown(self, looks: Looks) -> Question:
+        """The same in letters that the terminal has."""
+        said = tuple(looks.words(sentence) for sentence in self.sentences)
+        return replace(self, title=looks.words(self.title), sentences=said)
+
 
 def about_unit(verb: str, unit: str, snapshot: Snapshot, now: float) -> Question:
     """The question for start, stop or restart of a unit."""
@@ -32,8 +39,10 @@ def about_unit(verb: str, unit: str, snapshot: Snapshot, now: float) -> Question
     found = replicas(snapshot, now)
     replica = next((r for r in found if r.name == name), Replica(name=name, state="unknown"))
     if verb == "start":
-        said = ("It loads its model, then takes requests as soon as an answer came back right.",)
-        return Question(f"Start {unit}?", said, "Start")
+        said = "It loads its model, then takes requests as soon as an answer came back right."
+        if replica.state in ("up", "slow", "running", "starting", "drained", "draining"):
+            said = "It runs already: nothing changes."
+        return Question(f"Start {unit}?", (said,), "Start")
     sentences = [*_in_flight(replica), *_left(replica, found, snapshot)]
     if verb == "stop":
         sentences.append("It stays stopped until it, or er.target, is started again.")
@@ -62,9 +71,11 @@ def about_revoke(key: Key, used_s: float | None) -> Question:
     else:
         sentences.append(f"It was last used {lasted(used_s)} ago.")
     recent = used_s is not None and used_s < 3600
-    return Question(
-        f"Revoke key {name} ({key.id})?", tuple(sentences), "Revoke", name if recent else ""
-    )
+    # What must be typed has to be typable, on any keyboard and terminal.
+    plain = name.isascii() and name == name.strip() and len(name) <= TYPED_MAX
+    typed = (name if plain else key.id) if recent else ""
+    both = f"{key.name} ({key.id})" if key.name else key.id
+    return Question(f"Revoke key {both}?", tuple(sentences), "Revoke", typed)
 
 
 def answers(replica: Replica) -> bool:
@@ -114,7 +125,10 @@ def _about_gateway(verb: str, snapshot: Snapshot, now: float) -> Question:
     in_flight = f"{plural(front.in_flight, 'request')} in flight" if front.in_flight else ""
     title = f"{VERBS[verb]} {GATEWAY_UNIT}?"
     if verb == "start":
-        return Question(title, ("It takes requests as soon as a worker answers.",), "Start")
+        said = "It takes requests as soon as a worker answers."
+        if front.state in ("up", "degraded", "running", "starting"):
+            said = "It runs already: nothing changes."
+        return Question(title, (said,), "Start")
     finish = [f"{in_flight} will be finished first."] if in_flight else []
     if verb == "restart":
         said = "Its sockets stay open: new requests wait a few seconds, nobody is refused."

@@ -30,6 +30,7 @@ class Desk:
     history: History = field(default_factory=History)
     changes: deque[Change] = field(default_factory=lambda: deque(maxlen=CHANGES_MAX))
     pending: dict[str, Pending] = field(default_factory=dict)
+    _judged_at: float = 0.0
 
     def take(self, name: str, reading: Reading[Any], interval_s: float) -> None:
         """A source's newest reading; `interval_s` is how often it is asked now."""
@@ -38,8 +39,10 @@ class Desk:
         if name == "status":
             fresh = reading.value if reading.missing is None else None
             self.history.add(fresh.traffic if isinstance(fresh, Status) else None)
-        if name in ("status", "units") and before.status.at is not None:
-            self.changes.extend(changes(before, self.snapshot, now))
+        if name in ("status", "units"):
+            if before.status.at is not None:
+                self.changes.extend(changes(before, self.snapshot, now, self._judged_at))
+            self._judged_at = now
 
     def reading(self, name: str) -> Reading[Any]:
         """A source's reading by name."""

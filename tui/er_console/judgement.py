@@ -115,13 +115,16 @@ def _with_status(snapshot: Snapshot, status: Status, now: float) -> Verdict:
     found = replicas(snapshot, now)
     bad = worst(found)
     answering = sum(1 for r in found if r.state in ("up", "slow"))
-    count = f"{answering} of {plural(len(found), 'replica')} answer{'s' if answering == 1 else ''}"
+    one = answering == 1 or len(found) == 1
+    count = f"{answering} of {plural(len(found), 'replica')} answer{'s' if one else ''}"
     if not found:
         count = "no replica is configured"
     level = status.level if status.level in EXIT_CODES else "unknown"
     if level == "ok" and bad is not None and SEVERITY.get(bad.state, 4) > 4:
         # systemd knows of a stop a moment before the prober does.
         level = "degraded" if answering else "down"
+    elif level == "ok" and found and not answering:
+        level = "unknown"  # it says ok, and knows of no replica that answers: not believed
     if level == "ok":
         return Verdict("ok", "OK", count)
     sentence = f"{count} | {told(bad, now)}" if bad else (status.reason or count)
@@ -211,7 +214,12 @@ def _about_gateway(snapshot: Snapshot, now: float) -> list[Advice]:
 
 def _about_replica(replica: Replica, now: float) -> list[Advice]:
     if replica.state in ("failed", "down"):
-        return [Advice(told(replica, now), "R restarts it, l shows its log", severe=True)]
+        todo = "R restarts it, l shows its log"
+        if not replica.unit:
+            todo = f"look where it runs: {replica.address}" if replica.address else ""
+        return [Advice(told(replica, now), todo, severe=True)]
+    if replica.state == "missing":
+        return [Advice(told(replica, now), "sudo er apply", severe=True)]
     if replica.state == "stopped":
         return [Advice(told(replica, now), "s starts it")]
     if replica.state == "drained" and replica.drained_by == "operator":
@@ -246,16 +254,20 @@ def _about_traffic(status: Status) -> list[Advice]:
     return found
 
 
-def changes(before: Snapshot, after: Snapshot, now: float) -> list[Change]:
-    """The parts whose state differs between two snapshots, each judged at `now`."""
-    old = {r.name: r for r in replicas(before, now)}
+def changes(before: Snapshot, after: Snapshot, now: float, then: float = 0.0) -> list[Change]:
+    """The parts whose state differs; the snapshot before is judged at `then` (0: at `now`).
+
+    What a reading's age alone has changed is a change too.
+    """
+    then = then or now
+    old = {r.name: r for r in replicas(before, then)}
     found = []
     for replica in replicas(after, now):
         earlier = old.get(replica.name)
         if earlier is not None and earlier.state != replica.state:
             reason = replica.reason
             found.append(Change(now, replica.name, earlier.state, replica.state, reason))
-    first, second = gateway(before, now), gateway(after, now)
+    first, second = gateway(before, then), gateway(after, now)
     known = bool(before.status.at or before.units.at)
     if known and first.state != second.state:
         found.append(Change(now, "gateway", first.state, second.state, second.reason))

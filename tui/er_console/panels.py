@@ -215,8 +215,10 @@ def change_lines(found: Sequence[Change], looks: Looks, width: int) -> list[Line
     return lines
 
 
-def replica_lines(replica: Replica, snapshot: Snapshot, now: float, looks: Looks) -> list[Line]:
-    """All that is known of one replica."""
+def replica_lines(
+    replica: Replica, snapshot: Snapshot, now: float, looks: Looks, width: int
+) -> list[Line]:
+    """All that is known of one replica, every word of it."""
     state, role = looks.state(replica.state)
     since = f" for {lasted(now - replica.since)}" if replica.since is not None else ""
     vouch = {"gateway": "", "systemd": "  (says systemd)", "launcher": "  (says its launcher)"}
@@ -246,7 +248,11 @@ def replica_lines(replica: Replica, snapshot: Snapshot, now: float, looks: Looks
         running = f"{figure(sample.running)} running, {figure(sample.waiting)} waiting"
         facts.append(("engine", f"{running}, vLLM {sample.vllm_version or '-'}"))
         facts.append(("memory", size(sample.rss_bytes)))
-    lines += [[(f"{name:<11}", "dim"), (looks.words(said), "")] for name, said in facts if said]
+    for name, said in facts:
+        rows = wrapped(looks.words(said), max(20, width - 11)) if said else []
+        lines += [
+            [(f"{name if i == 0 else '':<11}", "dim"), (row, "")] for i, row in enumerate(rows)
+        ]
     shown = [gpu for gpu in gpus(snapshot, now) if replica.name in gpu.replicas]
     lines += [[(f"{'GPU':<11}", "dim"), *_gpu_line(gpu, looks, 80, names=False)] for gpu in shown]
     return lines

@@ -80,8 +80,13 @@ def unit_word(unit: Unit) -> str:
 
 def unit_reason(unit: Unit) -> str:
     """Why a unit is as it is, from its STATUS text or its result."""
+    if not unit.loaded:
+        return "systemd has no such unit (sudo er apply makes it)"
     if unit.active == "inactive":
-        return ""  # systemd keeps the last STATUS text of a unit that has ended
+        # Not its STATUS text: systemd keeps the last one of a unit that has ended.
+        if unit.result not in ("", "success"):
+            return f"ended with {unit.result}"
+        return "not started since boot" if unit.since is None else "stopped in good order"
     if unit.text and unit.active != "failed":
         return unit.text
     if unit.sub == "auto-restart":
@@ -101,7 +106,8 @@ def gateway(
     if status is not None:
         found = status.gateway
         if unit is not None and unit.active in ("deactivating", "failed", "inactive"):
-            found = replace(found, state=unit_word(unit), since=unit.since, source="systemd")
+            word, why = unit_word(unit), unit_reason(unit)
+            found = replace(found, state=word, since=unit.since, reason=why, source="systemd")
     elif unit is not None and unit.loaded:
         found = Gateway(
             state=unit_word(unit),

@@ -136,7 +136,7 @@ def _replica_row(replica: Replica, now: float, looks: Looks) -> Row:
         (replica.name, "strong"),
         looks.state(replica.state),
         (_since(replica.since, now), "dim"),
-        (replica.model or "-", ""),
+        (looks.words(replica.model) or "-", ""),
         (",".join(replica.gpus) or "-", ""),
         (figure(replica.tokens), ""),
         (engine, ""),

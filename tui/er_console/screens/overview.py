@@ -156,7 +156,8 @@ class Overview(Page):
         if replica is None:
             detail.put([[("move the cursor to a replica to see more of it here", "dim")]])
         else:
-            detail.put(replica_lines(replica, desk.snapshot, now, desk.looks))
+            room = self._width("detail")
+            detail.put(replica_lines(replica, desk.snapshot, now, desk.looks, room))
         width = self._width("plots")
         height = max(3, min(12, (self.size.height - ROWS_BESIDE_DETAIL) // 3))
         plots = []
@@ -178,8 +179,11 @@ class Overview(Page):
         self.call_later(self.show)
 
     def on_table_opened(self, event: Table.Opened) -> None:
-        """Enter shows all of a replica."""
-        self._go("replica" if named_by(event.key) else "logs")
+        """Enter shows all of a replica, or the log of what is none."""
+        if named_by(event.key):
+            self._go("replica")
+        else:
+            self.app.call_later(self.app.run_action, "app.logs_of")
 
 
 def _said(row: Row) -> str:

@@ -16,6 +16,9 @@ from er_console.tables import PART_COLUMNS, part_rows
 from er_console.widgets.lines import Lines
 from er_console.widgets.table import Table
 
+ROWS_BELOW = 18  # header, tabs, footer, a blank row and the detail's usual lines
+ROWS_LEAST = 5
+
 
 class ReplicaPage(Page):
     """The replicas' rows, and below the selected one in full."""
@@ -54,10 +57,13 @@ class ReplicaPage(Page):
         table = self.query_one("#main", Table)
         kept = [row for row in rows if named_by(row.key)]
         shown = [row for row in kept if self.passes(" ".join(said for said, _ in row.cells))]
+        table.styles.max_height = max(ROWS_LEAST, self.size.height - ROWS_BELOW)
         table.put(shown, "no replica is known of")
         found = selected_replica(self)
-        lines = replica_lines(found, desk.snapshot, now, desk.looks) if found else []
-        self.query_one("#detail", Lines).put(lines)
+        detail = self.query_one("#detail", Lines)
+        width = detail.content_size.width or self.size.width
+        lines = replica_lines(found, desk.snapshot, now, desk.looks, width) if found else []
+        detail.put(lines)
 
     def on_table_moved(self) -> None:
         """The detail depends on the row."""
