@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, ClassVar, cast
 
+from rich.text import Text
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -29,6 +32,7 @@ from er_console.state import GATEWAY_UNIT, Missing
 
 UNITS_EVERY = 2  # a systemctl each, so at half pace
 BLURRED_S = 5.0
+PAUSE_S = 0.1
 
 DARK = Theme(
     name="er-dark",
@@ -134,6 +138,24 @@ class Console(App[None]):
         self._poll("samples", sources.samples, UNITS_EVERY)
         self.set_interval(self.interval_s, self.refresh_page)
 
+    def on_load(self) -> None:
+        """`kill` and a closing terminal end it as q does: the terminal is left as it was."""
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, self._ended_by, number)
+
+    def _ended_by(self, number: int) -> None:
+        self.exit(return_code=128 + number)
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """To the terminal. Textual's own copy, to paste from, is not kept: it may be a secret."""
+        super().copy_to_clipboard(text)
+        self._clipboard = ""
+
+    def _fatal_error(self) -> None:
+        """A fault of ours: its traceback, without the local variables, which may hold a secret."""
+        self._exit_renderables.append(Text(traceback.format_exc()))
+        self._close_messages_no_wait()
+
     # Readings -------------------------------------------------------------------------------
 
     def _poll(self, name: str, read: Callable[[], Awaitable[Any]], every: int) -> None:
@@ -143,10 +165,12 @@ class Console(App[None]):
         while True:
             pace = self.interval_s if self.app_focus else max(BLURRED_S, self.interval_s)
             first = self.desk.reading(name).at is None
+            began = time.monotonic()
             await self.read(name, read, pace)
             if first:
                 self.refresh_page()
-            await asyncio.sleep(pace * every)
+            # From start to start: a slow answer must not make the next one late, and so unknown.
+            await asyncio.sleep(max(PAUSE_S, pace * every - (time.monotonic() - began)))
 
     async def read(self, name: str, read: Callable[[], Awaitable[Any]], pace: float) -> None:
         """Ask a source once and put its answer, or why there is none, on the desk."""
@@ -257,7 +281,7 @@ class Console(App[None]):
             if sure:
                 self.run_worker(self._act(verb, unit), group=f"act {unit}")
 
-        self.push_screen(Confirm(question), go)
+        self.push_screen(Confirm(question.shown(self.desk.looks)), go)
 
     async def _act(self, verb: str, unit: str) -> None:
         self.desk.pending[unit] = Pending(verb, self.desk.wall())
@@ -296,7 +320,7 @@ class Console(App[None]):
             if sure:
                 self.run_worker(self._drain(replica.name, on=True), group="drain")
 
-        self.push_screen(Confirm(question), go)
+        self.push_screen(Confirm(question.shown(self.desk.looks)), go)
 
     async def _drain(self, name: str, *, on: bool) -> None:
         try:

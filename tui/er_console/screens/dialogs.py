@@ -221,8 +221,6 @@ class Secret(Box):
     def action_copy(self) -> None:
         """OSC 52. There is no reply to it, and tmux needs `set-clipboard on`."""
         self.app.copy_to_clipboard(self._secret)
-        # Textual keeps a copy to paste from; this one is not to be kept.
-        self.app._clipboard = ""
         self._say("Sent to the terminal. Paste it somewhere before you go on.")
 
     def action_save(self) -> None:

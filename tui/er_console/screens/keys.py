@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from textual.widget import Widget
 
 from er_console.consequences import about_revoke
 from er_console.judgement import lasted
-from er_console.looks import Looks
+from er_console.looks import Line, Looks, fit, width_of, wrapped
 from er_console.screens.dialogs import Confirm, NewKey, Rotate, Secret
 from er_console.screens.page import Hint, Page
 from er_console.state import Key, Missing
@@ -20,6 +21,9 @@ from er_console.widgets.lines import Lines
 from er_console.widgets.table import Table
 
 REFRESH_S = 5.0
+NAME_CELLS = 40
+ROWS_AROUND = 8  # header, tabs, a blank row, up to four of state, footer
+ROWS_LEAST = 3
 
 
 def seconds_of(stamp: str) -> float | None:
@@ -120,15 +124,18 @@ class KeysPage(Page):
         empty = "no key passes the filter" if self.found else "no key yet: N makes one"
         if self.missing is not None:
             empty = "the keys can't be read now"
-        self.query_one("#main", Table).put(rows, empty)
+        table = self.query_one("#main", Table)
+        table.styles.max_height = max(ROWS_LEAST, self.size.height - ROWS_AROUND)
+        table.put(rows, empty)
         why = self._why_not()
         if why is None:
             said = "Secrets are stored nowhere: a lost one is replaced with O (rotate)."
             self.query_one("#state", Lines).put([[(f"  {said}", "dim")]])
             return
-        words = self.desk.looks.words(str(why))
+        words = wrapped(self.desk.looks.words(str(why)), max(20, self.size.width - 4))
         more = "Without the gateway: sudo er keys list | create | rotate | revoke"
-        self.query_one("#state", Lines).put([[(f"  {words}", "warn")], [(f"  {more}", "dim")]])
+        lines: list[Line] = [[(f"  {row}", "warn")] for row in words]
+        self.query_one("#state", Lines).put([*lines, [(f"  {more}", "dim")]])
 
     def _why_not(self) -> Missing | None:
         if self.desk.readonly:
@@ -138,6 +145,14 @@ class KeysPage(Page):
     def _selected(self) -> Key | None:
         cursor = self.query_one("#main", Table).cursor
         return next((key for key in self.found if key.id == cursor), None)
+
+    def _told(self, key: Key) -> Key:
+        """The key with its name cut for a box; without one that this terminal can't show."""
+        ascii_only = self.desk.looks.ascii_only
+        if ascii_only and not key.name.isascii():
+            return replace(key, name="")
+        cells = min(width_of(key.name), NAME_CELLS)
+        return replace(key, name=fit(key.name, cells, more="~" if ascii_only else "…"))
 
     def _may(self, *, one: bool) -> bool:
         """Whether a key can be changed; says why not, if not."""
@@ -167,7 +182,7 @@ class KeysPage(Page):
                 title = f"New secret; the old one is valid for {grace} more"
                 self._do(lambda: self.desk.sources.rotate_key(key.id, grace), title)
 
-        self.app.push_screen(Rotate(key), go)
+        self.app.push_screen(Rotate(self._told(key)), go)
 
     def action_revoke(self) -> None:
         """Ask, then revoke."""
@@ -177,15 +192,17 @@ class KeysPage(Page):
         used = seconds_of(key.last_used)
         ago = None if used is None else max(0.0, self.desk.wall() - used)
 
+        question = about_revoke(self._told(key), ago)
+
         async def revoke() -> None:
             await self.desk.sources.revoke_key(key.id)
-            self.notify(f"{key.name or key.id} is revoked", markup=False)
+            self.notify(f"{self._told(key).name or key.id} is revoked", markup=False)
 
         def go(sure: bool | None) -> None:
             if sure:
                 self._do(revoke, "")
 
-        self.app.push_screen(Confirm(about_revoke(key, ago)), go)
+        self.app.push_screen(Confirm(question.shown(self.desk.looks)), go)
 
     def _do(self, ask: Callable[[], Awaitable[tuple[Key, str] | None]], title: str) -> None:
         """Ask the admin API in the background, show the secret if there is one, read the list."""
@@ -198,7 +215,7 @@ class KeysPage(Page):
                 self.notify(remedy, title=missing.reason, severity="error", markup=False)
             else:
                 if made is not None:
-                    self.app.push_screen(Secret(title, *made))
+                    self.app.push_screen(Secret(title, self._told(made[0]), made[1]))
             await self.read()
 
         self.run_worker(run(), group="change")

@@ -8,7 +8,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
-from er_console.looks import Line
+from er_console.looks import Line, line_width, wrapped
 from er_console.parts import replica_of, replicas
 from er_console.screens.following import follow
 from er_console.screens.page import Hint, Page
@@ -81,26 +81,33 @@ class LogsPage(Page):
         for name, title in self.choices():
             role = "here" if name == self.unit else "dim"
             items.append((name, [(f" {title} ", role), (" ", "")]))
+        # As many from the left as leave the one that is followed in view.
+        here = next((i for i, (name, _) in enumerate(items) if name == self.unit), 0)
+        while here and sum(line_width(own) for _, own in items[: here + 1]) > self.size.width:
+            items.pop(0)
+            here -= 1
         self.query_one("#units", Choices).offer(items)
         self._draw_state()
 
     def _draw_state(self) -> None:
         view = self.query_one(LogView)
         line: Line = []
+        above: list[Line] = []
         if self.missing is not None:
-            words = self.desk.looks.words(str(self.missing))
-            line = [(f" {words}", "warn")]
+            words = wrapped(self.desk.looks.words(str(self.missing)), max(20, self.size.width - 2))
+            *above, line = [[(f" {row}", "warn")] for row in words]
         elif not view.following:
             lost = f", {view.dropped} lost" if view.dropped else ""
             line = [(f" PAUSED, {view.newer} newer{lost}: G follows again", "warn")]
         else:
-            line = [(" following", "dim")]
+            said = " following" if view.said else " following; no line yet"
+            line = [(said, "dim")]
         shown = LEVELS[self.level][1]
         if self.level:
             line.append((f"   only {shown}", "accent"))
         if self.filter:
             line.append((f"   only lines with {self.filter}", "accent"))
-        self.query_one("#state", Lines).put([line])
+        self.query_one("#state", Lines).put([*above, line])
 
     def filtered(self) -> None:
         """Filter and level decide together."""

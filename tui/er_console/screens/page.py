@@ -16,9 +16,10 @@ from textual.widgets import Input
 
 from er_console.desk import Desk
 from er_console.judgement import verdict
-from er_console.looks import Line
+from er_console.looks import Line, line_width
 from er_console.panels import header
 from er_console.widgets.lines import Choices, Lines
+from er_console.widgets.table import Table
 
 PAGES = (
     ("overview", "1", "Overview"),
@@ -36,6 +37,13 @@ class Hint:
     key: str
     label: str
     usable: bool = True
+
+
+def _key_line(hint: Hint) -> tuple[str, Line]:
+    """A key with its label, in brackets when it can't be pressed."""
+    role = ("accent", "") if hint.usable else ("dim", "dim")
+    label = hint.label if hint.usable else f"({hint.label})"
+    return hint.key, [(f" {hint.key}", role[0]), (f" {label} ", role[1])]
 
 
 class Page(Screen[None]):
@@ -129,17 +137,15 @@ class Page(Screen[None]):
         self.query_one("#tabs", Choices).offer(items, after)
 
     def _footer(self) -> None:
+        always = [_key_line(hint) for hint in (Hint("?", "help"), Hint("q", "quit"))]
+        room = self.size.width - sum(line_width(own) for _, own in always)
         items: list[tuple[str, Line]] = []
-        used = 0
-        for hint in [*self.hints(), Hint("?", "help"), Hint("q", "quit")]:
-            role = ("accent", "") if hint.usable else ("dim", "dim")
-            label = hint.label if hint.usable else f"({hint.label})"
-            own: Line = [(f" {hint.key}", role[0]), (f" {label} ", role[1])]
-            used += sum(len(said) for said, _ in own)
-            if used > self.size.width:
+        for name, own in map(_key_line, self.hints()):
+            room -= line_width(own)
+            if room < 0:
                 break
-            items.append((hint.key, own))
-        self.query_one("#footer", Choices).offer(items)
+            items.append((name, own))
+        self.query_one("#footer", Choices).offer([*items, *always])
 
     def _go(self, page: str) -> None:
         self.app.call_later(self.app.run_action, f"app.page('{page}')")
@@ -192,8 +198,10 @@ class Page(Screen[None]):
         self.query_one("#main").focus()
 
     def on_resize(self, event: events.Resize) -> None:
-        """Lines are made for a width."""
+        """Lines are made for a width, and the cursor is to stay in view."""
         self.call_after_refresh(self.show)
+        for table in self.query(Table):
+            self.call_after_refresh(table.show_cursor)
 
     def on_screen_resume(self) -> None:
         """Shown again: with the newest facts."""

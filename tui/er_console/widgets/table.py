@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.containers import ScrollableContainer
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
@@ -73,6 +74,8 @@ class Table(Painter, can_focus=True):
             self.post_message(self.Moved())
         self.virtual_size = Size(self.size.width, len(new) + 1)
         self.refresh(layout=taller)
+        if self.place() != place:
+            self.call_after_refresh(self.show_cursor)
 
     def place(self) -> int:
         """The cursor's row number, 0 when it has none."""
@@ -110,15 +113,32 @@ class Table(Painter, can_focus=True):
             return
         place = max(0, min(len(self.rows) - 1, self.place() + by))
         self.stand_on(self.rows[place].key)
+        self.show_cursor()
 
     def stand_on(self, key: str) -> None:
         """Put the cursor on a row."""
         if key == self.cursor:
             return
         self.cursor = key
-        self.scroll_to_region(Region(0, self.place(), 1, 2), animate=False)
+        self.show_cursor()
         self.refresh()
         self.post_message(self.Moved())
+
+    def show_cursor(self) -> None:
+        """Scroll the cursor's row into view, here and in what scrolls around: a key never hits a
+        row that is not seen.
+        """
+        place = self.place()
+        self.scroll_to_region(Region(0, place, 1, 2), animate=False, immediate=True)
+        row = Region(self.virtual_region.x, self.virtual_region.y, 1, 2)
+        row = row.translate((0, self.gutter.top + place - int(self.scroll_offset.y)))
+        for outer in self.ancestors:
+            if isinstance(outer, ScrollableContainer):
+                outer.scroll_to_region(row, animate=False, immediate=True)
+
+    def on_resize(self) -> None:
+        """A smaller table still shows the cursor."""
+        self.call_after_refresh(self.show_cursor)
 
     def action_open(self) -> None:
         """Say that enter was pressed."""
