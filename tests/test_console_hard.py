@@ -22,7 +22,8 @@ from er_console.demo import Demo
 from er_console.desk import Desk
 from er_console.judgement import verdict
 from er_console.look import frame
-from er_console.looks import Looks, cut, width_of, wrapped
+from er_console.looks import Looks, cut, line_width, plain, width_of, wrapped
+from er_console.panels import traffic_lines
 from er_console.parts import replicas
 from er_console.reading import read_status
 from er_console.screens.dialogs import Confirm, Secret
@@ -314,6 +315,26 @@ async def test_help_and_quit_are_always_in_the_footer(width: int) -> None:
     """Without rights the labels are longer."""
     async with opened(size=(width, 24), readonly=True) as (app, _, _):
         assert text(app).split("\n")[-1].rstrip().endswith("? help  q quit")
+
+
+def test_figures_are_not_cut_in_two() -> None:
+    """On 60 columns "success 100%" read "success 1"."""
+    data = all_up()
+    data["traffic"] |= {"success_rate": 1.0, "requests_per_s": 214.4, "tokens_per_s": 98000}
+    data["gateway"] |= {"in_flight": 480, "queued": 17}
+    first, second, _ = traffic_lines(read_status(data), Looks(), 58)
+    assert max(line_width(first), line_width(second)) <= 58
+    assert plain(first).endswith("ok 100%") and plain(second).endswith("queue 17")
+
+
+async def test_help_scrolls_on_a_small_screen() -> None:
+    """Its last line is what can't be done and why."""
+    lacks = Missing("rights", "not in group er", "log in again")
+    async with opened(Play(steer=lacks), (60, 16)) as (app, pilot, _):
+        await press(pilot, "question_mark")
+        assert "1-5" in text(app) and "log in again" not in text(app)
+        await press(pilot, *["down"] * 12)
+        assert "log in again" in text(app)
 
 
 async def test_names_in_boxes_are_fit_for_the_terminal() -> None:

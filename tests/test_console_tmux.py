@@ -107,6 +107,21 @@ def test_poor_terminals_get_the_same_words(
         assert "\x1b[38;" not in coloured and "\x1b[3" not in coloured.replace("\x1b[39", "")
 
 
+def test_a_kill_in_the_middle_of_an_action_leaves_the_terminal_clean(tmux: Tmux) -> None:
+    """Out of the alternate screen, the cursor shown, the exit code tells the signal."""
+    tmux.open((100, 30), f"{CONSOLE} --demo", PYTHONPATH=str(TUI))
+    tmux.until(lambda s: "3 of 3 replicas answer" in s and "q quit" in s)
+    tmux.keys("j", "R")
+    tmux.until(lambda s: "Cancel (esc)" in s)
+    tmux.keys("y")
+    tmux.until(lambda s: "restarting" in s)
+    pane = psutil.Process(int(tmux("display-message", "-p", "#{pane_pid}")))
+    console = [p for p in pane.children(recursive=True) if "er_console.app" in str(p.cmdline())]
+    console[-1].terminate()
+    assert "Traceback" not in tmux.until(lambda s: "ended with 143" in s)
+    assert tmux("display-message", "-p", "#{alternate_on} #{cursor_flag}").strip() == "0 1"
+
+
 def test_the_first_frame_and_the_rest_are_cheap(tmux: Tmux) -> None:
     """Under 60 MiB, and a small part of a core while it watches."""
     tmux.open((120, 40), f"exec {CONSOLE} --demo", PYTHONPATH=str(TUI))

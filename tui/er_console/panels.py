@@ -22,6 +22,15 @@ from er_console.parts import gpus
 from er_console.state import Gpu, Replica, Snapshot, Status, Traffic
 
 HISTORY_POINTS = 600
+SHORT = {
+    "requests ": "req ",
+    "   sequences ": "  seq ",
+    "   tokens ": "  tok ",
+    "   success ": "  ok ",
+    "latency ": "",
+    "   in flight ": "  busy ",
+    "   queue ": "  queue ",
+}
 
 
 @dataclass(slots=True)
@@ -92,7 +101,14 @@ def traffic_lines(status: Status | None, looks: Looks, width: int) -> list[Line]
         ("refused ", "dim"),
         (fit(refused or ("none" if status else "-"), max(0, width - 8)).rstrip(), ""),
     ]
-    return [first, second, third]
+    return [_shorter(first, width), _shorter(second, width), third]
+
+
+def _shorter(line: Line, width: int) -> Line:
+    """In short words where the long ones don't fit: a figure cut in two would be another one."""
+    if line_width(line) <= width:
+        return line
+    return [(SHORT.get(said, said), role) for said, role in line]
 
 
 def refusals(traffic: Traffic) -> str:

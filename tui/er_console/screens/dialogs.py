@@ -256,7 +256,12 @@ class Secret(Box):
 class Help(Box):
     """The keys of this page, and what is missing and why."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("question_mark,q", "cancel", "", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark,q", "cancel", "", show=False),
+        Binding("up,k", "scroll(-1)", "", show=False),
+        Binding("down,j", "scroll(1)", "", show=False),
+    ]
+    AUTO_FOCUS = ""
 
     def __init__(self, title: str, words: str) -> None:
         super().__init__(title)
@@ -267,6 +272,10 @@ class Help(Box):
         yield Static(self._words, markup=False, classes="said", id="help")
         with Horizontal(classes="buttons"):
             yield Button("Close (esc)", id="cancel", compact=True)
+
+    def action_scroll(self, by: int) -> None:
+        """On a small screen not all of it is in view."""
+        self.query_one("#box").scroll_relative(y=by, animate=False)
 
     def on_button_pressed(self) -> None:
         """Close."""
