@@ -107,6 +107,16 @@ def test_poor_terminals_get_the_same_words(
         assert "\x1b[38;" not in coloured and "\x1b[3" not in coloured.replace("\x1b[39", "")
 
 
+def test_what_is_typed_ahead_of_the_filter_belongs_to_it(tmux: Tmux) -> None:
+    """A slow line brings several keys at once; q in a word must not quit, S not stop."""
+    tmux.open((100, 30), f"{CONSOLE} --demo", PYTHONPATH=str(TUI))
+    tmux.until(lambda s: "3 of 3 replicas answer" in s and "q quit" in s)
+    tmux.keys("-l", "/qSreranker")
+    tmux.until(lambda s: "qSreranker" in s and "embedding-0" not in s)
+    tmux.keys("Escape")
+    tmux.until(lambda s: "qSreranker" not in s and "embedding-0" in s)
+
+
 def test_a_kill_in_the_middle_of_an_action_leaves_the_terminal_clean(tmux: Tmux) -> None:
     """Out of the alternate screen, the cursor shown, the exit code tells the signal."""
     tmux.open((100, 30), f"{CONSOLE} --demo", PYTHONPATH=str(TUI))

@@ -11,10 +11,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, ClassVar, cast
 
 from rich.text import Text
+from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.theme import Theme
+from textual.widgets import Input
 
 from er_console.consequences import about_drain, about_unit
 from er_console.desk import Desk
@@ -145,6 +147,13 @@ class Console(App[None]):
 
     def _ended_by(self, number: int) -> None:
         self.exit(return_code=128 + number)
+
+    def on_key(self, event: events.Key) -> None:
+        """Letters typed ahead, while a field was being opened, belong to it: /q must not quit."""
+        field = self.focused
+        if isinstance(field, Input) and event.is_printable and event.character:
+            event.prevent_default()
+            field.insert_text_at_cursor(event.character)
 
     def copy_to_clipboard(self, text: str) -> None:
         """To the terminal. Textual's own copy, to paste from, is not kept: it may be a secret."""

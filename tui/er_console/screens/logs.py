@@ -100,8 +100,8 @@ class LogsPage(Page):
             lost = f", {view.dropped} lost" if view.dropped else ""
             line = [(f" PAUSED, {view.newer} newer{lost}: G follows again", "warn")]
         else:
-            said = " following" if view.said else " following; no line yet"
-            line = [(said, "dim")]
+            none = "passes" if self.level or self.filter else "yet"
+            line = [(" following" if view.said else f" following; no line {none}", "dim")]
         shown = LEVELS[self.level][1]
         if self.level:
             line.append((f"   only {shown}", "accent"))

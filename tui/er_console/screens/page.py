@@ -164,8 +164,8 @@ class Page(Screen[None]):
     def action_filter(self) -> None:
         """Ask for a filter; the last one stands there to be changed."""
         box = self.query_one("#filter", Input)
-        box.add_class("-open")
-        box.focus()
+        box.display = True
+        self.set_focus(box)  # at once: what is typed next belongs to it
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while typing."""
@@ -185,7 +185,7 @@ class Page(Screen[None]):
     def action_leave(self) -> None:
         """Out of the filter, else back to the overview."""
         box = self.query_one("#filter", Input)
-        if box.has_class("-open") or self.filter:
+        if box.display or self.filter:
             self._close_filter(keep=False)
         elif self.page != "overview":
             self._go("overview")
@@ -194,7 +194,7 @@ class Page(Screen[None]):
         box = self.query_one("#filter", Input)
         if not keep:
             box.value = ""
-        box.set_class(bool(keep and box.value), "-open")
+        box.display = bool(keep and box.value)
         self.query_one("#main").focus()
 
     def on_resize(self, event: events.Resize) -> None:
