@@ -112,9 +112,10 @@ def test_what_is_typed_ahead_of_the_filter_belongs_to_it(tmux: Tmux) -> None:
     tmux.open((100, 30), f"{CONSOLE} --demo", PYTHONPATH=str(TUI))
     tmux.until(lambda s: "3 of 3 replicas answer" in s and "q quit" in s)
     tmux.keys("-l", "/qSreranker")
-    tmux.until(lambda s: "qSreranker" in s and "embedding-0" not in s)
+    shown = tmux.until(lambda s: "qSreranker" in s)
+    assert "ended with" not in shown and "Cancel" not in shown
     tmux.keys("Escape")
-    tmux.until(lambda s: "qSreranker" not in s and "embedding-0" in s)
+    tmux.until(lambda s: "qSreranker" not in s and "q quit" in s)
 
 
 def test_a_kill_in_the_middle_of_an_action_leaves_the_terminal_clean(tmux: Tmux) -> None:
