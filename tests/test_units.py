@@ -114,10 +114,12 @@ def test_a_model_under_home_is_bound_into_both_sandboxes() -> None:
 
 
 def test_a_large_model_on_a_cpu_gets_a_patient_watchdog() -> None:
+    """So does one that is still to come: it may be large, and nobody applies again then."""
     here = config(CPU)
-    weights = {Path("/home/op/my models/100%"): 1 << 30}
-    text = unit_texts.replica(here.replicas[0], here.models[0], [], weights)
-    assert "WatchdogSec=600" in text
+    path = Path("/home/op/my models/100%")
+    for weights, patient in (({path: 1 << 30}, True), ({path: 0}, True), ({path: 9}, False)):
+        text = unit_texts.replica(here.replicas[0], here.models[0], [], weights)
+        assert ("WatchdogSec=600" in text) is patient, weights
 
 
 def test_gpus_that_were_not_seen() -> None:

@@ -24,8 +24,12 @@ LARGE_WEIGHTS = 200 << 20  # bytes; below it a full batch on a CPU takes seconds
 
 
 def watchdog_s(replica: Replica, weights: int) -> int:
-    """How long a replica may go without proof: a probe waits behind whole batches."""
-    return SLOW_WATCHDOG_S if replica.cpu and weights > LARGE_WEIGHTS else WATCHDOG_S
+    """How long a replica may go without proof: a probe waits behind whole batches.
+
+    Weights of 0 are still to come (the model follows the installation), and may be large.
+    """
+    small = 0 < weights <= LARGE_WEIGHTS
+    return SLOW_WATCHDOG_S if replica.cpu and not small else WATCHDOG_S
 
 
 def replica(
