@@ -72,7 +72,7 @@ def test_the_first_apply_and_a_second_that_has_nothing_to_do(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Said first, then done; a GPU or vLLM that is not there yet is a note and no obstacle."""
-    assert cli_units.run_apply(dry_run=False, previous=False) == 0
+    assert cli_units.run_apply(dry_run=False) == 0
     out, err = capsys.readouterr()
     assert applied(machine).read_text() == machine.text
     assert "er-vllm@e.service" in out and "done: store the configuration" in out
@@ -81,7 +81,7 @@ def test_the_first_apply_and_a_second_that_has_nothing_to_do(
         machine.drop_in("er-vllm@e.service").exists() and "systemctl daemon-reload" in machine.ran
     )
     machine.ran.clear()
-    assert cli_units.run_apply(dry_run=False, previous=False) == 0
+    assert cli_units.run_apply(dry_run=False) == 0
     assert "Nothing to do" in capsys.readouterr().out and machine.ran == []
 
 
@@ -90,11 +90,11 @@ def test_a_dry_run_changes_nothing(
 ) -> None:
     """Not even as somebody without rights, who may look; the drop-ins are shown whole."""
     monkeypatch.setattr(cli_units.os, "geteuid", lambda: 1000)
-    assert cli_units.run_apply(dry_run=True, previous=False) == 0
+    assert cli_units.run_apply(dry_run=True) == 0
     out = capsys.readouterr().out
     assert out.startswith("Would be done:") and "DeviceAllow=/dev/nvidia0 rw" in out
     assert not applied(machine).exists() and machine.ran == []
-    assert cli_units.run_apply(dry_run=False, previous=False) == 1
+    assert cli_units.run_apply(dry_run=False) == 1
     assert "needs root: sudo er apply" in capsys.readouterr().err
 
 
@@ -111,7 +111,7 @@ def test_what_can_never_work_is_refused(
 ) -> None:
     """Findings on standard error, nothing changed."""
     machine.toml.write_text(machine.text.replace(old, new))
-    assert cli_units.run_apply(dry_run=False, previous=False) == 1
+    assert cli_units.run_apply(dry_run=False) == 1
     err = capsys.readouterr().err
     assert said in err and "Nothing was changed" in err
     assert not applied(machine).exists() and machine.ran == []
@@ -119,17 +119,40 @@ def test_what_can_never_work_is_refused(
 
 def test_the_way_back(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     """--previous swaps the two; before there are two it says so."""
-    assert cli_units.run_apply(dry_run=False, previous=True) == 1
+    assert cli_units.run_apply("previous", dry_run=False) == 1
     assert "there is no configuration before this one" in capsys.readouterr().err
-    cli_units.run_apply(dry_run=False, previous=False)
+    cli_units.run_apply(dry_run=False)
     changed = machine.text.replace('metrics = ""', 'metrics = "127.0.0.1:1234"')
     machine.toml.write_text(changed)
     machine.active = ["er-gateway.service"]
-    assert cli_units.run_apply(dry_run=False, previous=False) == 0
+    assert cli_units.run_apply(dry_run=False) == 0
     assert applied(machine).read_text() == changed
     assert "done: the new workers answer" in capsys.readouterr().out
     (machine.folder / "runtime/generation.json").unlink()
-    assert cli_units.run_apply(dry_run=False, previous=True) == 0
+    assert cli_units.run_apply("previous", dry_run=False) == 0
+    assert applied(machine).read_text() == machine.text
+
+
+def test_what_is_applied_again(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    """As another version of ER renders it: er.toml, half edited meanwhile, has no part in that."""
+    assert cli_units.run_apply("applied", dry_run=False) == 1
+    assert "there is no configuration applied yet" in capsys.readouterr().err
+    cli_units.run_apply(dry_run=False)
+    capsys.readouterr()
+    assert cli_units.run_apply("applied", dry_run=False) == 0
+    assert capsys.readouterr().out == "Nothing to do: systemd matches applied.toml.\n"
+    machine.toml.write_text(machine.text.replace("gpu = 0", "gpu = 7") + "[half")
+    drop_in = machine.drop_in("er-vllm@e.service")
+    now = drop_in.read_text()
+    drop_in.write_text(now.replace("DeviceAllow=/dev/nvidia0 rw", "DeviceAllow=char-nvidia rw"))
+    machine.active = ["er-gateway.service", "er-vllm@e.service"]
+    machine.ran.clear()
+    assert cli_units.run_apply("applied", dry_run=False) == 0
+    assert drop_in.read_text() == now
+    assert machine.ran == [
+        "systemctl daemon-reload",
+        "systemctl restart --no-block er-vllm@e.service",
+    ]
     assert applied(machine).read_text() == machine.text
 
 
@@ -139,11 +162,11 @@ def test_only_the_replica_that_changed_is_restarted(machine: Machine) -> None:
         f'[[replica]]\nname = "f"\nmodel = "m"\ngpu = 1\nport = {free_port()}\n'
     )
     machine.toml.write_text(second)
-    cli_units.run_apply(dry_run=False, previous=False)
+    cli_units.run_apply(dry_run=False)
     machine.active = ["er-gateway.service", "er-vllm@e.service", "er-vllm@f.service"]
     machine.ran.clear()
     machine.toml.write_text(second.replace("gpu = 1", "gpu = 2"))
-    assert cli_units.run_apply(dry_run=False, previous=False) == 0
+    assert cli_units.run_apply(dry_run=False) == 0
     restarts = [line for line in machine.ran if "restart" in line]
     assert len(restarts) == 1 and restarts[0].endswith("er-vllm@f.service")
 
@@ -153,7 +176,7 @@ def test_a_step_that_fails_is_said_and_ends_it(
 ) -> None:
     """What was done before stays done, and that is said."""
     machine.fails = "daemon-reload"
-    assert cli_units.run_apply(dry_run=False, previous=False) == 1
+    assert cli_units.run_apply(dry_run=False) == 1
     err = capsys.readouterr().err
     assert "systemctl daemon-reload: it failed" in err and "stays done" in err
 
@@ -162,14 +185,14 @@ def test_a_full_disk_leaves_the_applied_file_as_it_was(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line with the file and the cure; no unit is touched after it."""
-    cli_units.run_apply(dry_run=False, previous=False)
+    cli_units.run_apply(dry_run=False)
     machine.ran.clear()
     capsys.readouterr()
     machine.toml.write_text(machine.text + "#" * 100_000)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
-        assert cli_units.run_apply(dry_run=False, previous=False) == 1
+        assert cli_units.run_apply(dry_run=False) == 1
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     said = capsys.readouterr().err.splitlines()[-1]
@@ -182,7 +205,7 @@ def test_a_damaged_applied_configuration_is_replaced(machine: Machine) -> None:
     """And is no way back: there was nothing good before."""
     applied(machine).write_bytes(b"\xff\xfe\x00")
     (machine.folder / "runtime/generation.json").write_text('{"generation": "x"}')
-    assert cli_units.run_apply(dry_run=False, previous=False) == 0
+    assert cli_units.run_apply(dry_run=False) == 0
     assert applied(machine).read_text() == machine.text
     assert not (machine.folder / "state/applied.previous.toml").exists()
 
@@ -192,7 +215,7 @@ def test_an_apply_that_ended_half_way_is_finished_by_the_next(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, broken: type[BaseException]
 ) -> None:
     """The gateway's restart may take minutes; the files don't show what is still to be done."""
-    cli_units.run_apply(dry_run=False, previous=False)
+    cli_units.run_apply(dry_run=False)
     machine.active = ["er-gateway.service", "er-vllm@e.service"]
     timeout = machine.text.replace("[gateway]", '[gateway]\ntimeout = "30s"')
     machine.toml.write_text(timeout.replace("gpu = 0", "gpu = 1"))
@@ -205,26 +228,26 @@ def test_an_apply_that_ended_half_way_is_finished_by_the_next(
     monkeypatch.setattr(cli_units, "_run", run)
     if broken is KeyboardInterrupt:
         with pytest.raises(KeyboardInterrupt):
-            cli_units.run_apply(dry_run=False, previous=False)
+            cli_units.run_apply(dry_run=False)
     else:
-        assert cli_units.run_apply(dry_run=False, previous=False) == 1
+        assert cli_units.run_apply(dry_run=False) == 1
     monkeypatch.setattr(cli_units, "_run", machine.run)
     machine.ran.clear()
-    assert cli_units.run_apply(dry_run=True, previous=False) == 0 and machine.ran == []
+    assert cli_units.run_apply(dry_run=True) == 0 and machine.ran == []
     left = machine.folder / "state/apply.unfinished.json"
     kept, machine.active = left.read_bytes(), []
-    assert cli_units.run_apply(dry_run=False, previous=False) == 0
+    assert cli_units.run_apply(dry_run=False) == 0
     assert machine.ran == [], "what was stopped meanwhile stays so"
     assert not left.exists()
     left.write_bytes(kept)
     machine.active = ["er-gateway.service", "er-vllm@e.service"]
-    assert cli_units.run_apply(dry_run=False, previous=False) == 0
+    assert cli_units.run_apply(dry_run=False) == 0
     assert machine.ran == [
         "systemctl restart er-gateway.service",
         "systemctl restart --no-block er-vllm@e.service",
     ]
     machine.ran.clear()
-    assert cli_units.run_apply(dry_run=False, previous=False) == 0
+    assert cli_units.run_apply(dry_run=False) == 0
     assert machine.ran == []
 
 
@@ -235,6 +258,6 @@ def test_a_file_that_is_not_ours_is_left_alone(
     mine = machine.drop_in("er-vllm@e.service")
     mine.parent.mkdir(parents=True)
     mine.write_text("[Service]\nNice=5\n")
-    assert cli_units.run_apply(dry_run=False, previous=False) == 1
+    assert cli_units.run_apply(dry_run=False) == 1
     assert "was not written by er apply" in capsys.readouterr().err
     assert mine.read_text() == "[Service]\nNice=5\n" and not applied(machine).exists()

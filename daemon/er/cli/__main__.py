@@ -53,7 +53,9 @@ def parser() -> Parser:
     check.add_argument("--config", metavar="F", type=Path, help="another file than er.toml")
     apply = command("apply", "make systemd match er.toml, restarting only what changed")
     apply.add_argument("--dry-run", action="store_true", help="show what would be done")
-    apply.add_argument("--previous", action="store_true", help="go back to the one before")
+    which = apply.add_mutually_exclusive_group()
+    which.add_argument("--previous", action="store_true", help="go back to the one before")
+    which.add_argument("--again", action="store_true", help="what is applied, er.toml aside")
     command("reload", "take up what needs no restart; returns when it is in force")
     status = command("status", "show what runs; exit 0 ok, 1 degraded, 2 down, 3 unknown")
     status.add_argument("--json", action="store_true", help="for programs")
@@ -126,7 +128,10 @@ def _dispatch(args: argparse.Namespace) -> int:
     if command == "check":
         return cli_units.run_check(args.config)
     if command == "apply":
-        return cli_units.run_apply(dry_run=args.dry_run, previous=args.previous)
+        which: cli_units.Which = "edited"
+        if args.previous or args.again:
+            which = "previous" if args.previous else "applied"
+        return cli_units.run_apply(which, dry_run=args.dry_run)
     if command == "reload":
         return cli_units.run_reload()
     return cli_units.run_drain(args.name, on=command == "drain")

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -25,6 +25,7 @@ from er.units import Change, UnitsError
 RELOAD_S = 120.0
 ROOT = Path("/")  # where systemd's folders are
 HUP = "--signal=HUP"
+Which = Literal["edited", "previous", "applied"]
 
 
 def _fail(command: str, text: str) -> int:
@@ -57,8 +58,12 @@ def _count(number: int, what: str) -> str:
 # -- apply ---------------------------------------------------------------------------------------
 
 
-def run_apply(*, dry_run: bool, previous: bool) -> int:
-    """`er apply`: say what is to be done, do it, say that it is done."""
+def run_apply(which: Which = "edited", *, dry_run: bool) -> int:
+    """`er apply`: say what is to be done, do it, say that it is done.
+
+    `which` configuration: er.toml as it is edited, the one applied before the present one, or the
+    present one again, which another version of ER may tell systemd in other words.
+    """
     if not systemctl.booted():
         return _fail(
             "apply",
@@ -67,9 +72,13 @@ def run_apply(*, dry_run: bool, previous: bool) -> int:
         )
     if os.geteuid() != 0 and not dry_run:
         return _fail("apply", "this changes systemd's files and needs root: sudo er apply")
-    path = directory("state") / units.PREVIOUS if previous else edited_path()
-    if previous and not os.access(path, os.R_OK):
-        return _fail("apply", f"there is no configuration before this one ({path} is missing)")
+    previous = directory("state") / units.PREVIOUS
+    path = {"edited": edited_path(), "previous": previous, "applied": applied_path()}[which]
+    if which != "edited" and not os.access(path, os.R_OK):
+        if os.geteuid() != 0:
+            return _fail("apply", f"{path} is closed to you: sudo er apply")
+        words = "before this one" if which == "previous" else "applied yet"
+        return _fail("apply", f"there is no configuration {words} ({path} is missing)")
     config, found = check_machine.examine(path)
     for item in found:
         print(item.finding, file=sys.stderr)
@@ -77,6 +86,11 @@ def run_apply(*, dry_run: bool, previous: bool) -> int:
         return _fail("apply", f"{path} can't be applied; correct it. Nothing was changed.")
     try:
         changes = _plan(config, path.read_text(encoding="utf-8"))
+        if not changes:
+            if not dry_run:
+                units.keep_unfinished([])
+            print(f"Nothing to do: systemd matches {path.name}.")
+            return 0
         return _apply(changes, dry_run)
     except (UnitsError, OSError) as error:
         return _fail(
@@ -116,11 +130,6 @@ def _plan(config: Config, text: str) -> list[Change]:
 
 
 def _apply(changes: Sequence[Change], dry_run: bool) -> int:
-    if not changes:
-        if not dry_run:
-            units.keep_unfinished([])
-        print("Nothing to do: systemd matches er.toml.")
-        return 0
     print("Would be done:" if dry_run else "To be done:")
     for change in changes:
         print(f"  {change.says}")
