@@ -13,6 +13,7 @@ unset PYTHONHOME PYTHONPATH
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 opt=/opt/er
 units=/usr/local/lib/systemd/system
+commands=(er er-gateway er-vllm er-console)
 python=/usr/bin/python3            # the distribution's: environments must outlive any other Python
 mode=install demo='' start='' cpu='' vllm=yes enable=yes dry='' purge=''
 changes=0 first_secret='' vllm_target='' fresh=''
@@ -106,7 +107,7 @@ of systemd units. On a server or a virtual machine it works; to try ER right her
     exit 0
 fi
 check_others
-follow_configuration
+follow_configuration /etc/er/er.toml
 check_gpu
 check_disk
 show_ports

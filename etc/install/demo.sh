@@ -129,27 +129,18 @@ demo_in_foreground() {
     install_vllm
     demo_model
     install_configuration
-    install_current_without_systemd
+    install_current
+    install -o er -g er -m 0640 /etc/er/er.toml /var/lib/er/applied.toml     # no systemd, no er apply
     install_key
     local as_er=(setpriv --reuid er --regid er --init-groups env HOME=/var/cache/er-vllm
         VLLM_CACHE_ROOT=/var/cache/er-vllm/vllm XDG_CACHE_HOME=/var/cache/er-vllm)
-    trap 'trap - EXIT INT TERM; kill -- $(jobs -p) 2>/dev/null || true; wait; exit' EXIT INT TERM
+    trap 'trap - EXIT INT TERM HUP; kill -- $(jobs -p) 2>/dev/null || true; wait; exit' EXIT INT TERM HUP
     step 'Start'
     "${as_er[@]}" "$opt/current/bin/er-gateway" 9>&- &
     "${as_er[@]}" "$opt/current/bin/er-vllm" demo 9>&- &
     demo_requests
     say "  It runs until Ctrl-C. Your key:  $first_secret"
     say '  To remove the demo then:  sudo ./install.sh --uninstall --purge'
-    wait
-}
-
-install_current_without_systemd() {
-    act "$opt/current" flip "$opt/$release_name" "$opt/current"
-    act "$opt/vllm" flip "$vllm_target" "$opt/vllm"
-    local command
-    for command in er er-gateway er-vllm er-console; do
-        ln -sfn "$opt/current/bin/$command" "/usr/local/bin/$command"
-    done
-    cp /etc/er/er.toml /var/lib/er/applied.toml
-    chown er:er /var/lib/er/applied.toml
+    wait -n || true
+    stop 'the gateway or the replica ended by itself; its last words stand above'
 }

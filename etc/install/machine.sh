@@ -24,7 +24,7 @@ check_distribution() {
 # What carries ER's names here and is not ER's: never taken over.
 check_others() {
     local command link home
-    for command in er er-gateway er-vllm er-console; do
+    for command in "${commands[@]}"; do
         link=/usr/local/bin/$command
         [[ ! -e $link && ! -L $link ]] || [[ $(readlink "$link") == "$opt"/* ]] ||
             stop "there is a $link that is not ER's. Move it away first. Nothing was changed."
@@ -36,16 +36,16 @@ a user of that name; rename that one first. Nothing was changed."
 }
 
 # An upgrade keeps to what er.toml asks for, so that --cpu and --no-vllm need not be said again.
-follow_configuration() {
+follow_configuration() {    # follow_configuration ER_TOML
     local asked
-    [[ -r /etc/er/er.toml && -n $vllm && -z $cpu$demo ]] || return 0
-    asked=$(sed 's/#.*//' /etc/er/er.toml | grep -oE '\bgpu *= *("cpu"|.)') || true
+    [[ -r $1 && -n $vllm && -z $cpu$demo ]] || return 0
+    asked=$(sed 's/#.*//' "$1" | grep -oE "\bgpu *= *([\"']cpu[\"']|.)") || true
     if [[ -z $asked ]]; then
         vllm=''
-        say 'vLLM: /etc/er/er.toml has no replica on this machine'
-    elif ! grep -qv '"cpu"' <<<"$asked"; then
+        say "vLLM: $1 has no replica on this machine"
+    elif ! grep -qv cpu <<<"$asked"; then
         cpu=yes
-        say 'GPU: /etc/er/er.toml runs every replica on the CPU'
+        say "GPU: $1 runs every replica on the CPU"
     fi
 }
 
@@ -89,7 +89,7 @@ pci_gpus() {
         vendor=$(cat "$device/vendor" 2>/dev/null) || continue
         case $class:$vendor in
             0x03*:0x10de) echo -n "NVIDIA at ${device##*/}; " ;;
-            0x03*:0x1002) echo -n "AMD at ${device##*/}; " ;;
+            0x03*:0x1002 | 0x1200*:0x1002) echo -n "AMD at ${device##*/}; " ;;
             0x0380*:0x8086) echo -n "Intel at ${device##*/}; " ;;
         esac
     done

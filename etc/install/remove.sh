@@ -7,7 +7,7 @@ uninstall() {
     uninstall_machine
     uninstall_units
     step 'Programs and caches'
-    for command in er er-gateway er-vllm er-console; do
+    for command in "${commands[@]}"; do
         [[ $(readlink "/usr/local/bin/$command") != "$opt"/* ]] || remove "/usr/local/bin/$command"
     done
     remove "$opt"/{current,current.new,vllm,vllm.new,demo} "$opt"/[0-9]*.[0-9]*-???????? \

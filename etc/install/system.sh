@@ -25,13 +25,16 @@ install_identity() {
     [[ -n $missing || -n $dry ]] || systemd-tmpfiles --create /usr/local/lib/tmpfiles.d/er.conf
 }
 
-# The new version must be able to run what er.toml says; until then nothing of the old one is touched. What
-# is amiss with the machine itself (a model that is not there yet, say) is no reason to stay behind.
+# The new version must be able to run what runs here, the applied configuration, or else what er.toml says by
+# now; until then nothing of the old one is touched. What is amiss with the machine itself (a model that is not
+# there yet, say) is no reason to stay behind.
 accept_version() {
-    local before target=$opt/$release_name found
+    local before target=$opt/$release_name found which=()
     before=$(readlink "$opt/current" 2>/dev/null || true)
     [[ -n $before && $before != "$target" && -z $dry ]] || return 0
-    found=$(ER_VLLM_PYTHON=${vllm_target:+$vllm_target/bin/python} "$target/bin/er" apply --dry-run 2>&1) ||
+    if applied_is_good "$target"; then which=(--again); fi
+    found=$(ER_VLLM_PYTHON=${vllm_target:+$vllm_target/bin/python} \
+        "$target/bin/er" apply --dry-run "${which[@]}" 2>&1) ||
         stop "this version cannot use the configuration here:
 $found
 The installed version, $before, was left in charge. Correct the file and run this again."
@@ -85,7 +88,7 @@ install_current() {
         before=$(readlink "$opt/current" 2>/dev/null || true)
         act "$opt/current -> $target" flip "$target" "$opt/current"
     fi
-    for command in er er-gateway er-vllm er-console; do
+    for command in "${commands[@]}"; do
         [[ $(readlink "/usr/local/bin/$command" 2>/dev/null) == "$opt/current/bin/$command" ]] ||
             act "/usr/local/bin/$command" ln -sfn "$opt/current/bin/$command" "/usr/local/bin/$command"
     done
@@ -114,36 +117,58 @@ apply_configuration() {
     elif ! systemctl is-enabled -q er.target 2>/dev/null; then
         say '  er.target does not start at boot; if it should: sudo systemctl enable er.target'
     fi
-    if [[ -n $fresh ]] || ! applied_is_good; then act 'er apply' apply_first; fi
+    if [[ -n $fresh ]] || ! applied_is_good "$opt/current"; then
+        act 'er apply' apply
+    elif ! rendered_as_applied; then
+        # what runs here, in this version's words; er.toml may be half edited just now
+        act 'er apply --again' apply --again
+    fi
     restart_changed
 }
 
-# Whether there is an applied configuration, and this version can read it. Without rights: taken as good.
-applied_is_good() {
+# Whether there is an applied configuration that the ER in that folder can read. Without rights: taken as good.
+applied_is_good() {     # applied_is_good FOLDER
     local applied=/var/lib/er/applied.toml
     [[ -x /var/lib/er || $(id -u) == 0 ]] || return 0
     [[ -e $applied ]] || return 1
-    [[ -n $dry ]] || "$opt/current/bin/python" -c 'import pathlib, sys, er.config
+    [[ -n $dry ]] || "$1/bin/python" -c 'import pathlib, sys, er.config
 er.config.load(pathlib.Path(sys.argv[1]))' "$applied" 2>/dev/null
 }
 
+# Whether systemd was told of the applied configuration what this version would tell it.
+rendered_as_applied() {
+    [[ -z $dry ]] || return 0           # the version that would tell is not there yet
+    [[ $("$opt/current/bin/er" apply --again --dry-run 2>/dev/null) == 'Nothing to do'* ]]
+}
+
 # Findings about the machine (a model that is not there yet) don't stop an installation: the units wait.
-apply_first() { "$opt/current/bin/er" apply | sed 's/^/    /' || say '  er apply found something; see er check'; }
+apply() { "$opt/current/bin/er" apply "$@" | sed 's/^/    /' || say '  er apply found something; see er check'; }
 
 restart_changed() {
     local unit state
     if runs_old er-gateway.service; then
         act 'restart er-gateway (its sockets stay open)' systemctl restart er-gateway.service
     fi
-    # One after the other, so that the rest answers meanwhile; one that does not answer yet is not waited for.
+    # One after the other, so that the rest answers meanwhile; one that did not answer is not waited for.
     while read -r unit _ state _; do
         runs_old "$unit" || continue
-        if [[ $state == active ]]; then
-            act "restart $unit" systemctl restart "$unit" </dev/null
-        else
-            act "restart $unit" systemctl restart --no-block "$unit"
-        fi
+        act "restart $unit" systemctl restart --no-block "$unit"
+        [[ $state != active || -n $dry ]] || await "$unit"
     done < <(systemctl list-units --plain --no-legend --state=active,activating 'er-vllm@*.service')
+}
+
+# A replica that does not come back must not take the others along, nor hold this up for ever: its launcher
+# tries again and again, and systemctl would wait as long.
+await() {   # await UNIT
+    local deadline=$((SECONDS + 900)) state=''
+    while [[ $state != failed ]] && ((SECONDS < deadline)); do
+        # a job is what systemd is still at: until it is done, "active" may be the old one
+        state=$(systemctl show -p ActiveState --value "$1")
+        [[ $state != active || -n $(systemctl show -p Job --value "$1") ]] || return 0
+        sleep 1
+    done
+    stop "$1 was restarted with the new version and does not answer: $(systemctl show -p StatusText --value "$1")
+The other replicas go on as they are. See \`er status\` and \`er doctor\`; then run this again."
 }
 
 # Whether a unit runs with programs other than those now in place. Replicas go on through an upgrade that
