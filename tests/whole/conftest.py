@@ -31,6 +31,14 @@ def listing(machine: Machine) -> set[str]:
     return {line for line in text.splitlines() if line and not others.match(line)}
 
 
+def vllm_is_there(machine: Machine) -> None:
+    """The demo installs vLLM in full; here the reference answers' environment is linked in."""
+    opt = machine.root / "opt/er"
+    opt.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["cp", "-al", (CACHE / VLLM).resolve(), opt / VLLM], check=True)
+    (opt / VLLM / ".complete").touch()
+
+
 @pytest.fixture(scope="session")
 def bare() -> Iterator[Machine]:
     """A machine with nothing of ER, tiny Qwen3 models where the shipped er.toml expects them, and a
@@ -43,11 +51,7 @@ def bare() -> Iterator[Machine]:
     machine.vm("up", "--fresh", *binds, str(ROOT), timeout=600)
     machine.run("useradd", "--create-home", "--shell", "/bin/bash", "joe")
     machine.vm("push", str(TOP), "/usr/src/er", timeout=120)
-    # The demo installs vLLM in full; here the environment of the reference answers is linked in.
-    (ROOT / "opt/er").mkdir(parents=True)
-    source = (CACHE / VLLM).resolve()
-    subprocess.run(["cp", "-al", source, ROOT / "opt/er" / VLLM], check=True)
-    (ROOT / "opt/er" / VLLM / ".complete").touch()
+    vllm_is_there(machine)
     yield machine
     machine.vm("remove")
 

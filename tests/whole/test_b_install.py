@@ -11,6 +11,7 @@ from machine import Machine, get
 
 pytestmark = [pytest.mark.machine, pytest.mark.vllm, pytest.mark.timeout(1200)]
 INSTALL = "/usr/src/er/install.sh"
+REPLICAS = ["er-vllm@embedding.service", "er-vllm@reranker.service"]
 
 
 def test_without_rights_one_sentence_says_so(bare: Machine) -> None:
@@ -120,23 +121,77 @@ def test_what_systemd_shows_reads_well(er: Installed) -> None:
 
 
 def test_second_run_changes_nothing(er: Installed) -> None:
-    units = ["er-gateway.service", "er-vllm@embedding.service", "er-vllm@reranker.service"]
+    units = ["er-gateway.service", *REPLICAS]
     pids = [er.machine.show(u, "MainPID") for u in units]
     result = er.machine.run(INSTALL, timeout=300)
     assert "Nothing to do" in result.stdout, result.stdout
     assert [er.machine.show(u, "MainPID") for u in units] == pids
 
 
+def test_cpu_need_not_be_said_again(er: Installed) -> None:
+    """A GPU in the machine is no reason to leave what er.toml says, be its driver there or not."""
+    device = er.machine.root / "var/tmp/pci/0000:01:00.0"
+    (device / "class").write_text("0x030200\n")
+    (device / "vendor").write_text("0x10de\n")
+    result = er.machine.run("env", "ER_PCI_DEVICES=/var/tmp/pci", INSTALL, timeout=300)
+    assert "runs every replica on the CPU" in result.stdout
+    assert "Nothing to do" in result.stdout, result.stdout
+
+
+def test_an_upgrade_that_is_refused_leaves_the_old_version_in_charge(er: Installed) -> None:
+    """A version that can't read the configuration here: nothing of what runs is touched."""
+    units = ["er.target", "er-gateway.service", *REPLICAS]
+    source = er.machine.root / "usr/src/er/daemon/er/config/__init__.py"
+    kept = source.read_text()
+    refuse = "ConfigError([Finding(str(path), 1, 'no such setting any more')])"
+    links = ["readlink", "/opt/er/current", "/opt/er/vllm", "/usr/local/bin/er"]
+    before = [er.machine.run(*links).stdout]
+    before += [str(er.machine.show(u, "MainPID", "NeedDaemonReload")) for u in units]
+    try:
+        source.write_text(f"{kept}\n\ndef parse(text, path):\n    raise {refuse}\n")
+        result = er.machine.run(INSTALL, check=False, timeout=400)
+    finally:
+        source.write_text(kept)
+    assert result.returncode == 1, result.stdout
+    assert "no such setting any more" in result.stdout
+    assert "was left in charge" in result.stdout
+    after = [er.machine.run(*links).stdout]
+    after += [str(er.machine.show(u, "MainPID", "NeedDaemonReload")) for u in units]
+    assert after == before
+    assert er.machine.run("er", "check", check=False).returncode == 0
+    assert get("/health")[1]["status"] == "ok"
+
+
 def test_upgrade_keeps_config_and_keys_and_restarts_only_what_changed(er: Installed) -> None:
-    """A new version of the gateway alone: replicas go on, the gateway changes over."""
-    replicas = ["er-vllm@embedding.service", "er-vllm@reranker.service"]
-    pids = [er.machine.show(u, "MainPID") for u in replicas]
+    """A new version of the gateway alone: replicas go on, the gateway changes over.
+
+    The version before had other words for systemd, and somebody is just editing er.toml: what is
+    applied is told anew, and what is half edited takes no effect.
+    """
+    pids = [er.machine.show(u, "MainPID") for u in REPLICAS]
     gateway = er.machine.show("er-gateway.service", "MainPID")
-    before = er.machine.run("cat", "/etc/er/er.toml", "/var/lib/er/er_api_keys.json").stdout
+    config = er.machine.root / "etc/er/er.toml"
+    kept = config.read_text()
+    drop_in = er.machine.root / "etc/systemd/system/er-gateway.service.d/10-er.conf"
+    assert not drop_in.exists()
+    drop_in.parent.mkdir()
+    drop_in.write_text("# Written by `er apply` from er.toml\n[Service]\nTimeoutStopSec=50\n")
+    er.machine.run("systemctl", "daemon-reload")
+    config.write_text(kept.replace("port = 8000", "port = 8010") + "[half")
+    files = ["/etc/er/er.toml", "/var/lib/er/applied.toml", "/var/lib/er/er_api_keys.json"]
+    before = er.machine.run("cat", *files).stdout
     er.machine.run("sh", "-c", "echo '# changed' >>/usr/src/er/daemon/er/gateway/__init__.py")
-    result = er.machine.run(INSTALL, timeout=400)
-    assert "restart er-gateway" in result.stdout, result.stdout
-    assert [er.machine.show(u, "MainPID") for u in replicas] == pids
+    try:
+        result = er.machine.run(INSTALL, timeout=400)
+        assert er.machine.run("cat", *files).stdout == before
+    finally:
+        config.write_text(kept)
+    assert "er apply --again" in result.stdout, result.stdout
+    assert "restart the gateway" in result.stdout, result.stdout
+    assert not drop_in.exists()
+    stop = er.machine.show("er-gateway.service", "TimeoutStopUSec", "NeedDaemonReload")
+    assert stop == {"TimeoutStopUSec": "10min 10s", "NeedDaemonReload": "no"}
+    assert [er.machine.show(u, "MainPID") for u in REPLICAS] == pids
     assert er.machine.show("er-gateway.service", "MainPID") != gateway
-    assert er.machine.run("cat", "/etc/er/er.toml", "/var/lib/er/er_api_keys.json").stdout == before
     assert get("/livez")[0] == 200
+    assert "Nothing to do" in er.machine.run(INSTALL, timeout=300).stdout

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import MODELS, Installed, listing
-from machine import get
+from conftest import MODELS, VLLM, Installed, listing, vllm_is_there
+from machine import get, post
 
 pytestmark = [pytest.mark.machine, pytest.mark.vllm, pytest.mark.timeout(1200)]
 INSTALL = "/usr/src/er/install.sh"
@@ -18,6 +18,35 @@ def test_uninstall_keeps_what_is_the_operators(er: Installed) -> None:
     assert (er.machine.root / "etc/er/er.toml").exists()
     assert (er.machine.root / "var/lib/er/er_api_keys.json").exists()
     assert not (er.machine.root / "usr/local/bin/er").is_symlink()
+
+
+def test_installed_again_with_what_was_kept(er: Installed) -> None:
+    """The configuration and the keys of before are in force at once."""
+    files = ["/etc/er/er.toml", "/var/lib/er/er_api_keys.json"]
+    before = er.machine.run("cat", *files).stdout
+    vllm_is_there(er.machine)
+    result = er.machine.run(INSTALL, timeout=400)
+    assert "keys are there" in result.stdout
+    assert "sk-er-" not in result.stdout
+    assert er.machine.run("cat", *files).stdout == before
+    assert er.machine.run("systemctl", "is-enabled", "er.target").stdout.strip() == "enabled"
+    assert get("/livez")[0] == 0  # nothing starts by itself
+    er.machine.run("systemctl", "start", "er-gateway.service")
+    body = {"model": "Qwen3-Embedding-0.6B", "input": "x"}
+    assert post("/v1/embeddings", body, er.key)[0] == 503  # known here; its replica was not started
+    assert post("/v1/embeddings", body, er.key[:-1] + "?")[0] == 401
+
+
+def test_no_vllm_need_not_be_said_again(er: Installed) -> None:
+    """With the er.toml that --no-vllm writes, another run has nothing to do with vLLM."""
+    write = "er.first_config --no-vllm --template /opt/er/current/share/er.toml >/etc/er/er.toml"
+    er.machine.run("sh", "-c", f"/opt/er/current/bin/python -m {write}")
+    er.machine.run("er", "apply")
+    er.machine.run("rm", "-rf", "/opt/er/vllm", f"/opt/er/{VLLM}")
+    result = er.machine.run(INSTALL, timeout=300)
+    assert "vLLM: not installed here" in result.stdout
+    assert "Nothing to do" in result.stdout, result.stdout
+    assert not (er.machine.root / "opt/er" / VLLM).exists()
 
 
 def test_purge_leaves_nothing_of_ers(er: Installed, before: set[str]) -> None:
