@@ -17,7 +17,7 @@ def bash(script: str) -> subprocess.CompletedProcess[str]:
     )
     head = f"""
         set -euo pipefail
-        here={TOP} opt=/nowhere/er units=/nowhere/units dry='' changes=0
+        here={TOP} python=/usr/bin/python3 opt=/nowhere/er units=/nowhere/units dry='' changes=0
         vllm=yes cpu='' demo=''
         say() {{ printf '%s\\n' "$*"; }}
         stop() {{ say "$*"; exit 1; }}
@@ -68,6 +68,15 @@ def test_cards_on_the_pci_bus(tmp_path: Path, kind: str, vendor: str, named: str
     (device / "vendor").write_text(vendor + "\n")
     said = bash(f"ER_PCI_DEVICES={tmp_path} pci_gpus").stdout
     assert said == (f"{named} at 0000:01:00.0; " if named else "")
+
+
+def test_an_environment_of_another_python_is_made_anew(tmp_path: Path) -> None:
+    """After an upgrade of the distribution its link leads to a Python that has no packages."""
+    (tmp_path / ".complete").touch()
+    for version, whole in (("3.12", "no"), ("3.11", "yes")):
+        (tmp_path / f"lib/python{version}").mkdir(parents=True)
+        body = f"python_version() {{ echo 3.11; }}; whole {tmp_path} && say yes || say no"
+        assert bash(body).stdout == f"{whole}\n"
 
 
 SYSTEMCTL = """

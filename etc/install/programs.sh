@@ -3,6 +3,13 @@
 # An environment is built once in the folder of its version and marked .complete last; one that was cut off
 # half-way has no mark and is built anew. Nothing running is touched: `current` is flipped at the very end.
 
+# Made to its end, and with the Python that is here now: a new release of the distribution brings another.
+whole() {       # whole ENVIRONMENT
+    [[ -e $1/.complete && -d $1/lib/python$(python_version) ]]
+}
+
+python_version() { "$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true; }
+
 locked() { sed -n "s/^$1==\([^ ;]*\).*/\1/p" "$here/lock.$1.txt" | head -n 1; }
 
 # The version, and a short hash of all that is installed: equal trees give equal folders.
@@ -53,7 +60,7 @@ apt_install() {
 check_python() {
     [[ -x $python ]] || { [[ -n $dry ]] && return; stop "no $python"; }
     local version
-    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    version=$(python_version)
     case $version in
         3.11 | 3.12 | 3.13) ;;
         *) stop "$python is Python $version; ER needs 3.11 to 3.13" ;;
@@ -64,7 +71,7 @@ install_light() {
     release_name=$(release)
     local target=$opt/$release_name
     step "ER $release_name, in $target"
-    if [[ -e $target/.complete ]]; then
+    if whole "$target"; then
         say '  already there'
     else
         act "make the environment $target" build_light "$target"
@@ -104,7 +111,7 @@ install_vllm() {
     version=$(locked "$variant")
     target=$opt/$variant-$version
     step "$variant $version, in $target"
-    if [[ -e $target/.complete ]]; then
+    if whole "$target"; then
         say '  already there'
     else
         say '  This fetches gigabytes and takes minutes.'
