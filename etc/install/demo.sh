@@ -132,15 +132,17 @@ demo_in_foreground() {
     install_current
     install -o er -g er -m 0640 /etc/er/er.toml /var/lib/er/applied.toml     # no systemd, no er apply
     install_key
-    local as_er=(setpriv --reuid er --regid er --init-groups env HOME=/var/cache/er-vllm
+    local log=/var/cache/er/demo.log as_er=(setpriv --reuid er --regid er --init-groups env HOME=/var/cache/er-vllm
         VLLM_CACHE_ROOT=/var/cache/er-vllm/vllm XDG_CACHE_HOME=/var/cache/er-vllm)
     trap 'trap - EXIT INT TERM HUP; kill -- $(jobs -p) 2>/dev/null || true; wait; exit' EXIT INT TERM HUP
-    step 'Start'
-    "${as_er[@]}" "$opt/current/bin/er-gateway" 9>&- &
-    "${as_er[@]}" "$opt/current/bin/er-vllm" demo 9>&- &
+    step "Start; what they say goes into $log"
+    : >"$log"
+    "${as_er[@]}" "$opt/current/bin/er-gateway" >>"$log" 2>&1 9>&- &
+    "${as_er[@]}" "$opt/current/bin/er-vllm" demo >>"$log" 2>&1 9>&- &
     demo_requests
     say "  It runs until Ctrl-C. Your key:  $first_secret"
     say '  To remove the demo then:  sudo ./install.sh --uninstall --purge'
     wait -n || true
+    tail -n 20 "$log"
     stop 'the gateway or the replica ended by itself; its last words stand above'
 }

@@ -13,7 +13,7 @@ import urllib.request
 
 GATEWAY = "http://127.0.0.1:2048"
 TEXTS = [
-    "I forgot my password and can't log in",
+    "I forgot my password and cannot log in",
     "How do I reset my lost login?",
     "Bread needs flour, water and time",
 ]
