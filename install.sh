@@ -89,7 +89,7 @@ set -E
 # (root's own folder is the lock: nobody else can open it, and no file is left behind)
 if [[ -z $dry ]]; then
     exec 9</root
-    flock -n 9 || stop 'another install.sh is running; wait for it to end'
+    flock -n 9 || stop 'another install.sh is running; wait for it to end (a demo in the foreground ends with Ctrl-C)'
 elif [[ $(id -u) != 0 ]]; then
     say 'Without root some of what is there cannot be seen; with sudo this list is exact.'
 fi
