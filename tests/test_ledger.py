@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from er.ledger import LAST_CHOICE, OUT, UP, Ledger, LedgerError
-from er.ledger.layout import REPLICAS, SIZE, start_time
+from er.ledger.layout import REPLICAS, SIZE, _boot, start_time
 
 NOW = 1_700_000_000.0
 NS = 10**9
@@ -111,6 +111,21 @@ def test_a_bad_file_is_replaced_and_says_why(path: Path, content: bytes, why: st
     ledger.sent("a", 5)
     assert ledger.tokens_in_flight("a") == 5
     ledger.close()
+
+
+def test_who_only_looks_replaces_nothing(path: Path, ledger: Ledger) -> None:
+    """Another boot id may be a sandbox's doing: the gateway must not lose what it has mapped."""
+    content = bytearray(path.read_bytes())
+    boot = _boot()
+    content[content.index(boot) : content.index(boot) + len(boot)] = b"0" * len(boot)
+    path.write_bytes(content)
+    there = path.stat().st_ino
+    with pytest.raises(OSError, match="from before the last boot"):
+        Ledger.open(path, ["a"], make=False)
+    assert path.stat().st_ino == there and path.read_bytes() == content
+    with pytest.raises(OSError, match="it is missing"):
+        Ledger.open(path.with_name("none"), ["a"], make=False)
+    assert not path.with_name("none").exists()
 
 
 def test_who_holds_a_replaced_file_lives_on(path: Path, ledger: Ledger) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sys
 import time
@@ -70,11 +69,13 @@ def offline(why: NoAdmin) -> dict[str, Any]:
 
 
 def _ledger(path: Path, config: Config) -> Ledger | None:
-    """The ledger where there is one that this user may open; none is made by looking."""
-    if not os.access(path, os.F_OK):
-        return None
+    """The ledger where there is one that this user may open; none is made by looking.
+
+    Nor is one replaced that looks strange from here: a new version's layout may be another, and in
+    a systemd-nspawn machine a unit's sandbox shows another boot id than a shell does.
+    """
     with contextlib.suppress(OSError, LedgerError):
-        return Ledger.open(path, [r.name for r in config.replicas])
+        return Ledger.open(path, [r.name for r in config.replicas], make=False)
     return None
 
 

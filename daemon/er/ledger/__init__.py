@@ -79,12 +79,13 @@ class Ledger:
             self._rows = self._assign(replicas)
 
     @classmethod
-    def open(cls, path: Path, replicas: Sequence[str]) -> Ledger:
+    def open(cls, path: Path, replicas: Sequence[str], *, make: bool = True) -> Ledger:
         """Open or make the ledger at `path` with a row for each name in `replicas`.
 
+        Who only looks says so (`make`): the file is not another's to replace while it is in use.
         Raises OSError when it can't be opened, LedgerError when more replicas are busy than rows.
         """
-        table = open_table(path)
+        table = open_table(path, make=make)
         try:
             return cls(table, replicas)
         except BaseException:

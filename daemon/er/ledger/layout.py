@@ -107,17 +107,20 @@ class Table:
         os.close(self._fd)
 
 
-def open_table(path: Path) -> Table:
+def open_table(path: Path, *, make: bool = True) -> Table:
     """Map the ledger at `path`; make it when it is missing or not a ledger of this boot.
 
     `recreated` of the result says what was wrong with the old file, None when nothing was.
-    Raises OSError when the directory or the file may not be used.
+    Raises OSError when the directory or the file may not be used, and without `make` for a file
+    that is none of this boot.
     """
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
         fd, fault = _adopt(path)
         if fd is None:
+            if not make:
+                raise OSError(f"{path} is no ledger to look into: {fault or 'it is missing'}")
             _create(path)
             fd, still = _adopt(path)
             if fd is None:
