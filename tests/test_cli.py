@@ -335,7 +335,7 @@ def test_a_dead_engine_is_degraded_with_its_reason(gateway: Gateway) -> None:
     """1; requests go on; back up when it is back."""
     until_ok(gateway)
     gateway.engines[1].kill()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while er(gateway.environment(), "status").returncode != 1:
         assert time.monotonic() < end
     answer = json.loads(er(gateway.environment(), "status", "--json").stdout)
@@ -400,7 +400,7 @@ def test_status_when_the_gateway_was_killed(tmp_path: Path) -> None:
         gateway = Gateway(tmp_path, [engine]).start()
         until_ok(gateway)
         gateway.kill()
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while (done := er(gateway.environment(), "status", "--json")).returncode != 2:
             assert time.monotonic() < end, done.stdout
         answer = json.loads(done.stdout)
@@ -424,7 +424,7 @@ def test_wait_shows_phases_as_they_come(tmp_path: Path) -> None:
             stdout=out,
         )
         try:
-            end = time.monotonic() + 30
+            end = time.monotonic() + 60
             while "gateway: stopped" not in (tmp_path / "waited").read_text():
                 assert time.monotonic() < end
                 time.sleep(0.05)

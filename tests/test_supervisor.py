@@ -93,7 +93,7 @@ def test_a_killed_worker_is_replaced_and_leaves_nothing_behind(tmp_path: Path) -
         for victim in victims:
             os.kill(victim, signal.SIGKILL)
         running.wait_for("signal 9 (SIGKILL)", count=2)
-        until = time.monotonic() + 15
+        until = time.monotonic() + 60
         while len(running.children("er.worker")) < 2:
             assert time.monotonic() < until
             time.sleep(0.05)
@@ -115,7 +115,7 @@ def test_the_admin_process_may_die_without_a_request_noticing(tmp_path: Path) ->
         (before,) = running.children("er.admin")
         os.kill(before, signal.SIGKILL)
         running.wait_for("the admin process (pid")
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while running.children("er.admin") in ([], [before]):
             assert time.monotonic() < until
             time.sleep(0.05)
@@ -168,7 +168,7 @@ def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
         children = running.children()
         running.process.kill()
         running.process.wait()
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while any(alive(pid) for pid in children):
             assert time.monotonic() < until
             time.sleep(0.05)
@@ -216,7 +216,7 @@ def said(running: Gateway) -> dict[str, object]:
 
 
 def wait_generation(running: Gateway, number: int) -> dict[str, object]:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while said(running)["generation"] != number or said(running)["state"] == "starting":
         assert time.monotonic() < until, running.text()[-2000:]
         time.sleep(0.05)
@@ -239,7 +239,7 @@ def test_a_new_generation_takes_over_without_losing_a_request(tmp_path: Path) ->
         assert not load.lost
         reply = running.ask("POST", "/v1/embeddings", {"model": "second-name", "input": "x"})
         assert reply.status == 200
-        until = time.monotonic() + 15
+        until = time.monotonic() + 60
         while set(old) & set(running.children()):
             assert time.monotonic() < until
             time.sleep(0.05)
@@ -289,7 +289,7 @@ def test_a_bad_file_changes_nothing(tmp_path: Path) -> None:
         (worker,) = running.children("er.worker")
         os.kill(worker, signal.SIGKILL)
         running.wait_for("a new one starts")
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while True:
             with contextlib.suppress(OSError):
                 assert running.embed().status == 200
@@ -528,7 +528,7 @@ class Notices:
             self.text += self._server.recv(1000).decode() + "\n"
 
     def wait_for(self, text: str, count: int = 1) -> None:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while self.text.count(text) < count:
             assert time.monotonic() < until, f"no {text} in {self.text}"
             time.sleep(0.02)
