@@ -182,6 +182,8 @@ def test_a_process_that_hangs_is_found() -> None:
     assert not process.hung(now + START_S - 1)
     assert process.hung(now + START_S + 1)
     process.beat = now
+    assert not process.hung(now + START_S - 1)
+    process.ready.set()
     assert not process.hung(now + HUNG_S - 1)
     assert process.hung(now + HUNG_S + 1)
     ours.close()
@@ -264,6 +266,21 @@ def test_a_storm_of_reloads_ends_with_the_newest_file(tmp_path: Path) -> None:
         generation = json.loads((running.runtime / "generation.json").read_text())
         assert generation["state"] == "ready"
         assert generation["generation"] < 10
+
+
+def test_a_new_worker_that_dies_while_reloading_is_started_again(tmp_path: Path) -> None:
+    """One accident is no reason to stay with the old settings, nor to wait a minute for nothing."""
+    with gateway(tmp_path) as running:
+        assert running.process is not None
+        old = running.children("er.worker")
+        running.process.send_signal(signal.SIGHUP)
+        until = time.monotonic() + 60
+        while not (new := set(running.children("er.worker")) - set(old)):
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        os.kill(new.pop(), signal.SIGKILL)
+        assert wait_generation(running, 2)["state"] == "ready"
+        assert running.embed().status == 200
 
 
 def test_a_reload_without_room_for_processes_leaves_no_half_generation(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from er.supervisor.listen import Sockets
 from er.systemd import Notifier, watchdog_interval_s
 
 READY_S = 60.0  # for new workers to serve
+SPARES = 2  # new workers that may die while a new generation comes up
 END_S = 5.0  # beyond the requests' own time
 STATUS_S, FIGURES_S, LOOK_S = 2.0, 60.0, 0.5
 EX_OK, EX_FOUND, EX_USAGE, EX_CONFIG = 0, 1, 64, 78
@@ -231,16 +232,20 @@ class Supervisor:
 
         Returns what failed, "" when they serve.
         """
-        missing = self._wanted(new.config)
+        wanted = self._wanted(new.config)
+        spawns = wanted + SPARES
         until = time.monotonic() + READY_S
         while time.monotonic() < until and not self._stopping.is_set():
+            missing = wanted - len(self._brood.workers(new))
             try:
-                while missing and self._spawn_worker(new):
-                    missing -= 1
+                while missing and spawns and self._spawn_worker(new):
+                    missing, spawns = missing - 1, spawns - 1
             except OSError as error:
                 return f"no new worker could be started: {error}"
+            if missing and not spawns:
+                return "new workers end as soon as they are started"
             ready = [p for p in self._brood.workers(new) if p.ready.is_set()]
-            if not missing and len(ready) == self._wanted(new.config):
+            if len(ready) == wanted:
                 return ""
             if missing and ready:
                 going = self._brood.workers(old)

@@ -18,7 +18,7 @@ from er.child import ADMIN, READY, Given
 from er.config import Config
 
 HUNG_S = 10.0  # ten heartbeats
-START_S = 60.0  # until the first heartbeat
+START_S = 60.0  # the same, until it serves
 STEADY_S = 60.0  # who lived that long may be started again at once
 PAUSE_MAX_S = 30.0
 WORKER, ADMIN_PROCESS = "er.worker", "er.admin"
@@ -65,9 +65,9 @@ class Process:
 
     def hung(self, now: float) -> bool:
         """Whether its event loop has stood still for too long."""
-        if self.beat:
-            return now - self.beat > HUNG_S
-        return now - self.began > START_S
+        # Until it serves it has longer: reading a tokenizer stops its loop, and that can take long.
+        patience = HUNG_S if self.ready.is_set() else START_S
+        return now - max(self.began, self.beat) > patience
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, if it still runs."""
