@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ import orjson
 from tokenizers import Tokenizer
 
 from er.model_files import ModelFiles, ModelFilesError
+from er.prompts import ranked
 
 CHARS_PER_TOKEN = 16  # more than any ordinary text has; texts of longer tokens are read on
 SPARE_TOKENS = 256  # how far the end of a text read in part stays from what is kept of it
@@ -43,7 +45,21 @@ class Words:
 
     def __init__(self, definition: Definition, path: Path) -> None:
         """`definition` is what `text_only` made. Raises ModelFilesError, naming `path`."""
-        self._tokenizer = _load(definition, path)
+        self._path = path
+        self._definition = orjson.dumps(definition)
+        self._encoder = ranked.encoder(definition)
+        self._tokenizer: Tokenizer | None = None
+        self._loading = threading.Lock()
+        if self._encoder is None:
+            self._load()
+
+    def _load(self) -> Tokenizer:
+        """The tokenizer in full; beside a proven encoder its 60 MB wait for the first long text."""
+        with self._loading:
+            if self._tokenizer is None:
+                self._tokenizer = _load(self._definition, self._path)
+                self._definition = b""
+        return self._tokenizer
 
     def encode(self, texts: Sequence[str], limit: int) -> list[Encoded]:
         """Each text's ids: all of them up to `limit`, of a longer text at least `limit` + 1.
@@ -72,9 +88,14 @@ class Words:
                 return Encoded(ids, len(head) == len(text))
 
     def _ids(self, texts: Sequence[str]) -> Iterator[list[int]]:
+        encoder = self._encoder
+        if encoder is not None and all(len(text) <= ranked.CHARS_MAX for text in texts):
+            yield from map(encoder.ids, texts)
+            return
+        tokenizer = self._tokenizer or self._load()
         for group in _groups(texts):
             # The interpreter's lock is free while this runs; the offsets are never computed.
-            for encoding in self._tokenizer.encode_batch_fast(group, add_special_tokens=False):
+            for encoding in tokenizer.encode_batch_fast(group, add_special_tokens=False):
                 yield encoding.ids
 
 
@@ -117,7 +138,7 @@ def text_only(definition: Definition, keep_words: bool) -> Definition:
     return {**definition, "added_tokens": words, "post_processor": None, "model": model}
 
 
-# Embedding model and reranker mostly have the same words, which cost some 100 MB and a second.
+# Embedding model and reranker mostly have the same words, which cost much memory and a second.
 _shared: WeakValueDictionary[bytes, Words] = WeakValueDictionary()
 
 
@@ -132,16 +153,16 @@ def shared(definition: Definition, path: Path) -> Words:
 
 def frame(definition: Definition, path: Path) -> tuple[list[int], list[int]]:
     """The ids that the tokenizer's own post-processor puts before and after a text."""
-    full = _load(definition, path)
+    full = _load(orjson.dumps(definition), path)
     bare = full.encode("a", add_special_tokens=False).ids
     framed = full.encode("a").ids
     start = next(i for i in range(len(framed) + 1) if framed[i : i + len(bare)] == bare)
     return framed[:start], framed[start + len(bare) :]
 
 
-def _load(definition: Definition, path: Path) -> Tokenizer:
+def _load(definition: bytes, path: Path) -> Tokenizer:
     try:
-        return Tokenizer.from_str(orjson.dumps(definition).decode())
+        return Tokenizer.from_str(definition.decode())
     except Exception as error:  # the library raises nothing more precise
         raise ModelFilesError(
             f"{path}/tokenizer.json: can't be used ({error}); copy the file again"
