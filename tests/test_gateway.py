@@ -391,7 +391,7 @@ async def test_a_body_that_stops_coming_is_not_waited_for(
         return {}
 
     for receive, why in ((drops, "within the timeout of 0.3 s"), (nothing, "body stopped after 0")):
-        request = Request(scope, receive)
+        request = Request.asgi(scope, receive)
         assert request.client == "10.0.0.1"
         with pytest.raises(Refusal) as refused:
             await request.body(2000, within_s=0.3)
@@ -402,7 +402,7 @@ async def test_a_body_that_stops_coming_is_not_waited_for(
         return {"type": "http.disconnect"}
 
     with pytest.raises(Gone):
-        await Request(scope, gone).body(2000, within_s=1)
+        await Request.asgi(scope, gone).body(2000, within_s=1)
 
 
 async def test_a_model_folder_that_comes_later_is_taken_up(
@@ -564,7 +564,7 @@ def test_retry_after_is_the_truth(shared: Gateway) -> None:
 def test_durations_are_written_as_go_writes_them() -> None:
     """As OpenAI's clients read x-ratelimit-reset-requests."""
     given = (0, 0.12, 0.1201, 1, 59.2, 60, 360, 3723.5)
-    said = ["0s", "120ms", "121ms", "1s", "59.2s", "1m0s", "6m0s", "1h2m3.5s"]
+    said = [b"0s", b"120ms", b"121ms", b"1s", b"59.2s", b"1m0s", b"6m0s", b"1h2m3.5s"]
     assert [go_duration(seconds) for seconds in given] == said
 
 

@@ -101,13 +101,18 @@ def settings(app: App) -> uvicorn.Config:
     return config
 
 
+def made(app: App, config: uvicorn.Config, state: ServerState) -> Protocol:
+    """The protocol of a new connection; test_door.py has another one here."""
+    return Protocol(config, state, app.note)
+
+
 @contextlib.asynccontextmanager
 async def serving() -> AsyncIterator[Server]:
     """A server that ends with the test."""
     app, state = App(), ServerState()
     config = settings(app)
     loop = asyncio.get_running_loop()
-    listener = await loop.create_server(lambda: Protocol(config, state, app.note), "127.0.0.1", 0)
+    listener = await loop.create_server(lambda: made(app, config, state), "127.0.0.1", 0)
     yield Server(app, listener.sockets[0].getsockname()[1], state)
     app.gate.set()
     listener.close()

@@ -208,10 +208,9 @@ def test_rows_of_silent_keys_are_used_again(
     monkeypatch.setattr(shared, "_find", lambda name: None)
     for name in ("kaaaaaaaa", "kbbbbbbbb"):
         row = 0 if name == "kaaaaaaaa" else 1
-        shared._map[limits._IDS + row * 16 : limits._IDS + row * 16 + 16] = name.encode().ljust(
-            16, b"\0"
-        )
-        shared._rows[name] = row
+        placed = shared._place(name.encode().ljust(16, b"\0"), row)
+        shared._map[placed.at : placed.at + 16] = placed.name
+        shared._rows[name] = placed
         assert shared.take(name, Rate(1, 60), SECOND).allowed
     with pytest.raises(LimitsFull):
         shared.take("kcccccccc", Rate(1, 60), 2 * SECOND)

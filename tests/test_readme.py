@@ -96,7 +96,7 @@ def test_codes_and_audit_fields_are_the_code_s(text: str) -> None:
     for code in re.findall(r"^\| [45]\d\d `(\w+)`", text, re.MULTILINE):
         assert f"{code}" in MANUAL["api"], code
     scope = {"method": "GET", "raw_path": b"/", "query_string": b"", "headers": []}
-    record = Note(Request(scope, None)).record()  # type: ignore[arg-type]
+    record = Note(Request.asgi(scope, None)).record()  # type: ignore[arg-type]
     for field in re.findall(r"\b([A-Z]+_?[A-Z]+)=", text):
         assert field in record or field == "ER_KEY" or field == "ER", field
 

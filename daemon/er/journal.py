@@ -31,6 +31,7 @@ PRIORITY = {"err": 3, "warning": 4, "notice": 5, "info": 6, "debug": 7}
 AUDIT_SOCKET = Path("/run/systemd/journal.er-audit/socket")
 MAIN_SOCKET = Path("/run/systemd/journal/socket")
 QUEUE_MAX = 10_000  # records; beyond it admission waits
+TOGETHER_S = 0.005
 PATIENCE_S = 5.0  # how long a record waits for the audit's own socket before it takes the main one
 SECRET = re.compile(r"sk-er-[0-9A-Za-z_-]+")
 _writing = threading.Lock()
@@ -38,7 +39,7 @@ _writing = threading.Lock()
 
 def blotted(text: str) -> str:
     """`text` without the secrets in it."""
-    return SECRET.sub("sk-er-…", text)
+    return SECRET.sub("sk-er-…", text) if "sk-er-" in text else text
 
 
 def log(level: Level, message: str, **fields: Value) -> None:
@@ -110,9 +111,12 @@ def mishap(error: BaseException, doing: str, request_id: str = "") -> None:
 
 
 class Audit:
-    """Writes audit records in a thread of its own, in order, and drops none.
+    """Writes audit records in order, and drops none.
 
-    `put` never blocks. `room` makes admission wait while more than `limit` records are queued.
+    `put` never blocks. `room` makes admission wait while more than `limit` records are queued. On
+    an event loop the records of some milliseconds are sent together, by the loop itself: a thread
+    would have to wait for the interpreter with each of them. A thread sends where no loop runs, and
+    takes over from the loop as soon as the journal makes it wait.
     """
 
     def __init__(
@@ -121,20 +125,47 @@ class Audit:
         send: Callable[[Mapping[str, Value]], None] | None = None,
     ) -> None:
         self._limit = limit
-        self._send = send or (_Namespace() if "JOURNAL_STREAM" in os.environ else _json_line)
+        journal = _Namespace() if send is None and "JOURNAL_STREAM" in os.environ else None
+        self._send = send or journal or _json_line
+        self._send_at_once = journal.at_once if journal else None
         self._queue: deque[Mapping[str, Value]] = deque()
         self._filled = threading.Event()
+        self._sending = threading.Lock()
         self._closing = False
         self._waiters: set[asyncio.Future[None]] = set()
+        self._waiting_on: asyncio.AbstractEventLoop | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._due = False  # the loop will look at the queue
         self._thread = threading.Thread(target=self._work, name="audit", daemon=True)
         self._thread.start()
 
     def put(self, fields: Mapping[str, Value]) -> None:
         """Queue one record."""
         self._queue.append(fields)
-        if not self._filled.is_set():
-            self._filled.set()
+        if self._loop is None or self._send_at_once is None:
+            if not self._filled.is_set():
+                self._filled.set()
+        elif not self._due:
+            self._due = True
+            self._loop.call_later(TOGETHER_S, self._flush)
+
+    def on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let `loop`, which calls `put` from now on, send what the journal takes at once."""
+        self._loop = loop
+
+    def _flush(self) -> None:
+        self._due = False
+        if not self._sending.acquire(blocking=False):
+            return  # the thread is at it, and goes on until the queue is empty
+        try:
+            while self._queue:
+                assert self._send_at_once is not None
+                if not self._send_at_once(self._queue[0]):
+                    self._filled.set()
+                    return
+                self._queue.popleft()
+        finally:
+            self._sending.release()
 
     async def room(self) -> None:
         """Return once the queue is short enough to take another request's record."""
@@ -142,9 +173,9 @@ class Audit:
             return
         import asyncio
 
-        self._loop = asyncio.get_running_loop()
+        self._waiting_on = loop = asyncio.get_running_loop()
         while len(self._queue) >= self._limit:
-            waiter: asyncio.Future[None] = self._loop.create_future()
+            waiter: asyncio.Future[None] = loop.create_future()
             self._waiters.add(waiter)
             try:
                 await asyncio.wait([waiter], timeout=1.0)
@@ -163,19 +194,22 @@ class Audit:
         while True:
             self._filled.wait()
             self._filled.clear()
-            while self._queue:
-                # Taken out only when written, so that `close` knows what is left.
-                self._send(self._queue[0])
-                self._queue.popleft()
-                if self._waiters and len(self._queue) < self._limit // 2:
-                    self._wake()
+            with self._sending:
+                while self._queue:
+                    # Taken out only when written, so that `close` knows what is left.
+                    self._send(self._queue[0])
+                    self._queue.popleft()
+                    if self._waiters and len(self._queue) < self._limit // 2:
+                        self._wake()
+            if self._queue:
+                # Put while the loop found us at it, just as we ended.
+                self._filled.set()
             self._wake()
             if self._closing and not self._queue:
                 return
 
     def _wake(self) -> None:
-        loop = self._loop
-        if loop is None or not self._waiters:
+        if not self._waiters:
             return
 
         def release() -> None:
@@ -184,7 +218,8 @@ class Audit:
                     waiter.set_result(None)
 
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(release)
+            if self._waiting_on is not None:
+                self._waiting_on.call_soon_threadsafe(release)
 
 
 def _json_line(fields: Mapping[str, Value]) -> None:
@@ -193,6 +228,9 @@ def _json_line(fields: Mapping[str, Value]) -> None:
 
 def datagram(fields: Mapping[str, Value]) -> bytes:
     """The record in journald's native form; a value with line breaks is sent by its length."""
+    lines = "".join([f"{name}={value}\n" for name, value in fields.items()])
+    if lines.count("\n") == len(fields):
+        return lines.encode("utf-8", "replace")
     parts: list[bytes] = []
     for name, value in fields.items():
         data = str(value).encode("utf-8", "replace")
@@ -203,6 +241,11 @@ def datagram(fields: Mapping[str, Value]) -> bytes:
     return b"".join(parts)
 
 
+def _native(fields: Mapping[str, Value]) -> bytes:
+    summary = " ".join([str(v) for v in fields.values() if v != ""])
+    return datagram({"MESSAGE": summary, "PRIORITY": 6, "SYSLOG_IDENTIFIER": "er", **fields})
+
+
 class _Namespace:
     """Sends to the audit's journal; waits for it a while, then falls back to the main one."""
 
@@ -211,9 +254,16 @@ class _Namespace:
         self._complaints = Seldom()
         self._astray_until = 0.0
 
+    def at_once(self, fields: Mapping[str, Value]) -> bool:
+        """Send the record if the journal takes it without waiting; whether it did."""
+        try:
+            self._socket.sendto(_native(fields), socket.MSG_DONTWAIT, str(AUDIT_SOCKET))
+        except OSError:
+            return False
+        return True
+
     def __call__(self, fields: Mapping[str, Value]) -> None:
-        summary = " ".join(str(v) for v in fields.values() if v != "")
-        data = datagram({"MESSAGE": summary, "PRIORITY": 6, "SYSLOG_IDENTIFIER": "er", **fields})
+        data = _native(fields)
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() >= self._astray_until:
             if self._try(data, AUDIT_SOCKET):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.mmap_dict import MmapedDict
@@ -67,9 +68,19 @@ if DIRECTORY_VARIABLE in os.environ:
     )
 
 _own = CollectorRegistry()
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _SEQUENCES = (1, 2, 4, 8, 16, 32, 64, 128)
 _TOKENS = (64, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+
+
+def add(histogram: Histogram, buckets: Sequence[int], total: float) -> None:
+    """Count many observations at once: how many fell into each bucket (the last is +Inf)."""
+    if any(buckets):
+        # The library has no way of its own; its observe() does just this for one.
+        histogram._sum.inc(total)
+        for value, n in zip(histogram._buckets, buckets, strict=True):
+            if n:
+                value.inc(n)
 
 
 def _counter(name: str, text: str, *labels: str) -> Counter:
@@ -91,7 +102,7 @@ seconds = Histogram(
     "Where a request's time went",
     ("model", "part"),  # queue | tokenise | engine | encode | total
     registry=_own,
-    buckets=_SECONDS,
+    buckets=SECONDS,
 )
 in_flight = _gauge("er_in_flight", "Requests being worked on", mode="livesum")
 # -- replicas, counted by the workers that call them ----------------------------------------------

@@ -54,6 +54,8 @@ def numbers_json(values: Scores) -> list[bytes]:
 def base64_texts(vectors: Vectors) -> list[bytes]:
     """Each row of (n, D) as base64 of its little-endian float32, without quotes."""
     rows = np.ascontiguousarray(vectors, dtype=WIRE)
+    if len(rows) == 1:
+        return [pybase64.b64encode(rows.data)]
     return [pybase64.b64encode(row.data) for row in rows]
 
 

@@ -23,7 +23,7 @@ from uvicorn.server import ServerState
 from er import config, journal, keys
 from er.child import Child
 from er.gateway import Gateway
-from er.gateway.http1 import Protocol
+from er.gateway.door import Door
 from er.gateway.served import Served
 from er.gateway.work import Workshop
 from er.journal import Audit
@@ -69,6 +69,7 @@ class Worker:
     async def run(self) -> None:
         """Serve until told to stop, then drain."""
         loop = asyncio.get_running_loop()
+        self._audit.on(loop)
         loop.add_signal_handler(signal.SIGTERM, self._drain.set)
         loop.add_signal_handler(signal.SIGINT, self._cut.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: None)  # the terminal's; the parent says
@@ -92,6 +93,7 @@ class Worker:
         await asyncio.gather(*background, *stop, first, return_exceptions=True)
         await self._replicas.close()
         self._workshop.close()
+        self.gateway.tally.flush()
         self.gateway.tally.log_refusals()
         await asyncio.to_thread(self._audit.close)
         self._ledger.close()
@@ -99,7 +101,7 @@ class Worker:
     async def _listen(self) -> None:
         settings = uvicorn.Config(
             self.gateway,
-            http=Protocol,
+            http=Door,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -112,8 +114,8 @@ class Worker:
         settings.load()
         loop = asyncio.get_running_loop()
 
-        def made() -> Protocol:
-            return Protocol(settings, self._state, self.gateway.unread)
+        def made() -> Door:
+            return Door(settings, self._state, self.gateway)
 
         for name in ("http", "gateway"):
             for sock in self._child.sockets.get(name, ()):
@@ -132,7 +134,8 @@ class Worker:
         said = time.monotonic()
         while True:
             self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
-            await asyncio.sleep(1)
+            await asyncio.sleep(0.5)
+            self.gateway.tally.flush()
             if time.monotonic() - said >= 60:
                 said = time.monotonic()
                 self.gateway.tally.log_refusals()

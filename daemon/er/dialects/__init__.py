@@ -10,7 +10,7 @@ from er.dialects import openai, rerank
 from er.dialects.json_body import refuse
 from er.job import Answer, Job, Refusal
 
-__all__ = ["Dialect", "Route", "find", "refuse"]
+__all__ = ["HOT", "Dialect", "Route", "find", "refuse"]
 
 # Base URLs differ from client to client: some bring a version of their own, some double it.
 PREFIX = re.compile(r"(?:/v1|/compatible-api/v1|/compatible-mode/v1)*(?=/)")
@@ -46,6 +46,9 @@ POSTS = {
     "/reranks": RERANK,  # DashScope
     "/reranking": RERANK,  # llama.cpp
 }
+# The addresses that nearly all requests are sent to, as they stand in a request's first line.
+_KNOWN = {base + path: route for base in ("", "/v1") for path, route in POSTS.items()}
+HOT = {path.encode(): path for path in _KNOWN}
 MODELS = "/models"
 
 
@@ -54,6 +57,8 @@ def find(method: str, path: str) -> Route | Refusal:
 
     `path` is without the query, percent-decoded or not. /health and the like are not known here.
     """
+    if method == "POST" and (known := _KNOWN.get(path)) is not None:
+        return known
     plain = path[:-1] if path.endswith("/") else path
     prefix = PREFIX.match(plain)
     plain = plain[prefix.end() :] if prefix else plain

@@ -19,7 +19,7 @@ from er import dialects, journal, keys, limits, metrics
 from er.config import Model
 from er.dialects import Dialect, Route, openai
 from er.gateway import wellness
-from er.gateway.exchange import Gone, Note, Request, Response
+from er.gateway.exchange import Gone, Note, Request, Response, plain_address
 from er.gateway.served import Served, may_use
 from er.gateway.tally import Tally
 from er.gateway.work import Workshop
@@ -201,10 +201,19 @@ class Gateway:
         receive: Callable[[], Awaitable[Mapping[str, Any]]],
         send: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
-        """Answer one request of ASGI's; each leaves one audit record, whatever becomes of it."""
-        request = Request(scope, receive)
-        note = Note(request)
-        metrics.in_flight.inc()
+        """Answer one request of ASGI's."""
+        note = Note(Request.asgi(scope, receive))
+        response = await self.respond(note)
+        if response is not None:
+            await self._send(response, note, send)
+
+    async def respond(self, note: Note) -> Response | None:
+        """The response to the request of `note`, None when the client is gone. Never raises.
+
+        Each request leaves one audit record, whatever becomes of it.
+        """
+        request = note.request
+        self.tally.in_flight += 1
         try:
             await self._audit.room()
             response: Response | None = await self.answer(request, note)
@@ -219,16 +228,14 @@ class Gateway:
             journal.mishap(error, f"answering {request.method} {request.path[:100]}", request.id)
             response = self._refused(_mishap(request.id), note)
         finally:
-            metrics.in_flight.dec()
+            self.tally.in_flight -= 1
         self._note(response, note)
-        if response is not None:
-            await self._send(response, note, send)
+        return response
 
     def unread(self, client: str, refusal: Refusal, request_id: str) -> None:
         """Note what the protocol refused before it was a request: it has a record too."""
-        headers = [(b"x-request-id", request_id.encode())]
-        blank = {"method": "", "raw_path": b"", "query_string": b"", "headers": headers}
-        note = Note(Request({**blank, "client": (client, 0)}, _nothing))
+        headers = {b"x-request-id": request_id.encode()}
+        note = Note(Request("", "", headers, plain_address(client), body=b""))
         note.code = refusal.code
         self._note(Response(refusal.status, b""), note)
 
@@ -256,6 +263,13 @@ class Gateway:
     async def _send(
         self, response: Response, note: Note, send: Callable[[dict[str, Any]], Awaitable[None]]
     ) -> None:
+        headers = self.headers(response, note)
+        start = {"type": "http.response.start", "status": response.status, "headers": headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": response.body})
+
+    def headers(self, response: Response, note: Note) -> list[tuple[bytes, bytes]]:
+        """All headers of the response but the protocol's own."""
         headers = [*note.headers(), *response.headers]
         if response.status != OPTIONS:
             headers.append((b"content-type", response.kind))
@@ -264,13 +278,7 @@ class Gateway:
         if (self.draining or unread) and CLOSE not in headers:
             # Of a client that waited to be asked for its body none can tell what it sends next.
             headers.append(CLOSE)
-        start = {"type": "http.response.start", "status": response.status, "headers": headers}
-        await send(start)
-        await send({"type": "http.response.body", "body": response.body})
-
-
-async def _nothing() -> Mapping[str, Any]:
-    return {"type": "http.disconnect"}
+        return headers
 
 
 def _mishap(request_id: str) -> Refusal:

@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -41,24 +42,49 @@ class Gone(Exception):  # noqa: N818 - nobody is left to be told
 
 
 class Request:
-    """What a client sent, from ASGI's scope. Its body is read only when asked for."""
+    """What a client sent. Its body is there already, or read only when asked for."""
 
-    __slots__ = ("_receive", "client", "headers", "id", "length", "method", "path", "query", "read")
+    __slots__ = (
+        *("_receive", "_whole", "client", "headers", "id", "length", "method", "path", "query"),
+        "read",
+    )
 
-    def __init__(self, scope: Mapping[str, Any], receive: Receive) -> None:
-        self._receive = receive
-        self.method: str = scope["method"]
-        self.path: str = scope["raw_path"].decode("ascii")  # as sent, percent signs and all
-        self.query: bytes = scope["query_string"]
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.client: str = (scope.get("client") or ("unknown",))[0].removeprefix("::ffff:")
-        sent = self.headers.get(b"x-request-id", b"")
-        # Whoever puts a key there by mistake must not find it in the audit and the engine's log.
-        sane = SANE_ID.match(sent) and not journal.SECRET.search(sent.decode())
-        self.id = sent.decode() if sane else new_id()
-        declared = self.headers.get(b"content-length", b"")
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        headers: dict[bytes, bytes],
+        client: str,
+        *,
+        query: bytes = b"",
+        body: bytes | None = None,
+        receive: Receive | None = None,
+    ) -> None:
+        """`path` as sent, percent signs and all; `body` whole, or else what `receive` gives."""
+        self.method, self.path, self.query = method, path, query
+        self.headers, self.client = headers, client
+        self._whole, self._receive = body, receive
+        sent = headers.get(b"x-request-id")
+        self.id = new_id() if sent is None else _sane_id(sent)
+        self.length: int | None
+        if body is not None:
+            self.length, self.read = len(body), True
+            return
+        declared = headers.get(b"content-length", b"")
         self.length = int(declared) if declared.isdigit() else None
-        self.read = self.length in (0, None) and b"transfer-encoding" not in self.headers
+        self.read = self.length in (0, None) and b"transfer-encoding" not in headers
+
+    @classmethod
+    def asgi(cls, scope: Mapping[str, Any], receive: Receive) -> Request:
+        """From ASGI's scope."""
+        return cls(
+            scope["method"],
+            scope["raw_path"].decode("ascii"),
+            dict(scope["headers"]),
+            plain_address((scope.get("client") or ("unknown",))[0]),
+            query=scope["query_string"],
+            receive=receive,
+        )
 
     @property
     def local_uid(self) -> int | None:
@@ -102,6 +128,9 @@ class Request:
         """
         self.check_length(limit)
         self.check_coding()
+        if self._whole is not None:
+            return self._whole
+        assert self._receive is not None
         loop = asyncio.get_running_loop()
         end = loop.time() + within_s
         parts: list[bytes] = []
@@ -133,6 +162,21 @@ class Request:
             raise Refusal(408, "request_timeout", why, headers=closing) from None
 
 
+def plain_address(address: str) -> str:
+    """The address without what marks an IPv4 one on an IPv6 socket."""
+    return address.removeprefix("::ffff:")
+
+
+def _sane_id(sent: bytes) -> str:
+    """The client's own id; another one where it is none.
+
+    Whoever puts a key there by mistake must not find it in the audit and the engine's log.
+    """
+    if SANE_ID.match(sent) and not journal.SECRET.search(sent.decode()):
+        return sent.decode()
+    return new_id()
+
+
 def _too_large(what: str, limit: int) -> Refusal:
     return Refusal(
         413,
@@ -146,20 +190,22 @@ def _too_large(what: str, limit: int) -> Refusal:
 class Note:
     """What becomes known of an exchange on its way, for its audit record, headers and metrics."""
 
+    # Defaults of the class, so that a request sets only what becomes known.
+    who: Identity | None = None
+    dialect = ""
+    model = ""  # as asked for; the configured name once it is found
+    served = ""  # the configured name
+    replica = ""
+    code = ""
+    status = 0
+    items = tokens = cut = 0
+    queue_ns = tokenise_ns = engine_ns = encode_ns = 0
+    total_ns = 0
+    taken: Taken | None = None
+
     def __init__(self, request: Request) -> None:
         self.request = request
         self.began = time.monotonic_ns()
-        self.who: Identity | None = None
-        self.dialect = ""
-        self.model = ""  # as asked for; the configured name once it is found
-        self.served = ""  # the configured name
-        self.replica = ""
-        self.code = ""
-        self.status = 0
-        self.items = self.tokens = self.cut = 0
-        self.queue_ns = self.tokenise_ns = self.engine_ns = self.encode_ns = 0
-        self.total_ns = 0
-        self.taken: Taken | None = None
         self.refuse = dialects.refuse  # how the client's dialect says no
 
     def record(self) -> dict[str, Value]:
@@ -188,22 +234,23 @@ class Note:
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The headers that every answer carries, and those of a limited one."""
-        total = _ms(self.total_ns)
-        timing = (
-            f"queue;dur={_ms(self.queue_ns)}, tokenise;dur={_ms(self.tokenise_ns)}, "
-            f"engine;dur={_ms(self.engine_ns)}, total;dur={total}"
+        timing = b"queue;dur=%.2f, tokenise;dur=%.2f, engine;dur=%.2f, total;dur=%.2f" % (
+            self.queue_ns / 1e6,
+            self.tokenise_ns / 1e6,
+            self.engine_ns / 1e6,
+            self.total_ns / 1e6,
         )
         found = [
             (b"x-request-id", self.request.id.encode()),
-            (b"server-timing", timing.encode()),
-            (b"openai-processing-ms", b"%d" % round(total)),
+            (b"server-timing", timing),
+            (b"openai-processing-ms", b"%d" % round(self.total_ns / 1e6)),
         ]
         taken = self.taken
         if taken is not None:
             found += [
                 (b"x-ratelimit-limit-requests", b"%d" % taken.limit),
                 (b"x-ratelimit-remaining-requests", b"%d" % taken.remaining),
-                (b"x-ratelimit-reset-requests", go_duration(taken.reset_s).encode()),
+                (b"x-ratelimit-reset-requests", go_duration(taken.reset_s)),
             ]
         return found
 
@@ -225,20 +272,25 @@ class Response:
 
 def _printable(text: str) -> str:
     """`text` without line breaks and commands to a terminal: a client must not write records."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def go_duration(seconds: float) -> str:
+@lru_cache(64)  # an allowed request's is the whole period
+def go_duration(seconds: float) -> bytes:
     """Seconds as Go writes them: 120ms, 1s, 6m0s, 1h2m3.5s; to the millisecond, rounded up."""
     ms = max(0, math.ceil(seconds * 1000 - 1e-6))
     if ms < 1000:
-        return f"{ms}ms" if ms else "0s"
+        return b"%dms" % ms if ms else b"0s"
     minutes, rest = divmod(ms, 60_000)
     hours, minutes = divmod(minutes, 60)
     text = f"{rest / 1000:.3f}".rstrip("0").rstrip(".") + "s"
     if hours:
-        return f"{hours}h{minutes}m{text}"
-    return f"{minutes}m{text}" if minutes else text
+        text = f"{hours}h{minutes}m{text}"
+    elif minutes:
+        text = f"{minutes}m{text}"
+    return text.encode()
 
 
 def _ms(ns: int) -> float:

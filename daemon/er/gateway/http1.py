@@ -81,8 +81,7 @@ class Protocol(HttpToolsProtocol):
         self._deaf = False  # input is thrown away
         self._in_head = self._begun = False
         self._upgrading = False
-        self._head = self._hosts = self._raw = 0
-        self._coding = b""
+        self._head = self._raw = 0
         self._timer: asyncio.TimerHandle | None = None
         self._expect_head()
         sock = transport.get_extra_info("socket")
@@ -125,15 +124,21 @@ class Protocol(HttpToolsProtocol):
                 self._wrong = _HEAD_TOO_LARGE
                 self._refuse_input()
                 return
-        if self._in_head or self.cycle is None or self.cycle.response_complete:
-            # Half a head, or the rest of a body that was answered without it.
+        if self.waits_for_head():
             self._expect_head()
+
+    def waits_for_head(self) -> bool:
+        """Half a head is here, or the rest of a body that was answered without it."""
+        return self._in_head or self.cycle is None or self.cycle.response_complete
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.begin_head()
+
+    def begin_head(self) -> None:
+        """A head's first byte is here."""
         self._in_head = self._begun = True
-        self._head = self._hosts = 0
-        self._coding = b""
+        self._head = 0
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -146,14 +151,9 @@ class Protocol(HttpToolsProtocol):
         if self._head > HEAD_MAX:
             self._wrong = _HEAD_TOO_LARGE
             raise ValueError
-        if not self._in_head:
-            return  # behind a chunked body: a key or an id there is none of the request's
-        super().on_header(name, value)
-        name = self.headers[-1][0]
-        if name == b"host":
-            self._hosts += 1
-        elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
-            self._coding = value
+        # Behind a chunked body: a key or an id there is none of the request's.
+        if self._in_head:
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -176,11 +176,17 @@ class Protocol(HttpToolsProtocol):
         version = self.parser.get_http_version()
         if version not in ("1.0", "1.1"):
             return f"this is HTTP/1.1, and the request says HTTP/{version}"
-        if self._hosts != 1 and version == "1.1":
-            return f"a request has one Host header; this one has {self._hosts}"
-        if self._coding:
-            said = self._coding[:40].decode("latin-1")
-            return f"Transfer-Encoding is {said!r}; only chunked is understood here"
+        hosts = 0
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+            elif name == b"expect":
+                self.expect_100_continue = value.lower() == b"100-continue"
+            elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+                said = value[:40].decode("latin-1")
+                return f"Transfer-Encoding is {said!r}; only chunked is understood here"
+        if hosts != 1 and version == "1.1":
+            return f"a request has one Host header; this one has {hosts}"
         return ""
 
     def on_body(self, body: bytes) -> None:

@@ -38,6 +38,8 @@ class Served:
         Raises Refusal 404 for an unknown name, 400 where the name leaves a choice or is of the
         other task; they name only what `who` may use.
         """
+        if name and (known := self.config.model(name)) is not None and known.task == task:
+            return known
         candidates = [m for m in self.config.models if m.task == task]
         usable = [m for m in candidates if may_use(who, m)]
         fit = ", ".join(m.name for m in usable) or "none"
@@ -47,11 +49,9 @@ class Served:
             message = f"name a model; for this request there are: {fit}"
             raise Refusal(400, "invalid_request", message, param="model")
         model = self.named(name, who)
-        if model.task != task:
-            other = "/v1/embeddings" if model.task == "embed" else "/v1/rerank"
-            message = f"{model.name} is asked at {other}; for this request there are: {fit}"
-            raise Refusal(400, "invalid_request", message, param="model")
-        return model
+        other = "/v1/embeddings" if model.task == "embed" else "/v1/rerank"
+        message = f"{model.name} is asked at {other}; for this request there are: {fit}"
+        raise Refusal(400, "invalid_request", message, param="model")
 
     def named(self, name: str, who: Identity) -> Model:
         """The model of that name. Raises Refusal 404, which names only what `who` may use."""

@@ -1,9 +1,13 @@
-"""Counts each exchange: in the ledger for live figures, in the metrics, and refusals in sum."""
+"""Counts each exchange: in the ledger for live figures, in the metrics, and refusals in sum.
+
+A request adds to plain numbers here; `flush` brings them to where others see them, twice a second,
+since counting there costs more than all else that is noted of a request.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
-from typing import Protocol
 
 from er import journal, metrics
 from er.gateway.exchange import Note
@@ -12,26 +16,34 @@ from er.ledger import Ledger
 UNKNOWN = "-"  # label of a model that nobody configured: clients must not make labels
 CLIENT_CLOSED = 499
 TYPICAL_MIN_S, TYPICAL_MAX_S = 1.0, 30.0
-
-
-class Counting(Protocol):
-    """A counter with its labels."""
-
-    def inc(self, amount: float = 1) -> None:
-        """Count."""
+PARTS = ("queue", "tokenise", "engine", "encode", "total")
+BOUNDS_NS = [seconds * 1e9 for seconds in metrics.SECONDS]
 
 
 class _Model:
-    """One model's metrics, looked up."""
+    """What one model's requests came to since the last flush."""
 
     def __init__(self, name: str) -> None:
-        self.sequences = metrics.sequences.labels(name)
-        self.tokens = metrics.tokens.labels(name)
-        self.cut = metrics.texts_cut.labels(name)
-        self.parts = [
-            metrics.seconds.labels(name, part).observe
-            for part in ("queue", "tokenise", "engine", "encode", "total")
+        self.sequences = self.tokens = self.cut = 0
+        self.buckets = [[0] * (len(BOUNDS_NS) + 1) for _ in PARTS]
+        self.sums_ns = [0] * len(PARTS)
+        self._counters = [
+            counter.labels(name)
+            for counter in (metrics.sequences, metrics.tokens, metrics.texts_cut)
         ]
+        self._histograms = [metrics.seconds.labels(name, part) for part in PARTS]
+
+    def flush(self) -> None:
+        for counter, n in zip(self._counters, (self.sequences, self.tokens, self.cut), strict=True):
+            if n:
+                counter.inc(n)
+        for histogram, buckets, sum_ns in zip(
+            self._histograms, self.buckets, self.sums_ns, strict=True
+        ):
+            metrics.add(histogram, buckets, sum_ns / 1e9)
+        self.sequences = self.tokens = self.cut = 0
+        self.buckets = [[0] * len(buckets) for buckets in self.buckets]
+        self.sums_ns = [0] * len(PARTS)
 
 
 class Tally:
@@ -39,12 +51,13 @@ class Tally:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._refused: Counter[tuple[str, str]] = Counter()
+        self.in_flight = 0
         self._typical_s = 0.0
-        # Looking a label up costs more than counting: what was looked up once is kept. Labels are
-        # configured names and our own words, so these tables stay small.
-        self._requests: dict[tuple[str, str, int], Counting] = {}
+        self._requests: Counter[tuple[str, str, int]] = Counter()
+        self._codes: Counter[str] = Counter()
+        # Labels are configured names and our own words, so this table stays small.
         self._models: dict[str, _Model] = {}
+        self._refused: Counter[tuple[str, str]] = Counter()  # for the line a minute
 
     @property
     def typical_s(self) -> float:
@@ -53,44 +66,43 @@ class Tally:
 
     def add(self, note: Note) -> None:
         """Count one exchange that is over."""
-        ok = note.status < 400
-        labels = (note.served or UNKNOWN, note.dialect or UNKNOWN, note.status)
-        counting = self._requests.get(labels)
-        if counting is None:
-            counting = metrics.requests.labels(*labels[:2], str(note.status))
-            self._requests[labels] = counting
-        counting.inc()
-        self._ledger.count("requests")
-        if ok:
-            self._ledger.count("ok")
-        elif note.status >= 500 and note.status != 503:
-            self._ledger.count("failed")
-        elif note.status != CLIENT_CLOSED:
-            self._ledger.count("refused")
-        if note.code:
-            metrics.refusals.labels(note.code).inc()
-            who = note.who.id if note.who else ""
-            self._refused[note.code, who] += 1
-        if ok and note.served and note.items:
+        status = note.status
+        self._requests[note.served or UNKNOWN, note.dialect or UNKNOWN, status] += 1
+        if status < 400 and note.served and note.items:
             self._done(note)
+        if note.code:
+            self._codes[note.code] += 1
+            self._refused[note.code, note.who.id if note.who else ""] += 1
 
     def _done(self, note: Note) -> None:
         self._typical_s += 0.1 * (note.total_ns / 1e9 - self._typical_s)
-        self._ledger.count("sequences", note.items)
-        self._ledger.count("tokens", note.tokens)
         model = self._models.get(note.served)
         if model is None:
             model = self._models[note.served] = _Model(note.served)
-        model.sequences.inc(note.items)
-        model.tokens.inc(note.tokens)
-        if note.cut:
-            model.cut.inc(note.cut)
-        for observe, ns in zip(
-            model.parts,
-            (note.queue_ns, note.tokenise_ns, note.engine_ns, note.encode_ns, note.total_ns),
-            strict=True,
-        ):
-            observe(ns / 1e9)
+        model.sequences += note.items
+        model.tokens += note.tokens
+        model.cut += note.cut
+        parts = (note.queue_ns, note.tokenise_ns, note.engine_ns, note.encode_ns, note.total_ns)
+        for part, ns in enumerate(parts):
+            model.buckets[part][bisect_left(BOUNDS_NS, ns)] += 1
+            model.sums_ns[part] += ns
+
+    def flush(self) -> None:
+        """Bring what was counted since the last time into the ledger and the metrics."""
+        for labels, n in self._requests.items():
+            metrics.requests.labels(*labels[:2], str(labels[2])).inc(n)
+            self._ledger.count("requests", n)
+            if labels[2] != CLIENT_CLOSED:
+                self._ledger.count(_outcome(labels[2]), n)
+        for code, n in self._codes.items():
+            metrics.refusals.labels(code).inc(n)
+        self._requests.clear()
+        self._codes.clear()
+        for model in self._models.values():
+            self._ledger.count("sequences", model.sequences)
+            self._ledger.count("tokens", model.tokens)
+            model.flush()
+        metrics.in_flight.set(self.in_flight)
 
     def log_refusals(self) -> None:
         """One line with what was refused since the last one; none when nothing was."""
@@ -104,3 +116,9 @@ class Tally:
         rest = f", {more} others" if more else ""
         journal.log("info", f"refused in the last minute: {', '.join(parts)}{rest}")
         self._refused.clear()
+
+
+def _outcome(status: int) -> str:
+    if status < 400:
+        return "ok"
+    return "failed" if status >= 500 and status != 503 else "refused"

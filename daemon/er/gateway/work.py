@@ -63,12 +63,13 @@ class Workshop:
     async def _aside(self, deadline: int, work: Callable[..., T], *given: Any) -> T:
         """`work` in a thread, waited for until `deadline` (monotonic ns). Raises Refusal 504."""
         doing = asyncio.get_running_loop().run_in_executor(self._pool, work, *given)
-        try:
-            async with asyncio.timeout((deadline - time.monotonic_ns()) / 1e9):
-                return await doing
-        except TimeoutError:
+        # Not asyncio.timeout, which needs a task.
+        await asyncio.wait([doing], timeout=(deadline - time.monotonic_ns()) / 1e9)
+        if not doing.done():
+            doing.cancel()
             text = "The deadline passed over a large body. Send fewer texts at once."
-            raise Refusal(504, "timeout", text) from None
+            raise Refusal(504, "timeout", text)
+        return doing.result()
 
     async def prompt(
         self, job: Job, model: Model, size: int, deadline: int, note: Note

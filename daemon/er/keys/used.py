@@ -54,9 +54,13 @@ class Used:
             os.close(self._file)
             raise
         self._rows: dict[str, int] = {}
+        self._noted: dict[str, int] = {}
 
     def note(self, key_id: str, now_s: int) -> None:
         """The key was used at `now_s`."""
+        if self._noted.get(key_id) == now_s:
+            return
+        self._noted[key_id] = now_s
         at = self._rows.get(key_id)
         if at is None:
             at = self._rows[key_id] = self._row(key_id.encode().ljust(ID_BYTES, b"\0"))

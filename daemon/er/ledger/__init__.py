@@ -164,11 +164,14 @@ class Ledger:
     def enter(self, limit: int) -> bool:
         """Count one more request being worked on, unless all workers have `limit` already."""
         slot = self._mine()
-        with self._table.locked(LOCK_ADMISSION):
+        self._table.lock(LOCK_ADMISSION)
+        try:
             if sum(self._in_flight) >= limit:
                 return False
             self._in_flight[slot] += 1
             return True
+        finally:
+            self._table.unlock(LOCK_ADMISSION)
 
     def leave(self) -> None:
         """Count one request less."""

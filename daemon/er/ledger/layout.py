@@ -92,12 +92,27 @@ class Table:
     @contextlib.contextmanager
     def locked(self, byte: int = LOCK_TABLE) -> Iterator[None]:
         """Hold the lock on `byte` over processes and threads. Held for microseconds only."""
-        with self._threads:
+        self.lock(byte)
+        try:
+            yield
+        finally:
+            self.unlock(byte)
+
+    def lock(self, byte: int) -> None:
+        """What `locked` does at its beginning, for what happens with each request."""
+        self._threads.acquire()
+        try:
             fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, byte)
-            try:
-                yield
-            finally:
-                fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, byte)
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def unlock(self, byte: int) -> None:
+        """What `locked` does at its end."""
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, byte)
+        finally:
+            self._threads.release()
 
     def close(self) -> None:
         for view in self._views.values():

@@ -13,6 +13,7 @@ import mmap
 import os
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from er.limits import window
 from er.limits.window import Taken
@@ -26,6 +27,7 @@ MAGIC = b"er limits 1\n"
 LONGEST_NS = max(PERIODS.values()) * 1_000_000_000
 _IDS = 4096
 _WINDOWS = _IDS + ROWS * ID_BYTES
+_TABLE, _LOCKS = 1, 2  # bytes to lock: of the table of ids, and of the first row
 SIZE = _WINDOWS + ROWS * window.WORDS * 8
 
 
@@ -45,7 +47,7 @@ class Limits:
         self._file = file
         self._map = mmap.mmap(file, size)
         self._words = memoryview(self._map)[_WINDOWS:].cast("Q")
-        self._rows: dict[str, int] = {}
+        self._rows: dict[str, _Row] = {}
 
     @classmethod
     def open(cls, path: Path) -> Limits:
@@ -71,26 +73,30 @@ class Limits:
 
     def take(self, key_id: str, rate: Rate, now: int) -> Taken:
         """Count one request at `now` (ns) if the key's rate lets it pass. Raises LimitsFull."""
-        row = self._row(key_id, now)
-        with _Locked(self._file, row):
-            if not self._owns(row, key_id):
-                # Another worker gave the row away after a period of silence.
-                self._rows.pop(key_id, None)
-            else:
-                return window.take(self._window(row), rate, now)
-        return self.take(key_id, rate, now)
+        while True:
+            row = self._rows.get(key_id) or self._row(key_id, now)
+            fcntl.lockf(self._file, fcntl.LOCK_EX, 1, row.lock)
+            try:
+                if self._map[row.at : row.at + ID_BYTES] == row.name:
+                    return window.take(row.window, rate, now)
+            finally:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, row.lock)
+            # Another worker gave the row away after a period of silence.
+            del self._rows[key_id]
 
     def give_back(self, key_id: str, taken: Taken, now: int) -> None:
         """Uncount at `now` (ns) a request that was allowed but could not be served."""
         row = self._rows.get(key_id)
         if row is None:
             return
-        with _Locked(self._file, row):
-            if self._owns(row, key_id):
-                window.give_back(self._window(row), taken, now)
+        with _Locked(self._file, row.lock):
+            if self._map[row.at : row.at + ID_BYTES] == row.name:
+                window.give_back(row.window, taken, now)
 
     def close(self) -> None:
         """Let go of the file."""
+        for row in self._rows.values():
+            row.window.release()
         self._words.release()
         self._map.close()
         os.close(self._file)
@@ -98,25 +104,21 @@ class Limits:
     def _window(self, row: int) -> memoryview:
         return self._words[row * window.WORDS : (row + 1) * window.WORDS]
 
-    def _owns(self, row: int, key_id: str) -> bool:
-        at = _IDS + row * ID_BYTES
-        return self._map[at : at + ID_BYTES] == key_id.encode().ljust(ID_BYTES, b"\0")
+    def _place(self, name: bytes, row: int) -> _Row:
+        return _Row(name, _IDS + row * ID_BYTES, _LOCKS + row, self._window(row))
 
-    def _row(self, key_id: str, now: int) -> int:
-        row = self._rows.get(key_id)
-        if row is not None:
-            return row
+    def _row(self, key_id: str, now: int) -> _Row:
         name = key_id.encode().ljust(ID_BYTES, b"\0")
-        with _Locked(self._file, -1):
-            row = self._find(name)
-            if row is None:
-                row = self._free(now)
-                with _Locked(self._file, row):
-                    window.clear(self._window(row))
-                    at = _IDS + row * ID_BYTES
-                    self._map[at : at + ID_BYTES] = name
-        self._rows[key_id] = row
-        return row
+        with _Locked(self._file, _TABLE):
+            found = self._find(name)
+            row = self._free(now) if found is None else found
+            made = self._place(name, row)
+            if found is None:
+                with _Locked(self._file, made.lock):
+                    window.clear(made.window)
+                    self._map[made.at : made.at + ID_BYTES] = name
+        self._rows[key_id] = made
+        return made
 
     def _find(self, name: bytes) -> int | None:
         at = self._map.find(name, _IDS, _WINDOWS)
@@ -134,11 +136,20 @@ class Limits:
         raise LimitsFull(f"more than {ROWS} keys asked within an hour")
 
 
-class _Locked:
-    """Holds the lock on one row's byte; row -1 stands for the table of ids."""
+class _Row(NamedTuple):
+    """Where a key's window lies."""
 
-    def __init__(self, file: int, row: int) -> None:
-        self._file, self._at = file, 1 + row + 1
+    name: bytes
+    at: int  # of the name in the file
+    lock: int  # the byte to lock
+    window: memoryview
+
+
+class _Locked:
+    """Holds the lock on one byte of the file."""
+
+    def __init__(self, file: int, at: int) -> None:
+        self._file, self._at = file, at
 
     def __enter__(self) -> None:
         fcntl.lockf(self._file, fcntl.LOCK_EX, 1, self._at)

@@ -37,7 +37,8 @@ def take(window: memoryview, rate: Rate, now: int) -> Taken:
     if window[_LENGTH]:
         # Who read the clock first may get the lock last: entries stay in the order of time.
         now = max(now, _newest(window))
-    _forget(window, period, now)
+    if not window[_LENGTH] or window[_FIRST + 2 * window[_TAIL]] + period <= now:
+        _forget(window, period, now)
     if window[_LENGTH] == ENTRIES:
         _squeeze(window)
     total, tail, length = window[_TOTAL], window[_TAIL], window[_LENGTH]

@@ -221,7 +221,10 @@ class Replicas:
         for position, item in handed:
             request = item.ticket
             assert isinstance(request, Request)
-            request.values[item.index] = values[position]
+            if len(request.sequences) == 1:
+                request.values = values[position : position + 1]
+            else:
+                request.values[item.index] = values[position]
             request.replicas[call.batch.replica] = None
         for ticket in finished:
             assert isinstance(ticket, Request)

@@ -37,7 +37,8 @@ class Request(Ticket):
         self, sequences: Sequence[Ids], *, deadline: int, shape: tuple[int, ...], request_id: str
     ) -> None:
         super().__init__(sequences, deadline=deadline)
-        self.values = np.empty(shape, np.float32)
+        # A lone sequence takes its row as it comes, others have theirs copied together.
+        self.values = np.empty(shape if len(sequences) > 1 else 0, np.float32)
         self.request_id = request_id
         self.replicas: dict[str, None] = {}
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

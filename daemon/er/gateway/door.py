@@ -1,0 +1,295 @@
+"""The door for the hot paths: a POST that arrives whole is answered without ASGI, task or scope.
+
+`Door` takes a request itself when its address is one of the few in `dialects.HOT`, its head has
+nothing out of the ordinary and its body is small and already here. It then runs the gateway's own
+`respond`, as ASGI does, so no answer can differ; everything else goes the way of `Protocol`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from er import dialects, journal
+from er.gateway import CLOSE, Gateway
+from er.gateway.exchange import Note, Request, Response, plain_address
+from er.gateway.http1 import HEAD_MAX, PIPELINE_MAX, Protocol
+
+BODY_MAX = 4096  # bytes; what is larger is tokenised aside, where a task's price is nothing
+# What makes a head one for ASGI: bodies in other forms, and talk about the connection.
+UNUSUAL = (b"expect", b"transfer-encoding", b"upgrade", b"content-encoding")
+REASONS = {
+    200: b"OK",
+    400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
+    404: b"Not Found",
+    413: b"Content Too Large",
+    429: b"Too Many Requests",
+    500: b"Internal Server Error",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+}
+
+
+class _Nothing:
+    """Where ASGI's cycle has an event that somebody waits for."""
+
+    def set(self) -> None:
+        pass
+
+
+class Exchange:
+    """One request that the door answers itself; looks like uvicorn's cycle to its protocol."""
+
+    __slots__ = (
+        *("body", "disconnected", "headers", "keep_alive", "length", "more_body", "path"),
+        *("response_complete", "response_started"),
+    )
+    message_event = _Nothing()
+
+    def __init__(self, path: str, headers: dict[bytes, bytes], length: int, keep: bool) -> None:
+        self.path, self.headers, self.length = path, headers, length
+        self.keep_alive = keep
+        self.body = b""
+        self.more_body = True
+        self.disconnected = self.response_complete = self.response_started = False
+
+
+class Drive:
+    """Runs a coroutine to its end as a task would, at a third of the price: no task is made.
+
+    So inside it there is no current task, and asyncio.timeout() can't be used.
+    """
+
+    __slots__ = ("_coroutine", "_drives", "_waits", "over")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], drives: set[Any]) -> None:
+        self._coroutine, self._drives = coroutine, drives
+        self._waits: asyncio.Future[Any] | None = None
+        self.over = False
+
+    def step(self, _: object = None) -> None:
+        """Go on until the coroutine waits again."""
+        try:
+            waits = self._coroutine.send(None)
+        except BaseException as error:
+            self._drives.discard(self)
+            self.over = True
+            if not isinstance(error, StopIteration | asyncio.CancelledError):
+                journal.mishap(error, "answering at the door")
+            return
+        if waits is None:  # asyncio.sleep(0)
+            asyncio.get_running_loop().call_soon(self.step)
+            return
+        # What a task does with what it is given, so that the future knows it is waited for.
+        waits._asyncio_future_blocking = False
+        self._waits = waits
+        waits.add_done_callback(self.step)
+
+    def cancel(self) -> None:
+        """Cancel what it waits for, as cancelling a task does."""
+        if self._waits is not None and not self.over:
+            self._waits.cancel()
+
+
+class Door(Protocol):
+    """One client's connection."""
+
+    def __init__(self, config: Config, state: ServerState, gateway: Gateway) -> None:
+        super().__init__(config, state, gateway.unread)
+        self._gateway = gateway
+        self._exchange: Exchange | None = None  # begun, its body not whole yet
+        self._held: Exchange | None = None  # until the peer has read what was answered before
+        self._piece = 0
+        self._quiet_since = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._address = plain_address(self.client[0] if self.client else "unknown")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+
+    # -- what comes in -----------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._piece = len(data)
+        super().data_received(data)
+        if self._exchange is not None and not self._deaf:
+            self._give_to_asgi(self._exchange)
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self.begin_head()
+
+    def on_headers_complete(self) -> None:
+        exchange = self._hot()
+        if exchange is None:
+            self._make_scope()
+            super().on_headers_complete()
+            return
+        self._in_head = False
+        self._raw = 0
+        self._forget_timer()
+        self._exchange = exchange
+
+    def _hot(self) -> Exchange | None:
+        """The exchange, if this head is one for the hot path."""
+        path = dialects.HOT.get(self.url)
+        if path is None or not self._begun or self._piece > HEAD_MAX:
+            return None
+        headers = dict(self.headers)
+        length = headers.get(b"content-length", b"")
+        if (
+            len(headers) != len(self.headers)
+            or b"host" not in headers
+            or not length.isdigit()
+            or not 0 < int(length) <= BODY_MAX
+            or any(name in headers for name in UNUSUAL)
+            or len(self.pipeline) >= PIPELINE_MAX
+            or self.parser.get_method() != b"POST"
+            or self.parser.get_http_version() != "1.1"
+        ):
+            return None
+        return Exchange(path, headers, int(length), self.parser.should_keep_alive())
+
+    def _make_scope(self) -> None:
+        """What uvicorn makes at the begin of each message, for the head that is known by now."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        HttpToolsProtocol.on_message_begin(self)
+        self.url, self.expect_100_continue = url, expects
+        self.headers = self.scope["headers"] = headers
+
+    def on_body(self, body: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            super().on_body(body)
+        else:
+            exchange.body = exchange.body + body if exchange.body else body
+
+    def on_message_complete(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:
+            super().on_message_complete()
+            return
+        exchange.more_body = False
+        before, self.cycle = self.cycle, exchange  # type: ignore[assignment]
+        if before is None or before.response_complete:
+            self._start(exchange)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]
+
+    def _give_to_asgi(self, exchange: Exchange) -> None:
+        """Its body comes in pieces: ASGI has the patience for that."""
+        self._exchange = None
+        self._make_scope()
+        try:
+            super().on_headers_complete()
+        except ValueError:
+            self._refuse_input()
+            return
+        if exchange.body:
+            super().on_body(exchange.body)
+
+    # -- what goes out -----------------------------------------------------------------------
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        if isinstance(cycle, Exchange):
+            self._start(cycle)
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _start(self, exchange: Exchange) -> None:
+        if self.flow.write_paused:
+            self._held = exchange
+            return
+        self._answering = exchange  # type: ignore[assignment]
+        self._task = drive = Drive(self._answer(exchange), self.tasks)  # type: ignore[assignment]
+        self.tasks.add(drive)  # type: ignore[arg-type]
+        drive.step()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        held, self._held = self._held, None
+        if held is not None:
+            self._start(held)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        note = Note(
+            Request("POST", exchange.path, exchange.headers, self._address, body=exchange.body)
+        )
+        response = await self._gateway.respond(note)
+        exchange.response_started = exchange.response_complete = True
+        if response is None or exchange.disconnected or self.transport.is_closing():
+            return
+        if not exchange.keep_alive and CLOSE not in response.headers:
+            response.headers.append(CLOSE)
+        self._write(response, note)
+        self.on_response_complete()
+
+    def _write(self, response: Response, note: Note) -> None:
+        headers = self._gateway.headers(response, note)
+        lines = [b"HTTP/1.1 %d %b" % (response.status, REASONS.get(response.status, b"Refused"))]
+        lines += [b"%b: %b" % header for header in self.server_state.default_headers]
+        lines += [b"%b: %b" % header for header in headers]
+        lines += (b"", response.body)
+        self.transport.write(b"\r\n".join(lines))
+        if CLOSE in headers:
+            self.transport.close()
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
+            # Not at once: a hundred answers in a row would stand on each other's frames.
+            self.loop.call_soon(self._next)
+            return
+        self.flow.resume_reading()
+        self._quiet_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._wait_for_more(self.timeout_keep_alive)
+
+    def _next(self) -> None:
+        if self.pipeline and not self.transport.is_closing():
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+
+    # -- time: one timer for a connection's whole life, moved when it rings ---------------------
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Not with each request: the handler looks whether it is time."""
+
+    def waits_for_head(self) -> bool:
+        # An answer may be out by now; then the timer for idle connections runs.
+        return (
+            self._in_head
+            or self.cycle is None
+            or (self.cycle.response_complete and self.cycle.more_body)
+        )
+
+    def _wait_for_more(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            seconds, self.timeout_keep_alive_handler
+        )
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self.cycle is not None and not self.cycle.response_complete:
+            return  # its answer starts the timer anew
+        left = self._quiet_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0.001:
+            self._wait_for_more(left)
+        elif not self._in_head and not self.transport.is_closing():
+            self.transport.close()

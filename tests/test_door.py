@@ -1,0 +1,176 @@
+"""The hot paths' door: all that holds of HTTP/1.1 elsewhere holds there, and the answers are the same.
+
+The tests of test_http1.py are run again here, with their POSTs taken by the door.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+import test_http1
+from er import dialects
+from er.gateway.door import BODY_MAX, Door, Drive
+from er.gateway.exchange import Note, Response
+from test_http1 import *  # noqa: F403 - its tests, to be collected here too
+from test_http1 import App, Server, on_uvloop, statuses
+
+HOT = {f"/{name}".encode(): f"/{name}" for name in ("a", "wait", "early", "slow")}
+
+
+class Behind:
+    """What the door needs of a gateway, with the App of test_http1 behind it."""
+
+    def __init__(self, app: App) -> None:
+        self.app, self.unread = app, app.note
+        self.taken = 0
+
+    async def respond(self, note: Note) -> Response | None:
+        self.taken += 1
+        request, sent = note.request, list[Mapping[str, Any]]()
+        body = await request.body(10**9, 30)
+        scope = {
+            "method": request.method,
+            "path": request.path,
+            "headers": list(request.headers.items()),
+            "client": (request.client, 0),
+        }
+        parts = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive() -> Mapping[str, Any]:
+            return parts.pop()
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        await self.app(scope, receive, send)
+        if not sent:
+            return None
+        response = Response(sent[0]["status"], sent[1]["body"])
+        response.headers = [h for h in sent[0]["headers"] if h[0] != b"content-length"]
+        return response
+
+    def headers(self, response: Response, _: Note) -> list[tuple[bytes, bytes]]:
+        return [*response.headers, (b"content-length", b"%d" % len(response.body))]
+
+
+BEHIND: list[Behind] = []
+
+
+@pytest.fixture(autouse=True)
+def through_the_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(app: App, config: uvicorn.Config, state: ServerState) -> Door:
+        if not BEHIND or BEHIND[-1].app is not app:
+            BEHIND.append(Behind(app))
+        return Door(config, state, BEHIND[-1])  # type: ignore[arg-type]
+
+    monkeypatch.setattr(test_http1, "made", made)
+    monkeypatch.setattr(dialects, "HOT", HOT)
+    BEHIND.clear()
+
+
+def post(path: str = "/a", body: bytes = b"hello", *more: str) -> bytes:
+    head = [f"POST {path} HTTP/1.1", "Host: er", f"Content-Length: {len(body)}", *more]
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
+
+
+@on_uvloop
+async def test_what_it_takes_and_what_it_leaves_to_asgi(server: Server) -> None:
+    """Whole and plain requests; all are answered alike."""
+    plain = [
+        post(),
+        post("/a", b"x" * BODY_MAX),
+        post("/a", b"x", "X-Other: 1"),
+        post("/a", b"hello", "Connection: Upgrade", "Upgrade: h2c"),  # read again without it
+    ]
+    others = [
+        post("/a", b"x" * (BODY_MAX + 1)),
+        post("/a?b=1"),
+        post("/other"),
+        post("/a", b"hello", "A: 1", "A: 2"),
+        post("/a", b"hello", "Expect: 100-continue"),
+        post("/a", b"hello", "Content-Encoding: identity"),
+        post("/a", b""),
+        post().replace(b"/1.1", b"/1.0"),
+        post("/a", b"", "Transfer-Encoding: chunked").replace(b"Content-Length: 0\r\n", b"")
+        + b"5\r\nhello\r\n0\r\n\r\n",
+    ]
+    for taken, requests in ((1, plain), (0, others)):
+        for request in requests:
+            before = BEHIND[-1].taken if BEHIND else 0
+            answer = await server.say(request, patience=0.3)
+            assert statuses(answer)[-1] == 200, request[:60]
+            assert BEHIND[-1].taken - before == taken, request[:60]
+
+
+@on_uvloop
+async def test_a_body_that_comes_in_pieces_is_given_to_asgi(server: Server) -> None:
+    reader, writer = await server.open()
+    for piece in (post()[:-3], b"l", b"lo"):
+        writer.write(piece)
+        await asyncio.sleep(0.05)
+    assert b"POST /a 5" in await asyncio.wait_for(reader.read(1000), 3)
+    assert BEHIND[-1].taken == 0
+    writer.write(post())
+    assert b"POST /a 5" in await asyncio.wait_for(reader.read(1000), 3)
+    assert BEHIND[-1].taken == 1
+    writer.close()
+
+
+@on_uvloop
+async def test_an_idle_connection_ends_only_after_its_time(server: Server) -> None:
+    """The timer is set once and looks for itself whether it is time."""
+    reader, writer = await server.open()
+    writer.write(post())
+    await asyncio.wait_for(reader.readuntil(b"POST /a 5\n"), 3)
+    (connection,) = server.state.connections
+    assert isinstance(connection, Door)
+    connection.timeout_keep_alive = 0.4
+    assert connection.timeout_keep_alive_task is not None
+    connection.timeout_keep_alive_task.cancel()
+    connection.timeout_keep_alive_handler()
+    for _ in range(3):
+        await asyncio.sleep(0.25)
+        writer.write(post())
+        await asyncio.wait_for(reader.readuntil(b"POST /a 5\n"), 3)
+    began = asyncio.get_running_loop().time()
+    assert await asyncio.wait_for(reader.read(), 3) == b""
+    assert asyncio.get_running_loop().time() - began > 0.3
+    writer.close()
+
+
+async def test_a_drive_waits_yields_and_is_cancelled() -> None:
+    drives: set[Any] = set()
+    said: list[str] = []
+    gate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+        said.append(await gate)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            said.append("cancelled")
+            await asyncio.sleep(0)
+            said.append("cleaned up")
+            raise
+
+    drive = Drive(work(), drives)
+    drives.add(drive)
+    drive.step()
+    await asyncio.sleep(0.01)
+    gate.set_result("opened")
+    await asyncio.sleep(0.01)
+    assert (said, drive.over) == (["opened"], False)
+    drive.cancel()
+    await asyncio.sleep(0.01)
+    assert (said, drive.over, drives) == (["opened", "cancelled", "cleaned up"], True, set())
+    drive.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
