@@ -1,4 +1,4 @@
-"""The hot paths' door: all that holds of HTTP/1.1 elsewhere holds there, and the answers are the same.
+"""The hot paths' door: what holds of HTTP/1.1 elsewhere holds there, and answers are the same.
 
 The tests of test_http1.py are run again here, with their POSTs taken by the door.
 """
