@@ -87,7 +87,7 @@ class Replicas:
         if deadline <= now:
             # Sent all the same, it would come back late, and the replica would be blamed for it.
             raise Refusal(504, "timeout", "The deadline passed before any text could be computed.")
-        if not any(load.rank for load in self._loads(pool)):
+        if not pool.alive(self._ledger, self._wall(), now):
             raise self._nobody(pool)
         n = len(sequences)
         shape = (n, pool.dimensions) if task == "embed" else (n,)

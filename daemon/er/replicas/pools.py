@@ -100,6 +100,10 @@ class Pool:
         self.alarm: asyncio.TimerHandle | None = None  # for the next deadline
         self.alarm_at = 0
 
+    def alive(self, ledger: Ledger, wall: float, now: int) -> bool:
+        """Whether any replica may be given work; times as for `loads`."""
+        return any(ledger.rank(name, wall, now) for name in self.members)
+
     def loads(self, ledger: Ledger, wall: float, now: int) -> list[Load]:
         """Each replica as it stands: `wall` in Unix s, `now` in monotonic ns."""
         loads = []
