@@ -60,6 +60,7 @@ def test_a_life_from_start_to_sigterm(one: Launched) -> None:
     sample = one.sample()
     assert (sample["phase"], sample["attempt"], sample["gpu"]) == ("ready", 1, [])
     assert sample["vllm_version"] == "0.32.0"
+    assert len(sample["identity"]) == 32
     assert sample["rss_bytes"] > 1 << 20
     assert sample["engine"]["running"] == 0.0
     assert ledger(one).verdict("one").state == "up"

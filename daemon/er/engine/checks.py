@@ -20,6 +20,7 @@ from er import gpus, model_files, ports
 from er.config import Model, Replica
 from er.engine import command as engine_command
 from er.engine.build import Build, BuildError, examine, find_python
+from er.engine.identity import stamp
 from er.gpus import Gpu
 from er.health import question_ids
 from er.model_files import ModelFiles, ModelFilesError
@@ -52,18 +53,19 @@ class Prepared(msgspec.Struct, frozen=True):
     ids: tuple[int, ...]
     cpu_cache: int  # bytes
     weights: int  # bytes
+    stamp: str  # of the model's files, before the engine reads them
 
 
 def prepare(replica: Replica, model: Model, cards: gpus.Gpus) -> Prepared:
     """Check all that can be checked before a start. Takes up to 2 s. Raises Obstacle."""
-    files, cache, weights = _model(model)
+    files, cache, weights, seen = _model(model)
     chosen = _gpus(replica, cards)
     build = _build(replica)
     check_port(replica.port)
     ids = _question(model, files)
     _give_memory_back()
     files = msgspec.structs.replace(files, tokenizer=b"")
-    return Prepared(build, files, chosen, ids, cache, weights)
+    return Prepared(build, files, chosen, ids, cache, weights, seen)
 
 
 def _question(model: Model, files: ModelFiles) -> tuple[int, ...]:
@@ -89,14 +91,18 @@ def _give_memory_back() -> None:
         trim(0)
 
 
-def _model(model: Model) -> tuple[ModelFiles, int, int]:
-    """(its files, the cache it needs on a CPU, the size of its weights), after reading each."""
+def _model(model: Model) -> tuple[ModelFiles, int, int, str]:
+    """(its files, the cache it needs on a CPU, the size of its weights, the stamp of all).
+
+    Each file of its weights is read from.
+    """
     path = model.path
     assert path is not None  # a model with replicas has one
     size = 0
     waiting = "waiting for the model"
     hidden = str(path).startswith(HIDDEN)
     try:
+        seen = stamp(path)
         files = model_files.read(path)
         config = orjson.loads((path / "config.json").read_bytes())
         weights = [f for pattern in WEIGHTS for f in sorted(path.glob(pattern))]
@@ -130,7 +136,7 @@ def _model(model: Model) -> tuple[ModelFiles, int, int]:
         cure = "is this the folder of a text model, copied whole?"
         text = f"{path}/config.json: its sizes are not whole numbers; {cure}"
         raise Obstacle(text, waiting) from None
-    return files, cache, size
+    return files, cache, size, seen
 
 
 def _there(path: Path) -> bool:

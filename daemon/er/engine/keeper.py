@@ -24,6 +24,7 @@ from er.engine import format as engine_format
 from er.engine import log as engine_log
 from er.engine.backoff import Backoff
 from er.engine.checks import Locks, Obstacle, Prepared, prepare
+from er.engine.identity import identity, stamp
 from er.engine.process import EngineProcess
 from er.engine.sample import Life, Sampler
 from er.engine.voice import Voice
@@ -112,10 +113,24 @@ class Keeper:
             probe = await watch.first_answer()
         finally:
             locks.release()
+        await self._check_identity(prepared)
         self._told = ""
         self._sampler.address = self._replica.address
         self._voice.ready(probe.ms, time.monotonic() - began)
         await watch.serve(self._forgive)
+
+    async def _check_identity(self, prepared: Prepared) -> None:
+        """Take the engine's identity back when its model's files changed while it read them."""
+        path = self._model.path
+        assert path is not None
+        try:
+            same = await asyncio.to_thread(stamp, path) == prepared.stamp
+        except OSError:
+            same = False
+        if not same:
+            self._life.identity = None
+            text = "the model's files changed while they were loaded, so no vectors are cached; "
+            self._voice.say("warning", f"{text}restart this unit once they are as they should be")
 
     def _start(self, prepared: Prepared) -> Watch:
         build = prepared.build
@@ -129,6 +144,7 @@ class Keeper:
             inherited=self._environ,
             cpu_cache=prepared.cpu_cache,
         )
+        self._life.identity = identity(launch, self._replica, build, prepared.stamp)
         (self._folder / "logging.json").write_bytes(engine_command.logging_config())
         formatter = self._folder / f"{engine_command.FORMATTER}.py"
         shutil.copyfile(engine_format.__file__, formatter)
@@ -214,6 +230,7 @@ class Keeper:
         self._backoff = self._backoff.failed(time.monotonic(), cause)
         backoff.store(self._count, self._backoff)
         self._life.last_error, self._life.ready_since = cause, None
+        self._life.identity = None
         self._sampler.address = ""
         self._voice.verdict("down", cause)
         wait = self._backoff.wait_s(time.monotonic())

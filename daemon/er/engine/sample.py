@@ -44,6 +44,7 @@ class Life(msgspec.Struct):
     ready_since: float | None = None
     last_error: str | None = None
     vllm_version: str | None = None
+    identity: str | None = None  # what the engine is, for the cache of vectors; None: can't be told
     gpu: tuple[int | str, ...] = ()  # as er.toml names them
     engine: EngineProcess | None = None
 
@@ -96,6 +97,7 @@ class Sampler:
             "engine": figures,
             "rss_bytes": self.rss,
             "vllm_version": life.vllm_version,
+            "identity": life.identity,
         }
         fresh = self._path.with_suffix(".new")
         fresh.write_bytes(msgspec.json.encode(sample))
