@@ -59,6 +59,7 @@ class Launched:
             "ER_VLLM_PYTHON": str(fake_vllm.install(self.vllm)),
             "RUNTIME_DIRECTORY": str(self.runtime),
             "STATE_DIRECTORY": str(folder / "state"),
+            "CACHE_DIRECTORY": str(folder / "cache"),
             "CONFIGURATION_DIRECTORY": str(folder),
         }
         self.configure()

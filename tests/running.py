@@ -144,6 +144,7 @@ class Gateway:
             **kept,
             "STATE_DIRECTORY": str(self.state),
             "RUNTIME_DIRECTORY": str(self.runtime),
+            "CACHE_DIRECTORY": str(self.folder / "cache"),
             "CONFIGURATION_DIRECTORY": str(self.folder),
         }
 

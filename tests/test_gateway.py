@@ -25,6 +25,7 @@ import pytest
 
 from engine import expected
 from er import config, journal, keys, model_files
+from er.cache import Cache
 from er.dialects import openai
 from er.gateway import Gateway as Room
 from er.gateway import exchange
@@ -492,7 +493,7 @@ class _Slow:
 async def test_large_bodies_do_not_stop_the_others(tmp_path: Path) -> None:
     """Read and written in threads; and the deadline holds for that too."""
     text = f'[[model]]\nname = "m"\ntask = "embed"\npath = "{tmp_path}"\n'
-    shop = Workshop(Served(config.parse(text, tmp_path / "er.toml")), None)  # type: ignore[arg-type]
+    shop = Workshop(Served(config.parse(text, tmp_path / "er.toml")), None, None)  # type: ignore[arg-type]
     body = json.dumps({"input": "x" * 100_000}).encode()
     later = time.monotonic_ns() + 20 * 10**9
     longest = 0.0
@@ -864,7 +865,7 @@ async def test_what_nobody_expected_is_500_with_the_request_id(
         keys=Keys(tmp_path / "er_api_keys.json"),
         limits=Limits.open(tmp_path / "limits"),
         ledger=ledger,
-        workshop=Workshop(served, Broken()),
+        workshop=Workshop(served, Broken(), Cache(served.config, tmp_path / "c", tmp_path)),
         audit=audit,
     )
     sent: list[dict[str, Any]] = []

@@ -14,7 +14,7 @@ from er import config, dialects, metrics, prompts
 from er.cli import __main__ as cli
 from er.cli import check
 from er.cli.screen import width
-from er.config import Gateway, Model, Replica
+from er.config import Cache, Gateway, Model, Replica
 from er.dialects import Route, openai, rerank
 from er.engine import command
 from er.gateway import METRICS, OPEN
@@ -44,6 +44,7 @@ def test_the_pages_that_the_contract_names_are_there() -> None:
     ("heading", "struct", "other"),
     [
         ("## [gateway]", Gateway, {"tls": None, "timeout_s": "timeout"}),
+        ("## [cache]", Cache, {}),
         ("## [[model]]", Model, {}),
         ("## [[replica]]", Replica, {}),
     ],
@@ -68,6 +69,9 @@ def test_the_defaults_are_the_code_s() -> None:
     assert values["max_body"] == f"{gateway.max_body >> 20}MiB"
     assert values["first_key_in_log"] == gateway.first_key_in_log
     assert values["metrics"] == gateway.metrics
+    told = {k: v[0] for k, v in rows("configuration", "## [cache]").items()}
+    assert told["size"] == f'"{Cache().size >> 30}GiB"'
+    assert told["scope"] == f'"{Cache().scope}"'
     model = Model(name="m", task="embed")
     told = {k: v[0] for k, v in rows("configuration", "## [[model]]").items()}
     for key in ("max_tokens", "batch_tokens"):
@@ -105,7 +109,7 @@ def test_the_shipped_file_uses_only_explained_keys() -> None:
     text = (TOP / "etc/er.toml").read_text(encoding="utf-8")
     keys = set(re.findall(r"^(?:# )?([a-z_]+) = ", text, re.MULTILINE))
     known = {k for part in ("gateway", "model", "replica") for k in rows("configuration", part)}
-    for part in ("## [gateway]", "## [[model]]", "## [[replica]]"):
+    for part in ("## [gateway]", "## [cache]", "## [[model]]", "## [[replica]]"):
         known |= set(rows("configuration", part))
     assert keys <= known, keys - known
 

@@ -97,6 +97,9 @@ refusals = _counter("er_refusals", "Requests refused, by the error's code", "cod
 sequences = _counter("er_sequences", "Sequences computed", "model")
 tokens = _counter("er_tokens", "Prompt tokens computed", "model")
 texts_cut = _counter("er_texts_cut", "Texts shortened to the model's limit", "model")
+cache_hits = _counter("er_cache_hits", "Sequences answered from the cache", "model")
+cache_misses = _counter("er_cache_misses", "Sequences that the cache did not know", "model")
+cache_unkept = _counter("er_cache_unkept", "Answers that the cache could not take in time")
 seconds = Histogram(
     "er_request_seconds",
     "Where a request's time went",

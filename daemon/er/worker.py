@@ -21,6 +21,7 @@ import uvloop
 from uvicorn.server import ServerState
 
 from er import config, journal, keys
+from er.cache import Cache
 from er.child import Child
 from er.gateway import Gateway
 from er.gateway.door import Door
@@ -53,7 +54,8 @@ class Worker:
         self._audit = Audit()
         self._served = Served(settings)
         self._replicas = Replicas(settings, self._served.dimensions, self._ledger)
-        self._workshop = Workshop(self._served, self._replicas)
+        self._cache = Cache(settings, config.directory("cache") / "vectors", runtime)
+        self._workshop = Workshop(self._served, self._replicas, self._cache)
         self.gateway = Gateway(
             served=self._served,
             keys=Keys(keys.path()),
@@ -94,6 +96,7 @@ class Worker:
         await self._replicas.close()
         self._workshop.close()
         self.gateway.tally.flush()
+        await asyncio.to_thread(self._cache.close)
         self.gateway.tally.log_refusals()
         await asyncio.to_thread(self._audit.close)
         self._ledger.close()

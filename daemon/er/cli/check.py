@@ -16,8 +16,8 @@ from typing import Any, Literal
 import msgspec
 
 from er import model_files, ports
-from er.cli import as_user
-from er.config import Config, Finding, Model, Replica
+from er.cli import as_user, check_cache
+from er.config import Config, Finding, Model, Replica, directory
 from er.config.reader import Reader
 from er.engine.build import Build, BuildError
 from er.gpus import Gpu, find, missing
@@ -71,6 +71,9 @@ class Check:
         self._gpus()
         self._memory()
         self._ports()
+        said = any(line.lstrip().startswith("[cache]") for line in self._reader.lines)
+        for key, message in check_cache.findings(self._config, directory("cache"), said):
+            self._say("cache", 0, key, message, level="warning")
         self.found.sort(key=lambda f: f.finding.line)
         return self.found
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 from er.config.reader import Reader
-from er.config.structs import Config, ConfigError, Finding, Gateway, Model, Replica, Tls
+from er.config.structs import Cache, Config, ConfigError, Finding, Gateway, Model, Replica, Tls
 
 __all__ = [
+    "Cache",
     "Config",
     "ConfigError",
     "Finding",
@@ -83,11 +84,11 @@ def parse(text: str, path: Path) -> Config:
         line = int(at[1]) if at else len(text.splitlines()) or 1
         message = re.sub(r" \(at .*\)$", "", str(error))
         raise ConfigError([Finding(str(path), line, f"not TOML: {message}")]) from None
-    gateway = reader.gateway(tree)
+    gateway, cache = reader.gateway(tree), reader.cache(tree)
     models = tuple(reader.model(t, i) for i, t in enumerate(reader.tables(tree, "model")))
     replicas = tuple(reader.replica(t, i) for i, t in enumerate(reader.tables(tree, "replica")))
-    reader.unknown(tree, {"gateway", "model", "replica"}, "", 0)
-    config = Config(gateway=gateway, models=models, replicas=replicas, source=path)
+    reader.unknown(tree, {"gateway", "cache", "model", "replica"}, "", 0)
+    config = Config(gateway=gateway, cache=cache, models=models, replicas=replicas, source=path)
     if not reader.findings:
         reader.across(config)
     if any(f.level == "error" for f in reader.findings):

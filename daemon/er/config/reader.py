@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from er.config.fields import Fields
-from er.config.structs import Config, Finding, Gateway, Model, Replica, Tls
+from er.config.structs import Cache, Config, Finding, Gateway, Model, Replica, Tls
 
 REPLICAS_MAX = 64
 TIMEOUT_MAX_S = 86400.0
+CACHE_MIN, CACHE_MAX = 16 << 20, 1 << 40  # bytes
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
 # What the launcher says to vLLM itself; given a second time in `args` it would win unseen.
 OWN_ARGS = {"--port", "--host", "--uds", "--model", "--served-model-name", "--runner", "--api-key"}
@@ -68,7 +69,7 @@ class Reader:
         self.say("", 0, name, f"{name} must be written as [[{name}]] tables")
         return []
 
-    # -- the three tables --------------------------------------------------------------------
+    # -- the tables --------------------------------------------------------------------
 
     def gateway(self, tree: dict[str, Any]) -> Gateway:
         table = tree.get("gateway", {})
@@ -108,6 +109,25 @@ class Reader:
             certificate=Path(f.text("certificate", "") or ""),
             key=Path(f.text("key", "") or ""),
         )
+
+    def cache(self, tree: dict[str, Any]) -> Cache:
+        table = tree.get("cache", {})
+        if not isinstance(table, dict):
+            self.say("", 0, "cache", "cache must be a [cache] table")
+            return Cache()
+        f = Fields(self.say, table, "cache", 0)
+        # 0 is a number or a text: nobody should have to think about a unit for nothing.
+        off = table.get("size") in (0, "0") and table.get("size") is not False
+        size = 0 if off else f.size("size", Cache().size, CACHE_MIN) or 0
+        if size > CACHE_MAX:
+            f.wrong("size", f"must be at most {CACHE_MAX >> 30}GiB")
+        scope: Any = Cache().scope
+        if table.get("scope") == "team":
+            f.wrong("scope", 'is "team", which comes with teams; this version has "key" and "all"')
+        else:
+            scope = f.choice("scope", ("all", "key"), Cache().scope)
+        self.unknown(table, {"size", "scope"}, "cache", 0)
+        return Cache(size=size, scope=scope)
 
     def model(self, table: dict[str, Any], index: int) -> Model:
         f = Fields(self.say, table, "model", index)

@@ -22,6 +22,10 @@ def render(config: Config) -> str:
         tls = config.gateway.tls
         values = {"listen": tls.listen, "certificate": str(tls.certificate), "key": str(tls.key)}
         parts.append(_table("[gateway.tls]", values))
+    if cache := _set(config.cache):
+        if "size" in cache:
+            cache["size"] = f"{config.cache.size}B" if config.cache.size else 0
+        parts.append(_table("[cache]", cache))
     parts += [_table("[[model]]", _model(m)) for m in config.models]
     parts += [_table("[[replica]]", _replica(r)) for r in config.replicas]
     return "\n".join(parts)

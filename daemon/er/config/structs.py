@@ -85,11 +85,17 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
         return self.gpu == ("cpu",)
 
 
+class Cache(msgspec.Struct, frozen=True, kw_only=True):
+    size: int = 2 << 30  # bytes; 0 = off
+    scope: Literal["all", "key"] = "key"
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway: Gateway
     models: tuple[Model, ...]
     replicas: tuple[Replica, ...]
     source: Path
+    cache: Cache = Cache()
 
     def model(self, name: str) -> Model | None:
         """The model that a client means by `name`: its name or one of its aliases."""

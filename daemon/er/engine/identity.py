@@ -38,7 +38,7 @@ def stamp(folder: Path) -> str:
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for name in sorted(names):
             file = Path(parent, name)
-            state = file.stat()
+            state = file.stat() if file.exists() else file.lstat()  # links may lead nowhere
             seen.append(
                 (
                     str(file.relative_to(folder)),

@@ -199,6 +199,7 @@ class Note:
     code = ""
     status = 0
     items = tokens = cut = 0
+    known = 0  # sequences that the cache answered
     queue_ns = tokenise_ns = engine_ns = encode_ns = 0
     total_ns = 0
     taken: Taken | None = None
@@ -240,6 +241,8 @@ class Note:
             self.engine_ns / 1e6,
             self.total_ns / 1e6,
         )
+        if self.known:
+            timing += b', cache;desc="%d known"' % self.known
         found = [
             (b"x-request-id", self.request.id.encode()),
             (b"server-timing", timing),

@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from er import prompts, vectors
+from er.cache import Cache, Plan
 from er.config import Model
 from er.dialects import Dialect
 from er.gateway.exchange import Note
 from er.gateway.served import Served
-from er.job import Answer, Job, Refusal, Task
+from er.job import Answer, Ids, Job, Refusal, Task
 from er.prompts import Prompted, Prompter
 
 # What is larger goes to a thread, so that nobody's big request stops the others: 32 MiB of JSON
@@ -22,6 +23,7 @@ from er.prompts import Prompted, Prompter
 INLINE_BYTES = 4096  # a body's texts to tokenise: there the tokenizer lets go of the interpreter
 INLINE_READ_BYTES = 64 << 10
 INLINE_NUMBERS = 32 << 10
+INLINE_SEQUENCES = 256  # looked up in the cache: 2 µs each, 8 where it is known
 T = TypeVar("T")
 THREADS = max(2, min(4, os.cpu_count() or 1))
 
@@ -33,19 +35,23 @@ class Engines(Protocol):
         self,
         model: str,
         task: Task,
-        sequences: Sequence[list[int]],
+        sequences: Sequence[Ids],
         *,
         deadline: int,
         request_id: str,
+        places: Sequence[int] | None = None,
     ) -> Any:
         """The engine's numbers for each sequence: .values, .queue_ns, .engine_ns, .replicas."""
+
+    def demand(self, model: str) -> None:
+        """Raise Refusal 503 when no replica of `model` is there."""
 
 
 class Workshop:
     """Does the work of one process's requests."""
 
-    def __init__(self, served: Served, engines: Engines) -> None:
-        self._served, self._engines = served, engines
+    def __init__(self, served: Served, engines: Engines, cache: Cache) -> None:
+        self._served, self._engines, self._cache = served, engines, cache
         self._pool = ThreadPoolExecutor(THREADS, "aside")
 
     async def read(self, dialect: Dialect, body: bytes, deadline: int) -> Job:
@@ -98,16 +104,25 @@ class Workshop:
 
         Raises Refusal 503 and 504, and what the engine says of one bad sequence.
         """
-        result = await self._engines.run(
-            model.via or model.name,
-            "embed" if model.via else model.task,
-            prompted.sequences,
-            deadline=deadline,
-            request_id=note.request.id,
-        )
-        note.queue_ns, note.engine_ns = result.queue_ns, result.engine_ns
-        note.replica = ",".join(result.replicas)
-        values = result.values
+        name = model.via or model.name
+        task: Task = "embed" if model.via else model.task
+        plan = await self._plan(name, task, prompted.sequences, deadline, note)
+        values = None
+        if plan.wanted:
+            result = await self._engines.run(
+                name,
+                task,
+                plan.wanted,
+                deadline=deadline,
+                request_id=note.request.id,
+                places=plan.places,
+            )
+            note.queue_ns, note.engine_ns = result.queue_ns, result.engine_ns
+            note.replica = ",".join(result.replicas)
+            values = result.values
+        else:
+            self._engines.demand(name)  # known or not: a model without a replica is down
+        values = plan.merge(values)
         if model.via:
             scores = vectors.cosine(values[:1], values[1:])
         elif model.task == "score":
@@ -124,6 +139,19 @@ class Workshop:
             vectors=values if scores is None else None,
             scores=scores,
         )
+
+    async def _plan(
+        self, model: str, task: Task, sequences: Sequence[Ids], deadline: int, note: Note
+    ) -> Plan:
+        """What the cache knows of `sequences`, and what the engine has to compute."""
+        who = note.who.id if note.who else ""
+        asked = (model, task, sequences, who, self._served.dimensions[model])
+        if len(sequences) <= INLINE_SEQUENCES:
+            plan = self._cache.plan(*asked)
+        else:
+            plan = await self._aside(deadline, self._cache.plan, *asked)
+        note.known = plan.known
+        return plan
 
     def close(self) -> None:
         """Let go of the threads."""

@@ -73,9 +73,11 @@ class Replicas:
         *,
         deadline: int,
         request_id: str,
+        places: Sequence[int] | None = None,
     ) -> Result:
         """Compute `sequences` (at least one) on the replicas of `model` (a configured name).
 
+        `places`: what a refusal calls each sequence, where that is not its place among these.
         `deadline` is monotonic ns. Raises Refusal: 503 no_healthy_replica, 503 overloaded, 504
         timeout, 400 for a sequence the engine refuses, 500 for one that fails everywhere.
         Cancelling drops its sequences.
@@ -87,11 +89,11 @@ class Replicas:
         if deadline <= now:
             # Sent all the same, it would come back late, and the replica would be blamed for it.
             raise Refusal(504, "timeout", "The deadline passed before any text could be computed.")
-        if not pool.alive(self._ledger, self._wall(), now):
-            raise self._nobody(pool)
+        self._demand(pool)
         n = len(sequences)
         shape = (n, pool.dimensions) if task == "embed" else (n,)
         request = Request(sequences, deadline=deadline, shape=shape, request_id=request_id)
+        request.places = places
         pool.scheduler.admit(request, now)
         self._set_alarm(pool, deadline)
         self._soon(pool)
@@ -104,6 +106,14 @@ class Replicas:
         queue_ns = request.waited_ns // n
         engine_ns = self._clock() - request.admitted - queue_ns
         return Result(request.values, queue_ns, engine_ns, tuple(request.replicas))
+
+    def demand(self, model: str) -> None:
+        """Raise Refusal 503, as `run` would, when no replica of `model` is there to ask."""
+        self._demand(self._pools[model])
+
+    def _demand(self, pool: Pool) -> None:
+        if not pool.alive(self._ledger, self._wall(), self._clock()):
+            raise self._nobody(pool)
 
     def learn(self, model: str, dimensions: int) -> None:
         """The dimensions of a model whose files could only be read later."""
@@ -238,7 +248,7 @@ class Replicas:
         if bad is None:
             metrics.retries.inc()
             return
-        text = f"The engine refused item {bad.index}: {error.text}"
+        text = f"The engine refused item {_place(bad)}: {error.text}"
         _fails(bad.ticket, Refusal(400, "invalid_request", text, param="input"))
 
     def _lost(self, pool: Pool, call: Call, error: UpstreamError, now: int) -> None:
@@ -280,7 +290,9 @@ class Replicas:
         if error.kind == "busy":
             text = f"Every replica of {pool.model} is full. Send the request again a little later."
             return Refusal(503, "overloaded", text, retry_after_s=1)
-        text = f"Item {item.index} failed in {ATTEMPTS} calls, the last time because: {error.text}."
+        text = (
+            f"Item {_place(item)} failed in {ATTEMPTS} calls, the last time because: {error.text}."
+        )
         return Refusal(500, "internal_error", text)
 
     # -- time ----------------------------------------------------------------------------------
@@ -328,6 +340,12 @@ class Replicas:
                 call.late = UpstreamError("late", f"no answer for {age_s:.0f} s")
                 call.task.cancel()
         self._pump(pool)
+
+
+def _place(item: Item) -> int:
+    """What its client calls a sequence."""
+    places = item.ticket.places if isinstance(item.ticket, Request) else None
+    return item.index if places is None else places[item.index]
 
 
 def _fails(ticket: Ticket, refusal: Refusal) -> None:

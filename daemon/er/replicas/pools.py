@@ -40,6 +40,7 @@ class Request(Ticket):
         # A lone sequence takes its row as it comes, others have theirs copied together.
         self.values = np.empty(shape if len(sequences) > 1 else 0, np.float32)
         self.request_id = request_id
+        self.places: Sequence[int] | None = None  # what refusals call the sequences
         self.replicas: dict[str, None] = {}
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

@@ -208,8 +208,9 @@ def _gateway_steps(
     if any(_unit(c.path) == GATEWAY for c in changed):
         says = "restart the gateway: its unit changed (its port stays open meanwhile)"
         return [Change(kind="run", says=says, argv=_systemctl("restart", GATEWAY))]
-    same = old is not None and (old.gateway, old.models, old.replicas) == (
+    same = old is not None and (old.gateway, old.cache, old.models, old.replicas) == (
         new.gateway,
+        new.cache,
         new.models,
         new.replicas,
     )

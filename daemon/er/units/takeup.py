@@ -38,9 +38,19 @@ def merge(applied: Config, edited: Config) -> TakeUp:
         old, new = getattr(applied.gateway, name), getattr(gateway, name)
         if old != new:
             taken.append(f"[gateway] {name.removesuffix('_s')}: {_pair(old, new)}")
+    for name in edited.cache.__struct_fields__:
+        old, new = getattr(applied.cache, name), getattr(edited.cache, name)
+        if old != new:
+            taken.append(f"[cache] {name}: {_pair(old, new)}")
     replicas = _replicas(applied, edited, taken, held)
     models = _models(applied, edited, replicas, taken, held)
-    config = Config(gateway=gateway, models=models, replicas=replicas, source=applied.source)
+    config = Config(
+        gateway=gateway,
+        cache=edited.cache,
+        models=models,
+        replicas=replicas,
+        source=applied.source,
+    )
     return TakeUp(config=config, taken=tuple(taken), held=tuple(held))
 
 

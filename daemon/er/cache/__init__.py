@@ -1,0 +1,271 @@
+"""Vectors and scores that are known: the same tokens, model and engine give the same numbers again.
+
+Exact: an entry is found by a digest over the engine's name (`engines`), the task, who may see it
+(`scope`) and the token ids; it holds the whole float32 numbers that an engine answered. Workers
+share it through files. Whatever is wrong with those is a miss and a line in the journal.
+
+A look is for the event loop: microseconds, no waiting. Writing is a thread's, which collects what
+comes and takes at most a twentieth of a core; what comes faster than it can write is not kept.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+
+import lmdb
+import numpy as np
+
+from er import journal, metrics
+from er.cache.engines import identities
+from er.cache.generation import Generation
+from er.cache.layout import DIGEST, CorruptError
+from er.cache.plan import Numbers, Plan, content, distinct
+from er.cache.store import DAMAGED, BusyError, Store
+from er.config import Config
+from er.job import Ids, Task
+
+ROUND_S = 0.25
+SHARE = 1 / 20  # of a core, for writing
+PENDING_BYTES = 8 << 20  # computed and not yet written
+AGAIN_S = 60.0  # after trouble with the files
+BASES = 4096  # keys whose digests' beginning is remembered
+AT_A_TIME = 64  # looked up between two chances for another thread
+
+__all__ = ["Cache", "Plan"]
+
+
+class _Engine:
+    """What answers for a model: its name, the beginning of its digests, what was asked of it."""
+
+    __slots__ = ("_bases", "_start", "hits", "misses", "name", "told_hits", "told_misses")
+
+    def __init__(self, name: str, task: Task) -> None:
+        self.name = name
+        self.hits = self.misses = self.told_hits = self.told_misses = 0
+        self._start = f"{name} {task} "
+        self._bases: dict[str, blake2b] = {}
+
+    def base(self, who: str) -> blake2b:
+        """The beginning of a digest; `who` may find it, "" for everybody."""
+        found = self._bases.get(who)
+        if found is None:
+            if len(self._bases) >= BASES:
+                self._bases.clear()
+            said = f"{self._start}{len(who)} {who} ".encode()
+            found = self._bases[who] = blake2b(said, digest_size=DIGEST)
+        return found
+
+
+class Cache:
+    """One process's view of the cache. With size 0 it only finds the repeats within a request."""
+
+    def __init__(self, config: Config, folder: Path, runtime: Path) -> None:
+        """`folder` is CACHE_DIRECTORY/vectors. Nothing is opened here, but by the thread."""
+        self._config, self._runtime = config, runtime
+        self._by_key = config.cache.scope == "key"
+        self._store = Store(folder, config.cache.size)
+        self._engines: dict[str, _Engine] = {}  # by model; never changed, but replaced
+        self._reading = threading.Lock()  # held while LMDB is read: a handle is closed after it
+        self._pending: dict[bytes, tuple[str, Numbers]] = {}
+        self._writing: dict[bytes, tuple[str, Numbers]] = {}
+        self._pending_bytes = 0
+        self._unkept = 0
+        self._fault: Exception | None = None  # what a look met; the thread deals with it
+        self._told = ""
+        self._closed_until = self._mute_until = 0.0
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        if config.cache.size:
+            self._thread = threading.Thread(target=self._work, name="cache", daemon=True)
+            self._thread.start()
+
+    # -- for the event loop ------------------------------------------------------------------
+
+    def plan(self, model: str, task: Task, sequences: Sequence[Ids], who: str, width: int) -> Plan:
+        """What of `sequences` (at least one) is known to `who` (a key's id) and what is to compute.
+
+        `model` is a configured name, `width` the numbers in one of its vectors.
+        """
+        engine = self._engines.get(model) if self._store.generations else None
+        plan = Plan(sequences)
+        if len(sequences) > 1:
+            contents = [content(ids) for ids in sequences]
+            firsts, source = distinct(contents)
+            plan.repeats(firsts, source)
+            contents = [contents[i] for i in firsts]
+        elif engine is None:
+            return plan
+        else:
+            contents = [content(sequences[0])]
+        if engine is None:
+            return plan
+        base = engine.base(who if self._by_key else "")
+        digests = []
+        for text in contents:
+            hashing = base.copy()
+            hashing.update(text)
+            digests.append(hashing.digest())
+        plan.keep(self._put, engine.name, digests)
+        found = self._found(digests, (width,) if task == "embed" else ())
+        if found:
+            plan.answered(found)
+        # Numbers of one object, changed without a call in between: other threads add to them too.
+        engine.hits += plan.known
+        engine.misses += len(plan.wanted)
+        return plan
+
+    def _found(self, digests: Sequence[bytes], shape: tuple[int, ...]) -> dict[int, Numbers]:
+        """The rows of `shape` that are known, by position in `digests`."""
+        found: dict[int, Numbers] = {}
+        maybe: list[tuple[int, bytes]] = []
+        generations, pending, writing = self._store.generations, self._pending, self._writing
+        for position, digest in enumerate(digests):
+            fresh = pending.get(digest) or writing.get(digest)
+            if fresh is not None and fresh[1].shape == shape:
+                found[position] = fresh[1]
+                continue
+            for generation in generations:
+                if generation.may_have(digest):
+                    maybe.append((position, digest))
+                    break
+        for begin in range(0, len(maybe), AT_A_TIME):
+            self._read(maybe[begin : begin + AT_A_TIME], shape, found)
+        return found
+
+    def _read(
+        self, wanted: list[tuple[int, bytes]], shape: tuple[int, ...], found: dict[int, Numbers]
+    ) -> None:
+        """Look into the files; what only the older generation has is written into the newest."""
+        size = 4 * (shape[0] if shape else 1)
+        try:
+            with self._reading:
+                for age, generation in enumerate(self._store.generations):
+                    numbers = generation.read(wanted, size)
+                    for position, digest in wanted:
+                        if position in numbers:
+                            row = np.frombuffer(numbers[position], "<f4").reshape(shape)
+                            found[position] = row
+                            if age:
+                                self._queue("", digest, row)
+                    wanted = [entry for entry in wanted if entry[0] not in numbers]
+        except (OSError, lmdb.Error, CorruptError) as error:
+            self._fault = error
+
+    def _put(self, name: str, digests: Sequence[bytes], rows: Numbers) -> None:
+        for position, digest in enumerate(digests):
+            self._queue(name, digest, np.asarray(rows[position]))
+
+    def _queue(self, name: str, digest: bytes, row: Numbers) -> None:
+        if self._pending_bytes >= PENDING_BYTES:
+            self._unkept += 1
+            return
+        self._pending[digest] = (name, row)
+        self._pending_bytes += row.nbytes + DIGEST
+
+    # -- the thread --------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Write what waits and let go of the files."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join(5.0)
+
+    def _work(self) -> None:
+        pause = 0.0
+        while not self._closing.wait(pause):
+            began = time.thread_time()
+            self._round()
+            pause = max(ROUND_S, (time.thread_time() - began) * (1 / SHARE - 1))
+        self._round()
+        self._shut(self._store.leave())
+
+    def _round(self) -> None:
+        """Follow engines and files, write what came. Never raises."""
+        now = time.monotonic()
+        try:
+            self._learn()
+            if self._engines and now >= self._closed_until:
+                if self._fault is not None:
+                    fault, self._fault = self._fault, None
+                    raise fault
+                self._shut(self._store.follow())
+            self._flush(now)
+            if self._told and self._store.generations and now >= self._mute_until:
+                journal.log("notice", "the cache of vectors works again")
+                self._told = ""
+        except BusyError:
+            pass  # the next round
+        except DAMAGED as error:
+            self._shut(self._store.drop())
+            self._tell(f"is damaged and begun anew: {error}")
+        except (OSError, lmdb.Error) as error:
+            self._shut(self._store.leave())
+            self._closed_until = now + AGAIN_S
+            self._tell(f"can't be used, tried again every {AGAIN_S:.0f} s: {error}")
+        except Exception as error:
+            journal.mishap(error, "keeping vectors")
+            self._closed_until = now + AGAIN_S
+            self._shut(self._store.leave())
+        self._count()
+
+    def _learn(self) -> dict[str, str]:
+        """Which engine answers for each model."""
+        names = identities(self._config, self._runtime, time.time())
+        if names != {model: engine.name for model, engine in self._engines.items()}:
+            tasks = {m.name: m.task for m in self._config.models}
+            self._count()
+            self._engines = {model: _Engine(name, tasks[model]) for model, name in names.items()}
+        return names
+
+    def _flush(self, now: float) -> None:
+        """Write what was computed by engines that still are the ones that answer."""
+        if not self._pending:
+            return
+        self._writing, self._pending, self._pending_bytes = self._pending, {}, 0
+        try:
+            waiting = list(self._writing.items())
+            # Asked after the answers came: a vector is kept only under the name of the engine that
+            # was there before it was asked for and still is. "" is one that was kept already.
+            good = {"", *self._learn().values()}
+            entries = [(digest, row) for digest, (name, row) in waiting if name in good]
+            if not self._store.generations or now < self._mute_until:
+                self._unkept += len(waiting)
+            elif entries:
+                self._store.write(entries)
+        except DAMAGED:
+            raise
+        except (OSError, lmdb.Error) as error:
+            self._mute_until = now + AGAIN_S
+            self._tell(f"takes nothing new for {AGAIN_S:.0f} s: {error}")
+        finally:
+            self._writing = {}
+
+    def _shut(self, generations: Sequence[Generation]) -> None:
+        """Close handles that are in `generations` of the store no more."""
+        if generations:
+            with self._reading:  # whoever read them is done; whoever comes finds others
+                pass
+        for generation in generations:
+            generation.close()
+
+    def _tell(self, text: str) -> None:
+        if text != self._told:
+            self._told = text
+            journal.log("warning", f"the cache of vectors {text}")
+
+    def _count(self) -> None:
+        """Counts to the metrics, which cost more than a look."""
+        for model, engine in self._engines.items():
+            hits, misses = engine.hits, engine.misses
+            if hits != engine.told_hits:
+                metrics.cache_hits.labels(model).inc(hits - engine.told_hits)
+            if misses != engine.told_misses:
+                metrics.cache_misses.labels(model).inc(misses - engine.told_misses)
+            engine.told_hits, engine.told_misses = hits, misses
+        unkept, self._unkept = self._unkept, 0
+        if unkept:
+            metrics.cache_unkept.inc(unkept)

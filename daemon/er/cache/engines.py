@@ -1,0 +1,53 @@
+"""Which engine answers for each model now: the proof that a kept vector is still what it would say.
+
+A launcher names its engine in its sample (RUNTIME/replicas/NAME.json, once a second): a digest of
+vLLM's version, of how it was started, and of the model's files as they were when it read them. It
+does so before the engine starts, which then needs seconds, so no answer comes from an engine that
+is not named yet. A model's vectors are kept and given out only while all of its engines that live
+have the same name. Nobody vouches for an engine at a `url`, so its model has none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from er.config import Config
+
+FRESH_S = 5.0  # a launcher writes one a second
+
+
+class _Sample(msgspec.Struct):
+    phase: str = ""
+    time: float = 0.0
+    identity: str | None = None
+
+
+def identities(config: Config, runtime: Path, now: float) -> dict[str, str]:
+    """The engine's name for each model that has one, by the model's; `now` in Unix seconds."""
+    found: dict[str, str] = {}
+    for model in config.models:
+        if model.via is not None:
+            continue
+        names: set[str | None] = set()
+        for replica in config.replicas_of(model.name):
+            if replica.url is not None:
+                names.add(None)
+                continue
+            sample = _sample(runtime / "replicas" / f"{replica.name}.json")
+            # A launcher that is not there any more took its engine with it.
+            if sample is None or abs(now - sample.time) > FRESH_S:
+                continue
+            if sample.identity is not None or sample.phase == "ready":
+                names.add(sample.identity)
+        if len(names) == 1 and (name := names.pop()):
+            found[model.name] = name
+    return found
+
+
+def _sample(path: Path) -> _Sample | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Sample)
+    except (OSError, msgspec.MsgspecError):
+        return None

@@ -1,0 +1,95 @@
+"""What of a request is known, what has to be computed, and how both become one answer. Pure.
+
+A sequence that stands in a request more than once is computed once, with a cache or without.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from er.job import Ids
+
+Numbers = NDArray[np.float32]  # (n, width) of vectors, or (n,) of scores
+Keep = Callable[[str, Sequence[bytes], Numbers], None]  # the engine's name, digests, rows
+
+
+def content(ids: Ids) -> bytes:
+    """The bytes that stand for a sequence: equal for equal token ids, and only for those."""
+    return array("I", ids).tobytes()
+
+
+class Plan:
+    """One request's way around the engine.
+
+    `wanted` are the sequences to compute, each once, and `places` where each stands first in the
+    request (None: every sequence at its own place). `known` counts the sequences that the cache
+    answered.
+    """
+
+    __slots__ = ("_digests", "_found", "_keep", "_name", "_source", "known", "places", "wanted")
+
+    def __init__(self, sequences: Sequence[Ids]) -> None:
+        """Of a request whose sequences all have to be computed, until something else is said."""
+        self.wanted = sequences
+        self.places: Sequence[int] | None = None
+        self.known = 0
+        self._source: Sequence[int] | None = None  # which of the distinct sequences each is
+        self._found: Mapping[int, Numbers] | None = None  # by the number of the distinct one
+        self._keep: Keep | None = None
+
+    def repeats(self, firsts: Sequence[int], source: Sequence[int]) -> None:
+        """Compute each distinct sequence once: what `distinct` found."""
+        if len(firsts) < len(source):
+            self.places, self._source = firsts, source
+            self.wanted = [self.wanted[i] for i in firsts]
+
+    def keep(self, keep: Keep, name: str, digests: Sequence[bytes]) -> None:
+        """Have what is computed kept, under the digests of what is in `wanted` now."""
+        self._keep, self._name, self._digests = keep, name, digests
+
+    def answered(self, found: Mapping[int, Numbers]) -> None:
+        """Take what the cache knows, not empty: rows by position in `wanted`."""
+        count = len(self.wanted)
+        if self._source is None:
+            self._source = range(count)
+        self._found = found
+        self.known = sum(number in found for number in self._source)
+        rest = [i for i in range(count) if i not in found]
+        places = self.places if self.places is not None else range(count)
+        self.places = [places[i] for i in rest]
+        self.wanted = [self.wanted[i] for i in rest]
+        self._digests = [self._digests[i] for i in rest]
+
+    def merge(self, computed: Numbers | None) -> Numbers:
+        """The numbers of the whole request, from those of `wanted` (None when that is empty)."""
+        if computed is not None and self._keep is not None:
+            self._keep(self._name, self._digests, computed)
+        if self._found is None:
+            assert computed is not None
+            return computed if self._source is None else computed[self._source]
+        found = self._found
+        shape = next(iter(found.values())).shape
+        count = len(found) + (0 if computed is None else len(computed))
+        distinct = np.empty((count, *shape), np.float32)
+        for number, row in found.items():
+            distinct[number] = row
+        if computed is not None:
+            distinct[[i for i in range(count) if i not in found]] = computed
+        return distinct if len(distinct) == len(self._source or ()) else distinct[self._source]
+
+
+def distinct(contents: Sequence[bytes]) -> tuple[list[int], list[int]]:
+    """(the first place of each distinct content, for each place the number of its content)."""
+    numbers: dict[bytes, int] = {}
+    firsts: list[int] = []
+    source: list[int] = []
+    for place, text in enumerate(contents):
+        number = numbers.setdefault(text, len(firsts))
+        if number == len(firsts):
+            firsts.append(place)
+        source.append(number)
+    return firsts, source
