@@ -1,0 +1,113 @@
+"""ER as the benches run it: a real er-gateway with keys, limits and Qwen3's tokenizer on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from measure import CACHE, HERE, TOP, BenchError, process, wait_for
+
+from running import Gateway, model_folder
+
+RATE = "4000000000/minute"  # high enough never to refuse; the decision is made all the same
+SETTLE_S = 1.0
+
+
+class Er(Gateway):
+    """er-gateway in a folder of its own; `audit` is where its records go: a socket's path or off."""
+
+    def __init__(self, folder: Path, audit: Path | Literal["off"], workers: int) -> None:
+        super().__init__(folder, workers=workers, rate_limit=RATE)
+        self._audit_to = audit
+        self.key = ""
+
+    def environment(self) -> dict[str, str]:
+        path = [str(HERE / "shim"), str(TOP / "daemon"), str(TOP / "tui")]
+        more = {"ER_BENCH_AUDIT": str(self._audit_to), "PYTHONPATH": ":".join(path)}
+        # With a journal's socket records are sent as under systemd; JSON lines cost more.
+        more |= {"JOURNAL_STREAM": "1:1"} if self._audit_to != "off" else {}
+        return super().environment() | more
+
+    @property
+    def pid(self) -> int:
+        """The parent's, of which all others are children."""
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self.port
+
+    def until_it_answers(self, body: dict[str, Any], path: str, seconds: float) -> None:
+        """Until the request is answered 200 and every process has settled. Raises BenchError."""
+        until = time.monotonic() + seconds
+        while (reply := self.ask("POST", path, body)).status != 200:
+            if time.monotonic() > until:
+                raise BenchError(f"ER answers {reply.status}: {reply.body[:300]!r}")
+            time.sleep(0.2)
+        admin = self.runtime / "admin.sock"
+        while not (admin.exists() and self.children("er.admin")) and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(SETTLE_S)  # the admin process has loaded by then, and uses little from here on
+
+
+def qwen_folder(path: Path, dim: int) -> Path:
+    """A model folder with Qwen3's own tokenizer, for vectors of `dim`; no weights."""
+    model_folder(path, limit=32768, dimensions=dim)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(CACHE / "tiny-embed" / name, path)
+    known = json.loads((path / "config.json").read_text())
+    real = json.loads((CACHE / "tiny-embed" / "config.json").read_text())
+    known["vocab_size"] = real["vocab_size"]
+    (path / "config.json").write_text(json.dumps(known))
+    return path
+
+
+def sink_count(folder: Path) -> int:
+    """How many audit records came into the sink of a bench's folder so far."""
+    return int.from_bytes((folder / "audit.count").read_bytes(), "little")
+
+
+@contextlib.contextmanager
+def audit_sink(folder: Path) -> Iterator[Path]:
+    """A datagram socket that takes audit records in the journal's place; its path."""
+    path = folder / "audit.sock"
+    argv = [sys.executable, HERE / "audit_sink.py", path, folder / "audit.count"]
+    with process(argv, folder, "audit") as popen:
+        wait_for(path.exists, popen, "the audit's sink", 10)
+        yield path
+
+
+@contextlib.contextmanager
+def served(
+    folder: Path,
+    engines: Sequence[int],
+    *,
+    dim: int = 1024,
+    audit: bool = True,
+    workers: int = 1,
+    seconds: float = 30.0,
+) -> Iterator[Er]:
+    """ER in front of the engines on those ports, serving "embed" and answering."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        sink: Path | Literal["off"] = stack.enter_context(audit_sink(folder)) if audit else "off"
+        er = Er(folder, sink, workers)
+        er.models = [
+            {"name": "embed", "task": "embed", "path": str(qwen_folder(folder / "qwen", dim))}
+        ]
+        er.replicas = [
+            {"name": f"e{i}", "model": "embed", "url": f"http://127.0.0.1:{port}"}
+            for i, port in enumerate(engines)
+        ]
+        stack.callback(er.kill)
+        er.start()
+        stack.callback(er.stop)
+        er.until_it_answers({"model": "embed", "input": "hello"}, "/v1/embeddings", seconds)
+        yield er
