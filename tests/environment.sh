@@ -2,7 +2,7 @@
 # environment.sh: packages of the distribution and the tests' own Python environment, for scripts that
 # source it from the top of the checkout with ER_TEST_CACHE set.
 
-say() { printf 'tests/run: %s\n' "$*" >&2; }
+say() { printf 'tests: %s\n' "$*" >&2; }
 
 packages() {    # packages COMMAND:PACKAGE…: installs the package of each command that is missing
     local missing=() pair
@@ -32,9 +32,11 @@ interpreter() {     # a Python that ER supports
 }
 
 environment() {     # prints the folder of the tests' own environment, made anew when a lock file changes
-    local base folder
+    local base folder lock
     base=$(interpreter)
     folder=$ER_TEST_CACHE/env-$(cat lock.light.txt tests/lock.txt <("$base" -V) | sha256sum | cut -c1-12)
+    exec {lock}>"$folder.lock"
+    flock "$lock"       # an unfinished one may be somebody's who is making it now; wait, then look
     if [[ ! -e $folder/.complete ]]; then
         say "making $folder"
         rm -rf "$folder"
@@ -46,5 +48,6 @@ environment() {     # prints the folder of the tests' own environment, made anew
         "${pip[@]}" --no-build-isolation -r tests/lock.txt >&2
         touch "$folder/.complete"
     fi
+    exec {lock}>&-
     echo "$folder"
 }

@@ -21,7 +21,7 @@ from fakes import free_port
 # The one place for versions. What they need in turn is the package index's choice of the day.
 PACKAGES = {
     "vllm-router": ("vllm-router==0.1.17",),
-    "litellm": ("litellm[proxy]==1.109.1",),
+    "litellm": ("litellm[proxy]==1.108.7",),
     "fastapi": ("fastapi==0.136.0", "httpx==0.28.1", "uvicorn[standard]==0.54.0"),
 }
 STARTS_S = 120.0

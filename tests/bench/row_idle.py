@@ -1,4 +1,4 @@
-"""10,000 idle keep-alive connections: what each costs, and what is left of the rate of 32 busy ones.
+"""10,000 idle keep-alive connections: what each costs, and what 32 busy ones lose by them.
 
 Each idle connection has asked once, as a client's pool does. The rate is counted a core of ER's, so
 that wrk's share of the machine does not enter; wall-clock rates are among the raw figures.

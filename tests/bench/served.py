@@ -20,7 +20,7 @@ SETTLE_S = 1.0
 
 
 class Er(Gateway):
-    """er-gateway in a folder of its own; `audit` is where its records go: a socket's path or off."""
+    """er-gateway in a folder of its own; `audit`: the socket where its records go, or off."""
 
     def __init__(self, folder: Path, audit: Path | Literal["off"], workers: int) -> None:
         super().__init__(folder, workers=workers, rate_limit=RATE)
