@@ -74,6 +74,10 @@ def process(
         )
     try:
         yield popen
+    except BenchError:
+        tail = (folder / f"{name}.log").read_text(errors="replace").splitlines()[-8:]
+        print("\n".join(f"{name}: {line[:300]}" for line in tail), file=sys.stderr)
+        raise
     finally:
         popen.terminate()
         try:

@@ -45,6 +45,7 @@ class Line:
     what: str
     values: list[float]
     goal: Goal
+    noisy: bool = False  # the machine was too busy for the figure to mean anything
 
     @property
     def reached(self) -> float:
@@ -53,7 +54,9 @@ class Line:
     @property
     def verdict(self) -> str:
         met = self.goal.met(self.reached)
-        return "" if met is None else "reached" if met else "SHORT"
+        if met is None:
+            return ""
+        return "NOISY" if self.noisy else "reached" if met else "SHORT"
 
 
 @dataclass
@@ -63,8 +66,8 @@ class Report:
     lines: list[Line] = field(default_factory=list)
     raw: list[dict[str, Any]] = field(default_factory=list)  # one for each run
 
-    def line(self, what: str, values: list[float], goal: Goal) -> None:
-        self.lines.append(Line(what, values, goal))
+    def line(self, what: str, values: list[float], goal: Goal, *, noisy: bool = False) -> None:
+        self.lines.append(Line(what, values, goal, noisy))
 
 
 @dataclass(frozen=True)

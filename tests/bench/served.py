@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import sys
 import time
@@ -33,6 +34,10 @@ class Er(Gateway):
         # With a journal's socket records are sent as under systemd; JSON lines cost more.
         more |= {"JOURNAL_STREAM": "1:1"} if self._audit_to != "off" else {}
         return super().environment() | more
+
+    def secrets(self) -> list[str]:
+        # With a journal each line begins with its level, so a key may not begin a word.
+        return re.findall(r"sk-er-k[0-9A-Za-z_-]+", self.text())
 
     @property
     def pid(self) -> int:
