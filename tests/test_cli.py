@@ -16,7 +16,18 @@ import pytest
 from fakes import EngineProcess, free_port
 from running import DIMENSIONS, Gateway, model_folder
 
-COMMANDS = ("check", "apply", "reload", "status", "wait", "drain", "resume", "keys", "doctor")
+COMMANDS = ("apply", "bench", "check", "doctor", "drain", "keys", "reload", "resume", "status", "wait")
+    "check",
+    "apply",
+    "reload",
+    "status",
+    "wait",
+    "drain",
+    "resume",
+    "keys",
+    "doctor",
+    "bench",
+)
 
 
 def er(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:

@@ -194,7 +194,9 @@ def main() -> int:
         given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
     print(table(done))
-    bad = any(r["error"] or any(x["verdict"] in ("SHORT", "NOISY") for x in r["lines"]) for r in done)
+    bad = any(
+        r["error"] or any(x["verdict"] in ("SHORT", "NOISY") for x in r["lines"]) for r in done
+    )
     return 1 if bad else 0
 
 

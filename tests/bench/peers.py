@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import secrets
 import shutil
 import subprocess
 import sys
@@ -50,7 +51,7 @@ def environment(peer: str) -> Path:
     return folder / "bin"
 
 
-Server = tuple[int, int]  # port, process id
+Server = tuple[int, int, str]  # port, process id, the key that clients send
 
 
 NGINX = """\
@@ -94,7 +95,7 @@ def nginx(folder: Path, engine: int) -> Iterator[Server]:
     argv = ["nginx", "-p", folder, "-c", config, "-e", "stderr"]
     with process(argv, folder, "nginx") as popen:
         wait_for(lambda: listens(port), popen, "nginx")
-        yield port, popen.pid
+        yield port, popen.pid, ""
 
 
 @contextlib.contextmanager
@@ -107,7 +108,7 @@ def vllm_router(folder: Path, engine: int) -> Iterator[Server]:
     argv += ["--log-level", "warning"]
     with process(argv, folder, "vllm-router") as popen:
         wait_for(lambda: listens(port), popen, "vllm-router", STARTS_S)
-        yield port, popen.pid
+        yield port, popen.pid, ""
 
 
 LITELLM = """\
@@ -128,10 +129,12 @@ def litellm(folder: Path, engine: int) -> Iterator[Server]:
     config.write_text(LITELLM.format(engine=engine))
     argv = [environment("litellm") / "litellm", "--config", config, "--host", "127.0.0.1"]
     argv += ["--port", str(port), "--num_workers", "1", "--telemetry", "False"]
-    more = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    key = "sk-" + secrets.token_urlsafe(32)  # without one it does not start
+    more = {"LITELLM_MASTER_KEY": key, "LITELLM_LOG": "ERROR"}
+    more |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     with process(argv, folder, "litellm", PYTHONPATH="", **more) as popen:
         wait_for(lambda: listens(port), popen, "LiteLLM", STARTS_S)
-        yield port, popen.pid
+        yield port, popen.pid, key
 
 
 @contextlib.contextmanager
@@ -144,4 +147,4 @@ def fastapi(folder: Path, engine: int) -> Iterator[Server]:
     more = {"UPSTREAM": f"http://127.0.0.1:{engine}", "PYTHONPATH": ""}
     with process(argv, folder, "fastapi", **more) as popen:
         wait_for(lambda: listens(port), popen, "the FastAPI proxy", STARTS_S)
-        yield port, popen.pid
+        yield port, popen.pid, ""

@@ -21,6 +21,7 @@ er {version}: embedding and reranking on your own GPUs
   er wait              waits until every replica answers
   er doctor            looks for the cause of trouble
   er keys list         who may ask; create, rotate, revoke, set
+  er bench             how fast it is, measured on the running service
   er check             what is wrong with er.toml on this machine
   sudo er apply        makes systemd match er.toml
   er help              the manual
@@ -67,6 +68,7 @@ def parser() -> Parser:
     ):
         command(name, text).add_argument("name", metavar="NAME", help="the replica's name")
     _keys(command("keys", "the clients' keys"))
+    _bench(command("bench", "measure the running service: rate and percentiles"))
     command("doctor", "look for the cause of trouble, with cures")
     topic = command("help", "the manual's pages")
     topic.add_argument("topic", nargs="?", metavar="TOPIC")
@@ -95,6 +97,22 @@ def _keys(keys: argparse.ArgumentParser) -> None:
     made["rotate"].add_argument("--grace", default="24h", metavar="T", help="default: 24h")
 
 
+def _bench(bench: argparse.ArgumentParser) -> None:
+    bench.add_argument("--model", metavar="M", help="default: the first one of the task")
+    bench.add_argument("--task", choices=("embed", "score"), help="default: the model's")
+    for name, default, text in (
+        ("clients", 32, "that ask at once, each one request at a time"),
+        ("tokens", 128, "in a text, about"),
+        ("inputs", 1, "texts (documents) in a request"),
+    ):
+        what = f"{text} (default: {default})"
+        bench.add_argument(f"--{name}", type=int, metavar="N", default=default, help=what)
+    bench.add_argument("--seconds", type=float, metavar="S", default=10.0, help="default: 10")
+    where = "another service, with the key in ER_API_KEY (default: gateway.sock, without a key)"
+    bench.add_argument("--url", metavar="U", help=where)
+    bench.add_argument("--json", action="store_true", help="for programs")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit status."""
     for stream in (sys.stdout, sys.stderr):
@@ -121,6 +139,11 @@ def _dispatch(args: argparse.Namespace) -> int:
         return show_help(args.topic)
     if command == "keys":
         return _run_keys(args)
+    if command == "bench":
+        from er.cli import bench
+
+        given = {k: v for k, v in vars(args).items() if k in bench.Wish.__struct_fields__}
+        return bench.run(bench.Wish(as_json=args.json, **given))
     if command in ("status", "wait", "doctor"):
         return _run_status(args)
     from er.cli import units as cli_units
