@@ -36,7 +36,7 @@ def rows(page: str, heading: str = "") -> dict[str, tuple[str, str]]:
 def test_the_pages_that_the_contract_names_are_there() -> None:
     """Each with a heading that the list of topics shows."""
     wanted = {"quickstart", "configuration", "api", "keys", "operating", "replicas", "faults"}
-    assert wanted | {"metrics", "status"} == set(PAGES)
+    assert wanted | {"bench", "metrics", "status"} == set(PAGES)
     assert all(re.match(r"# \w.*: ", text) for text in PAGES.values())
 
 
@@ -117,12 +117,24 @@ def test_the_shipped_file_uses_only_explained_keys() -> None:
 def test_every_command_and_option_is_in_the_manual() -> None:
     """What `er --help` lists can be read about."""
     text = "\n".join(PAGES.values())
-    for word in ("check", "apply", "reload", "status", "wait", "drain", "resume", "doctor"):
+    for word in (
+        "check",
+        "apply",
+        "reload",
+        "status",
+        "wait",
+        "drain",
+        "resume",
+        "doctor",
+        "bench",
+    ):
         assert f"er {word}" in text, word
     for action in ("list", "create", "rotate", "revoke", "set"):
         assert f"er keys {action}" in text, action
     for option in ("--name", "--expires", "--rate-limit", "--models", "--grace", "--json"):
         assert option in PAGES["keys"], option
+    for option in ("--model", "--task", "--clients", "--tokens", "--inputs", "--seconds", "--url"):
+        assert option in PAGES["bench"], option
 
 
 def test_every_metric_is_explained() -> None:
