@@ -16,13 +16,14 @@ import pybase64
 from instant import row_of, table
 from load import Stream, drive, request
 from measure import WORDS_A_TEXT, BenchError, instant, memory, tree, vocabulary, words
-from result import Options, Report, at_most
+from result import SHOWN, Options, Report, at_most
 from served import Er, served
 
 from fakes import free_port
 
 DIM = 32
 CLIENTS = 32
+MILLION = 1_000_000
 SETTLED = 0.05  # of all requests: 50,000 of a million
 SAMPLE_S = 0.5
 END_OF_TEXT = 151643  # it ends every text of the embedding models
@@ -115,5 +116,7 @@ def million(options: Options) -> Report:
     )
     what = f"{stream.sent:,} requests"
     report.line(f"{what}: errors and wrong vectors", [float(stream.errors)], at_most(0))
-    report.line(f"{what}: % that memory grew after the first {SETTLED:.0%}", [growth], at_most(2))
+    # With fewer the caches of allocators and of the tokenizer are still filling.
+    goal = at_most(2) if options.requests >= MILLION else SHOWN
+    report.line(f"{what}: % that memory grew after the first {SETTLED:.0%}", [growth], goal)
     return report
