@@ -84,6 +84,15 @@ def er(bare: Machine, before: set[str]) -> Installed:
 
 
 @pytest.fixture(scope="session")
+def uncached(er: Installed) -> Installed:
+    """The same without the cache: what is asked twice is to be computed twice."""
+    path = er.machine.root / "etc/er/er.toml"
+    path.write_text(path.read_text() + "\n[cache]\nsize = 0\n")
+    er.machine.run("er", "apply", timeout=300)
+    return er
+
+
+@pytest.fixture(scope="session")
 def demo_place() -> Iterator[Path]:
     """A clean copy of the tree, as a clone would be."""
     place = Path("/var/tmp/er-demo-clone")

@@ -13,7 +13,12 @@ import pytest
 from conftest import Installed
 from machine import CACHE, GATEWAY, get, post
 
-pytestmark = [pytest.mark.machine, pytest.mark.vllm, pytest.mark.timeout(1200)]
+pytestmark = [
+    pytest.mark.machine,
+    pytest.mark.vllm,
+    pytest.mark.timeout(1200),
+    pytest.mark.usefixtures("uncached"),
+]
 EMBED, RERANK = "Qwen3-Embedding-0.6B", "Qwen3-Reranker-0.6B"
 CLOSE = 1e-5
 

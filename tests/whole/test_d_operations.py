@@ -13,7 +13,12 @@ from conftest import Installed
 from load import Load
 from machine import CACHE, VM, eventually, get, post
 
-pytestmark = [pytest.mark.machine, pytest.mark.vllm, pytest.mark.timeout(1200)]
+pytestmark = [
+    pytest.mark.machine,
+    pytest.mark.vllm,
+    pytest.mark.timeout(1200),
+    pytest.mark.usefixtures("uncached"),
+]
 EMBED = "Qwen3-Embedding-0.6B"
 HELLO = {"model": EMBED, "input": "hello"}
 
@@ -157,6 +162,28 @@ def test_apply_restarts_only_what_changed(er: Installed) -> None:
         assert result.returncode == 1
         assert "er.toml:" in result.stdout
         assert post("/v1/embeddings", body, er.key)[0] == 200
+    finally:
+        path.write_text(kept)
+        er.machine.run("er", "apply", timeout=300)
+
+
+def test_what_was_computed_once_is_known_after_a_restart(er: Installed) -> None:
+    """With the cache as it is shipped; the answer is the same."""
+    path = er.machine.root / "etc/er/er.toml"
+    kept = path.read_text()
+    body = {"model": EMBED, "input": ["known to the cache", "and so is this"]}
+
+    def known() -> bool:
+        return "cache;desc" in post("/v1/embeddings", body, er.key)[2]["server-timing"]
+
+    try:
+        path.write_text(kept.replace("[cache]\nsize = 0\n", ""))
+        er.machine.run("er", "apply", timeout=300)
+        first = post("/v1/embeddings", body, er.key)[1]["data"]
+        eventually(known, 30, lambda: "nothing is known")
+        er.machine.run("systemctl", "restart", "er-gateway.service")
+        eventually(known, 30, lambda: "nothing is known any more")
+        assert post("/v1/embeddings", body, er.key)[1]["data"] == first
     finally:
         path.write_text(kept)
         er.machine.run("er", "apply", timeout=300)

@@ -8,7 +8,12 @@ import pytest
 from conftest import Installed
 from machine import Machine, eventually, get, post
 
-pytestmark = [pytest.mark.machine, pytest.mark.vllm, pytest.mark.timeout(1200)]
+pytestmark = [
+    pytest.mark.machine,
+    pytest.mark.vllm,
+    pytest.mark.timeout(1200),
+    pytest.mark.usefixtures("uncached"),
+]
 EMBED, RERANK = "Qwen3-Embedding-0.6B", "Qwen3-Reranker-0.6B"
 UNIT = "er-vllm@embedding.service"
 
