@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 
@@ -54,10 +55,13 @@ def test_a_gpu_without_driver_is_refused(bare: Machine) -> None:
 
 
 def test_taken_ports_are_shown_and_nobody_is_killed(bare: Machine) -> None:
-    with socket.create_server(("127.0.0.1", 8000)) as held:
+    with contextlib.ExitStack() as stack:
+        ports = (2048, 8000, 8001)
+        held = [stack.enter_context(socket.create_server(("127.0.0.1", port))) for port in ports]
         result = bare.run(INSTALL, "--dry-run")
-        assert "Port 8000: taken by" in result.stdout
-        assert held.getsockname()[1] == 8000
+        for port in ports:
+            assert f"Port {port}: taken by" in result.stdout
+        assert [server.getsockname()[1] for server in held] == [*ports]
 
 
 def test_a_full_disk_is_refused(bare: Machine) -> None:

@@ -201,3 +201,24 @@ def test_stop_and_start_of_the_target(er: Installed) -> None:
     er.machine.run("systemctl", "start", "er.target")
     er.machine.run("er", "wait", "--timeout", "300s", timeout=320)
     assert post("/v1/embeddings", HELLO, er.key)[0] == 200
+
+
+def test_starting_the_target_again_repairs_what_failed(er: Installed) -> None:
+    """Killed so often that it gave up, or stopped by hand: one command brings back all of it."""
+    er.machine.run("systemctl", "stop", "er-gateway.service", "er-gateway-http.socket")
+    folder = "/run/systemd/system/er-gateway.service.d"
+    er.machine.run("mkdir", "-p", folder)
+    er.machine.run("sh", "-c", f"printf '[Service]\\nRestart=no\\n' > {folder}/broken.conf")
+    er.machine.run("systemctl", "daemon-reload")
+    er.machine.run("systemctl", "start", "er-gateway.service")
+    er.machine.run("systemctl", "kill", "-s", "KILL", "er-gateway.service")
+    unit = "er-gateway.service"
+    eventually(
+        lambda: er.machine.show(unit, "ActiveState") == {"ActiveState": "failed"},
+        20,
+        lambda: str(er.machine.show(unit, "ActiveState")),
+    )
+    er.machine.run("rm", "-r", folder)
+    er.machine.run("systemctl", "daemon-reload")
+    er.machine.run("systemctl", "start", "er.target")
+    eventually(lambda: get("/health")[1].get("status") == "ok", 60, lambda: str(get("/health")))

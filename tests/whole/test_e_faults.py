@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 
 import pytest
 from conftest import Installed
-from machine import Machine, eventually, get, post
+from machine import CACHE, Machine, eventually, get, post
 
 pytestmark = [
     pytest.mark.machine,
@@ -104,27 +105,40 @@ def test_unknown_replica_is_final(er: Installed) -> None:
     er.machine.run("systemctl", "reset-failed", "er-vllm@nobody.service")
 
 
-def test_missing_model_waits_and_says_so(er: Installed) -> None:
-    """A third replica whose model is not there yet: the rest runs, status says why."""
+def test_missing_model_waits_and_says_so_until_it_is_there(er: Installed) -> None:
+    """A third replica whose model is still to come, in a closed home: the rest runs, status says
+    why; once the files are there it is served without a further word."""
     path = er.machine.root / "etc/er/er.toml"
     kept = path.read_text()
     extra = (
-        '\n[[model]]\nname = "later"\ntask = "embed"\npath = "/srv/later"\n'
+        '\n[[model]]\nname = "later"\ntask = "embed"\npath = "/home/joe/later"\n'
         '[[replica]]\nname = "later"\nmodel = "later"\ngpu = "cpu"\nport = 8002\n'
+        'kv_cache = "1GiB"\n'
     )
+    home = er.machine.root / "home/joe"
+    home.chmod(0o700)
+    hello = {"model": "later", "input": "hello"}
     try:
         path.write_text(kept + extra)
         er.machine.run("er", "apply", check=False, timeout=200)
 
-        def waiting() -> bool:
-            return "/srv/later" in er.machine.run("er", "status", check=False).stdout
+        def status_says() -> str:
+            return er.machine.run("er", "status", check=False).stdout
 
-        eventually(waiting, 40, lambda: er.machine.run("er", "status", check=False).stdout)
+        eventually(lambda: "/home/joe/later" in status_says(), 40, status_says)
         assert asked(er) == 200
         status, health = get("/health")
         assert (status, health["status"]) == (200, "degraded")
-        assert post("/v1/embeddings", {"model": "later", "input": "x"}, er.key)[0] == 503
+        assert post("/v1/embeddings", hello, er.key)[0] == 503
+        shutil.copytree(CACHE / "tiny-embed", home / "later")
+        eventually(lambda: post("/v1/embeddings", hello, er.key)[0] == 200, 400, status_says)
+        vectors = [
+            post("/v1/embeddings", {**hello, "model": name}, er.key)[1]["data"][0]["embedding"]
+            for name in ("later", EMBED)
+        ]
+        assert vectors[0] == pytest.approx(vectors[1], abs=1e-5)
     finally:
         path.write_text(kept)
         er.machine.run("er", "apply", timeout=200)
-    eventually(lambda: get("/health")[1]["status"] == "ok", 30, lambda: str(get("/health")))
+        shutil.rmtree(home / "later", ignore_errors=True)
+    eventually(lambda: get("/health")[1]["status"] == "ok", 60, lambda: str(get("/health")))
