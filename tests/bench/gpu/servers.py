@@ -33,6 +33,9 @@ QUIET = {
 # 6 GiB hold 56,160 tokens: more than 256 texts of 128 need, so the rate is that of a whole card.
 SMALL = ("--gpu-memory-utilization", "0.15", "--kv-cache-memory-bytes", "6G")
 TUNED = (*SMALL, "--disable-uvicorn-access-log")
+# vLLM's own graphs end at 512 tokens; larger steps are launched piece by piece by its engine.
+SIZES = [1, 2, 4, *range(8, 257, 8), *range(288, 513, 32), *range(1024, 8193, 512)]
+GRAPHS = ("--compilation-config", json.dumps({"cudagraph_capture_sizes": SIZES}))
 RERANKER = (
     *("--chat-template", str(HERE / "qwen3_reranker.jinja"), "--hf-overrides"),
     '{"architectures":["Qwen3ForSequenceClassification"],"classifier_from_token":["no","yes"],'
@@ -52,7 +55,8 @@ class Server:
         self.name, self.port, self.folder = name, port, folder / name
         self.url = f"http://127.0.0.1:{port}"
         self.key = ""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)  # ER shows a key once: no state of before
+        self.folder.mkdir(parents=True)
         self.log = self.folder / "log"
 
     def launch(self, command: Sequence[str], env: Mapping[str, str]) -> None:
