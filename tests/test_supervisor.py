@@ -584,7 +584,7 @@ def test_systemd_hears_ready_status_watchdog_and_stopping(
 
 def test_auto_is_few_workers() -> None:
     """One on a small machine, four at most."""
-    assert [auto_workers(n) for n in (1, 2, 4, 8, 16, 64, 256)] == [1, 1, 1, 2, 4, 4, 4]
+    assert [auto_workers(n) for n in (1, 2, 4, 8, 16, 64, 256)] == [1, 1, 1, 1, 2, 4, 4]
 
 
 def test_figures_are_differences(tmp_path: Path) -> None:

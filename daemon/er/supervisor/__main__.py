@@ -40,10 +40,11 @@ def auto_workers(cores: int) -> int:
     """How many workers `workers = "auto"` means.
 
     Few merge best: each has a queue of its own, so the same load in more workers makes smaller
-    batches. Tokenising, the gateway's largest cost, leaves the interpreter and uses other cores
-    from within one worker. So one, and one more for each four cores, up to four.
+    batches. Over one to three replicas on a GPU with 16 cores, two gave what four and six gave, for
+    half the CPU, and no worker came near a core (tests/reports/gpu-throughput.md). So one, and one
+    more for each eight cores, up to four.
     """
-    return max(1, min(4, cores // 4))
+    return max(1, min(4, cores // 8))
 
 
 def spare(old: int, ready: int, wanted: int) -> int:
