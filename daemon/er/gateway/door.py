@@ -22,7 +22,7 @@ from er.gateway.http1 import HEAD_MAX, PIPELINE_MAX, Protocol
 
 BODY_MAX = 4096  # bytes; what is larger is tokenised aside, where a task's price is nothing
 # What makes a head one for ASGI: bodies in other forms, and talk about the connection.
-UNUSUAL = (b"expect", b"transfer-encoding", b"upgrade", b"content-encoding")
+UNUSUAL = frozenset((b"expect", b"transfer-encoding", b"upgrade", b"content-encoding"))
 REASONS = {
     200: b"OK",
     400: b"Bad Request",
@@ -155,7 +155,7 @@ class Door(Protocol):
             or b"host" not in headers
             or not length.isdigit()
             or not 0 < int(length) <= BODY_MAX
-            or any(name in headers for name in UNUSUAL)
+            or not UNUSUAL.isdisjoint(headers)
             or len(self.pipeline) >= PIPELINE_MAX
             or self.parser.get_method() != b"POST"
             or self.parser.get_http_version() != "1.1"

@@ -81,7 +81,7 @@ class Protocol(HttpToolsProtocol):
         self._deaf = False  # input is thrown away
         self._in_head = self._begun = False
         self._upgrading = False
-        self._head = self._raw = 0
+        self._raw = self._behind = 0
         self._timer: asyncio.TimerHandle | None = None
         self._expect_head()
         sock = transport.get_extra_info("socket")
@@ -138,7 +138,7 @@ class Protocol(HttpToolsProtocol):
     def begin_head(self) -> None:
         """A head's first byte is here."""
         self._in_head = self._begun = True
-        self._head = 0
+        self._behind = 0
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -147,18 +147,22 @@ class Protocol(HttpToolsProtocol):
             raise ValueError
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head += len(name) + len(value)
-        if self._head > HEAD_MAX:
-            self._wrong = _HEAD_TOO_LARGE
-            raise ValueError
-        # Behind a chunked body: a key or an id there is none of the request's.
         if self._in_head:
             self.headers.append((name.lower(), value))
+            return
+        # Behind a chunked body: a key or an id there is none of the request's.
+        self._behind += len(name) + len(value)
+        if self._behind > HEAD_MAX:
+            self._wrong = _HEAD_TOO_LARGE
+            raise ValueError
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._raw = 0
         self._forget_timer()
+        if sum(len(name) + len(value) for name, value in self.headers) > HEAD_MAX:
+            self._wrong = _HEAD_TOO_LARGE  # it came in one piece, or it had been refused by now
+            raise ValueError
         wrong = self._wrong_head()
         if wrong:
             self._wrong = Refusal(400, "invalid_request", wrong)

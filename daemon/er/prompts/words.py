@@ -68,6 +68,9 @@ class Words:
         words, so that the ids kept are those of the whole text.
         """
         window = (limit + SPARE_TOKENS) * CHARS_PER_TOKEN
+        encoder, quick = self._encoder, min(window, ranked.CHARS_MAX)
+        if encoder is not None and max(map(len, texts), default=0) <= quick:
+            return [Encoded(encoder.ids(text), True) for text in texts]
         heads = [text if len(text) <= window else _head(text, window) for text in texts]
         found = [
             Encoded(ids, len(head) == len(text))
