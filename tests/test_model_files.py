@@ -115,3 +115,13 @@ def test_files_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Path, "is_dir", refuse)
     with pytest.raises(ModelFilesError, match="not reachable"):
         model_files.read(tmp_path)
+
+
+def test_a_home_that_a_unit_does_not_see(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only there, only in a unit, and only while it is not found."""
+    late, other = Path("/home/nobody-here/model"), Path("/srv/model")
+    monkeypatch.delenv("INVOCATION_ID", raising=False)
+    assert model_files.unseen(late) == ""
+    monkeypatch.setenv("INVOCATION_ID", "x")
+    assert "sudo systemctl restart er-gateway" in model_files.unseen(late)
+    assert model_files.unseen(other) == model_files.unseen(tmp_path) == ""

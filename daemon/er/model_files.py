@@ -6,6 +6,7 @@ and the sentence-transformers files beside it), never weights: a gateway-only ma
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ import msgspec
 import orjson
 
 PromptKind = Literal["qwen3", "plain"]
+HOMES = ("/home/", "/root/", "/run/user/")
 
 # Every size of Qwen3-Embedding and Qwen3-Reranker says one of these.
 QWEN3_ARCHITECTURES = {"Qwen3ForCausalLM", "Qwen3Model", "Qwen3ForSequenceClassification"}
@@ -78,6 +80,19 @@ def _check_folder(path: Path) -> None:
     if there:
         raise ModelFilesError(f"{path}: is not a folder; name the folder that holds config.json")
     raise ModelFilesError(f"{path}: no such folder; put the model's files there")
+
+
+def unseen(path: Path) -> str:
+    """What else may be the matter with a folder that a unit of systemd does not find; "": nothing.
+
+    A unit sees folders below a home only if they were there when it was started.
+    """
+    if "INVOCATION_ID" not in os.environ or not f"{path}/".startswith(HOMES) or path.exists():
+        return ""
+    return (
+        "; if it is there now, it came after er-gateway was started, which does not see it so: "
+        "sudo systemctl restart er-gateway (no request is lost)"
+    )
 
 
 def _number(config: dict[str, Any], key: str, path: Path) -> int:

@@ -107,7 +107,7 @@ def test_unknown_replica_is_final(er: Installed) -> None:
 
 def test_missing_model_waits_and_says_so_until_it_is_there(er: Installed) -> None:
     """A third replica whose model is still to come, in a closed home: the rest runs, status says
-    why; once the files are there it is served without a further word."""
+    why and what to do; once the files are there its unit finds them by itself."""
     path = er.machine.root / "etc/er/er.toml"
     kept = path.read_text()
     extra = (
@@ -129,10 +129,13 @@ def test_missing_model_waits_and_says_so_until_it_is_there(er: Installed) -> Non
         assert asked(er) == 200
         status, health = get("/health")
         assert (status, health["status"]) == (200, "degraded")
-        assert post("/v1/embeddings", hello, er.key)[0] == 503
+        status, answer, _ = post("/v1/embeddings", hello, er.key)
+        assert status == 503
+        assert "sudo systemctl restart er-gateway" in answer["message"]
         # On the CPU an idle vLLM spins on its core, and here all share one: three are too many.
         er.machine.run("systemctl", "stop", "er-vllm@reranker.service")
         shutil.copytree(CACHE / "tiny-embed", home / "later")
+        er.machine.run("systemctl", "restart", "er-gateway.service")
         eventually(lambda: post("/v1/embeddings", hello, er.key)[0] == 200, 400, status_says)
         vectors = [
             post("/v1/embeddings", {**hello, "model": name}, er.key)[1]["data"][0]["embedding"]

@@ -76,7 +76,7 @@ class Questions:
         try:
             return question(model)
         except ModelFilesError as error:
-            return str(error)
+            return f"{error}{model_files.unseen(model.path)}"
         except Exception as error:
             mishap(error, f"reading the files of model {name}")
             return f"the files of model {name} can't be used: {error}"

@@ -99,10 +99,12 @@ class Served:
         try:
             prompter = await asyncio.to_thread(_prompter, model)
         except ModelFilesError as error:
-            if self.missing[model.name] != str(error):
-                self.missing[model.name] = str(error)
+            assert model.path is not None
+            why = f"{error}{model_files.unseen(model.path)}"
+            if self.missing[model.name] != why:
+                self.missing[model.name] = why
                 again = f"tried again every {AGAIN_S:.0f} s"
-                journal.log("warning", f"model {model.name} is not served: {error} ({again})")
+                journal.log("warning", f"model {model.name} is not served: {why} ({again})")
             return
         except Exception as error:
             # Nobody waits for this task: without a word the other models would never be served.
