@@ -14,7 +14,8 @@ import msgspec
 import orjson
 
 PromptKind = Literal["qwen3", "plain"]
-HOMES = ("/home/", "/root/", "/run/user/")
+# ProtectHome=tmpfs and PrivateTmp= empty these for the units; what lies there is bound in.
+HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 
 # Every size of Qwen3-Embedding and Qwen3-Reranker says one of these.
 QWEN3_ARCHITECTURES = {"Qwen3ForCausalLM", "Qwen3Model", "Qwen3ForSequenceClassification"}
@@ -85,9 +86,9 @@ def _check_folder(path: Path) -> None:
 def unseen(path: Path) -> str:
     """What else may be the matter with a folder that a unit of systemd does not find; "": nothing.
 
-    A unit sees folders below a home only if they were there when it was started.
+    A unit sees folders in a hidden place only if they were there when it was started.
     """
-    if "INVOCATION_ID" not in os.environ or not f"{path}/".startswith(HOMES) or path.exists():
+    if "INVOCATION_ID" not in os.environ or not f"{path}/".startswith(HIDDEN) or path.exists():
         return ""
     return (
         "; if it is there now, it came after er-gateway was started, which does not see it so: "

@@ -21,12 +21,10 @@ from er.config import Config, Finding, Model, Replica, directory
 from er.config.reader import Reader
 from er.engine.build import Build, BuildError
 from er.gpus import Gpu, find, missing
-from er.model_files import ModelFiles, ModelFilesError
+from er.model_files import HIDDEN, ModelFiles, ModelFilesError
 from er.prompts import Prompter
 from er.quantities import bytes_text
 
-# Hidden inside the units; `er apply` binds model folders in there, so their parents don't matter.
-HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 HOMES = tuple(map(Path, HIDDEN))
 UTILIZATION = 0.90  # vLLM's share of a card when er.toml does not say
 ENGINE_OVERHEAD = 2 << 30  # bytes of a GPU beside weights and cache, about

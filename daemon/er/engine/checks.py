@@ -23,9 +23,8 @@ from er.engine.build import Build, BuildError, examine, find_python
 from er.engine.identity import stamp
 from er.gpus import Gpu
 from er.health import question_ids
-from er.model_files import ModelFiles, ModelFilesError
+from er.model_files import HIDDEN, ModelFiles, ModelFilesError
 from er.prompts import Prompter
-from er.units.texts import HIDDEN
 
 WEIGHTS = ("*.safetensors", "*.bin")
 

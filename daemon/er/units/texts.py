@@ -10,12 +10,11 @@ from pathlib import Path
 
 from er.config import Config, Gateway, Model, Replica
 from er.gpus import Gpu, find
+from er.model_files import HIDDEN
 
 MARK = "# Written by `er apply` from er.toml"
 HEAD = f"{MARK}; a change here is lost. Your own lines: systemctl edit "
 REPLICA, GATEWAY, HTTP = "er-vllm@{}.service", "er-gateway.service", "er-gateway-http.socket"
-# ProtectHome=tmpfs and PrivateTmp= empty these for the units; what lies there is bound in.
-HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 DRAIN_AND_SPARE_S = 10  # of the gateway's stop: see er-gateway.service
 # All cards share these; a path that is missing costs a warning, so they are not in the template.
 DEVICES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
