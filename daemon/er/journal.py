@@ -18,6 +18,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 Level = Literal["err", "warning", "notice", "info", "debug"]
 Value = str | int | float
+Fields = Mapping[str, Value]
 
 PRIORITY = {"err": 3, "warning": 4, "notice": 5, "info": 6, "debug": 7}
 AUDIT_SOCKET = Path("/run/systemd/journal.er-audit/socket")
@@ -122,13 +124,13 @@ class Audit:
     def __init__(
         self,
         limit: int = QUEUE_MAX,
-        send: Callable[[Mapping[str, Value]], None] | None = None,
+        send: Callable[[Fields], None] | None = None,
     ) -> None:
         self._limit = limit
         journal = _Namespace() if send is None and "JOURNAL_STREAM" in os.environ else None
         self._send = send or journal or _json_line
         self._send_at_once = journal.at_once if journal else None
-        self._queue: deque[Mapping[str, Value]] = deque()
+        self._queue: deque[Fields | Callable[[], Fields]] = deque()
         self._filled = threading.Event()
         self._sending = threading.Lock()
         self._closing = False
@@ -139,8 +141,13 @@ class Audit:
         self._thread = threading.Thread(target=self._work, name="audit", daemon=True)
         self._thread.start()
 
-    def put(self, fields: Mapping[str, Value]) -> None:
-        """Queue one record."""
+    @property
+    def full(self) -> bool:
+        """Whether admission has to wait; see `room`."""
+        return len(self._queue) >= self._limit
+
+    def put(self, fields: Fields | Callable[[], Fields]) -> None:
+        """Queue one record, or what makes it when its turn has come."""
         self._queue.append(fields)
         if self._loop is None or self._send_at_once is None:
             if not self._filled.is_set():
@@ -160,7 +167,7 @@ class Audit:
         try:
             while self._queue:
                 assert self._send_at_once is not None
-                if not self._send_at_once(self._queue[0]):
+                if not self._send_at_once(_made(self._queue[0])):
                     self._filled.set()
                     return
                 self._queue.popleft()
@@ -169,12 +176,12 @@ class Audit:
 
     async def room(self) -> None:
         """Return once the queue is short enough to take another request's record."""
-        if len(self._queue) < self._limit:
+        if not self.full:
             return
         import asyncio
 
         self._waiting_on = loop = asyncio.get_running_loop()
-        while len(self._queue) >= self._limit:
+        while self.full:
             waiter: asyncio.Future[None] = loop.create_future()
             self._waiters.add(waiter)
             try:
@@ -197,7 +204,7 @@ class Audit:
             with self._sending:
                 while self._queue:
                     # Taken out only when written, so that `close` knows what is left.
-                    self._send(self._queue[0])
+                    self._send(_made(self._queue[0]))
                     self._queue.popleft()
                     if self._waiters and len(self._queue) < self._limit // 2:
                         self._wake()
@@ -222,18 +229,23 @@ class Audit:
                 self._waiting_on.call_soon_threadsafe(release)
 
 
-def _json_line(fields: Mapping[str, Value]) -> None:
+def _json_line(fields: Fields) -> None:
     _write(json.dumps(fields, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
-def datagram(fields: Mapping[str, Value]) -> bytes:
+def _made(item: Fields | Callable[[], Fields]) -> Fields:
+    return item() if callable(item) else item
+
+
+def datagram(fields: Fields) -> bytes:
     """The record in journald's native form; a value with line breaks is sent by its length."""
-    lines = "".join([f"{name}={value}\n" for name, value in fields.items()])
-    if lines.count("\n") == len(fields):
+    values = tuple(map(str, fields.values()))
+    lines = _lines(tuple(fields)) % values
+    if lines.count("\n") == len(values):
         return lines.encode("utf-8", "replace")
     parts: list[bytes] = []
-    for name, value in fields.items():
-        data = str(value).encode("utf-8", "replace")
+    for name, value in zip(fields, values, strict=True):
+        data = value.encode("utf-8", "replace")
         if b"\n" in data:
             parts.append(b"%s\n%s%s\n" % (name.encode(), len(data).to_bytes(8, "little"), data))
         else:
@@ -241,8 +253,13 @@ def datagram(fields: Mapping[str, Value]) -> bytes:
     return b"".join(parts)
 
 
-def _native(fields: Mapping[str, Value]) -> bytes:
-    summary = " ".join([str(v) for v in fields.values() if v != ""])
+@lru_cache(16)  # our own few kinds of records
+def _lines(names: tuple[str, ...]) -> str:
+    return "".join(f"{name}=%s\n" for name in names)
+
+
+def _native(fields: Fields) -> bytes:
+    summary = " ".join(filter(None, map(str, fields.values())))
     return datagram({"MESSAGE": summary, "PRIORITY": 6, "SYSLOG_IDENTIFIER": "er", **fields})
 
 
@@ -251,18 +268,30 @@ class _Namespace:
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._connected: socket.socket | None = None  # to the audit's own: half the price a record
         self._complaints = Seldom()
         self._astray_until = 0.0
 
-    def at_once(self, fields: Mapping[str, Value]) -> bool:
+    def at_once(self, fields: Fields) -> bool:
         """Send the record if the journal takes it without waiting; whether it did."""
         try:
-            self._socket.sendto(_native(fields), socket.MSG_DONTWAIT, str(AUDIT_SOCKET))
+            if self._connected is None:
+                fresh = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+                fresh.setblocking(False)
+                self._connected = fresh
+                fresh.connect(str(AUDIT_SOCKET))
+            self._connected.send(_native(fields))
+        except BlockingIOError:
+            return False
         except OSError:
+            # Another journald listens there by now, or none: the next record finds out.
+            if self._connected is not None:
+                self._connected.close()
+                self._connected = None
             return False
         return True
 
-    def __call__(self, fields: Mapping[str, Value]) -> None:
+    def __call__(self, fields: Fields) -> None:
         data = _native(fields)
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() >= self._astray_until:

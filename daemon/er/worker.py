@@ -24,7 +24,7 @@ from er import config, journal, keys
 from er.cache import Cache
 from er.child import Child
 from er.gateway import Gateway
-from er.gateway.door import Door
+from er.gateway.door import Door, Heads
 from er.gateway.served import Served
 from er.gateway.work import Workshop
 from er.journal import Audit
@@ -117,8 +117,10 @@ class Worker:
         settings.load()
         loop = asyncio.get_running_loop()
 
+        heads = Heads()
+
         def made() -> Door:
-            return Door(settings, self._state, self.gateway)
+            return Door(settings, self._state, self.gateway, heads)
 
         for name in ("http", "gateway"):
             for sock in self._child.sockets.get(name, ()):

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from types import TracebackType
+from functools import cache
 from typing import Any
 
 import orjson
@@ -19,10 +19,10 @@ from er import dialects, journal, keys, limits, metrics
 from er.config import Model
 from er.dialects import Dialect, Route, openai
 from er.gateway import wellness
-from er.gateway.exchange import Gone, Note, Request, Response, plain_address
+from er.gateway.exchange import LOCAL, Gone, Head, Note, Request, Response, plain_address
 from er.gateway.served import Served, may_use
 from er.gateway.tally import Tally
-from er.gateway.work import Workshop
+from er.gateway.work import INLINE_BYTES, INLINE_NUMBERS, Workshop
 from er.job import Refusal
 from er.keys import Identity, Keys
 from er.ledger import Ledger
@@ -64,42 +64,67 @@ class Gateway:
         self.draining = False  # each answer closes its connection
         self.cutting = False  # requests are cancelled because the process must end
         self._started = int(time.time())
+        self._timeout_ns = int(self.settings.timeout_s * 1e9)
 
     async def answer(self, request: Request, note: Note) -> Response:
         """The answer to one request, by the contract's order of checks. Raises Refusal, Gone."""
-        route = self._route(request)  # 404, 405
+        route = request.head.route or self._route(request.head)  # 404, 405
         if route is None:
-            return self._open_page(request.path.rstrip("/"))
+            return self._open_page(request.head.path.rstrip("/"))
         if isinstance(route, Response):
             return route
-        note.who = self._who(request)  # 401
+        who = note.who = self._who(request)  # 401
         if isinstance(route, str):
             return await self._metrics_page()
-        note.dialect, note.refuse = _name(route.dialect), route.dialect.refuse
+        dialect = route.dialect
+        note.dialect, note.refuse = _name(dialect), dialect.refuse
         if route.name in ("models", "model"):
-            return self._models(route, note.who, note)
-        body = await request.body(self.settings.max_body, self.settings.timeout_s)  # 413
-        deadline = note.began + int(self.settings.timeout_s * 1e9)
-        with _Place(self._ledger, self.settings.max_concurrency) as place:
-            job = await self._workshop.read(route.dialect, body, deadline)  # 400
+            return self._models(route, who, note)
+        body = request.whole
+        if body is None or len(body) > self.settings.max_body:
+            body = await request.body(self.settings.max_body, self.settings.timeout_s)  # 413
+        return await self._compute(dialect, body, who, note)
+
+    async def _compute(self, dialect: Dialect, body: bytes, who: Identity, note: Note) -> Response:
+        """The answer to what a known client wants computed. Raises Refusal."""
+        work, ledger = self._workshop, self._ledger
+        small = len(body) <= INLINE_BYTES
+        deadline = note.began + self._timeout_ns
+        inside = ledger.enter(self.settings.max_concurrency)
+        try:
+            job = dialect.read(body) if small else await work.read(dialect, body, deadline)  # 400
             note.dialect, note.model, note.items = job.dialect, job.model, job.items
-            model = self._served.find(job.model, job.task, note.who)  # 404
+            model = self._served.find(job.model, job.task, who)  # 404
             note.model = note.served = model.name
-            _check_right(note.who, model)  # 403
-            prompted = await self._workshop.prompt(job, model, len(body), deadline, note)  # 400
-            self._check_rate(note.who, note)  # 429
-            place.demand(self.tally.typical_s)  # 503
-            answer = await self._workshop.compute(job, model, prompted, deadline, note)  # 503, 504
+            if who.models is not None:
+                _check_right(who, model)  # 403
             began = time.monotonic_ns()
-            text = await self._workshop.write(route.dialect, job, answer, deadline)
+            if small:
+                prompted = work.prompt(job, model)  # 400
+            else:
+                prompted = await work.prompt_aside(job, model, deadline)
+            note.tokenise_ns = time.monotonic_ns() - began
+            note.tokens, note.cut = prompted.tokens, prompted.cut
+            self._check_rate(who, note)  # 429
+            if not inside:
+                inside = self._demand_place()  # 503
+            answer = await work.compute(job, model, prompted, deadline, note)  # 503, 504
+            began = time.monotonic_ns()
+            if answer.vectors is None or answer.vectors.size <= INLINE_NUMBERS:
+                text = dialect.write(job, answer)
+            else:
+                text = await work.write(dialect, job, answer, deadline)
             note.encode_ns = time.monotonic_ns() - began
             return Response(200, text)
+        finally:
+            if inside:
+                ledger.leave()
 
     # -- the checks, in their order ----------------------------------------------------------
 
-    def _route(self, request: Request) -> Route | Response | str | None:
+    def _route(self, head: Head) -> Route | Response | str | None:
         """None: a page that asks for no key; a text: /metrics; a Response: what OPTIONS asked."""
-        method, path = request.method, request.path.rstrip("/")
+        method, path = head.method, head.path.rstrip("/")
         if path in OPEN or path == METRICS:
             if method in GET:
                 return None if path in OPEN else METRICS
@@ -110,7 +135,7 @@ class Gateway:
                 headers={"allow": "GET, HEAD"},
             )
         else:
-            found = dialects.find(method, request.path)
+            found = dialects.find(method, head.path)
         if isinstance(found, Refusal):
             if method == "OPTIONS" and found.status == 405:
                 allow = found.headers["allow"].encode() + b", OPTIONS"
@@ -119,10 +144,11 @@ class Gateway:
         return found
 
     def _who(self, request: Request) -> Identity:
-        uid = request.local_uid
-        if uid is not None:
-            return keys.local(uid)
-        secret = request.secret()
+        secret = request.head.secret
+        if request.client.startswith(LOCAL):
+            return keys.local(int(request.client.removeprefix(LOCAL)))
+        if secret is not None and (known := self._keys.known(secret, time.time())) is not None:
+            return known
         if secret is None:
             message = (
                 "no API key; send it as the header `Authorization: Bearer sk-er-…` or in the "
@@ -136,6 +162,19 @@ class Gateway:
             message = f"this API key opens nothing: {self._keys.why_not(secret, now)}"
         headers = {"www-authenticate": "Bearer"}
         raise Refusal(401, "invalid_api_key", message, headers=headers)
+
+    def _demand_place(self) -> bool:
+        """A place, for who found none at first and may find one now. Raises Refusal 503."""
+        limit = self.settings.max_concurrency
+        if self._ledger.enter(limit):
+            return True
+        raise Refusal(
+            503,
+            "overloaded",
+            f"{limit} requests are being worked on, as many as max_concurrency in er.toml "
+            "allows; try again shortly",
+            retry_after_s=self.tally.typical_s,
+        )
 
     def _check_rate(self, who: Identity, note: Note) -> None:
         rate = self.settings.rate_limit if who.rate_limit == "default" else who.rate_limit
@@ -215,7 +254,8 @@ class Gateway:
         request = note.request
         self.tally.in_flight += 1
         try:
-            await self._audit.room()
+            if self._audit.full:
+                await self._audit.room()
             response: Response | None = await self.answer(request, note)
         except Refusal as refusal:
             response = self._refused(refusal, note)
@@ -225,7 +265,7 @@ class Gateway:
             # The protocol cancels when the client has hung up; the worker when it must end.
             response = self._refused(_CUT, note) if self.cutting else None
         except Exception as error:
-            journal.mishap(error, f"answering {request.method} {request.path[:100]}", request.id)
+            journal.mishap(error, f"answering {request.head.method} {request.head.path[:100]}", request.id)
             response = self._refused(_mishap(request.id), note)
         finally:
             self.tally.in_flight -= 1
@@ -234,8 +274,8 @@ class Gateway:
 
     def unread(self, client: str, refusal: Refusal, request_id: str) -> None:
         """Note what the protocol refused before it was a request: it has a record too."""
-        headers = {b"x-request-id": request_id.encode()}
-        note = Note(Request("", "", headers, plain_address(client), body=b""))
+        head = Head("", "", {b"x-request-id": request_id.encode()})
+        note = Note(Request(head, plain_address(client), whole=b""))
         note.code = refusal.code
         self._note(Response(refusal.status, b""), note)
 
@@ -258,7 +298,7 @@ class Gateway:
         if response is None:
             note.code = "client_closed"
         self.tally.add(note)
-        self._audit.put(note.record())
+        self._audit.put(note.record)
 
     async def _send(
         self, response: Response, note: Note, send: Callable[[dict[str, Any]], Awaitable[None]]
@@ -274,7 +314,7 @@ class Gateway:
         if response.status != OPTIONS:
             headers.append((b"content-type", response.kind))
             headers.append((b"content-length", b"%d" % len(response.body)))
-        unread = not note.request.read and b"expect" in note.request.headers
+        unread = not note.request.read and b"expect" in note.request.head.headers
         if (self.draining or unread) and CLOSE not in headers:
             # Of a client that waited to be asked for its body none can tell what it sends next.
             headers.append(CLOSE)
@@ -290,6 +330,7 @@ def _mishap(request_id: str) -> Refusal:
     )
 
 
+@cache
 def _name(dialect: Dialect) -> str:
     return str(getattr(dialect, "__name__", "")).rsplit(".", 1)[-1]
 
@@ -304,35 +345,3 @@ def _check_right(who: Identity, model: Model) -> None:
             f"er keys set {who.id} --models …",
             param="model",
         )
-
-
-class _Place:
-    """One of the requests being worked on, counted over all workers while it is in here."""
-
-    def __init__(self, ledger: Ledger, limit: int) -> None:
-        self._ledger, self._limit, self._inside = ledger, limit, False
-
-    def __enter__(self) -> _Place:
-        self._inside = self._ledger.enter(self._limit)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._inside:
-            self._ledger.leave()
-
-    def demand(self, wait_s: float) -> None:
-        """Refuse, at its turn in the order of checks, what found no room and finds none now."""
-        self._inside = self._inside or self._ledger.enter(self._limit)
-        if not self._inside:
-            raise Refusal(
-                503,
-                "overloaded",
-                f"{self._limit} requests are being worked on, as many as max_concurrency in "
-                "er.toml allows; try again shortly",
-                retry_after_s=wait_s,
-            )

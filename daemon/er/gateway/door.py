@@ -17,9 +17,11 @@ from uvicorn.server import ServerState
 
 from er import dialects, journal
 from er.gateway import CLOSE, Gateway
-from er.gateway.exchange import Note, Request, Response, plain_address
+from er.gateway.exchange import Head, Note, Request, Response, plain_address
 from er.gateway.http1 import HEAD_MAX, PIPELINE_MAX, Protocol
 
+END = b"\r\n\r\n"
+HEADS_KEPT, HEAD_KEPT = 1024, 2048  # how many, and the bytes of each
 BODY_MAX = 4096  # bytes; what is larger is tokenised aside, where a task's price is nothing
 # What makes a head one for ASGI: bodies in other forms, and talk about the connection.
 UNUSUAL = frozenset((b"expect", b"transfer-encoding", b"upgrade", b"content-encoding"))
@@ -44,21 +46,41 @@ class _Nothing:
         pass
 
 
-class Exchange:
-    """One request that the door answers itself; looks like uvicorn's cycle to its protocol."""
+class Exchange(Request):
+    """A request that the door answers itself; looks like uvicorn's cycle to its protocol."""
 
-    __slots__ = (
-        *("body", "disconnected", "headers", "keep_alive", "length", "more_body", "path"),
-        *("response_complete", "response_started"),
-    )
+    __slots__ = ("disconnected", "keep_alive", "more_body", "response_complete", "response_started")
     message_event = _Nothing()
 
-    def __init__(self, path: str, headers: dict[bytes, bytes], length: int, keep: bool) -> None:
-        self.path, self.headers, self.length = path, headers, length
+    def __init__(self, head: Head, client: str, body: bytes, keep: bool) -> None:
+        super().__init__(head, client, whole=body)
         self.keep_alive = keep
-        self.body = b""
-        self.more_body = True
+        self.more_body = False
         self.disconnected = self.response_complete = self.response_started = False
+
+
+class Heads:
+    """Heads that were read before, by their bytes: who sends the same again is read at once.
+
+    What a head means depends on nothing but its bytes, so one table serves all connections.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[bytes, Head] = {}
+
+    def add(self, data: bytes, head: Head) -> None:
+        """Remember the head of `data`, which is one whole request from its first byte on."""
+        end = data.find(END) + len(END)
+        if (
+            end > HEAD_KEPT
+            or not data.startswith(b"POST ")
+            or len(data) != end + (head.length or 0)
+            or b"x-request-id" in head.headers
+        ):
+            return
+        if len(self.known) >= HEADS_KEPT:
+            self.known.clear()
+        self.known[data[:end]] = head
 
 
 class Drive:
@@ -101,12 +123,14 @@ class Drive:
 class Door(Protocol):
     """One client's connection."""
 
-    def __init__(self, config: Config, state: ServerState, gateway: Gateway) -> None:
+    def __init__(self, config: Config, state: ServerState, gateway: Gateway, heads: Heads) -> None:
         super().__init__(config, state, gateway.unread)
-        self._gateway = gateway
+        self._gateway, self._heads = gateway, heads
+        self._known = heads.known
         self._exchange: Exchange | None = None  # begun, its body not whole yet
         self._held: Exchange | None = None  # until the peer has read what was answered before
-        self._piece = 0
+        self._data = b""  # the piece that is read
+        self._first = False  # a message begins with it
         self._quiet_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -121,8 +145,23 @@ class Door(Protocol):
     # -- what comes in -----------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        self._piece = len(data)
+        cycle = self.cycle
+        if cycle is None or (cycle.response_complete and not cycle.more_body):
+            # Nothing is begun or owed on this connection: all of this is about a new request.
+            if not (self._in_head or self._exchange or self._deaf):
+                end = data.find(END) + len(END)
+                head = self._known.get(data[:end])
+                if head is not None and len(data) - end == head.length:
+                    if self._timer is not None:
+                        self._forget_timer()
+                    exchange = Exchange(head, self._address, data[end:], True)
+                    self.cycle = exchange  # type: ignore[assignment]
+                    self._start(exchange)
+                    return
+                self._first = True
+        self._data = data
         super().data_received(data)
+        self._first = False
         if self._exchange is not None and not self._deaf:
             self._give_to_asgi(self._exchange)
 
@@ -145,8 +184,9 @@ class Door(Protocol):
 
     def _hot(self) -> Exchange | None:
         """The exchange, if this head is one for the hot path."""
+        first, self._first = self._first, False
         path = dialects.HOT.get(self.url)
-        if path is None or not self._begun or self._piece > HEAD_MAX:
+        if path is None or not self._begun or len(self._data) > HEAD_MAX:
             return None
         headers = dict(self.headers)
         length = headers.get(b"content-length", b"")
@@ -161,7 +201,16 @@ class Door(Protocol):
             or self.parser.get_http_version() != "1.1"
         ):
             return None
-        return Exchange(path, headers, int(length), self.parser.should_keep_alive())
+        head = Head("POST", path, headers)
+        route = dialects.find("POST", path)
+        assert isinstance(route, dialects.Route)
+        head.route = route
+        keep = self.parser.should_keep_alive()
+        if first and keep:
+            self._heads.add(self._data, head)
+        exchange = Exchange(head, self._address, b"", keep)
+        exchange.more_body = True
+        return exchange
 
     def _make_scope(self) -> None:
         """What uvicorn makes at the begin of each message, for the head that is known by now."""
@@ -175,7 +224,7 @@ class Door(Protocol):
         if exchange is None:
             super().on_body(body)
         else:
-            exchange.body = exchange.body + body if exchange.body else body
+            exchange.whole = (exchange.whole or b"") + body
 
     def on_message_complete(self) -> None:
         exchange, self._exchange = self._exchange, None
@@ -199,8 +248,8 @@ class Door(Protocol):
         except ValueError:
             self._refuse_input()
             return
-        if exchange.body:
-            super().on_body(exchange.body)
+        if exchange.whole:
+            super().on_body(exchange.whole)
 
     # -- what goes out -----------------------------------------------------------------------
 
@@ -226,9 +275,7 @@ class Door(Protocol):
             self._start(held)
 
     async def _answer(self, exchange: Exchange) -> None:
-        note = Note(
-            Request("POST", exchange.path, exchange.headers, self._address, body=exchange.body)
-        )
+        note = Note(exchange)
         response = await self._gateway.respond(note)
         exchange.response_started = exchange.response_complete = True
         if response is None or exchange.disconnected or self.transport.is_closing():

@@ -41,59 +41,25 @@ class Gone(Exception):  # noqa: N818 - nobody is left to be told
     """The client hung up."""
 
 
-class Request:
-    """What a client sent. Its body is there already, or read only when asked for."""
+class Head:
+    """What stands before a request's body. Clients send the same again and again, so what follows
+    from it is found out once and kept with it.
+    """
 
-    __slots__ = (
-        *("_receive", "_whole", "client", "headers", "id", "length", "method", "path", "query"),
-        "read",
-    )
+    __slots__ = ("chunked", "headers", "length", "method", "path", "query", "route", "secret")
 
     def __init__(
-        self,
-        method: str,
-        path: str,
-        headers: dict[bytes, bytes],
-        client: str,
-        *,
-        query: bytes = b"",
-        body: bytes | None = None,
-        receive: Receive | None = None,
+        self, method: str, path: str, headers: dict[bytes, bytes], query: bytes = b""
     ) -> None:
-        """`path` as sent, percent signs and all; `body` whole, or else what `receive` gives."""
-        self.method, self.path, self.query = method, path, query
-        self.headers, self.client = headers, client
-        self._whole, self._receive = body, receive
-        sent = headers.get(b"x-request-id")
-        self.id = new_id() if sent is None else _sane_id(sent)
-        self.length: int | None
-        if body is not None:
-            self.length, self.read = len(body), True
-            return
+        """`path` as sent, percent signs and all."""
+        self.method, self.path, self.query, self.headers = method, path, query, headers
         declared = headers.get(b"content-length", b"")
         self.length = int(declared) if declared.isdigit() else None
-        self.read = self.length in (0, None) and b"transfer-encoding" not in headers
+        self.chunked = b"transfer-encoding" in headers
+        self.secret = self._secret()
+        self.route: dialects.Route | None = None  # where it is known
 
-    @classmethod
-    def asgi(cls, scope: Mapping[str, Any], receive: Receive) -> Request:
-        """From ASGI's scope."""
-        return cls(
-            scope["method"],
-            scope["raw_path"].decode("ascii"),
-            dict(scope["headers"]),
-            plain_address((scope.get("client") or ("unknown",))[0]),
-            query=scope["query_string"],
-            receive=receive,
-        )
-
-    @property
-    def local_uid(self) -> int | None:
-        """The caller's uid on the local socket; None for one that came over TCP."""
-        if not self.client.startswith(LOCAL):
-            return None
-        return int(self.client.removeprefix(LOCAL))
-
-    def secret(self) -> str | None:
+    def _secret(self) -> str | None:
         """The API key as sent; the header counts where the query has one too. None: neither."""
         header = self.headers.get(b"authorization")
         if header is not None:
@@ -104,14 +70,39 @@ class Request:
             return values[0]
         return None
 
+
+class Request:
+    """What a client sent. Its body is there already, or read only when asked for."""
+
+    __slots__ = ("_receive", "client", "head", "id", "read", "whole")
+
+    def __init__(
+        self, head: Head, client: str, *, whole: bytes | None = None, receive: Receive | None = None
+    ) -> None:
+        """Of its body either all, or what `receive` gives."""
+        self.head, self.client = head, client
+        self.whole, self._receive = whole, receive
+        sent = head.headers.get(b"x-request-id")
+        self.id = new_id() if sent is None else _sane_id(sent)
+        self.read = whole is not None or (head.length in (0, None) and not head.chunked)
+
+    @classmethod
+    def asgi(cls, scope: Mapping[str, Any], receive: Receive) -> Request:
+        """From ASGI's scope."""
+        path, headers = scope["raw_path"].decode("ascii"), dict(scope["headers"])
+        head = Head(scope["method"], path, headers, scope["query_string"])
+        client = plain_address((scope.get("client") or ("unknown",))[0])
+        return cls(head, client, receive=receive)
+
     def check_length(self, limit: int) -> None:
         """Refuse a body that its header already says is too long. Raises Refusal 413."""
-        if self.length is not None and self.length > limit:
-            raise _too_large(f"is {self.length} bytes ({bytes_text(self.length)})", limit)
+        length = self.head.length if self.whole is None else len(self.whole)
+        if length is not None and length > limit:
+            raise _too_large(f"is {length} bytes ({bytes_text(length)})", limit)
 
     def check_coding(self) -> None:
         """Refuse a body that is compressed. Raises Refusal 415."""
-        coding = self.headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+        coding = self.head.headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
         if coding not in ("", "identity"):
             raise Refusal(
                 415,
@@ -128,8 +119,8 @@ class Request:
         """
         self.check_length(limit)
         self.check_coding()
-        if self._whole is not None:
-            return self._whole
+        if self.whole is not None:
+            return self.whole
         assert self._receive is not None
         loop = asyncio.get_running_loop()
         end = loop.time() + within_s
@@ -204,10 +195,11 @@ class Note:
     total_ns = 0
     taken: Taken | None = None
 
+    refuse: Callable[[Refusal, str], bytes] = staticmethod(dialects.refuse)  # the dialect's no
+
     def __init__(self, request: Request) -> None:
         self.request = request
         self.began = time.monotonic_ns()
-        self.refuse = dialects.refuse  # how the client's dialect says no
 
     def record(self) -> dict[str, Value]:
         """The audit record; no field ever holds a secret or a text."""
@@ -216,8 +208,8 @@ class Note:
             "REQUEST_ID": request.id,
             "KEY_ID": who.id if who else "",
             "CLIENT": request.client,
-            "METHOD": request.method,
-            "PATH": journal.blotted(request.path)[:256],
+            "METHOD": request.head.method,
+            "PATH": journal.blotted(request.head.path)[:256],
             "DIALECT": self.dialect,
             "MODEL": journal.blotted(_printable(self.model[:128])),
             "REPLICA": self.replica,

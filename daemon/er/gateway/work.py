@@ -61,9 +61,7 @@ class Workshop:
         return await self._aside(deadline, dialect.read, body)
 
     async def write(self, dialect: Dialect, job: Job, answer: Answer, deadline: int) -> bytes:
-        """The body of `answer`. Raises Refusal 504."""
-        if answer.vectors is None or answer.vectors.size <= INLINE_NUMBERS:
-            return dialect.write(job, answer)
+        """The body of a large `answer`. Raises Refusal 504."""
         return await self._aside(deadline, dialect.write, job, answer)
 
     async def _aside(self, deadline: int, work: Callable[..., T], *given: Any) -> T:
@@ -77,25 +75,20 @@ class Workshop:
             raise Refusal(504, "timeout", text)
         return doing.result()
 
-    async def prompt(
-        self, job: Job, model: Model, size: int, deadline: int, note: Note
-    ) -> Prompted:
-        """The sequences of `job`, whose body had `size` bytes; `deadline` in monotonic ns.
+    def prompt(self, job: Job, model: Model) -> Prompted:
+        """The sequences of `job`, whose texts are short together.
 
-        Raises Refusal 400 for what the model can't take, 503 while its files are not there, 504.
+        Raises Refusal 400 for what the model can't take, 503 while its files are not there.
         """
         prompter = self._served.prompter(model)
         if job.task == "embed":
             wanted = model.dimensions if job.dimensions is None else job.dimensions
             vectors.check_dimensions(wanted, prompter.dimensions)
-        began = time.monotonic_ns()
-        if size <= INLINE_BYTES:
-            prompted = _prompted(prompter, job, model)
-        else:
-            prompted = await self._aside(deadline, _prompted, prompter, job, model)
-        note.tokenise_ns = time.monotonic_ns() - began
-        note.tokens, note.cut = prompted.tokens, prompted.cut
-        return prompted
+        return _prompted(prompter, job, model)
+
+    async def prompt_aside(self, job: Job, model: Model, deadline: int) -> Prompted:
+        """The same for much text; `deadline` in monotonic ns. Raises Refusal 504 too."""
+        return await self._aside(deadline, self.prompt, job, model)
 
     async def compute(
         self, job: Job, model: Model, prompted: Prompted, deadline: int, note: Note
@@ -106,7 +99,13 @@ class Workshop:
         """
         name = model.via or model.name
         task: Task = "embed" if model.via else model.task
-        plan = await self._plan(name, task, prompted.sequences, deadline, note)
+        who = note.who.id if note.who else ""
+        asked = (name, task, prompted.sequences, who, self._served.dimensions[name])
+        if len(prompted.sequences) <= INLINE_SEQUENCES:
+            plan = self._cache.plan(*asked)
+        else:
+            plan = await self._aside(deadline, self._cache.plan, *asked)
+        note.known = plan.known
         values = None
         if plan.wanted:
             result = await self._engines.run(
@@ -139,19 +138,6 @@ class Workshop:
             vectors=values if scores is None else None,
             scores=scores,
         )
-
-    async def _plan(
-        self, model: str, task: Task, sequences: Sequence[Ids], deadline: int, note: Note
-    ) -> Plan:
-        """What the cache knows of `sequences`, and what the engine has to compute."""
-        who = note.who.id if note.who else ""
-        asked = (model, task, sequences, who, self._served.dimensions[model])
-        if len(sequences) <= INLINE_SEQUENCES:
-            plan = self._cache.plan(*asked)
-        else:
-            plan = await self._aside(deadline, self._cache.plan, *asked)
-        note.known = plan.known
-        return plan
 
     def close(self) -> None:
         """Let go of the threads."""

@@ -22,6 +22,7 @@ from er.keys.record import KeysError, Record
 from er.quantities import Rate
 
 SHOUT_EVERY_S = 60.0
+LOOK_S = 0.02  # how old a look at the key file may be: a stat costs more than the rest of a check
 NEVER = datetime.max.replace(tzinfo=UTC)
 _Stamp = tuple[int, int, int, int]
 
@@ -41,6 +42,16 @@ def local(uid: int) -> Identity:
     return Identity(id="local", name="local", rate_limit=None, local_uid=uid)
 
 
+class _Opened:
+    """What a secret opens, until when, and when the key file was last looked at for it."""
+
+    __slots__ = ("identity", "looked", "until", "until_s")
+
+    def __init__(self, identity: Identity, until: datetime) -> None:
+        self.identity, self.until, self.until_s = identity, until, until.timestamp()
+        self.looked = 0.0  # Unix s
+
+
 class Keys:
     """The keys in force. One object a process; each check looks whether the file changed."""
 
@@ -49,7 +60,7 @@ class Keys:
         self._stamp: _Stamp | Literal["unread"] | None = "unread"
         self._wrong = ""
         self._records: dict[str, tuple[Record, Identity]] = {}
-        self._opened: dict[str, tuple[Identity, datetime]] = {}  # by secret, until when
+        self._opened: dict[str, _Opened] = {}  # by secret
         self._shouts = journal.Seldom(SHOUT_EVERY_S)
         self._used: used.Used | None = None
         try:
@@ -58,14 +69,26 @@ class Keys:
             journal.log("warning", f"last uses of keys are not kept: {error}")
         self._refresh()
 
+    def known(self, secret: str, now_s: float) -> Identity | None:
+        """What `check` would say, where it was asked the same a moment ago; None: ask it."""
+        opened = self._opened.get(secret)
+        if opened is None or not opened.looked <= now_s < opened.looked + LOOK_S:
+            return None
+        return opened.identity
+
     def check(self, secret: str, now: datetime) -> Identity | None:
         """The key that `secret` opens at `now`, or None."""
         self._refresh()
         # Found once, it holds until the file changes or its time is over.
         opened = self._opened.get(secret)
-        found = opened[0] if opened is not None and now < opened[1] else self._find(secret, now)
-        if found is not None and self._used is not None:
-            self._used.note(found.id, int(now.timestamp()))
+        found = opened.identity if opened and now < opened.until else self._find(secret, now)
+        if found is None:
+            return None
+        now_s = now.timestamp()
+        opened = self._opened[secret]
+        opened.looked = now_s if now_s + LOOK_S < opened.until_s else 0.0
+        if self._used is not None:
+            self._used.note(found.id, int(now_s))
         return found
 
     def _find(self, secret: str, now: datetime) -> Identity | None:
@@ -80,7 +103,7 @@ class Keys:
         before = record.previous
         if before is not None and now < before.until:
             ends.append(before.until)  # this may be the secret of before
-        self._opened[secret] = (identity, min(ends, default=NEVER))
+        self._opened[secret] = _Opened(identity, min(ends, default=NEVER))
         return identity
 
     def why_not(self, secret: str, now: datetime) -> str:
