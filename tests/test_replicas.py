@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from er.config import Config, Gateway, Model, Replica
 from er.job import Refusal
 from er.ledger import Ledger
 from er.replicas import Replicas
-from er.replicas.pools import Result
+from er.replicas.pools import Request, Result
 from fakes import EngineProcess, until
 
 DIM = 16
@@ -151,6 +151,89 @@ async def test_bulk_does_not_starve_and_interactive_goes_first(single: Worker) -
     await asyncio.gather(*small)
     assert not bulk.done()
     await bulk
+
+
+# -- without a coroutine ---------------------------------------------------------------------
+
+
+class Told:
+    """What a request's `done` was called with."""
+
+    def __init__(self, worker: Worker, *, also: Callable[[], object] = lambda: None) -> None:
+        self.calls: list[tuple[Result | None, BaseException | None]] = []
+        self._worker, self._also = worker, also
+
+    def __call__(self, result: Result | None, error: BaseException | None) -> None:
+        self.calls.append((result, error))
+        self._also()
+
+    def start(self, sequences: list[list[int]], timeout_s: float = 20.0) -> Request:
+        deadline = time.monotonic_ns() + int(timeout_s * SECOND_NS)
+        request = self._worker.replicas.start(
+            "m", "embed", sequences, deadline=deadline, request_id="r", done=self
+        )
+        assert not self.calls  # never from inside
+        return request
+
+
+async def test_who_starts_is_told_once(worker: Worker, engines: list[EngineProcess]) -> None:
+    asked = [texts(1 + seed % 4, seed) for seed in range(50)]
+    told = [Told(worker) for _ in asked]
+    for one, sequences in zip(told, asked, strict=True):
+        one.start(sequences)
+    await until(lambda: all(one.calls for one in told))
+    for one, sequences in zip(told, asked, strict=True):
+        ((result, error),) = one.calls
+        assert error is None and result is not None
+        for row, ids in zip(result.values, sequences, strict=True):
+            assert np.array_equal(row, expected(ids, DIM))
+    for engine in engines:
+        engine.fault("400_if_id", id=7)
+    bad, late = Told(worker), Told(worker)
+    bad.start([[5], [7]])
+    await until(lambda: bool(bad.calls))
+    ((result, error),) = bad.calls
+    assert result is None and isinstance(error, Refusal) and error.status == 400
+    for engine in engines:
+        engine.fault("hang", 1)
+    late.start([[1]], timeout_s=0.1)
+    await until(lambda: bool(late.calls))
+    ((result, error),) = late.calls
+    assert result is None and isinstance(error, Refusal) and error.status == 504
+
+
+async def test_who_cancels_is_told_nothing(single: Worker, engines: list[EngineProcess]) -> None:
+    engines[0].fault("hang", 1)
+    told, stays = Told(single), Told(single)
+    request = told.start([[1, 2]])
+    await until(lambda: engines[0].seen()["in_flight"] == 1)
+    stays.start([[3]])
+    request.cancel()
+    request.cancel()
+    await until(lambda: engines[0].seen()["in_flight"] == 0 and bool(stays.calls))
+    over = Told(single)
+    over.start([[4]])
+    await until(lambda: bool(over.calls))
+    assert told.calls == [] and len(stays.calls) == len(over.calls) == 1
+
+
+async def test_what_a_callback_does_is_its_own_affair(single: Worker) -> None:
+    """It may ask again, cancel a neighbour of the same call, or break: all others are told once."""
+    more, victim = Told(single), Told(single)
+
+    def meddle() -> None:
+        more.start([[9]])
+        request.cancel()
+        raise RuntimeError("a mistake elsewhere")
+
+    first, last = Told(single, also=meddle), Told(single)
+    first.start([[1]])
+    request = victim.start([[2]])
+    last.start([[3]])
+    await until(lambda: bool(last.calls and more.calls))
+    assert [len(t.calls) for t in (first, victim, last, more)] == [1, 0, 1, 1]
+    result = last.calls[0][0]
+    assert result is not None and np.array_equal(result.values[0], expected([3], DIM))
 
 
 # -- replicas that fail ----------------------------------------------------------------------

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,17 @@ from er.config import Config
 from er.job import Ids, Refusal, Task
 from er.journal import log
 from er.ledger import Ledger
-from er.replicas.pools import SECOND_NS, Call, Member, Pool, Request, Result
+from er.replicas.pools import (
+    SECOND_NS,
+    Call,
+    Done,
+    Member,
+    Pool,
+    Request,
+    Result,
+    fails,
+    place_of,
+)
 from er.scheduler import ATTEMPTS, Batch, Item, Load, Ticket
 from er.upstream import UpstreamError
 
@@ -39,7 +50,7 @@ STRIKES = 2
 
 
 class Replicas:
-    """All replicas of one worker. The ledger's slot must be claimed before the first `run`."""
+    """All replicas of one worker. The ledger's slot must be claimed before the first `start`."""
 
     def __init__(
         self,
@@ -75,12 +86,52 @@ class Replicas:
         request_id: str,
         places: Sequence[int] | None = None,
     ) -> Result:
+        """What `start` does, for who would rather wait. Raises Refusal; cancelling cancels."""
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+
+        def done(result: Result | None, error: BaseException | None) -> None:
+            if future.done():
+                return  # cancelled in this very turn
+            if result is not None:
+                future.set_result(result)
+            else:
+                assert error is not None
+                future.set_exception(error)
+
+        request = self.start(
+            model,
+            task,
+            sequences,
+            deadline=deadline,
+            request_id=request_id,
+            places=places,
+            done=done,
+        )
+        try:
+            return await future
+        except asyncio.CancelledError:
+            request.cancel()
+            raise
+
+    def start(
+        self,
+        model: str,
+        task: Task,
+        sequences: Sequence[Ids],
+        *,
+        deadline: int,
+        request_id: str,
+        places: Sequence[int] | None = None,
+        done: Done,
+    ) -> Request:
         """Compute `sequences` (at least one) on the replicas of `model` (a configured name).
 
+        `done` is called once, by the event loop and never from in here, with the Result or with a
+        Refusal: 503 no_healthy_replica, 503 overloaded, 504 timeout, 400 for a sequence that the
+        engine refuses, 500 for one that fails everywhere. What is known at once is raised.
         `places`: what a refusal calls each sequence, where that is not its place among these.
-        `deadline` is monotonic ns. Raises Refusal: 503 no_healthy_replica, 503 overloaded, 504
-        timeout, 400 for a sequence the engine refuses, 500 for one that fails everywhere.
-        Cancelling drops its sequences.
+        `deadline` is monotonic ns. The request's `cancel()` drops its sequences; `done` is not
+        called any more.
         """
         pool = self._pools[model]
         if task != pool.task or not sequences:
@@ -92,20 +143,23 @@ class Replicas:
         self._demand(pool)
         n = len(sequences)
         shape = (n, pool.dimensions) if task == "embed" else (n,)
-        request = Request(sequences, deadline=deadline, shape=shape, request_id=request_id)
-        request.places = places
+        request = Request(
+            sequences,
+            deadline=deadline,
+            shape=shape,
+            request_id=request_id,
+            places=places,
+            done=done,
+            leave=partial(self._leave, pool),
+        )
         pool.scheduler.admit(request, now)
         self._set_alarm(pool, deadline)
         self._soon(pool)
-        try:
-            await request.future
-        except asyncio.CancelledError:
-            self._drop(pool, pool.scheduler.cancel(request))
-            self._soon(pool)
-            raise
-        queue_ns = request.waited_ns // n
-        engine_ns = self._clock() - request.admitted - queue_ns
-        return Result(request.values, queue_ns, engine_ns, tuple(request.replicas))
+        return request
+
+    def _leave(self, pool: Pool, request: Request) -> None:
+        self._drop(pool, pool.scheduler.cancel(request))
+        self._soon(pool)
 
     def demand(self, model: str) -> None:
         """Raise Refusal 503, as `run` would, when no replica of `model` is there to ask."""
@@ -132,7 +186,7 @@ class Replicas:
             for ticket in list(pool.scheduler.tickets):
                 pool.scheduler.cancel(ticket)
                 text = "The gateway is shutting down. Send the request again."
-                _fails(ticket, Refusal(503, "overloaded", text, retry_after_s=1))
+                fails(ticket, Refusal(503, "overloaded", text, retry_after_s=1))
             tasks = [call.task for call in pool.calls.values()]
             for task in tasks:
                 task.cancel()
@@ -161,7 +215,7 @@ class Replicas:
             loads = self._loads(pool)
             if not any(load.rank for load in loads):
                 for ticket in scheduler.abandon():
-                    _fails(ticket, self._nobody(pool))
+                    fails(ticket, self._nobody(pool))
                 self._drop(pool, scheduler.unwanted())
                 break
             batch = scheduler.take(loads, now)
@@ -209,8 +263,9 @@ class Replicas:
         error = call.late if task.cancelled() else task.exception()
         right = not task.cancelled() and error is None
         self._ledger.answered(batch.replica, batch.tokens, right, now)
+        finished: list[Ticket] = []
         if right:
-            self._right(pool, call, task.result(), now)
+            finished = self._right(pool, call, task.result(), now)
         elif error is None:
             pool.scheduler.dropped(batch)
         elif not isinstance(error, UpstreamError):
@@ -221,9 +276,13 @@ class Replicas:
             self._lost(pool, call, error, now)
         if error is not None:
             self._drop(pool, pool.scheduler.unwanted())
-        self._pump(pool)
+        self._pump(pool)  # first the engine, which would idle while answers are written
+        for ticket in finished:
+            assert isinstance(ticket, Request)
+            ticket.ends(ticket.result(now), None)
 
-    def _right(self, pool: Pool, call: Call, values: NDArray[np.float32], now: int) -> None:
+    def _right(self, pool: Pool, call: Call, values: NDArray[np.float32], now: int) -> list[Ticket]:
+        """Hand out the answer; returns the requests that are complete with it."""
         call.member.forgive()
         seconds = (now - call.batch.taken) / SECOND_NS
         self._ledger.paced(call.batch.replica, call.in_flight, seconds)
@@ -236,10 +295,7 @@ class Replicas:
             else:
                 request.values[item.index] = values[position]
             request.replicas[call.batch.replica] = None
-        for ticket in finished:
-            assert isinstance(ticket, Request)
-            if not ticket.future.done():
-                ticket.future.set_result(None)
+        return finished
 
     def _refused(self, pool: Pool, call: Call, error: UpstreamError) -> None:
         """400: some sequence is at fault; it is found by halving, its neighbours are not harmed."""
@@ -248,14 +304,14 @@ class Replicas:
         if bad is None:
             metrics.retries.inc()
             return
-        text = f"The engine refused item {_place(bad)}: {error.text}"
-        _fails(bad.ticket, Refusal(400, "invalid_request", text, param="input"))
+        text = f"The engine refused item {place_of(bad)}: {error.text}"
+        fails(bad.ticket, Refusal(400, "invalid_request", text, param="input"))
 
     def _lost(self, pool: Pool, call: Call, error: UpstreamError, now: int) -> None:
         metrics.upstream_errors.labels(call.batch.replica, error.kind).inc()
         self._blame(call.member, error, now)
         for item in pool.scheduler.failed(call.batch):
-            _fails(item.ticket, self._given_up(pool, item, error))
+            fails(item.ticket, self._given_up(pool, item, error))
         if call.batch.live():
             metrics.retries.inc()
 
@@ -265,7 +321,7 @@ class Replicas:
         pool.scheduler.dropped(batch)
         for item in batch.live():
             pool.scheduler.cancel(item.ticket)
-            _fails(item.ticket, Refusal(500, "internal_error", "Something failed inside ER."))
+            fails(item.ticket, Refusal(500, "internal_error", "Something failed inside ER."))
 
     def _blame(self, member: Member, error: UpstreamError, now: int) -> None:
         """Remember the failure; mark the replica down in the ledger when it is proof enough."""
@@ -290,9 +346,8 @@ class Replicas:
         if error.kind == "busy":
             text = f"Every replica of {pool.model} is full. Send the request again a little later."
             return Refusal(503, "overloaded", text, retry_after_s=1)
-        text = (
-            f"Item {_place(item)} failed in {ATTEMPTS} calls, the last time because: {error.text}."
-        )
+        text = f"Item {place_of(item)} failed in {ATTEMPTS} calls, "
+        text += f"the last time because: {error.text}."
         return Refusal(500, "internal_error", text)
 
     # -- time ----------------------------------------------------------------------------------
@@ -314,7 +369,7 @@ class Replicas:
             after_s = (now - ticket.admitted) / SECOND_NS
             text = f"No answer within the deadline, {after_s:.1f} s after the request was queued. "
             text += "Send fewer texts at once, or send it again when there is less to do."
-            _fails(ticket, Refusal(504, "timeout", text))
+            fails(ticket, Refusal(504, "timeout", text))
         self._drop(pool, unwanted)
         if (deadline := pool.scheduler.next_deadline()) is not None:
             self._set_alarm(pool, deadline)
@@ -340,16 +395,3 @@ class Replicas:
                 call.late = UpstreamError("late", f"no answer for {age_s:.0f} s")
                 call.task.cancel()
         self._pump(pool)
-
-
-def _place(item: Item) -> int:
-    """What its client calls a sequence."""
-    places = item.ticket.places if isinstance(item.ticket, Request) else None
-    return item.index if places is None else places[item.index]
-
-
-def _fails(ticket: Ticket, refusal: Refusal) -> None:
-    """Hand `refusal` to who waits for the ticket; its sequences are dropped elsewhere."""
-    assert isinstance(ticket, Request)
-    if not ticket.future.done():
-        ticket.future.set_exception(refusal)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from er import metrics
 from er.config import Replica
 from er.job import Ids, Refusal, Task
+from er.journal import mishap
 from er.ledger import LAST_CHOICE, Ledger, Verdict
-from er.scheduler import Batch, Load, Scheduler, Ticket
+from er.scheduler import Batch, Item, Load, Scheduler, Ticket
 from er.upstream import Upstream, UpstreamError
 
 BACKOFF_S, BACKOFF_MAX_S = 0.25, 4.0
@@ -30,19 +31,68 @@ class Result(NamedTuple):
     replicas: tuple[str, ...]
 
 
+Done = Callable[[Result | None, BaseException | None], None]
+
+
 class Request(Ticket):
-    """A ticket with the place for its answer."""
+    """A ticket with the place for its answer, and who wants to know of it."""
 
     def __init__(
-        self, sequences: Sequence[Ids], *, deadline: int, shape: tuple[int, ...], request_id: str
+        self,
+        sequences: Sequence[Ids],
+        *,
+        deadline: int,
+        shape: tuple[int, ...],
+        request_id: str,
+        places: Sequence[int] | None,
+        done: Done,
+        leave: Callable[[Request], None],
     ) -> None:
         super().__init__(sequences, deadline=deadline)
         # A lone sequence takes its row as it comes, others have theirs copied together.
         self.values = np.empty(shape if len(sequences) > 1 else 0, np.float32)
         self.request_id = request_id
-        self.places: Sequence[int] | None = None  # what refusals call the sequences
+        self.places = places  # what refusals call the sequences
         self.replicas: dict[str, None] = {}
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._done: Done | None = done
+        self._leave = leave
+
+    def cancel(self) -> None:
+        """Its client left: its sequences take no more time, and nobody is called back."""
+        self._done = None
+        if self.over is None:
+            self._leave(self)
+
+    def ends(self, result: Result | None, error: BaseException | None) -> None:
+        """Tell who waits, once. What goes wrong there is not the other requests' fault."""
+        done, self._done = self._done, None
+        if done is None:
+            return
+        try:
+            done(result, error)
+        except Exception as mistake:
+            mishap(mistake, "handing over an answer", self.request_id)
+
+    def result(self, now: int) -> Result:
+        """The whole answer, which came at `now` (monotonic ns)."""
+        queue_ns = self.waited_ns // len(self.sequences)
+        engine_ns = now - self.admitted - queue_ns
+        return Result(self.values, queue_ns, engine_ns, tuple(self.replicas))
+
+
+def place_of(item: Item) -> int:
+    """What its client calls a sequence."""
+    places = item.ticket.places if isinstance(item.ticket, Request) else None
+    return item.index if places is None else places[item.index]
+
+
+def fails(ticket: Ticket, refusal: Refusal) -> None:
+    """Hand `refusal` to who waits for the ticket; its sequences are dropped elsewhere.
+
+    Not from in here: who is told may start and cancel others, while these are being decided on.
+    """
+    assert isinstance(ticket, Request)
+    asyncio.get_running_loop().call_soon(ticket.ends, None, refusal)
 
 
 class Member:
