@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 
 import test_http1
 from er import dialects
-from er.gateway.door import BODY_MAX, Door, Drive
+from er.gateway.door import BODY_MAX, Door, Drive, Heads
 from er.gateway.exchange import Note, Response
 from test_http1 import *  # noqa: F403 - its tests, to be collected here too
 from test_http1 import App, Server, on_uvloop, statuses
@@ -36,9 +36,9 @@ class Behind:
         request, sent = note.request, list[Mapping[str, Any]]()
         body = await request.body(10**9, 30)
         scope = {
-            "method": request.method,
-            "path": request.path,
-            "headers": list(request.headers.items()),
+            "method": request.head.method,
+            "path": request.head.path,
+            "headers": list(request.head.headers.items()),
             "client": (request.client, 0),
         }
         parts = [{"type": "http.request", "body": body, "more_body": False}]
@@ -60,7 +60,15 @@ class Behind:
         return [*response.headers, (b"content-length", b"%d" % len(response.body))]
 
 
+class NotStraight:
+    """Leaves all requests to the gateway."""
+
+    def take(self, *_: Any) -> None:
+        return None
+
+
 BEHIND: list[Behind] = []
+HEADS = Heads()
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +76,8 @@ def through_the_door(monkeypatch: pytest.MonkeyPatch) -> None:
     def made(app: App, config: uvicorn.Config, state: ServerState) -> Door:
         if not BEHIND or BEHIND[-1].app is not app:
             BEHIND.append(Behind(app))
-        return Door(config, state, BEHIND[-1])  # type: ignore[arg-type]
+        behind: Any = BEHIND[-1]
+        return Door(config, state, behind, heads=HEADS, straight=NotStraight())
 
     monkeypatch.setattr(test_http1, "made", made)
     monkeypatch.setattr(dialects, "HOT", HOT)

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from email.utils import formatdate
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -26,6 +27,7 @@ from er.child import Child
 from er.gateway import Gateway
 from er.gateway.door import Door, Heads
 from er.gateway.served import Served
+from er.gateway.straight import Straight
 from er.gateway.work import Workshop
 from er.journal import Audit
 from er.keys import Keys
@@ -56,14 +58,15 @@ class Worker:
         self._replicas = Replicas(settings, self._served.dimensions, self._ledger)
         self._cache = Cache(settings, config.directory("cache") / "vectors", runtime)
         self._workshop = Workshop(self._served, self._replicas, self._cache)
-        self.gateway = Gateway(
-            served=self._served,
-            keys=Keys(keys.path()),
-            limits=Limits.open(runtime / "limits"),
-            ledger=self._ledger,
-            workshop=self._workshop,
-            audit=self._audit,
-        )
+        both: dict[str, Any] = {
+            "served": self._served,
+            "keys": Keys(keys.path()),
+            "limits": Limits.open(runtime / "limits"),
+            "ledger": self._ledger,
+            "audit": self._audit,
+        }
+        self.gateway = Gateway(**both, workshop=self._workshop)
+        self.straight = Straight(self.gateway, **both, cache=self._cache, replicas=self._replicas)
         self._state = ServerState()
         self._servers: list[asyncio.Server] = []
         self._drain, self._cut = asyncio.Event(), asyncio.Event()
@@ -120,7 +123,7 @@ class Worker:
         heads = Heads()
 
         def made() -> Door:
-            return Door(settings, self._state, self.gateway, heads)
+            return Door(settings, self._state, self.gateway, heads=heads, straight=self.straight)
 
         for name in ("http", "gateway"):
             for sock in self._child.sockets.get(name, ()):

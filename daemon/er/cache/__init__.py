@@ -85,6 +85,10 @@ class Cache:
 
     # -- for the event loop ------------------------------------------------------------------
 
+    def answers(self, model: str) -> bool:
+        """Whether it may know anything of `model`, or keep it."""
+        return model in self._engines
+
     def plan(self, model: str, task: Task, sequences: Sequence[Ids], who: str, width: int) -> Plan:
         """What of `sequences` (at least one) is known to `who` (a key's id) and what is to compute.
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import orjson
+import pybase64
 
 from er import vectors
 from er.dialects.json_body import Shape, refuse, refuse_field
-from er.job import Answer, Job, Kind, Task
+from er.job import Answer, Job, Kind, Task, Vectors
 
-__all__ = ["ModelCard", "model", "models", "read", "refuse", "write"]
+__all__ = ["ModelCard", "model", "models", "one", "plain", "read", "refuse", "write"]
 
 INPUTS_MAX = 2048
 TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -28,6 +29,11 @@ SIDES: dict[str, Kind] = {
     "clustering": "document",
 }
 PROMPTS: dict[str, Kind] = {"query": "query", "document": "document"}  # sentence-transformers
+
+
+_ITEM = b'{"object":"embedding","index":%d,"embedding":%b}'
+_LIST = b'{"object":"list","data":[%b],"model":%b,"usage":{"prompt_tokens":%d,"total_tokens":%d}}'
+_ONE = _LIST.replace(b"%b", _ITEM.replace(b"%d", b"0"), 1)
 
 
 class Request(msgspec.Struct):
@@ -88,6 +94,38 @@ def read(body: bytes) -> Job:
     )
 
 
+# The commonest request: one text, and nothing that another field would say otherwise.
+Plain = msgspec.defstruct(
+    "Plain",
+    [
+        ("input", str),
+        ("model", str | None, None),
+        ("encoding_format", Literal["float", "base64"] | None, None),
+        *((name, None, None) for name in Request.__struct_fields__[3:]),
+    ],
+)
+_plain = msgspec.json.Decoder(Plain).decode
+
+
+def plain(body: bytes) -> Any:
+    """The Plain in a body; None for every other one, which `read` reads or refuses."""
+    if body.count(b'"input"') > 1 or body.count(b'"model"') > 1:
+        return None
+    try:
+        return _plain(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def one(vectors: Vectors, as_base64: bool, model: bytes, tokens: int) -> bytes:
+    """What `write` makes of (1, D) float32; `model` is its name as JSON."""
+    if as_base64:
+        text = b'"%b"' % pybase64.b64encode(vectors.data)
+    else:
+        text = orjson.dumps(vectors[0], option=orjson.OPT_SERIALIZE_NUMPY)
+    return _ONE % (text, model, tokens, tokens)
+
+
 def _inputs(
     given: str | list[str | int | list[int]],
 ) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
@@ -138,14 +176,8 @@ def write(job: Job, answer: Answer) -> bytes:
         rows = [b'"%b"' % text for text in vectors.base64_texts(answer.vectors)]
     else:
         rows = vectors.floats_json(answer.vectors)
-    data = b",".join(
-        b'{"object":"embedding","index":%d,"embedding":%b}' % (i, row) for i, row in enumerate(rows)
-    )
-    return b'{"object":"list","data":[%b],"model":%b,"usage":%b}' % (
-        data,
-        orjson.dumps(answer.model),
-        b'{"prompt_tokens":%d,"total_tokens":%d}' % (answer.tokens, answer.tokens),
-    )
+    data = b",".join([_ITEM % (i, row) for i, row in enumerate(rows)])
+    return _LIST % (data, orjson.dumps(answer.model), answer.tokens, answer.tokens)
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
 import orjson
@@ -252,32 +251,45 @@ class Gateway:
         Each request leaves one audit record, whatever becomes of it.
         """
         request = note.request
+        response: Response | None
         self.tally.in_flight += 1
         try:
             if self._audit.full:
                 await self._audit.room()
-            response: Response | None = await self.answer(request, note)
-        except Refusal as refusal:
-            response = self._refused(refusal, note)
+            response = await self.answer(request, note)
         except Gone:
             response = None
         except asyncio.CancelledError:
-            # The protocol cancels when the client has hung up; the worker when it must end.
-            response = self._refused(_CUT, note) if self.cutting else None
+            response = self.cut(note)
         except Exception as error:
-            journal.mishap(error, f"answering {request.head.method} {request.head.path[:100]}", request.id)
-            response = self._refused(_mishap(request.id), note)
+            response = self.explain(error, note)
         finally:
             self.tally.in_flight -= 1
-        self._note(response, note)
+        self.note(response, note)
         return response
+
+    def cut(self, note: Note) -> Response | None:
+        """What is left to say to a request that was cancelled.
+
+        The protocol cancels when the client has hung up; the worker when it must end.
+        """
+        return self._refused(_CUT, note) if self.cutting else None
+
+    def explain(self, error: Exception, note: Note) -> Response:
+        """The response that says a Refusal; for any other error 500, and its trace in the log."""
+        if isinstance(error, Refusal):
+            return self._refused(error, note)
+        request = note.request
+        doing = f"answering {request.head.method} {request.head.path[:100]}"
+        journal.mishap(error, doing, request.id)
+        return self._refused(_mishap(request.id), note)
 
     def unread(self, client: str, refusal: Refusal, request_id: str) -> None:
         """Note what the protocol refused before it was a request: it has a record too."""
         head = Head("", "", {b"x-request-id": request_id.encode()})
         note = Note(Request(head, plain_address(client), whole=b""))
         note.code = refusal.code
-        self._note(Response(refusal.status, b""), note)
+        self.note(Response(refusal.status, b""), note)
 
     def _refused(self, refusal: Refusal, note: Note) -> Response:
         note.code = refusal.code
@@ -292,7 +304,8 @@ class Gateway:
         body = note.refuse(refusal, note.request.id)
         return Response(refusal.status, body, headers=headers)
 
-    def _note(self, response: Response | None, note: Note) -> None:
+    def note(self, response: Response | None, note: Note) -> None:
+        """Count the request, which is over, and have it recorded."""
         note.total_ns = time.monotonic_ns() - note.began
         note.status = response.status if response else CLIENT_CLOSED
         if response is None:
@@ -330,7 +343,6 @@ def _mishap(request_id: str) -> Refusal:
     )
 
 
-@cache
 def _name(dialect: Dialect) -> str:
     return str(getattr(dialect, "__name__", "")).rsplit(".", 1)[-1]
 

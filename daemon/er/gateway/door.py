@@ -8,8 +8,9 @@ nothing out of the ordinary and its body is small and already here. It then runs
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
+from typing import Protocol as Shape
 
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -17,7 +18,7 @@ from uvicorn.server import ServerState
 
 from er import dialects, journal
 from er.gateway import CLOSE, Gateway
-from er.gateway.exchange import Head, Note, Request, Response, plain_address
+from er.gateway.exchange import LOCAL, Head, Note, Request, Response, plain_address
 from er.gateway.http1 import HEAD_MAX, PIPELINE_MAX, Protocol
 
 END = b"\r\n\r\n"
@@ -59,6 +60,13 @@ class Exchange(Request):
         self.disconnected = self.response_complete = self.response_started = False
 
 
+class Answers(Shape):
+    """What answers a request at once or leaves it to `Gateway.respond`, as `Straight` does."""
+
+    def take(self, request: Request, answered: Callable[[Any, Any], None]) -> Any:
+        """What has cancel(), or None."""
+
+
 class Heads:
     """Heads that were read before, by their bytes: who sends the same again is read at once.
 
@@ -67,6 +75,14 @@ class Heads:
 
     def __init__(self) -> None:
         self.known: dict[bytes, Head] = {}
+        self._dated: tuple[Any, bytes] = (None, b"")
+
+    def dated(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """The lines that all good answers begin with, with the protocol's own `headers`."""
+        if self._dated[0] is not headers:
+            lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+            self._dated = headers, b"HTTP/1.1 200 OK\r\n" + lines
+        return self._dated[1]
 
     def add(self, data: bytes, head: Head) -> None:
         """Remember the head of `data`, which is one whole request from its first byte on."""
@@ -123,9 +139,17 @@ class Drive:
 class Door(Protocol):
     """One client's connection."""
 
-    def __init__(self, config: Config, state: ServerState, gateway: Gateway, heads: Heads) -> None:
+    def __init__(
+        self,
+        config: Config,
+        state: ServerState,
+        gateway: Gateway,
+        *,
+        heads: Heads,
+        straight: Answers,
+    ) -> None:
         super().__init__(config, state, gateway.unread)
-        self._gateway, self._heads = gateway, heads
+        self._gateway, self._heads, self._straight = gateway, heads, straight
         self._known = heads.known
         self._exchange: Exchange | None = None  # begun, its body not whole yet
         self._held: Exchange | None = None  # until the peer has read what was answered before
@@ -136,6 +160,7 @@ class Door(Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._address = plain_address(self.client[0] if self.client else "unknown")
+        self._local = self._address.startswith(LOCAL)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -146,19 +171,19 @@ class Door(Protocol):
 
     def data_received(self, data: bytes) -> None:
         cycle = self.cycle
-        if cycle is None or (cycle.response_complete and not cycle.more_body):
+        idle = cycle is None or (cycle.response_complete and not cycle.more_body)
+        if idle and not (self._in_head or self._exchange or self._deaf):
             # Nothing is begun or owed on this connection: all of this is about a new request.
-            if not (self._in_head or self._exchange or self._deaf):
-                end = data.find(END) + len(END)
-                head = self._known.get(data[:end])
-                if head is not None and len(data) - end == head.length:
-                    if self._timer is not None:
-                        self._forget_timer()
-                    exchange = Exchange(head, self._address, data[end:], True)
-                    self.cycle = exchange  # type: ignore[assignment]
-                    self._start(exchange)
-                    return
-                self._first = True
+            end = data.find(END) + len(END)
+            head = self._known.get(data[:end])
+            if head is not None and len(data) - end == head.length:
+                if self._timer is not None:
+                    self._forget_timer()
+                exchange = Exchange(head, self._address, data[end:], True)
+                self.cycle = exchange  # type: ignore[assignment]
+                self._start(exchange)
+                return
+            self._first = True
         self._data = data
         super().data_received(data)
         self._first = False
@@ -203,8 +228,7 @@ class Door(Protocol):
             return None
         head = Head("POST", path, headers)
         route = dialects.find("POST", path)
-        assert isinstance(route, dialects.Route)
-        head.route = route
+        head.route = route if isinstance(route, dialects.Route) else None
         keep = self.parser.should_keep_alive()
         if first and keep:
             self._heads.add(self._data, head)
@@ -264,6 +288,12 @@ class Door(Protocol):
             self._held = exchange
             return
         self._answering = exchange  # type: ignore[assignment]
+        if not self._local:
+            passage = self._straight.take(exchange, self._answered)
+            if passage is not None:
+                self._task = passage
+                self.tasks.add(passage)
+                return
         self._task = drive = Drive(self._answer(exchange), self.tasks)  # type: ignore[assignment]
         self.tasks.add(drive)  # type: ignore[arg-type]
         drive.step()
@@ -276,7 +306,25 @@ class Door(Protocol):
 
     async def _answer(self, exchange: Exchange) -> None:
         note = Note(exchange)
-        response = await self._gateway.respond(note)
+        self._say_response(await self._gateway.respond(note), exchange, note)
+
+    def _answered(self, said: bytes | Response | None, note: Note) -> None:
+        """Send what the straight way says: the body of a good answer, or a response."""
+        self.tasks.discard(note)
+        exchange = note.request
+        assert isinstance(exchange, Exchange)
+        if not isinstance(said, bytes):
+            self._say_response(said, exchange, note)
+        elif exchange.keep_alive and not self._gateway.draining:
+            exchange.response_started = exchange.response_complete = True
+            if not (exchange.disconnected or self.transport.is_closing()):
+                dated = self._heads.dated(self.server_state.default_headers)
+                self.transport.write(note.head(dated, len(said)) + said)
+                self.on_response_complete()
+        else:
+            self._say_response(Response(200, said), exchange, note)
+
+    def _say_response(self, response: Response | None, exchange: Exchange, note: Note) -> None:
         exchange.response_started = exchange.response_complete = True
         if response is None or exchange.disconnected or self.transport.is_closing():
             return
@@ -303,7 +351,8 @@ class Door(Protocol):
             # Not at once: a hundred answers in a row would stand on each other's frames.
             self.loop.call_soon(self._next)
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         self._quiet_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._wait_for_more(self.timeout_keep_alive)

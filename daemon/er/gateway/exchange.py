@@ -249,6 +249,37 @@ class Note:
             ]
         return found
 
+    def head(self, dated: bytes, length: int) -> bytes:
+        """All of a good answer's head, from its first line, `dated`, to the empty one.
+
+        The same headers as `headers` gives, with those of a JSON body of `length` bytes.
+        """
+        taken, total_ms = self.taken, self.total_ns / 1e6
+        limit = b"" if taken is None else _LIMIT % (taken[1], taken[2], go_duration(taken[4]))
+        return _HEAD % (
+            dated,
+            self.request.id.encode(),
+            self.queue_ns / 1e6,
+            self.tokenise_ns / 1e6,
+            self.engine_ns / 1e6,
+            total_ms,
+            b', cache;desc="%d known"' % self.known if self.known else b"",
+            round(total_ms),
+            limit,
+            length,
+        )
+
+
+_HEAD = (
+    b"%bx-request-id: %b\r\nserver-timing: queue;dur=%.2f, tokenise;dur=%.2f, engine;dur=%.2f, "
+    b"total;dur=%.2f%b\r\nopenai-processing-ms: %d\r\n%bcontent-type: application/json\r\n"
+    b"content-length: %d\r\n\r\n"
+)
+_LIMIT = (
+    b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
+    b"x-ratelimit-reset-requests: %b\r\n"
+)
+
 
 class Response:
     """What is sent back."""

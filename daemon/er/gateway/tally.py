@@ -6,8 +6,9 @@ since counting there costs more than all else that is noted of a request.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
+
+import numpy as np
 
 from er import journal, metrics
 from er.gateway.exchange import Note
@@ -17,33 +18,38 @@ UNKNOWN = "-"  # label of a model that nobody configured: clients must not make 
 CLIENT_CLOSED = 499
 TYPICAL_MIN_S, TYPICAL_MAX_S = 1.0, 30.0
 PARTS = ("queue", "tokenise", "engine", "encode", "total")
-BOUNDS_NS = [seconds * 1e9 for seconds in metrics.SECONDS]
+BOUNDS_NS = np.array([seconds * 1e9 for seconds in metrics.SECONDS])
+
+
+# What is noted of an answered request: items, tokens, texts cut, nanoseconds for each of PARTS.
+Done = tuple[int, int, int, int, int, int, int, int]
+DONE_MAX = 4096  # noted before they are summed up
 
 
 class _Model:
     """What one model's requests came to since the last flush."""
 
     def __init__(self, name: str) -> None:
-        self.sequences = self.tokens = self.cut = 0
-        self.buckets = [[0] * (len(BOUNDS_NS) + 1) for _ in PARTS]
-        self.sums_ns = [0] * len(PARTS)
+        self.done: list[Done] = []
         self._counters = [
             counter.labels(name)
             for counter in (metrics.sequences, metrics.tokens, metrics.texts_cut)
         ]
         self._histograms = [metrics.seconds.labels(name, part) for part in PARTS]
 
-    def flush(self) -> None:
-        for counter, n in zip(self._counters, (self.sequences, self.tokens, self.cut), strict=True):
+    def flush(self) -> tuple[int, int, float]:
+        """Bring it to the metrics: (sequences, tokens, mean seconds a request)."""
+        done = np.array(self.done, np.int64)
+        self.done = []
+        sums = done.sum(axis=0).tolist()
+        for counter, n in zip(self._counters, sums, strict=False):
             if n:
                 counter.inc(n)
-        for histogram, buckets, sum_ns in zip(
-            self._histograms, self.buckets, self.sums_ns, strict=True
-        ):
-            metrics.add(histogram, buckets, sum_ns / 1e9)
-        self.sequences = self.tokens = self.cut = 0
-        self.buckets = [[0] * len(buckets) for buckets in self.buckets]
-        self.sums_ns = [0] * len(PARTS)
+        for part, histogram in enumerate(self._histograms):
+            places = np.searchsorted(BOUNDS_NS, done[:, 3 + part])
+            buckets = np.bincount(places, minlength=len(BOUNDS_NS) + 1).tolist()
+            metrics.add(histogram, buckets, sums[3 + part] / 1e9)
+        return sums[0], sums[1], sums[7] / len(done) / 1e9
 
 
 class Tally:
@@ -53,7 +59,7 @@ class Tally:
         self._ledger = ledger
         self.in_flight = 0
         self._typical_s = 0.0
-        self._requests: Counter[tuple[str, str, int]] = Counter()
+        self._requests: dict[tuple[str, str, int], int] = {}
         self._codes: Counter[str] = Counter()
         # Labels are configured names and our own words, so this table stays small.
         self._models: dict[str, _Model] = {}
@@ -67,25 +73,25 @@ class Tally:
     def add(self, note: Note) -> None:
         """Count one exchange that is over."""
         status = note.status
-        self._requests[note.served or UNKNOWN, note.dialect or UNKNOWN, status] += 1
+        kind = (note.served or UNKNOWN, note.dialect or UNKNOWN, status)
+        self._requests[kind] = self._requests.get(kind, 0) + 1
         if status < 400 and note.served and note.items:
-            self._done(note)
+            model = self._models.get(note.served)
+            if model is None:
+                model = self._models[note.served] = _Model(note.served)
+            parts = (note.queue_ns, note.tokenise_ns, note.engine_ns, note.encode_ns, note.total_ns)
+            model.done.append((note.items, note.tokens, note.cut, *parts))
+            if len(model.done) >= DONE_MAX:
+                self._sum_up(model)
         if note.code:
             self._codes[note.code] += 1
             self._refused[note.code, note.who.id if note.who else ""] += 1
 
-    def _done(self, note: Note) -> None:
-        self._typical_s += 0.1 * (note.total_ns / 1e9 - self._typical_s)
-        model = self._models.get(note.served)
-        if model is None:
-            model = self._models[note.served] = _Model(note.served)
-        model.sequences += note.items
-        model.tokens += note.tokens
-        model.cut += note.cut
-        parts = (note.queue_ns, note.tokenise_ns, note.engine_ns, note.encode_ns, note.total_ns)
-        for part, ns in enumerate(parts):
-            model.buckets[part][bisect_left(BOUNDS_NS, ns)] += 1
-            model.sums_ns[part] += ns
+    def _sum_up(self, model: _Model) -> None:
+        sequences, tokens, mean_s = model.flush()
+        self._ledger.count("sequences", sequences)
+        self._ledger.count("tokens", tokens)
+        self._typical_s += 0.5 * (mean_s - self._typical_s)
 
     def flush(self) -> None:
         """Bring what was counted since the last time into the ledger and the metrics."""
@@ -99,9 +105,8 @@ class Tally:
         self._requests.clear()
         self._codes.clear()
         for model in self._models.values():
-            self._ledger.count("sequences", model.sequences)
-            self._ledger.count("tokens", model.tokens)
-            model.flush()
+            if model.done:
+                self._sum_up(model)
         metrics.in_flight.set(self.in_flight)
 
     def log_refusals(self) -> None:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from er import prompts, vectors
-from er.cache import Cache, Plan
+from er.cache import Cache
 from er.config import Model
 from er.dialects import Dialect
 from er.gateway.exchange import Note

@@ -163,20 +163,28 @@ class Ledger:
 
     def enter(self, limit: int) -> bool:
         """Count one more request being worked on, unless all workers have `limit` already."""
-        slot = self._mine()
+        slot, in_flight = self._mine(), self._in_flight
+        # Counted first and then looked: what others add at the same instant is one each at most, so
+        # far from the limit no lock is needed.
+        if limit > 2 * SLOTS:
+            in_flight[slot] += 1
+            if sum(in_flight) <= limit - SLOTS:
+                return True
+            in_flight[slot] -= 1
         self._table.lock(LOCK_ADMISSION)
         try:
-            if sum(self._in_flight) >= limit:
+            if sum(in_flight) >= limit:
                 return False
-            self._in_flight[slot] += 1
+            in_flight[slot] += 1
             return True
         finally:
             self._table.unlock(LOCK_ADMISSION)
 
     def leave(self) -> None:
         """Count one request less."""
-        slot = self._mine()
-        self._in_flight[slot] = max(0, self._in_flight[slot] - 1)
+        slot, in_flight = self._mine(), self._in_flight
+        if in_flight[slot]:
+            in_flight[slot] -= 1
 
     def sent(self, replica: str, tokens: int) -> None:
         """Count a batch of `tokens` as on its way to `replica`."""

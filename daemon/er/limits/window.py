@@ -9,6 +9,7 @@ to, but never does any period see more requests than the limit.
 
 from __future__ import annotations
 
+import struct
 from typing import NamedTuple
 
 from er.quantities import Rate
@@ -16,6 +17,7 @@ from er.quantities import Rate
 ENTRIES = 128
 SHARES = 120  # entries a period at most, when they are shared
 _TOTAL, _TAIL, _LENGTH, _STARTED, _FIRST = range(5)
+_STATE = struct.Struct("=4Q").unpack_from  # the first four: by one call
 WORDS = _FIRST + 2 * ENTRIES  # size of a window, in 64-bit words
 
 
@@ -34,29 +36,30 @@ class Taken(NamedTuple):
 def take(window: memoryview, rate: Rate, now: int) -> Taken:
     """Count one request at `now` (ns) if `rate` lets it pass. `window` is `WORDS` 64-bit words."""
     period = rate.period_s * 1_000_000_000
-    if window[_LENGTH]:
+    total, tail, length, started = _STATE(window)
+    if length and window[_FIRST + 2 * tail] + period > now and length < ENTRIES:
+        newest = _FIRST + 2 * ((tail + length - 1) % ENTRIES)
         # Who read the clock first may get the lock last: entries stay in the order of time.
-        now = max(now, _newest(window))
-    if not window[_LENGTH] or window[_FIRST + 2 * window[_TAIL]] + period <= now:
-        _forget(window, period, now)
-    if window[_LENGTH] == ENTRIES:
-        _squeeze(window)
-    total, tail, length = window[_TOTAL], window[_TAIL], window[_LENGTH]
+        now = max(now, window[newest])
+    else:
+        now = _tidy(window, period, now)
+        total, tail, length, started = _STATE(window)
+        newest = _FIRST + 2 * ((tail + length - 1) % ENTRIES)
     if total >= rate.count:
         wait = _until_free(window, rate, period, now)
-        reset = (_newest(window) + period - now) / 1e9
+        reset = (window[newest] + period - now) / 1e9
         return Taken(False, rate.count, 0, wait, reset, 0, 0)
-    exact = rate.count <= ENTRIES
-    head = (tail + length - 1) % ENTRIES
     # A full ring can only be met after the limit was changed; then the newest entry takes it too.
-    if length and (length == ENTRIES or (not exact and now - window[_STARTED] < period // SHARES)):
-        window[_FIRST + 2 * head + 1] += 1
+    if length and (
+        length == ENTRIES or (rate.count > ENTRIES and now - started < period // SHARES)
+    ):
+        window[newest + 1] += 1
     else:
-        head = (tail + length) % ENTRIES
+        newest = _FIRST + 2 * ((tail + length) % ENTRIES)
         window[_STARTED] = now
-        window[_FIRST + 2 * head + 1] = 1
+        window[newest + 1] = 1
         window[_LENGTH] = length + 1
-    window[_FIRST + 2 * head] = now
+    window[newest] = now
     window[_TOTAL] = total + 1
     return Taken(True, rate.count, rate.count - total - 1, 0.0, period / 1e9, now, now + period)
 
@@ -95,6 +98,17 @@ def clear(window: memoryview) -> None:
 def _newest(window: memoryview) -> int:
     head = (window[_TAIL] + window[_LENGTH] - 1) % ENTRIES
     return int(window[_FIRST + 2 * head])
+
+
+def _tidy(window: memoryview, period: int, now: int) -> int:
+    """Drop what is a period old, make room in a full ring; the time, no less than the newest's."""
+    if window[_LENGTH]:
+        now = max(now, _newest(window))
+    if not window[_LENGTH] or window[_FIRST + 2 * window[_TAIL]] + period <= now:
+        _forget(window, period, now)
+    if window[_LENGTH] == ENTRIES:
+        _squeeze(window)
+    return now
 
 
 def _forget(window: memoryview, period: int, now: int) -> None:

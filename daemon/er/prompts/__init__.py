@@ -17,7 +17,7 @@ Three rules make the answers right:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple, NoReturn
 
@@ -129,6 +129,17 @@ class Prompter:
         room = self.max_tokens - len(self._before) - len(self._after)
         encoded = self._words.encode(texts, room)
         return self._framed(encoded, room, over_length, what)
+
+    def documents(self) -> tuple[Callable[[str], list[int]], list[int], int] | None:
+        """For what `embed` makes of one short document: (a text's ids, those behind, room).
+
+        The ids are a list of its own each time; more than `room` of them are too many. None where
+        it takes more than that: text or ids before, or a tokenizer that only has long calls.
+        """
+        quick = self._words.quick
+        if quick is None or self._before or (not self._qwen3 and self._files.document_prefix):
+            return None
+        return quick, self._after, self.max_tokens - len(self._after)
 
     def embed_ids(
         self, ids: Sequence[Ids], *, over_length: OverLength, what: str = "input"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
@@ -52,6 +52,11 @@ class Words:
         self._loading = threading.Lock()
         if self._encoder is None:
             self._load()
+
+    @property
+    def quick(self) -> Callable[[str], list[int]] | None:
+        """The ids of a text of at most 4096 characters, at once; None where that takes longer."""
+        return None if self._encoder is None else self._encoder.ids
 
     def _load(self) -> Tokenizer:
         """The tokenizer in full; beside a proven encoder its 60 MB wait for the first long text."""

@@ -1,0 +1,230 @@
+"""The straight way: one short text to one vector, without a coroutine and with the fewest calls.
+
+Nearly all requests of an embedding service are such, and what the gateway does for all costs more
+than the work itself. This does the same for these, in the same order and with the same parts. What
+is not plain (another field, an unknown key, a limit that is reached, a model that is not ready) it
+leaves, before anything is counted, to `Gateway.respond`; so every refusal but the engine's is made
+there. Tests send the same requests both ways.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from er import journal
+from er.cache import Cache, Plan
+from er.config import Model
+from er.dialects import openai
+from er.gateway import Gateway
+from er.gateway.exchange import Note, Request, Response
+from er.gateway.served import Served, may_use
+from er.job import Refusal
+from er.keys import Identity, Keys
+from er.ledger import Ledger
+from er.limits import Limits, LimitsFull, now_ns
+from er.replicas import Replicas
+from er.replicas.pools import Result
+
+WAYS_KEPT = 4096
+NOTHING = np.empty(0, np.float32)
+Answered = Callable[[bytes | Response | None, Note], None]
+
+
+class Way(NamedTuple):
+    """What is always the same for one key that names one model in one way."""
+
+    who: Identity
+    model: Model
+    json: bytes  # the model's name
+    encode: Callable[[str], list[int]]
+    after: list[int]
+    room: int  # tokens
+
+
+class Passage(Note):
+    """One request on its way; its note, too."""
+
+    refuse = staticmethod(openai.refuse)
+    way: Way
+    base64 = False
+    plan: Plan | None = None
+    answered: Answered
+    started: Any = None
+
+    def __init__(self, request: Request, straight: Straight) -> None:
+        super().__init__(request)
+        self.straight = straight
+
+    def cancel(self) -> None:
+        """The client has hung up, or the worker must end."""
+        started, self.started = self.started, None
+        if started is not None:
+            started.cancel()
+            self.straight.cancelled(self)
+
+    def done(self, result: Result | None, error: BaseException | None) -> None:
+        """The engine has answered."""
+        self.started = None
+        self.straight.finish(self, result, error)
+
+
+class Straight:
+    """One worker's straight way."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        *,
+        served: Served,
+        keys: Keys,
+        limits: Limits,
+        ledger: Ledger,
+        cache: Cache,
+        replicas: Replicas,
+        audit: journal.Audit,
+    ) -> None:
+        """With the parts that `gateway` has."""
+        self._gateway, self._served, self._keys, self._limits = gateway, served, keys, limits
+        self._ledger, self._cache, self._replicas, self._audit = ledger, cache, replicas, audit
+        self._tally = gateway.tally
+        self._rate, self._places = gateway.settings.rate_limit, gateway.settings.max_concurrency
+        self._timeout_ns = int(gateway.settings.timeout_s * 1e9)
+        self._ways: dict[tuple[str, str | None], Way] = {}
+
+    def take(self, request: Request, answered: Answered) -> Passage | None:
+        """Begin to answer `request`, whose body is whole; None: it is not for this way.
+
+        `answered` is called once, and never from in here, with what is to be sent: the whole
+        answer, a Response, or None where the client has gone.
+        """
+        who = self._keys.known(request.head.secret or "", time.time())
+        if who is None or self._gateway.draining or self._audit.full:
+            return None
+        asked = openai.plain(request.whole or b"")
+        if asked is None:
+            return None
+        way = self._ways.get((who.id, asked.model))
+        if way is None or way.who is not who:
+            way = self._way(who, asked.model)
+            if way is None:
+                return None
+        passage = Passage(request, self)
+        ids = way.encode(asked.input)
+        if not 0 < len(ids) <= way.room or not self._admitted(who, passage):
+            return None
+        now = time.monotonic_ns()
+        passage.tokenise_ns = now - passage.began
+        ids += way.after
+        passage.who, passage.way, passage.answered = who, way, answered
+        passage.dialect, passage.items, passage.tokens = "openai", 1, len(ids)
+        passage.model = passage.served = way.model.name
+        passage.base64 = asked.encoding_format == "base64"
+        self._tally.in_flight += 1
+        self._start(passage, ids)
+        return passage
+
+    def _way(self, who: Identity, name: str | None) -> Way | None:
+        """None where the gateway has to say why not, or to do more."""
+        try:
+            model = self._served.find(name or "", "embed", who)
+            prompter = self._served.prompter(model)
+        except Refusal:
+            return None
+        quick = prompter.documents()
+        if quick is None or not may_use(who, model):
+            return None
+        if model.dimensions not in (None, prompter.dimensions):
+            return None
+        if len(self._ways) >= WAYS_KEPT:
+            self._ways.clear()
+        way = Way(who, model, orjson.dumps(model.name), *quick)
+        self._ways[who.id, name] = way
+        return way
+
+    def _admitted(self, who: Identity, passage: Passage) -> bool:
+        """Whether there is a place for it and its key's rate lets it pass; then both are taken."""
+        if not self._ledger.enter(self._places):
+            return False
+        rate = self._rate if who.rate_limit == "default" else who.rate_limit
+        if rate is None:
+            return True
+        try:
+            taken = self._limits.take(who.id, rate, now_ns())
+        except LimitsFull:
+            taken = None
+        if taken is None or not taken.allowed:
+            self._ledger.leave()
+            return False
+        passage.taken = taken
+        return True
+
+    def _start(self, passage: Passage, ids: list[int]) -> None:
+        model = passage.way.model.name
+        sequences = (ids,)
+        try:
+            if self._cache.answers(model):
+                who, width = passage.way.who.id, self._served.dimensions[model]
+                passage.plan = plan = self._cache.plan(model, "embed", sequences, who, width)
+                passage.known = plan.known
+            if passage.known:
+                self._replicas.demand(model)  # known or not: without a replica it is down
+                self._soon(passage, Result(NOTHING, 0, 0, ()), None)
+                return
+            passage.started = self._replicas.start(
+                model,
+                "embed",
+                sequences,
+                deadline=passage.began + self._timeout_ns,
+                request_id=passage.request.id,
+                done=passage.done,
+            )
+        except Refusal as refusal:
+            self._soon(passage, None, refusal)
+
+    def _soon(self, passage: Passage, result: Result | None, error: Refusal | None) -> None:
+        asyncio.get_running_loop().call_soon(self.finish, passage, result, error)
+
+    # -- back ----------------------------------------------------------------------------------
+
+    def finish(self, passage: Passage, result: Result | None, error: BaseException | None) -> None:
+        """Answer with what came of it, and count that."""
+        self._ledger.leave()
+        self._tally.in_flight -= 1
+        try:
+            if result is None:
+                assert error is not None
+                raise error
+            passage.answered(self._body(passage, result), passage)
+            self._tally.add(passage)
+            self._audit.put(passage.record)
+        except Exception as wrong:
+            self._respond(passage, self._gateway.explain(wrong, passage))
+
+    def _body(self, passage: Passage, result: Result) -> bytes:
+        passage.queue_ns, passage.engine_ns = result.queue_ns, result.engine_ns
+        passage.replica = ",".join(result.replicas)
+        values, plan = result.values, passage.plan
+        began = time.monotonic_ns()
+        if plan is not None:
+            values = plan.merge(None if plan.known else values)
+        body = openai.one(values, passage.base64, passage.way.json, passage.tokens)
+        now = time.monotonic_ns()
+        passage.encode_ns, passage.total_ns = now - began, now - passage.began
+        passage.status = 200
+        return body
+
+    def cancelled(self, passage: Passage) -> None:
+        """Nobody waits for it any more, or the worker can't."""
+        self._ledger.leave()
+        self._tally.in_flight -= 1
+        self._respond(passage, self._gateway.cut(passage))
+
+    def _respond(self, passage: Passage, response: Response | None) -> None:
+        self._gateway.note(response, passage)
+        passage.answered(response, passage)
