@@ -508,7 +508,9 @@ class Events(RuleBasedStateMachine):
                 assert 666 in bad.ids
                 self.ends[bad.ticket] += 1
             return
+        twin = batch.twin
         handed, finished = self.s.done(batch, self.now)
+        assert twin is None or (twin.live() == [] and twin in self.s.unwanted())
         for position, item in handed:
             assert batch.items[position] is item
             self.answers[item.ticket, item.index] += 1
