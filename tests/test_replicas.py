@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from engine import expected, expected_score
-from er import replicas as replicas_module
+from er import metrics
 from er.config import Config, Gateway, Model, Replica
 from er.job import Refusal
 from er.ledger import Ledger
-from er.replicas import Replicas
+from er.replicas import Replicas, mover
 from er.replicas.pools import Request, Result
 from fakes import EngineProcess, until
 
@@ -412,10 +412,106 @@ async def test_who_leaves_takes_their_sequences_along(
     await single.right(texts(5))
 
 
+async def test_what_is_late_or_left_before_it_was_sent_never_reaches_an_engine(
+    single: Worker, engines: list[EngineProcess]
+) -> None:
+    engines[0].fault("slow", 4, ms=400)
+    ahead = []
+    for seed in range(4):  # a call each, so that none is free
+        ahead.append(asyncio.create_task(single.right(texts(1, seed))))
+        await until(lambda n=seed + 1: engines[0].seen()["in_flight"] == n)
+    late = [asyncio.create_task(single.refused(texts(3, 9), timeout_s=0.1)) for _ in range(5)]
+    leaves = [asyncio.create_task(single.run(texts(3, 8))) for _ in range(5)]
+    await asyncio.sleep(0)
+    assert single.replicas.queued() == 30
+    for task in leaves:
+        task.cancel()
+    assert [(await task).status for task in late] == [504] * 5
+    assert single.replicas.queued() == 0
+    await asyncio.gather(*ahead, single.right(texts(1, 7)))
+    assert engines[0].seen()["items"] == 5
+
+
+async def test_a_call_is_given_up_only_when_nobody_in_it_is_wanted(
+    single: Worker, engines: list[EngineProcess]
+) -> None:
+    engines[0].fault("slow", ms=300)
+    leaves = asyncio.create_task(single.run(texts(2, 1)))
+    late = asyncio.create_task(single.refused(texts(2, 2), timeout_s=0.1))
+    stays = asyncio.create_task(single.right(texts(2, 3)))
+    await until(lambda: engines[0].seen()["in_flight"] == 1)
+    assert engines[0].seen()["calls"] == 1
+    leaves.cancel()
+    assert (await late).status == 504
+    await stays
+    seen = engines[0].seen()
+    assert (seen["calls"], seen["items"], seen["cancelled"]) == (1, 6, 0)
+
+
+# -- stuck calls -----------------------------------------------------------------------------
+
+
+def hedged(replica: str) -> float:
+    return metrics.hedges.labels(replica)._value.get()  # type: ignore[no-any-return]
+
+
+async def known_pace(worker: Worker) -> None:
+    """Calls enough to know the pace of each replica, and to have earned some twins."""
+    for seed in range(160):
+        await worker.right(texts(1, seed))
+
+
+async def test_a_stuck_call_is_computed_elsewhere(
+    worker: Worker, engines: list[EngineProcess]
+) -> None:
+    await known_pace(worker)
+    before = hedged("r0") + hedged("r1")
+    for engine in engines:
+        engine.fault("hang", 1)
+    worker.ledger.drain("r1", "operator", True, time.time())
+    asked = [asyncio.create_task(worker.right(texts(3, seed))) for seed in range(3)]
+    await until(lambda: engines[0].seen()["in_flight"] == 1)
+    engines[1].fault("none")
+    worker.ledger.drain("r1", "operator", False, time.time())
+    began = time.monotonic()
+    results = await asyncio.gather(*asked)
+    assert time.monotonic() - began < 2.0
+    assert [result.replicas for result in results] == [("r1",)] * 3
+    assert hedged("r0") + hedged("r1") == before + 1
+    await until(lambda: engines[0].seen()["in_flight"] == 0)  # hung up: nobody wants it
+    assert worker.ledger.verdict("r0").state == "up"  # once proves nothing
+    assert (await worker.right(texts(1))).replicas == ("r1",)  # but another one is preferred
+    await asyncio.sleep(0.3)
+    await asyncio.gather(*(worker.right(texts(1, seed)) for seed in range(20)))
+
+
+async def test_a_lone_replica_is_waited_for(single: Worker, engines: list[EngineProcess]) -> None:
+    await known_pace(single)
+    before = hedged("r0")
+    engines[0].fault("slow", 1, ms=400)
+    await single.right(texts(2))
+    assert hedged("r0") == before
+    assert engines[0].seen()["calls"] == 161
+
+
+async def test_a_stopped_replica_costs_no_request_its_deadline(
+    worker: Worker, engines: list[EngineProcess]
+) -> None:
+    """Until the prober finds it: calls go to it now and then, and their twins answer."""
+    await known_pace(worker)
+    before = hedged("r0")
+    engines[0].signal(signal.SIGSTOP)
+    try:
+        await asyncio.wait_for(under_load(worker, 200), 8)
+    finally:
+        engines[0].signal(signal.SIGCONT)
+    assert 1 <= hedged("r0") - before <= 12
+
+
 async def test_a_hung_replica_found_by_the_prober(
     worker: Worker, engines: list[EngineProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replicas_module, "DOUBT_S", 0.1)
+    monkeypatch.setattr(mover, "DOUBT_S", 0.1)
     worker.ledger.paced("r0", 1000, 0.001)
     engines[0].signal(signal.SIGSTOP)
     load = asyncio.create_task(under_load(worker, 60))
@@ -429,8 +525,8 @@ async def test_a_hung_replica_found_by_the_prober(
 async def test_a_hung_replica_that_nobody_else_finds(
     worker: Worker, engines: list[EngineProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replicas_module, "DOUBT_S", 0.1)
-    monkeypatch.setattr(replicas_module, "LATE_S", 0.3)
+    monkeypatch.setattr(mover, "DOUBT_S", 0.1)
+    monkeypatch.setattr(mover, "LATE_S", 0.3)
     worker.ledger.paced("r0", 1000, 0.001)
     engines[0].signal(signal.SIGSTOP)
     await asyncio.wait_for(under_load(worker, 60), 10)

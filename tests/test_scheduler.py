@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from unittest import mock
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from er import scheduler
+from er.pace import Pace, Rate
 from er.scheduler import (
     ATTEMPTS,
-    BULK_SEQUENCES,
     CALL_SEQUENCES,
     CALLS,
-    Batch,
-    Load,
+    HEDGE_CALLS,
+    HEDGES_SAVED,
     Scheduler,
-    Ticket,
 )
+from er.tickets import BULK_SEQUENCES, Batch, Load, Ticket
 
 FAR = 10**18
 STEP = 100  # batch_tokens here: the budget is 200 tokens, a call 50
@@ -42,7 +44,7 @@ def test_a_lone_sequence_goes_at_once_and_comes_back() -> None:
     batch = s.take(idle(), now=9)
     assert batch is not None and (batch.replica, batch.tokens) == ("a", 7)
     assert s.take(idle(), now=9) is None
-    handed, finished = s.done(batch)
+    handed, finished = s.done(batch, 9)
     assert [(at, item.index) for at, item in handed] == [(0, 0)]
     assert finished == [one] and one.over == "done" and one.waited_ns == 4
     assert s.waiting == 0 and not s.tickets and not s.flying()
@@ -118,7 +120,7 @@ def test_interactive_goes_first_and_bulk_is_not_starved() -> None:
         batch = s.take(idle(), 0)
         assert batch is not None
         order.append(batch.items[0].ticket.lane)
-        s.done(batch)
+        s.done(batch, 9)
     assert order == (["interactive"] * 3 + ["bulk"]) * 3
 
 
@@ -170,7 +172,7 @@ def test_a_refused_batch_is_halved_until_the_bad_one_is_alone() -> None:
             bad = s.refused(batch)
             assert (bad is not None) == (lengths(batch) == [7])
         else:
-            s.done(batch)
+            s.done(batch, 9)
     assert [t.over for t in tickets] == ["done"] * 6 + ["failed"] + ["done"] * 4
     assert calls <= 9
 
@@ -186,7 +188,7 @@ def test_neighbours_that_left_do_not_make_one_guilty() -> None:
     assert s.refused(batch) is None
     again = s.take(idle(), 0)
     assert again is not None and lengths(again) == [6]
-    s.done(again)
+    s.done(again, 9)
     assert good.over == "done"
 
 
@@ -216,8 +218,214 @@ def test_without_a_replica_all_that_waits_is_abandoned() -> None:
     batch = s.take(idle(), 0)
     s.admit(waits, 0)
     assert s.abandon() == [waits]
-    assert batch is not None and s.done(batch)[1] == [flies]
+    assert batch is not None and s.done(batch, 9)[1] == [flies]
 
+
+# -- stuck calls -----------------------------------------------------------------------------
+
+MS = 1_000_000
+
+
+def paced(s: Scheduler, calls: int, *, ms: int, names: tuple[str, ...] = ("a", "b")) -> int:
+    """So many calls to each, one after the other, of 50 tokens and `ms`; the time after."""
+    now = 0
+    for _ in range(calls):
+        for name in names:
+            s.admit(ticket(50), now)
+            batch = s.take(idle(name), now)
+            assert batch is not None
+            now += ms * MS
+            s.done(batch, now)
+    return now
+
+
+def stuck(s: Scheduler, now: int, *lengths: int, deadline: int = FAR) -> tuple[Ticket, Batch]:
+    one = ticket(*lengths, deadline=deadline)
+    s.admit(one, now)
+    batch = s.take(idle("a"), now)
+    assert batch is not None
+    return one, batch
+
+
+def two(mine: int = 10) -> list[Load]:
+    return [Load("a", 2, mine, mine), Load("b", 2, 0, 0)]
+
+
+def test_a_stuck_call_is_sent_once_more_elsewhere_and_the_first_answer_counts() -> None:
+    s = Scheduler(STEP)
+    now = paced(s, 40, ms=40)
+    one, slow = stuck(s, now, 10, 10)
+    s.watch(now + 119 * MS)
+    assert s.take(two(), now + 119 * MS) is None
+    now += 121 * MS  # three times 40
+    s.watch(now)
+    twin = s.take(two(), now)
+    assert twin is not None and (twin.replica, twin.twin) == ("b", slow)
+    assert twin.items == slow.items and s.calls("a") == s.calls("b") == 1
+    s.watch(now + 9000 * MS)
+    assert s.take([*two(), Load("c", 2, 0, 0)], now + 9000 * MS) is None  # once
+    handed, finished = s.done(twin, now + 10 * MS)
+    assert len(handed) == 2 and finished == [one]
+    assert s.unwanted() == [slow]
+    assert s.done(slow, now + 20 * MS) == ([], [])  # if it came all the same
+    assert not s.flying() and one.over == "done"
+
+
+def test_the_stuck_one_may_still_win() -> None:
+    s = Scheduler(STEP)
+    now = paced(s, 40, ms=40)
+    one, slow = stuck(s, now, 10)
+    other = ticket(5)
+    now += 121 * MS
+    s.watch(now)
+    twin = s.take(two(), now)
+    assert twin is not None
+    s.admit(other, now)
+    assert s.done(slow, now)[1] == [one]
+    assert s.unwanted() == [twin]
+    s.dropped(twin)
+    assert lengths(s.take(idle("b"), now)) == [5]
+
+
+def test_only_what_is_wanted_is_sent_again() -> None:
+    s = Scheduler(STEP)
+    now = paced(s, 40, ms=40)
+    left, stays = ticket(10), ticket(11)
+    s.admit(left, now)
+    s.admit(stays, now)
+    slow = s.take(idle("a"), now)
+    assert lengths(slow) == [10, 11]
+    s.cancel(left)
+    s.watch(now + 200 * MS)
+    twin = s.take(two(21), now + 200 * MS)
+    assert lengths(twin) == [11]
+    s = Scheduler(STEP)
+    now = paced(s, 40, ms=40)
+    one, slow = stuck(s, now, 10)
+    s.watch(now + 200 * MS)
+    assert s.cancel(one) == [slow]
+    assert s.take(two(), now + 200 * MS) is None
+
+
+def test_where_a_twin_may_go() -> None:
+    def goes(*loads: Load) -> str | None:
+        s = Scheduler(STEP)
+        now = paced(s, 40, ms=40)
+        stuck(s, now, 20)
+        s.watch(now + 200 * MS)
+        twin = s.take(loads, now + 200 * MS)
+        return None if twin is None else twin.replica
+
+    a = Load("a", 2, 20, 20)
+    assert goes(a) is None  # alone
+    assert goes(a, Load("b", 1, 0, 0)) is None  # not as good
+    assert goes(a, Load("b", 2, 190, 50)) is None  # no room
+    assert goes(a, Load("b", 2, 150, 50), Load("c", 2, 120, 30)) == "c"
+    assert goes(a._replace(rank=1), Load("b", 2, 0, 0)) == "b"
+    assert goes(a._replace(rank=0), Load("b", 1, 0, 0)) == "b"
+    # not where calls are stuck too, nor where these sequences failed
+    s = Scheduler(STEP)
+    now = paced(s, 40, ms=40)
+    stuck(s, now, 20)
+    s.admit(ticket(10), now)
+    assert s.take(idle("b"), now) is not None
+    s.watch(now + 200 * MS)
+    assert s.take([a, Load("b", 2, 10, 10)], now + 200 * MS) is None
+    s = Scheduler(STEP)
+    now = paced(s, 40, ms=40)
+    s.admit(ticket(20), now)
+    first = s.take(idle("b"), now)
+    assert first is not None
+    s.failed(first)
+    assert s.take([a._replace(mine=0, tokens=0)], now) is not None
+    s.watch(now + 200 * MS)
+    assert s.take([a, Load("b", 2, 0, 0)], now + 200 * MS) is None
+
+
+def test_a_twin_that_fails_leaves_the_other_and_both_that_fail_are_one_more_try() -> None:
+    s = Scheduler(STEP)
+    now = paced(s, 40, ms=40)
+    one, slow = stuck(s, now, 10)
+    s.watch(now + 200 * MS)
+    twin = s.take(two(), now + 200 * MS)
+    assert twin is not None
+    assert s.failed(twin) == [] and s.waiting == 0  # slow is on its way still
+    assert s.failed(slow) == [] and s.waiting == 1
+    last = s.take([*two(0), Load("c", 2, 150, 150)], now)
+    assert last is not None and last.replica == "c"
+    assert [item.ticket for item in s.failed(last)] == [one]
+    assert one.over == "failed"
+
+
+def test_a_refused_twin_is_not_halved_twice() -> None:
+    s = Scheduler(STEP)
+    now = paced(s, 40, ms=40)
+    _, slow = stuck(s, now, 10, 11)
+    s.watch(now + 200 * MS)
+    twin = s.take(two(), now + 200 * MS)
+    assert twin is not None
+    assert s.refused(slow) is None and s.waiting == 0
+    assert s.refused(twin) is None and s.waiting == 2
+    assert [lengths(s.take(idle(), now)) for _ in range(2)] == [[10], [11]]
+
+
+def test_nothing_is_stuck_before_the_pace_is_known_nor_within_a_few_ms() -> None:
+    s = Scheduler(STEP)
+    now = paced(s, 7, ms=40)  # 14 calls: each replica's own count
+    stuck(s, now, 10)
+    s.watch(now + 10**12)
+    assert not s.stuck
+    s = Scheduler(STEP)
+    now = paced(s, 40, ms=1)
+    stuck(s, now, 10)
+    s.watch(now + 49 * MS)
+    assert not s.stuck
+    s.watch(now + 51 * MS)
+    assert len(s.stuck) == 1
+
+
+def test_a_larger_call_gets_longer() -> None:
+    pace = Pace()
+    for _ in range(20):
+        pace.add(40 * MS, 100)
+    assert pace.stuck_ns(50) == pace.stuck_ns(100) == 120 * MS
+    assert pace.stuck_ns(1000) == 1200 * MS
+    for _ in range(3):
+        pace.add(900 * MS, 100)  # more than a twentieth: they are the pace
+    assert pace.stuck_ns(100) == 2700 * MS
+
+
+def test_one_call_in_fifty_is_sent_twice_and_few_are_saved_up() -> None:
+    s = Scheduler(STEP)
+    now = paced(s, HEDGE_CALLS * 100, ms=1)
+    hedges = 0
+    for calls in range(1, HEDGE_CALLS * 3 + 1):
+        stuck(s, now, 10)
+        now += 100 * MS
+        s.watch(now)
+        twin = s.take(two(), now)
+        hedges += twin is not None
+        # what was saved, and what the calls from then on earned
+        assert hedges == min(calls, HEDGES_SAVED + (calls - 1) // HEDGE_CALLS)
+        for one in list(s.tickets):
+            for batch in s.cancel(one):
+                s.dropped(batch)
+
+
+def test_the_rate_is_taken_under_full_work_only() -> None:
+    rate = Rate()
+    rate.done(1000, 10**9)
+    assert rate.per_s == 0
+    rate.full(10**9)
+    for ms in range(100, 501, 100):
+        rate.done(1000, 10**9 + ms * MS)
+    assert rate.per_s == 10_000
+    rate.idle()
+    rate.done(1000, 10**10)
+    assert rate.per_s == 10_000
+
+
+# -- any order of events ---------------------------------------------------------------------
 
 REPLICAS = ("a", "b", "c")
 
@@ -235,6 +443,9 @@ class Events(RuleBasedStateMachine):
         self.ends: Counter[Ticket] = Counter()
         self.ranks = dict.fromkeys(REPLICAS, 2)
         self.others = dict.fromkeys(REPLICAS, 0)  # tokens of other workers
+        self.calls = self.hedges = 0
+        self.hedge_calls = mock.patch.object(scheduler, "HEDGE_CALLS", 3)
+        self.hedge_calls.start()
 
     def loads(self) -> list[Load]:
         mine = dict.fromkeys(REPLICAS, 0)
@@ -265,7 +476,14 @@ class Events(RuleBasedStateMachine):
                 break
             load = next(load for load in loads if load.replica == batch.replica)
             assert load.rank == max(load.rank for load in loads) > 0
-            assert self.s.waiting == waited - len(batch.items)
+            if batch.twin is None:
+                self.calls += 1
+                assert self.s.waiting == waited - len(batch.items)
+            else:
+                self.hedges += 1
+                assert self.hedges * 3 <= self.calls
+                assert self.s.waiting == waited
+                assert batch.items == batch.twin.live() and batch.replica != batch.twin.replica
             assert 1 <= len(batch.items) <= CALL_SEQUENCES
             assert len(batch.live()) == len(batch.items)
             assert self.s.calls(batch.replica) <= CALLS
@@ -290,12 +508,24 @@ class Events(RuleBasedStateMachine):
                 assert 666 in bad.ids
                 self.ends[bad.ticket] += 1
             return
-        handed, finished = self.s.done(batch)
+        twin = batch.twin
+        handed, finished = self.s.done(batch, self.now)
+        assert twin is None or (twin.live() == [] and twin in self.s.unwanted())
         for position, item in handed:
             assert batch.items[position] is item
             self.answers[item.ticket, item.index] += 1
         for one in finished:
             self.ends[one] += 1
+
+    @rule(pick=st.integers(0, 99))
+    def a_call_is_stuck(self, pick: int) -> None:
+        batch = self.batch(pick)
+        if batch is not None and batch.live() and not batch.hedged and batch not in self.s.stuck:
+            self.s.stuck.append(batch)
+
+    @rule()
+    def the_unwanted_are_dropped(self) -> None:
+        self.drop(self.s.unwanted())
 
     @rule(pick=st.integers(0, 99))
     def a_call_fails(self, pick: int) -> None:
@@ -350,15 +580,20 @@ class Events(RuleBasedStateMachine):
         for one in self.tickets:
             assert self.ends[one] == (0 if one.over is None else 1)
             if one.over is None:
-                flying = sum(item.ticket is one for b in self.s.flying() for item in b.items)
-                assert one.left == one.waiting + flying
+                flying = {i.index for b in self.s.flying() for i in b.live() if i.ticket is one}
+                assert one.left == one.waiting + len(flying)
                 assert one.deadline > self.now
         assert all(count == 1 for count in self.answers.values())
+        for batch in self.s.flying():
+            if batch.twin is not None:
+                assert batch.twin.twin is batch and not batch.moot
+                assert batch.live() == batch.twin.live()
 
     def teardown(self) -> None:
         """Let every replica live and answer: then all that is left must come to its end."""
         if not hasattr(self, "s"):
             return
+        self.hedge_calls.stop()
         self.ranks = dict.fromkeys(REPLICAS, 2)
         self.others = dict.fromkeys(REPLICAS, 0)
         for _ in range(100_000):

@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from engine import expected, expected_score
 from er import upstream as upstream_module
+from er.job import Task
 from er.upstream import Connection, Reply, Upstream, UpstreamError, checked
 from fakes import EngineProcess, free_port, until
 
@@ -18,8 +20,46 @@ DIM = 8
 IDS = [[1, 2, 3], [4], [5, 6]]
 
 
-def embed(upstream: Upstream, ids: list[list[int]] = IDS, timeout_s: float = 5.0):  # type: ignore[no-untyped-def]
-    return upstream.pooling("embed", ids, timeout_s=timeout_s, dimensions=DIM, request_id="r1")
+async def compute(
+    upstream: Upstream,
+    ids: list[list[int]] = IDS,
+    timeout_s: float = 5.0,
+    *,
+    task: Task = "embed",
+    request_id: str = "r1",
+) -> NDArray[np.float32]:
+    """A call to wait for; out of time or cancelled, it is hung up."""
+    future = asyncio.get_running_loop().create_future()
+    inside = True
+
+    def answered(answer: NDArray[np.float32] | UpstreamError) -> None:
+        assert not inside and not future.done()
+        future.set_result(answer)
+
+    call = upstream.call(task, ids, dimensions=DIM, request_id=request_id, answered=answered)
+    inside = False
+    try:
+        answer = await asyncio.wait_for(future, timeout_s)
+    except (TimeoutError, asyncio.CancelledError):
+        call.cancel()
+        raise
+    if isinstance(answer, UpstreamError):
+        raise answer
+    return answer
+
+
+def ask(connection: Connection, request: bytes, limit: int) -> asyncio.Future[Reply]:
+    """`connection.ask` as a future."""
+    future = asyncio.get_running_loop().create_future()
+
+    def heard(reply: Reply | UpstreamError) -> None:
+        if isinstance(reply, UpstreamError):
+            future.set_exception(reply)
+        else:
+            future.set_result(reply)
+
+    connection.ask(request, limit, heard)
+    return future
 
 
 async def fails(call: Awaitable[object]) -> UpstreamError:
@@ -66,7 +106,7 @@ LENGTH = (
 async def test_answers_in_pieces_of_any_size(answer: bytes, step: int) -> None:
     connection, transport = connected()
     for _ in range(3):  # kept alive
-        reply = connection.ask(b"request", 12)
+        reply = ask(connection, b"request", 12)
         for at in range(0, len(answer), step):
             assert not reply.done()
             connection.data_received(answer[at : at + step])
@@ -77,7 +117,7 @@ async def test_answers_in_pieces_of_any_size(answer: bytes, step: int) -> None:
 
 async def test_a_second_answer_behind_the_first_ends_the_connection() -> None:
     connection, transport = connected()
-    reply = connection.ask(b"", 12)
+    reply = ask(connection, b"", 12)
     connection.data_received(LENGTH + LENGTH)
     assert (await reply).body == BODY
     assert transport.aborted and not connection.open
@@ -99,7 +139,7 @@ async def test_bytes_that_nobody_asked_for_end_the_connection() -> None:
 )
 async def test_garbage_and_endless_bodies(answer: bytes, kind: str) -> None:
     connection, transport = connected()
-    reply = connection.ask(b"", 12)
+    reply = ask(connection, b"", 12)
     connection.data_received(answer)
     assert (await fails(reply)).kind == kind
     assert transport.aborted
@@ -107,7 +147,7 @@ async def test_garbage_and_endless_bodies(answer: bytes, kind: str) -> None:
 
 async def test_connection_close_is_obeyed() -> None:
     connection, transport = connected()
-    reply = connection.ask(b"", 12)
+    reply = ask(connection, b"", 12)
     connection.data_received(LENGTH.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1))
     assert (await reply).body == BODY
     assert transport.aborted
@@ -192,7 +232,7 @@ async def test_a_kept_connection_that_dies_on_use_is_replaced_once(
 
     upstream = Upstream(await raw(serve))
     for calls in (1, 3, 5):  # each time: dies on use, then asked again on a fresh one
-        assert (await embed(upstream, [[1]])).shape == (1, DIM)
+        assert (await compute(upstream, [[1]])).shape == (1, DIM)
         assert len(requests) == calls
     upstream.close()
 
@@ -213,8 +253,8 @@ async def test_an_answer_that_breaks_off_is_not_asked_for_again(
         writer.close()
 
     upstream = Upstream(await raw(serve))
-    await embed(upstream, [[1]])
-    assert (await fails(embed(upstream, [[1]]))).kind == "broken"
+    await compute(upstream, [[1]])
+    assert (await fails(compute(upstream, [[1]]))).kind == "broken"
     assert count == 2
     upstream.close()
 
@@ -231,9 +271,7 @@ async def test_the_request_id_can_not_smuggle_a_header(
         writer.write(GOOD_ANSWER)
 
     upstream = Upstream(await raw(serve))
-    await upstream.pooling(
-        "embed", [[1]], timeout_s=5, dimensions=DIM, request_id="a\r\nx-evil: 1\nb ü"
-    )
+    await compute(upstream, [[1]], request_id="a\r\nx-evil: 1\nb ü")
     assert b"x-request-id: ax-evil:1b\r\n" in heard
     upstream.close()
 
@@ -255,14 +293,14 @@ def engine(process: EngineProcess) -> EngineProcess:
 async def test_right_answers_over_kept_connections(engine: EngineProcess) -> None:
     upstream = Upstream(engine.address)
     for _ in range(5):
-        values = await embed(upstream)
+        values = await compute(upstream)
         assert values.dtype == np.float32 and values.shape == (3, DIM)
         for row, ids in zip(values, IDS, strict=True):
             assert np.array_equal(row, expected(ids, DIM))
     assert engine.seen()["connections_made"] <= 3 + 1  # one of ours; the rest looked
     # and a dozen at once, each with its own answer
     lists = [[[n, n + 1]] for n in range(12)]
-    answers = await asyncio.gather(*(embed(upstream, ids) for ids in lists))
+    answers = await asyncio.gather(*(compute(upstream, ids) for ids in lists))
     for values, asked in zip(answers, lists, strict=True):
         assert np.array_equal(values[0], expected(asked[0], DIM))
     upstream.close()
@@ -271,11 +309,11 @@ async def test_right_answers_over_kept_connections(engine: EngineProcess) -> Non
 async def test_scores() -> None:
     with EngineProcess(task="classify") as engine:
         upstream = Upstream(engine.address)
-        values = await upstream.pooling("score", IDS, timeout_s=5, dimensions=DIM, request_id="")
+        values = await compute(upstream, task="score")
         assert values.shape == (3,)
         assert values.tolist() == [expected_score(ids) for ids in IDS]
         # the wrong task is a bad request in vLLM's words
-        assert (await fails(embed(upstream))).kind == "bad_request"
+        assert (await fails(compute(upstream))).kind == "bad_request"
         upstream.close()
 
 
@@ -296,47 +334,49 @@ async def test_scores() -> None:
 async def test_faults_and_the_call_after_them(fault: str, kind: str, engine: EngineProcess) -> None:
     upstream = Upstream(engine.address)
     engine.fault(fault, 1)
-    assert (await fails(embed(upstream))).kind == kind
+    assert (await fails(compute(upstream))).kind == kind
     if fault == "exit":
         # the dying process may still take a connection, since its sockets close one by one
-        assert (await fails(embed(upstream))).kind in ("refused", "broken")
+        assert (await fails(compute(upstream))).kind in ("refused", "broken")
     else:
-        assert np.array_equal((await embed(upstream))[1], expected([4], DIM))
+        assert np.array_equal((await compute(upstream))[1], expected([4], DIM))
     upstream.close()
 
 
 async def test_idle_connections_the_engine_closed_cost_nothing(engine: EngineProcess) -> None:
     upstream = Upstream(engine.address)
-    await asyncio.gather(*(embed(upstream) for _ in range(4)))
+    await asyncio.gather(*(compute(upstream) for _ in range(4)))
     engine.fault("drop_idle")
-    await asyncio.gather(*(embed(upstream) for _ in range(4)))
+    await asyncio.gather(*(compute(upstream) for _ in range(4)))
     upstream.close()
 
 
-async def test_an_engine_that_hangs_is_late_and_cancelling_hangs_up(engine: EngineProcess) -> None:
+async def test_cancelling_hangs_up_on_an_engine_that_hangs(engine: EngineProcess) -> None:
     upstream = Upstream(engine.address)
     engine.fault("hang", 2)
-    assert (await fails(embed(upstream, timeout_s=0.1))).kind == "late"
-    call = asyncio.create_task(embed(upstream))
+    with pytest.raises(TimeoutError):
+        await compute(upstream, timeout_s=0.1)
+    call = asyncio.create_task(compute(upstream))
     await until(lambda: engine.seen()["calls"] >= 2)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
     await until(lambda: engine.seen()["cancelled"] >= 2)
     assert engine.seen()["in_flight"] == 0
-    assert np.array_equal((await embed(upstream))[1], expected([4], DIM))
+    assert np.array_equal((await compute(upstream))[1], expected([4], DIM))
     upstream.close()
 
 
 async def test_nobody_there_and_a_process_that_was_stopped(engine: EngineProcess) -> None:
     upstream = Upstream(f"http://127.0.0.1:{free_port()}")
-    assert (await fails(embed(upstream))).kind == "refused"
+    assert (await fails(compute(upstream))).kind == "refused"
     upstream = Upstream(engine.address)
-    await embed(upstream)
+    await compute(upstream)
     engine.signal(signal.SIGSTOP)
-    assert (await fails(embed(upstream, timeout_s=0.1))).kind == "late"
+    with pytest.raises(TimeoutError):
+        await compute(upstream, timeout_s=0.1)
     engine.signal(signal.SIGCONT)
-    await embed(upstream)
+    await compute(upstream)
     upstream.close()
 
 
@@ -345,7 +385,7 @@ async def test_connections_are_closed_after_being_idle(
 ) -> None:
     monkeypatch.setattr(upstream_module, "IDLE_S", 0.05)
     upstream = Upstream(engine.address)
-    await asyncio.gather(*(embed(upstream) for _ in range(3)))
+    await asyncio.gather(*(compute(upstream) for _ in range(3)))
     await until(lambda: engine.seen()["connections"] <= 1)
-    await embed(upstream)
+    await compute(upstream)
     upstream.close()

@@ -69,8 +69,8 @@ if DIRECTORY_VARIABLE in os.environ:
 
 _own = CollectorRegistry()
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-_SEQUENCES = (1, 2, 4, 8, 16, 32, 64, 128)
-_TOKENS = (64, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+SEQUENCES = (1, 2, 4, 8, 16, 32, 64, 128)
+TOKENS = (64, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
 def add(histogram: Histogram, buckets: Sequence[int], total: float) -> None:
@@ -115,17 +115,20 @@ batch_sequences = Histogram(
     "Sequences in one upstream call",
     ("replica",),
     registry=_own,
-    buckets=_SEQUENCES,
+    buckets=SEQUENCES,
 )
 batch_tokens = Histogram(
     "er_batch_tokens",
     "Tokens in one upstream call",
     ("replica",),
     registry=_own,
-    buckets=_TOKENS,
+    buckets=TOKENS,
 )
 upstream_errors = _counter("er_upstream_errors", "Upstream calls that failed", "replica", "kind")
 retries = _counter("er_retries", "Batches sent again, to another replica or split")
+hedges = _counter(
+    "er_hedges", "Calls sent again elsewhere as this replica took far too long", "replica"
+)
 # -- the machine, sampled by the admin process ----------------------------------------------------
 replica_up = _gauge("er_replica_up", "1 when the replica answers", "replica", "model")
 machine_cpu = _gauge("er_machine_cpu_ratio", "CPU time in use, 0 to 1")

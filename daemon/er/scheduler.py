@@ -9,6 +9,8 @@ A call takes at most a quarter of a replica's budget: four calls on their way ke
 process and its GPU both busy; with two larger ones, measured, one of them waited.
 Interactive requests go before bulk ones, but each fourth batch begins with bulk, so bulk is slowed
 and never starved. A batch refused as a bad request is halved until the bad sequence stands alone.
+A call that takes far longer than its replica's others is sent once more, to another replica (its
+twin). The first answer counts, the other call is dropped; at most one call in 50 is sent twice.
 
 Invariant: an admitted sequence is done, failed, expired or cancelled, exactly once. Sequences of a
 request that is over are dropped when they are met, not searched for, so leaving costs nothing.
@@ -19,69 +21,18 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Sequence
 
-from er.job import Ids, Lane
+from er.job import Lane
+from er.pace import Pace, Rate
+from er.tickets import Batch, Item, Load, Over, Ticket
 
-BULK_SEQUENCES = 65  # from this many on, a request is bulk
 BULK_TURN = 4  # each so many-th batch begins with bulk, when both wait
 ATTEMPTS = 3  # calls that may fail under a sequence before it is given up
 CALLS = 4  # at once from one worker to one replica
 CALL_SEQUENCES = 128
-
-Over = Literal["done", "failed", "expired", "cancelled"]
-
-
-class Ticket:
-    """One request's sequences. `over` is set once, when the last is done or the first fails."""
-
-    def __init__(self, sequences: Sequence[Ids], *, deadline: int) -> None:
-        self.sequences = sequences
-        self.deadline = deadline  # monotonic ns
-        self.lane: Lane = "bulk" if len(sequences) >= BULK_SEQUENCES else "interactive"
-        self.admitted = 0  # monotonic ns
-        self.left = len(sequences)  # not done yet
-        self.waiting = 0  # not on their way to a replica
-        self.waited_ns = 0  # summed over the sequences that are done
-        self.over: Over | None = None
-
-
-class Item:
-    """One sequence of a ticket while it is on its way."""
-
-    __slots__ = ("attempts", "avoid", "ids", "index", "order", "ticket", "tokens")
-
-    def __init__(self, ticket: Ticket, index: int, order: int) -> None:
-        self.ticket, self.index, self.order = ticket, index, order
-        self.ids = ticket.sequences[index]
-        self.tokens = len(self.ids)
-        self.attempts = 0  # calls that failed under it
-        self.avoid: tuple[str, ...] = ()  # replicas on which they did
-
-    def __lt__(self, other: Item) -> bool:
-        return self.order < other.order
-
-
-class Batch:
-    """Items in one upstream call."""
-
-    def __init__(self, replica: str, items: list[Item], now: int) -> None:
-        self.replica, self.items, self.taken = replica, items, now
-        self.tokens = sum(item.tokens for item in items)
-
-    def live(self) -> list[Item]:
-        """The items whose request still wants an answer."""
-        return [item for item in self.items if item.ticket.over is None]
-
-
-class Load(NamedTuple):
-    """A replica as the mover sees it when it asks for work."""
-
-    replica: str
-    rank: int  # higher is better; 0: give it nothing
-    tokens: int  # in flight, all workers
-    mine: int  # in flight, this worker
+HEDGE_CALLS = 50  # calls that earn one more for a stuck one
+HEDGES_SAVED = 8  # no more than so many are kept for later
 
 
 class Scheduler:
@@ -100,6 +51,10 @@ class Scheduler:
         self._batches = 0
         self._last: dict[str, int] = {}  # replica -> number of its last batch
         self._orders = itertools.count()
+        self._paces: dict[str, Pace] = {}
+        self.stuck: list[Batch] = []  # on their way for far too long, and without a twin so far
+        self._credit = 0  # calls, of which HEDGE_CALLS pay for a twin
+        self.rate = Rate()
 
     # -- in ------------------------------------------------------------------------------------
 
@@ -107,9 +62,11 @@ class Scheduler:
         """Queue all sequences of `ticket`, of which there is at least one."""
         ticket.admitted = now
         self.tickets[ticket] = None
-        lane = self._lanes[ticket.lane]
-        lane.extend(Item(ticket, i, next(self._orders)) for i in range(len(ticket.sequences)))
-        self._waits(ticket, len(ticket.sequences))
+        lane, n = self._lanes[ticket.lane], ticket.left
+        for index in range(n):
+            lane.append(Item(ticket, index, next(self._orders)))
+        ticket.waiting += n
+        self.waiting += n
 
     def _waits(self, ticket: Ticket, count: int) -> None:
         ticket.waiting += count
@@ -124,24 +81,37 @@ class Scheduler:
         better one is merely busy.
         """
         best = max((load.rank for load in loads), default=0)
-        if not self.waiting or best <= 0:
+        if best <= 0:
             return None
         choice = [load for load in loads if load.rank == best]
-        names = {load.replica for load in choice}
         free = [load for load in choice if self.calls(load.replica) < CALLS]
-        for load in sorted(free, key=self._busyness):
+        if len(free) > 1:
+            free.sort(key=self._busyness)
+        if self.stuck and (twin := self._twin(loads, free, now)) is not None:
+            return twin
+        if not self.waiting:
+            return None
+        names = {load.replica for load in choice}
+        for load in free:
             items = self._fill(load, names)
             if items:
-                batch = Batch(load.replica, items, now)
-                self._flying.setdefault(load.replica, set()).add(batch)
-                self._batches += 1
-                self._last[load.replica] = self._batches
-                return batch
+                self._credit = min(self._credit + 1, HEDGES_SAVED * HEDGE_CALLS)
+                return self._sent(Batch(load, items, now))
         return None
 
-    def _busyness(self, load: Load) -> tuple[int, int, int]:
-        """Least in flight first; among equals the one that was given work longest ago."""
-        return load.tokens, self.calls(load.replica), self._last.get(load.replica, 0)
+    def _sent(self, batch: Batch) -> Batch:
+        self._flying.setdefault(batch.replica, set()).add(batch)
+        self._batches += 1
+        self._last[batch.replica] = self._batches
+        return batch
+
+    def _busyness(self, load: Load) -> tuple[bool, int, int, int]:
+        """What is stuck last; then the least in flight; then who was given work longest ago."""
+        name = load.replica
+        return self._is_stuck(name), load.tokens, self.calls(name), self._last.get(name, 0)
+
+    def _is_stuck(self, replica: str) -> bool:
+        return any(batch.replica == replica for batch in self.stuck)
 
     def hungry(self, loads: Sequence[Load]) -> bool:
         """Whether sequences wait here that only the budget, shared with others, keeps back."""
@@ -149,6 +119,10 @@ class Scheduler:
         return self.waiting > 0 and any(
             load.rank == best > 0 and self.calls(load.replica) < CALLS for load in loads
         )
+
+    def full(self, replicas: Iterable[str]) -> bool:
+        """Whether as many calls as may be are on their way to each of `replicas`."""
+        return all(len(self._flying.get(replica, ())) >= CALLS for replica in replicas)
 
     def calls(self, replica: str) -> int:
         """Calls of this worker on their way to `replica`."""
@@ -182,10 +156,30 @@ class Scheduler:
                 break
             items.append(heapq.heappop(queue) if isinstance(queue, list) else queue.popleft())
             tokens += item.tokens
-            self._waits(item.ticket, -1)
+            item.ticket.waiting -= 1
+            if isinstance(queue, deque):
+                tokens = self._run(queue, items, tokens, limit)
         for item in aside:
             heapq.heappush(self._again, item)
+        self.waiting -= len(items)
+        if not self.waiting:
+            self._forget_dead()
         return items
+
+    @staticmethod
+    def _run(lane: deque[Item], items: list[Item], tokens: int, limit: int) -> int:
+        """Take what fits of a lane that nothing else goes before; the call's tokens after it."""
+        while lane and len(items) < CALL_SEQUENCES:
+            item = lane[0]
+            ticket = item.ticket
+            if ticket.over is None:
+                if tokens + item.tokens > limit:
+                    break
+                items.append(item)
+                tokens += item.tokens
+                ticket.waiting -= 1
+            lane.popleft()
+        return tokens
 
     def _half(self, room: int, alone: bool) -> list[Item]:
         """The next part of a refused batch, whose items must not meet new neighbours."""
@@ -215,21 +209,72 @@ class Scheduler:
             first, second = second, first
         return first or second or None
 
+    # -- stuck calls ---------------------------------------------------------------------------
+
+    def watch(self, now: int) -> None:
+        """Find the calls that take far longer than their replica's others; `take` sends them."""
+        self.stuck = [
+            batch
+            for batch in self.flying()
+            if not batch.hedged
+            and (pace := self._paces.get(batch.replica)) is not None
+            and (limit := pace.stuck_ns(batch.in_flight)) is not None
+            and now - batch.taken > limit
+            and batch.live()
+        ]
+
+    def _twin(self, loads: Sequence[Load], free: Sequence[Load], now: int) -> Batch | None:
+        """A stuck call once more, on a replica as good that has room and is not stuck itself."""
+        if self._credit < HEDGE_CALLS:
+            return None
+        ranks = {load.replica: load.rank for load in loads}
+        for batch in self.stuck:
+            items = batch.live()
+            tokens = sum(item.tokens for item in items)
+            for load in free:
+                if (
+                    items
+                    and load.rank >= ranks.get(batch.replica, 0)
+                    and not self._is_stuck(load.replica)
+                    and not any(load.replica in item.avoid for item in items)
+                    and (load.mine == 0 or load.tokens + tokens <= self.budget)
+                ):
+                    self._credit -= HEDGE_CALLS
+                    twin = Batch(load, items, now)
+                    batch.twin, twin.twin = twin, batch
+                    batch.hedged = twin.hedged = True
+                    self.stuck.remove(batch)
+                    return self._sent(twin)
+        return None
+
     # -- back ----------------------------------------------------------------------------------
 
-    def done(self, batch: Batch) -> tuple[list[tuple[int, Item]], list[Ticket]]:
-        """The batch came back right: (position in it, item) to hand out, and tickets now done."""
-        self._lands(batch)
-        handed, finished = [], []
+    def done(self, batch: Batch, now: int) -> tuple[list[tuple[int, Item]], list[Ticket]]:
+        """The batch came back right: (position in it, item) to hand out, and tickets now done.
+
+        Its twin, if it has one on its way, is unwanted now.
+        """
+        twin = self._lands(batch)
+        pace = self._paces.get(batch.replica)
+        if pace is None:
+            pace = self._paces[batch.replica] = Pace()
+        pace.add(now - batch.taken, batch.in_flight)
+        if batch.moot:
+            return [], []
+        self.rate.done(batch.tokens, now)
+        if twin is not None:
+            twin.moot = True
+        handed, finished, taken = [], [], batch.taken
         for position, item in enumerate(batch.items):
             ticket = item.ticket
             if ticket.over is not None:
                 continue
             handed.append((position, item))
-            ticket.waited_ns += batch.taken - ticket.admitted
+            ticket.waited_ns += taken - ticket.admitted
             ticket.left -= 1
-            if ticket.left == 0:
-                self._ends(ticket, "done")
+            if not ticket.left:
+                ticket.over = "done"
+                del self.tickets[ticket]
                 finished.append(ticket)
         return handed, finished
 
@@ -238,13 +283,15 @@ class Scheduler:
 
         Returns those that have failed too often; their tickets are over.
         """
-        self._lands(batch)
+        twin = self._lands(batch)
         lost = []
-        for item in batch.items:
-            if item.ticket.over is not None:
+        for item in batch.live():
+            if item.ticket.over is not None:  # by the item before it
                 continue
             item.attempts += 1
             item.avoid += (batch.replica,)
+            if twin is not None:
+                continue  # on its way there still
             if item.attempts >= ATTEMPTS:
                 self._ends(item.ticket, "failed")
                 lost.append(item)
@@ -255,11 +302,13 @@ class Scheduler:
 
     def refused(self, batch: Batch) -> Item | None:
         """The engine called it a bad request: halve it. Returns the bad item once it is alone."""
-        self._lands(batch)
+        twin = self._lands(batch)
         live = batch.live()
         if len(live) == 1 and len(batch.items) == 1:
             self._ends(live[0].ticket, "failed")
             return live[0]
+        if twin is not None:
+            return None  # it will be refused there too
         # Dead items were sent too, so a single live one left may be innocent: it is asked again.
         middle = (len(live) + 1) // 2
         for half in (live[:middle], live[middle:]):
@@ -273,8 +322,15 @@ class Scheduler:
         """The call was given up, since nobody wanted its answer any more."""
         self._lands(batch)
 
-    def _lands(self, batch: Batch) -> None:
+    def _lands(self, batch: Batch) -> Batch | None:
+        """It is on its way no more; returns its twin that still is."""
         self._flying[batch.replica].remove(batch)
+        if batch in self.stuck:
+            self.stuck.remove(batch)
+        twin, batch.twin = batch.twin, None
+        if twin is not None:
+            twin.twin = None
+        return twin
 
     # -- away ----------------------------------------------------------------------------------
 
@@ -307,11 +363,15 @@ class Scheduler:
         ticket.over = over
         del self.tickets[ticket]
         self._waits(ticket, -ticket.waiting)
-        if not self.waiting:  # what is left in the queues is dead: don't hold its memory
-            self._again.clear()
-            self._halves.clear()
-            for lane in self._lanes.values():
-                lane.clear()
+        if not self.waiting:
+            self._forget_dead()
+
+    def _forget_dead(self) -> None:
+        """Nothing waits, so what is left in the queues is dead: don't hold its memory."""
+        self._again.clear()
+        self._halves.clear()
+        for lane in self._lanes.values():
+            lane.clear()
 
     def unwanted(self) -> list[Batch]:
         """The batches on their way whose answers nobody wants any more."""

@@ -5,6 +5,7 @@ no redirects, no pipelining, no cookies; general clients cost many times as much
 leaves here unchecked: status, content type, exact size and finiteness. A connection that has seen
 anything odd is closed and not used again, so no answer can reach the wrong call.
 Cancelling a call closes its connection, on which vLLM stops computing for it.
+Answers come by callback: a call on a kept connection costs no task, no future and no timer.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import asyncio
 import contextlib
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
@@ -53,33 +54,37 @@ class Reply(NamedTuple):
     body: bytes
 
 
+Heard = Callable[[Reply | UpstreamError], None]
+Answered = Callable[[NDArray[np.float32] | UpstreamError], None]
+
+
 class Connection(asyncio.Protocol):
-    """One kept-alive connection; `ask` sends a request and gives the future of its reply."""
+    """One kept-alive connection; `ask` sends a request and has its reply told."""
 
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
-        self._reply: asyncio.Future[Reply] | None = None
-        self._body = bytearray()
+        self._heard: Heard | None = None  # who waits for a reply
+        self._whole: Reply | None = None  # the reply, until the parser is done with its bytes
+        self._body: list[bytes] = []
+        self._room = 0  # bytes that may come still
         self._content_type = ""
-        self._limit = 0
         self.open = False
-        self.heard = False  # whether any byte of the current reply has come
+        self.begun = False  # whether any byte of the current reply has come
         self.idle_since = 0.0  # the loop's time
 
-    def ask(self, request: bytes, limit: int) -> asyncio.Future[Reply]:
+    def ask(self, request: bytes, limit: int, heard: Heard) -> None:
         """Send `request`; a body of more than `limit` bytes (64 KiB for errors) is an error.
 
-        The future fails with UpstreamError (broken or wrong).
+        `heard` gets the reply or an UpstreamError (broken or wrong), once, from the event loop.
         """
-        assert self._transport is not None and self._reply is None
-        self._limit = max(limit, ERROR_BODY_BYTES)
-        self._body.clear()
+        assert self._transport is not None and self._heard is None
+        self._room = max(limit, ERROR_BODY_BYTES)
+        self._body = []
         self._content_type = ""
-        self.heard = False
-        self._reply = asyncio.get_running_loop().create_future()
+        self.begun = False
+        self._heard = heard
         self._transport.write(request)
-        return self._reply
 
     def close(self) -> None:
         """Close at once. What is on its way is lost."""
@@ -87,11 +92,16 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def forget(self) -> None:
+        """Close, and tell nobody."""
+        self._heard = None
+        self.close()
+
     def _fail(self, kind: ErrorKind, text: str) -> None:
         self.close()
-        reply, self._reply = self._reply, None
-        if reply is not None and not reply.done():
-            reply.set_exception(UpstreamError(kind, text))
+        heard, self._heard = self._heard, None
+        if heard is not None:
+            heard(UpstreamError(kind, text))
 
     # -- asyncio -------------------------------------------------------------------------------
 
@@ -100,14 +110,23 @@ class Connection(asyncio.Protocol):
         self.open = True
 
     def data_received(self, data: bytes) -> None:
-        if self._reply is None:
+        if self._heard is None:
             self.close()  # nobody asked
             return
-        self.heard = True
+        self.begun = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._fail("wrong", f"an answer that is not HTTP ({error})")
+            if self._whole is None:
+                self._fail("wrong", f"an answer that is not HTTP ({error})")
+                return
+            self.close()  # a good answer, and rubbish behind it
+        # Told only now: who is told may ask again, and must not be given what else was in `data`.
+        whole, self._whole = self._whole, None
+        if whole is not None:
+            heard, self._heard = self._heard, None
+            if heard is not None:
+                heard(whole)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail("broken", f"the connection broke ({exc})" if exc else "the connection broke")
@@ -115,31 +134,32 @@ class Connection(asyncio.Protocol):
     # -- httptools -----------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        if self._reply is None:
+        if self._heard is None or self._whole is not None:
             self.close()  # a second answer behind the first
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"content-type":
+        if name.lower() == b"content-type" and self._whole is None:
             kind = value.decode("latin-1").partition(";")[0]
             self._content_type = kind.strip().lower()
 
     def on_body(self, body: bytes) -> None:
-        if self._reply is None:
+        if self._heard is None or self._whole is not None:
             return
-        if len(self._body) + len(body) > self._limit:
-            self._fail("wrong", f"an answer of more than {self._limit} bytes")
+        self._room -= len(body)
+        if self._room < 0:
+            self._fail("wrong", "an answer that is far too long")
             return
-        self._body += body
+        self._body.append(body)
 
     def on_message_complete(self) -> None:
-        reply, self._reply = self._reply, None
-        if reply is None or reply.done():
+        if self._heard is None or self._whole is not None:
             self.close()
             return
         if not self._parser.should_keep_alive():
             self.close()
-        status = self._parser.get_status_code()
-        reply.set_result(Reply(status, self._content_type, bytes(self._body)))
+        self._whole = Reply(
+            self._parser.get_status_code(), self._content_type, b"".join(self._body)
+        )
 
 
 class Upstream:
@@ -157,24 +177,24 @@ class Upstream:
             "content-type: application/json\r\n"
         ).encode()
         self._idle: deque[Connection] = deque()
-        self._busy: set[Connection] = set()
         self._sweep: asyncio.TimerHandle | None = None
 
-    async def pooling(
+    def call(
         self,
         task: Task,
         sequences: Sequence[Ids],
         *,
-        timeout_s: float,
         dimensions: int,
         request_id: str,
-    ) -> NDArray[np.float32]:
+        answered: Answered,
+    ) -> Call:
         """Compute `sequences`: float32 (n, dimensions) for embed, (n,) for score; all finite.
 
-        Raises UpstreamError. Cancelling closes the connection.
+        `answered` gets them or an UpstreamError, once, from the event loop and not from in here.
+        There is no limit of time but for connecting: who has waited long enough cancels.
         """
-        width = dimensions if task == "embed" else 1
-        size = len(sequences) * width * 4
+        columns = dimensions if task == "embed" else 0
+        size = 4 * len(sequences) * (columns or 1)
         body = orjson.dumps(
             {
                 "task": TASKS[task],
@@ -183,57 +203,41 @@ class Upstream:
                 "endianness": "little",
             }
         )
-        head = f"x-request-id: {UNSAFE.sub('', request_id)}\r\ncontent-length: {len(body)}\r\n\r\n"
-        try:
-            async with asyncio.timeout(timeout_s):
-                reply = await self._exchange(self._head + head.encode() + body, size)
-        except TimeoutError:
-            raise UpstreamError("late", f"no answer within {timeout_s:.1f} s") from None
-        values = checked(reply, size)
-        return values.reshape(-1, width) if task == "embed" else values
+        head = b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
+            self._head,
+            UNSAFE.sub("", request_id).encode(),
+            len(body),
+        )
+        call = Call(self, head + body, size, columns, answered)
+        call.send()
+        return call
 
-    async def _exchange(self, request: bytes, size: int) -> Reply:
-        """Send and receive, once more on a fresh connection if a kept one had died unnoticed."""
+    def kept(self) -> Connection | None:
+        """An idle connection that is good, and no longer among the idle ones."""
         while self._idle:
             connection = self._idle.pop()
             if connection.open and not self._stale(connection):
-                try:
-                    return await self._on(connection, request, size)
-                except UpstreamError as error:
-                    if error.kind != "broken" or connection.heard:
-                        raise
-                    break  # it may have been closed just as we wrote
+                return connection
             connection.close()
-        return await self._on(await self._connect(), request, size)
+        return None
 
-    async def _on(self, connection: Connection, request: bytes, size: int) -> Reply:
-        self._busy.add(connection)
-        try:
-            reply = await connection.ask(request, size)
-        except BaseException:
-            connection.close()
-            raise
-        finally:
-            self._busy.discard(connection)
-        if connection.open:
-            self._keep(connection)
-        return reply
-
-    async def _connect(self) -> Connection:
+    async def connect(self) -> Connection:
+        """A fresh connection. Raises UpstreamError (refused)."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_S):
                 _, connection = await loop.create_connection(Connection, self._host, self._port)
         except TimeoutError:
             raise UpstreamError("refused", f"no connection within {CONNECT_S:.0f} s") from None
-        except OSError as error:
-            why = error.strerror or str(error) or type(error).__name__
+        except (OSError, ValueError) as error:  # ValueError: of a host that can't be a name
+            why = getattr(error, "strerror", "") or str(error) or type(error).__name__
             raise UpstreamError("refused", f"no connection ({why})") from None
         return connection
 
     # -- idle connections ----------------------------------------------------------------------
 
-    def _keep(self, connection: Connection) -> None:
+    def keep(self, connection: Connection) -> None:
+        """Have `connection` for a later call."""
         loop = asyncio.get_running_loop()
         connection.idle_since = loop.time()
         self._idle.append(connection)
@@ -252,13 +256,86 @@ class Upstream:
             self._sweep = loop.call_at(self._idle[0].idle_since + IDLE_S, self._close_stale)
 
     def close(self) -> None:
-        """Close every connection; calls on their way fail as broken."""
+        """Close every idle connection. Calls on their way are whoever's who made them."""
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-        for connection in (*self._idle, *self._busy):
+        for connection in self._idle:
             connection.close()
         self._idle.clear()
+
+
+class Call:
+    """One call on its way: on a kept connection, or on a fresh one."""
+
+    __slots__ = (
+        *("_answered", "_columns", "_connecting", "_connection", "_fresh", "_request", "_size"),
+        "_to",
+    )
+
+    def __init__(
+        self, to: Upstream, request: bytes, size: int, columns: int, answered: Answered
+    ) -> None:
+        """`size`: the answer's bytes; `columns`: of its rows, 0: it is a list of numbers."""
+        self._to, self._request, self._size, self._columns = to, request, size, columns
+        self._answered: Answered | None = answered
+        self._connection: Connection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._fresh = False
+
+    def send(self) -> None:
+        """Send it; to be called once."""
+        self._connection = self._to.kept()
+        if self._connection is None:
+            self._connect()
+        else:
+            self._connection.ask(self._request, self._size, self._heard)
+
+    def cancel(self) -> None:
+        """Hang up. Nobody is told anything any more."""
+        self._answered = None
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._connection is not None:
+            self._connection.forget()
+
+    def _connect(self) -> None:
+        self._fresh = True
+        self._connecting = asyncio.get_running_loop().create_task(self._connected())
+
+    async def _connected(self) -> None:
+        try:
+            connection = await self._to.connect()
+        except UpstreamError as error:
+            self._ends(error)
+            return
+        finally:
+            self._connecting = None
+        self._connection = connection
+        connection.ask(self._request, self._size, self._heard)
+
+    def _heard(self, reply: Reply | UpstreamError) -> None:
+        connection, self._connection = self._connection, None
+        assert connection is not None
+        if isinstance(reply, UpstreamError):
+            if reply.kind == "broken" and not self._fresh and not connection.begun:
+                self._connect()  # it may have been closed just as we wrote
+            else:
+                self._ends(reply)
+            return
+        if connection.open:
+            self._to.keep(connection)
+        try:
+            values = checked(reply, self._size)
+        except UpstreamError as error:
+            self._ends(error)
+            return
+        self._ends(values.reshape(-1, self._columns) if self._columns else values)
+
+    def _ends(self, answer: NDArray[np.float32] | UpstreamError) -> None:
+        answered, self._answered = self._answered, None
+        if answered is not None:
+            answered(answer)
 
 
 def checked(reply: Reply, size: int) -> NDArray[np.float32]:

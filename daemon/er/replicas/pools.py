@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from prometheus_client import Histogram
 
-from er import metrics
+from er import metrics, upstream
 from er.config import Replica
-from er.job import Ids, Refusal, Task
+from er.job import Ids, Refusal
 from er.journal import mishap
-from er.ledger import LAST_CHOICE, Ledger, Verdict
-from er.scheduler import Batch, Item, Load, Scheduler, Ticket
+from er.ledger import Verdict
+from er.tickets import Batch, Item, Ticket
 from er.upstream import Upstream, UpstreamError
 
 BACKOFF_S, BACKOFF_MAX_S = 0.25, 4.0
@@ -37,23 +40,24 @@ Done = Callable[[Result | None, BaseException | None], None]
 class Request(Ticket):
     """A ticket with the place for its answer, and who wants to know of it."""
 
+    request_id = ""
+    places: Sequence[int] | None = None  # what refusals call the sequences
+    replicas: tuple[str, ...] = ()
+
     def __init__(
         self,
         sequences: Sequence[Ids],
-        *,
         deadline: int,
-        shape: tuple[int, ...],
-        request_id: str,
-        places: Sequence[int] | None,
+        values: NDArray[np.float32] | None,
         done: Done,
         leave: Callable[[Request], None],
     ) -> None:
+        """`values`: room for the answer; None: of a lone sequence, which takes its row as it comes.
+
+        `leave` is told when it is cancelled before its end.
+        """
         super().__init__(sequences, deadline=deadline)
-        # A lone sequence takes its row as it comes, others have theirs copied together.
-        self.values = np.empty(shape if len(sequences) > 1 else 0, np.float32)
-        self.request_id = request_id
-        self.places = places  # what refusals call the sequences
-        self.replicas: dict[str, None] = {}
+        self.values = values
         self._done: Done | None = done
         self._leave = leave
 
@@ -77,7 +81,8 @@ class Request(Ticket):
         """The whole answer, which came at `now` (monotonic ns)."""
         queue_ns = self.waited_ns // len(self.sequences)
         engine_ns = now - self.admitted - queue_ns
-        return Result(self.values, queue_ns, engine_ns, tuple(self.replicas))
+        assert self.values is not None
+        return Result(self.values, queue_ns, engine_ns, self.replicas)
 
 
 def place_of(item: Item) -> int:
@@ -102,85 +107,75 @@ class Member:
         self.name = replica.name
         self.upstream = Upstream(replica.address)
         self.strikes = 0  # failures since the last good answer
+        self.lags = 0  # times that another was faster with the same call, since then
         self.shunned_until = 0  # monotonic ns; others are preferred until then
         self.shunned_at = 0.0  # Unix s
-        self.batch_sequences = metrics.batch_sequences.labels(replica.name)
-        self.batch_tokens = metrics.batch_tokens.labels(replica.name)
+        self._sequences = Sizes(metrics.batch_sequences.labels(replica.name), metrics.SEQUENCES)
+        self._tokens = Sizes(metrics.batch_tokens.labels(replica.name), metrics.TOKENS)
 
     def shun(self, now: int, wall: float) -> None:
         """After a failure: prefer others, each time twice as long, or until it was probed right."""
-        seconds = min(BACKOFF_MAX_S, BACKOFF_S * 2**self.strikes)
+        seconds = min(BACKOFF_MAX_S, BACKOFF_S * 2 ** (self.strikes + self.lags))
         self.shunned_until = now + int(seconds * SECOND_NS)
         self.shunned_at = wall
 
+    def outrun(self, now: int, wall: float) -> None:
+        """Another one answered a call on which this one is stuck. That proves nothing yet."""
+        self.shun(now, wall)
+        self.lags += 1
+
     def forgive(self) -> None:
-        self.strikes = self.shunned_until = 0
+        self.strikes = self.lags = self.shunned_until = 0
+
+    def sent(self, sequences: int, tokens: int) -> None:
+        """Count a call."""
+        self._sequences.add(sequences)
+        self._tokens.add(tokens)
+
+    def tell(self) -> None:
+        """Bring what was counted into the metrics."""
+        self._sequences.tell()
+        self._tokens.tell()
+
+
+class Sizes:
+    """A histogram's observations, kept as plain numbers: the metric's own cost more than a call."""
+
+    def __init__(self, histogram: Histogram, bounds: Sequence[int]) -> None:
+        self._histogram, self._bounds = histogram, bounds
+        self._counts, self._sum = [0] * (len(bounds) + 1), 0
+
+    def add(self, size: int) -> None:
+        self._counts[bisect_left(self._bounds, size)] += 1
+        self._sum += size
+
+    def tell(self) -> None:
+        if self._sum:
+            metrics.add(self._histogram, self._counts, self._sum)
+            self._counts, self._sum = [0] * len(self._counts), 0
 
 
 class Call:
     """One batch on its way."""
 
-    def __init__(
-        self,
-        batch: Batch,
-        member: Member,
-        task: asyncio.Task[NDArray[np.float32]],
-        in_flight: int,
-        patience_s: float,
-    ) -> None:
-        self.batch, self.member, self.task = batch, member, task
-        self.in_flight = in_flight  # tokens on the replica when it was sent, itself included
+    def __init__(self, batch: Batch, member: Member, patience_s: float) -> None:
+        self.batch, self.member = batch, member
         self.patience_s = patience_s
-        self.late: UpstreamError | None = None  # why it was cancelled; None: nobody wants it
+        self.upstream: upstream.Call | None = None
+
+    def answered(
+        self, landed: Callable[[Call, NDArray[np.float32] | UpstreamError], None]
+    ) -> upstream.Answered:
+        """What its upstream call is to tell."""
+        return partial(landed, self)
+
+    def cancel(self) -> None:
+        """Hang up."""
+        if self.upstream is not None:
+            self.upstream.cancel()
 
 
-class Pool:
-    """One model's queue, its replicas, and the calls on their way to them."""
-
-    def __init__(
-        self, model: str, task: Task, dimensions: int, batch_tokens: int, members: Sequence[Member]
-    ) -> None:
-        self.model, self.task, self.dimensions = model, task, dimensions
-        self.members = {member.name: member for member in members}
-        self.scheduler = Scheduler(batch_tokens)
-        self.calls: dict[Batch, Call] = {}
-        self.gauge = metrics.queue_sequences.labels(model)
-        self.pump_soon = False
-        self.recheck: asyncio.TimerHandle | None = None
-        self.watch: asyncio.TimerHandle | None = None
-        self.alarm: asyncio.TimerHandle | None = None  # for the next deadline
-        self.alarm_at = 0
-
-    def alive(self, ledger: Ledger, wall: float, now: int) -> bool:
-        """Whether any replica may be given work; times as for `loads`."""
-        return any(ledger.rank(name, wall, now) for name in self.members)
-
-    def loads(self, ledger: Ledger, wall: float, now: int) -> list[Load]:
-        """Each replica as it stands: `wall` in Unix s, `now` in monotonic ns."""
-        loads = []
-        for name, member in self.members.items():
-            rank = ledger.rank(name, wall, now)
-            if member.shunned_until > now:
-                verdict = ledger.verdict(name)
-                if verdict.health == "up" and verdict.checked > member.shunned_at:
-                    member.forgive()
-                rank = min(rank, LAST_CHOICE if member.shunned_until else rank)
-            loads.append(Load(name, rank, ledger.tokens_in_flight(name), ledger.mine(name)))
-        return loads
-
-    def nobody(self, ledger: Ledger, wall: float) -> Refusal:
-        """503 with each replica's state, and the best guess at when one will be there."""
-        verdicts = {name: ledger.verdict(name) for name in self.members}
-        wait_s = min((_ready_in_s(v, wall) for v in verdicts.values()), default=START_S)
-        told = "; ".join(
-            f"{name} is {v.state}" + (f" ({v.reason})" if v.reason else "")
-            for name, v in verdicts.items()
-        )
-        text = f"No replica of {self.model} is ready: {told or 'none is configured'}."
-        return Refusal(503, "no_healthy_replica", f"{text} Try again later.", retry_after_s=wait_s)
-
-
-def _ready_in_s(verdict: Verdict, now: float) -> float:
+def ready_in_s(verdict: Verdict, now: float) -> float:
     """A guess at how long a replica in that state needs: a start, less the time it has had."""
     if verdict.state in ("up", "unknown"):
         return 1.0
