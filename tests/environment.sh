@@ -18,9 +18,9 @@ packages() {    # packages COMMAND:PACKAGE…: installs the package of each comm
         "${missing[@]}" >&2
 }
 
-interpreter() {     # a Python that ER supports
+interpreter() {     # a Python that ER supports; at best the distribution's, which the product runs on
     local name
-    for name in python3 python3.11 python3.12 python3.13 /usr/bin/python3; do
+    for name in /usr/bin/python3 python3 python3.11 python3.12 python3.13; do
         if "$name" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
             2>/dev/null; then
             command -v "$name"

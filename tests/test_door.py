@@ -63,8 +63,8 @@ class Behind:
 class NotStraight:
     """Leaves all requests to the gateway."""
 
-    def take(self, *_: Any) -> None:
-        return None
+    def take(self, *_: Any) -> bool:
+        return False
 
 
 BEHIND: list[Behind] = []

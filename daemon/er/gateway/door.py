@@ -18,8 +18,9 @@ from uvicorn.server import ServerState
 
 from er import dialects, journal
 from er.gateway import CLOSE, Gateway
-from er.gateway.exchange import LOCAL, Head, Note, Request, Response, plain_address
+from er.gateway.exchange import LOCAL, Head, Note, Response, plain_address
 from er.gateway.http1 import HEAD_MAX, PIPELINE_MAX, Protocol
+from er.gateway.straight import Passage
 
 END = b"\r\n\r\n"
 HEADS_KEPT, HEAD_KEPT = 1024, 2048  # how many, and the bytes of each
@@ -47,24 +48,19 @@ class _Nothing:
         pass
 
 
-class Exchange(Request):
+class Exchange(Passage):
     """A request that the door answers itself; looks like uvicorn's cycle to its protocol."""
 
-    __slots__ = ("disconnected", "keep_alive", "more_body", "response_complete", "response_started")
     message_event = _Nothing()
-
-    def __init__(self, head: Head, client: str, body: bytes, keep: bool) -> None:
-        super().__init__(head, client, whole=body)
-        self.keep_alive = keep
-        self.more_body = False
-        self.disconnected = self.response_complete = self.response_started = False
+    keep_alive = True
+    more_body = disconnected = response_complete = response_started = False
 
 
 class Answers(Shape):
     """What answers a request at once or leaves it to `Gateway.respond`, as `Straight` does."""
 
-    def take(self, request: Request, answered: Callable[[Any, Any], None]) -> Any:
-        """What has cancel(), or None."""
+    def take(self, passage: Any, answered: Callable[[Any, Any], None]) -> bool:
+        """Whether it answers `passage`."""
 
 
 class Heads:
@@ -179,7 +175,7 @@ class Door(Protocol):
             if head is not None and len(data) - end == head.length:
                 if self._timer is not None:
                     self._forget_timer()
-                exchange = Exchange(head, self._address, data[end:], True)
+                exchange = Exchange(head, self._address, data[end:])
                 self.cycle = exchange  # type: ignore[assignment]
                 self._start(exchange)
                 return
@@ -232,8 +228,8 @@ class Door(Protocol):
         keep = self.parser.should_keep_alive()
         if first and keep:
             self._heads.add(self._data, head)
-        exchange = Exchange(head, self._address, b"", keep)
-        exchange.more_body = True
+        exchange = Exchange(head, self._address, b"")
+        exchange.keep_alive, exchange.more_body = keep, True
         return exchange
 
     def _make_scope(self) -> None:
@@ -288,12 +284,10 @@ class Door(Protocol):
             self._held = exchange
             return
         self._answering = exchange  # type: ignore[assignment]
-        if not self._local:
-            passage = self._straight.take(exchange, self._answered)
-            if passage is not None:
-                self._task = passage
-                self.tasks.add(passage)
-                return
+        if not self._local and self._straight.take(exchange, self._answered):
+            self._task = exchange  # type: ignore[assignment]
+            self.tasks.add(exchange)  # type: ignore[arg-type]
+            return
         self._task = drive = Drive(self._answer(exchange), self.tasks)  # type: ignore[assignment]
         self.tasks.add(drive)  # type: ignore[arg-type]
         drive.step()
@@ -305,32 +299,31 @@ class Door(Protocol):
             self._start(held)
 
     async def _answer(self, exchange: Exchange) -> None:
-        note = Note(exchange)
-        self._say_response(await self._gateway.respond(note), exchange, note)
+        self._say_response(await self._gateway.respond(exchange), exchange)
 
     def _answered(self, said: bytes | Response | None, note: Note) -> None:
         """Send what the straight way says: the body of a good answer, or a response."""
-        self.tasks.discard(note)
-        exchange = note.request
+        exchange = note
         assert isinstance(exchange, Exchange)
+        self.tasks.discard(exchange)
         if not isinstance(said, bytes):
-            self._say_response(said, exchange, note)
+            self._say_response(said, exchange)
         elif exchange.keep_alive and not self._gateway.draining:
             exchange.response_started = exchange.response_complete = True
             if not (exchange.disconnected or self.transport.is_closing()):
                 dated = self._heads.dated(self.server_state.default_headers)
-                self.transport.write(note.head(dated, len(said)) + said)
+                self.transport.write(exchange.head_of(dated, len(said)) + said)
                 self.on_response_complete()
         else:
-            self._say_response(Response(200, said), exchange, note)
+            self._say_response(Response(200, said), exchange)
 
-    def _say_response(self, response: Response | None, exchange: Exchange, note: Note) -> None:
+    def _say_response(self, response: Response | None, exchange: Exchange) -> None:
         exchange.response_started = exchange.response_complete = True
         if response is None or exchange.disconnected or self.transport.is_closing():
             return
         if not exchange.keep_alive and CLOSE not in response.headers:
             response.headers.append(CLOSE)
-        self._write(response, note)
+        self._write(response, exchange)
         self.on_response_complete()
 
     def _write(self, response: Response, note: Note) -> None:

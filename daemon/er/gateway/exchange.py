@@ -83,7 +83,7 @@ class Request:
         self.head, self.client = head, client
         self.whole, self._receive = whole, receive
         sent = head.headers.get(b"x-request-id")
-        self.id = new_id() if sent is None else _sane_id(sent)
+        self.id = new_id() if sent is None else sane_id(sent)
         self.read = whole is not None or (head.length in (0, None) and not head.chunked)
 
     @classmethod
@@ -158,7 +158,7 @@ def plain_address(address: str) -> str:
     return address.removeprefix("::ffff:")
 
 
-def _sane_id(sent: bytes) -> str:
+def sane_id(sent: bytes) -> str:
     """The client's own id; another one where it is none.
 
     Whoever puts a key there by mistake must not find it in the audit and the engine's log.
@@ -196,6 +196,8 @@ class Note:
     taken: Taken | None = None
 
     refuse: Callable[[Refusal, str], bytes] = staticmethod(dialects.refuse)  # the dialect's no
+
+    request: Request
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -249,7 +251,7 @@ class Note:
             ]
         return found
 
-    def head(self, dated: bytes, length: int) -> bytes:
+    def head_of(self, dated: bytes, length: int) -> bytes:
         """All of a good answer's head, from its first line, `dated`, to the empty one.
 
         The same headers as `headers` gives, with those of a JSON body of `length` bytes.

@@ -22,7 +22,7 @@ from er.cache import Cache, Plan
 from er.config import Model
 from er.dialects import openai
 from er.gateway import Gateway
-from er.gateway.exchange import Note, Request, Response
+from er.gateway.exchange import Head, Note, Request, Response, new_id, sane_id
 from er.gateway.served import Served, may_use
 from er.job import Refusal
 from er.keys import Identity, Keys
@@ -47,19 +47,27 @@ class Way(NamedTuple):
     room: int  # tokens
 
 
-class Passage(Note):
-    """One request on its way; its note, too."""
+class Passage(Request, Note):
+    """One request on its way, and what is noted of it: one object, since each costs time."""
 
     refuse = staticmethod(openai.refuse)
+    straight: Straight
     way: Way
     base64 = False
     plan: Plan | None = None
     answered: Answered
     started: Any = None
 
-    def __init__(self, request: Request, straight: Straight) -> None:
-        super().__init__(request)
-        self.straight = straight
+    def __init__(self, head: Head, client: str, whole: bytes) -> None:
+        sent = head.headers.get(b"x-request-id")
+        self.id = new_id() if sent is None else sane_id(sent)
+        self.head, self.client, self.whole, self.read = head, client, whole, True
+        self.began = time.monotonic_ns()
+
+    @property
+    def request(self) -> Request:  # type: ignore[override]
+        """Itself."""
+        return self
 
     def cancel(self) -> None:
         """The client has hung up, or the worker must end."""
@@ -95,39 +103,48 @@ class Straight:
         self._tally = gateway.tally
         self._rate, self._places = gateway.settings.rate_limit, gateway.settings.max_concurrency
         self._timeout_ns = int(gateway.settings.timeout_s * 1e9)
+        self._looked = False  # at the key file, in this turn of the event loop
         self._ways: dict[tuple[str, str | None], Way] = {}
 
-    def take(self, request: Request, answered: Answered) -> Passage | None:
-        """Begin to answer `request`, whose body is whole; None: it is not for this way.
+    def take(self, passage: Passage, answered: Answered) -> bool:
+        """Begin to answer `passage`, whose body is whole; False: it is not for this way.
 
-        `answered` is called once, and never from in here, with what is to be sent: the whole
-        answer, a Response, or None where the client has gone.
+        `answered` is called once, and never from in here, with what is to be sent: the body of a
+        good answer, a Response, or None where the client has gone.
         """
-        who = self._keys.known(request.head.secret or "", time.time())
+        if not self._looked:
+            # Once for all that came together: a look costs more than the rest of a check.
+            self._keys.look()
+            self._looked = True
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        who = self._keys.known(passage.head.secret or "", time.time())
         if who is None or self._gateway.draining or self._audit.full:
-            return None
-        asked = openai.plain(request.whole or b"")
+            return False
+        asked = openai.plain(passage.whole or b"")
         if asked is None:
-            return None
+            return False
         way = self._ways.get((who.id, asked.model))
         if way is None or way.who is not who:
             way = self._way(who, asked.model)
             if way is None:
-                return None
-        passage = Passage(request, self)
+                return False
+        began = time.monotonic_ns()
         ids = way.encode(asked.input)
+        passage.tokenise_ns = time.monotonic_ns() - began
         if not 0 < len(ids) <= way.room or not self._admitted(who, passage):
-            return None
-        now = time.monotonic_ns()
-        passage.tokenise_ns = now - passage.began
+            return False
         ids += way.after
-        passage.who, passage.way, passage.answered = who, way, answered
+        passage.straight, passage.answered = self, answered
+        passage.who, passage.way = who, way
         passage.dialect, passage.items, passage.tokens = "openai", 1, len(ids)
         passage.model = passage.served = way.model.name
         passage.base64 = asked.encoding_format == "base64"
         self._tally.in_flight += 1
         self._start(passage, ids)
-        return passage
+        return True
+
+    def _next_turn(self) -> None:
+        self._looked = False
 
     def _way(self, who: Identity, name: str | None) -> Way | None:
         """None where the gateway has to say why not, or to do more."""

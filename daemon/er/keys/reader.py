@@ -22,7 +22,7 @@ from er.keys.record import KeysError, Record
 from er.quantities import Rate
 
 SHOUT_EVERY_S = 60.0
-LOOK_S = 0.02  # how old a look at the key file may be: a stat costs more than the rest of a check
+USED_S = 1.0  # how exactly the last use of a key is noted
 NEVER = datetime.max.replace(tzinfo=UTC)
 _Stamp = tuple[int, int, int, int]
 
@@ -43,13 +43,13 @@ def local(uid: int) -> Identity:
 
 
 class _Opened:
-    """What a secret opens, until when, and when the key file was last looked at for it."""
+    """What a secret opens, until when, and when it was last checked in full."""
 
-    __slots__ = ("identity", "looked", "until", "until_s")
+    __slots__ = ("checked", "identity", "until", "until_s")
 
     def __init__(self, identity: Identity, until: datetime) -> None:
         self.identity, self.until, self.until_s = identity, until, until.timestamp()
-        self.looked = 0.0  # Unix s
+        self.checked = 0.0  # Unix s
 
 
 class Keys:
@@ -69,10 +69,14 @@ class Keys:
             journal.log("warning", f"last uses of keys are not kept: {error}")
         self._refresh()
 
+    def look(self) -> None:
+        """See whether the file has changed."""
+        self._refresh()
+
     def known(self, secret: str, now_s: float) -> Identity | None:
-        """What `check` would say, where it was asked the same a moment ago; None: ask it."""
+        """What `check` said a moment ago, if `look` has found no change since; None: ask it."""
         opened = self._opened.get(secret)
-        if opened is None or not opened.looked <= now_s < opened.looked + LOOK_S:
+        if opened is None or not opened.checked <= now_s < opened.checked + USED_S:
             return None
         return opened.identity
 
@@ -86,7 +90,7 @@ class Keys:
             return None
         now_s = now.timestamp()
         opened = self._opened[secret]
-        opened.looked = now_s if now_s + LOOK_S < opened.until_s else 0.0
+        opened.checked = now_s if now_s + USED_S < opened.until_s else 0.0
         if self._used is not None:
             self._used.note(found.id, int(now_s))
         return found
