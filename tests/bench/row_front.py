@@ -1,6 +1,6 @@
 """CPU time a request in front of an instant engine, against proxies that pass the answers through.
 
-Single inputs of 16 tokens, 1024 dimensions, 64 connections. ER runs with keys, limits and
+Single inputs of 16 tokens, 1024 dimensions, 256 connections. ER runs with keys, limits and
 tokenising on; "audit" is ER with its records sent to a datagram socket, against ER without.
 """
 
@@ -27,7 +27,7 @@ PROXIES = {
 # A slow one gets fewer clients and more time: what is cut off at a measurement's end has cost it
 # CPU time too, and must be little of the whole.
 SLOW = ("LiteLLM", "FastAPI + httpx")
-CLIENTS, SLOW_CLIENTS = 64, 8
+CLIENTS, SLOW_CLIENTS = 256, 8
 WARM_S, SLOW_WARM_S, SLOW_S = 1.0, 4.0, 10.0
 
 
