@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from unittest import mock
 
@@ -443,7 +444,8 @@ class Events(RuleBasedStateMachine):
         self.ends: Counter[Ticket] = Counter()
         self.ranks = dict.fromkeys(REPLICAS, 2)
         self.others = dict.fromkeys(REPLICAS, 0)  # tokens of other workers
-        self.calls = self.hedges = 0
+        self.calls, self.hedges = 9, 0
+        self.s._credit = 9
         self.hedge_calls = mock.patch.object(scheduler, "HEDGE_CALLS", 3)
         self.hedge_calls.start()
 
@@ -497,11 +499,15 @@ class Events(RuleBasedStateMachine):
         flying = sorted(self.s.flying(), key=lambda b: b.items[0].order)
         return flying[pick % len(flying)] if flying else None
 
-    @rule(pick=st.integers(0, 99))
-    def answers_come(self, pick: int) -> None:
+    @rule(pick=st.integers(0, 99), stuck=st.integers(0, 3))
+    def answers_come(self, pick: int, stuck: int) -> None:
+        for _ in range(stuck):
+            self.a_call_is_stuck(pick + 1)
         batch = self.batch(pick)
-        if batch is None:
-            return
+        if batch is not None:
+            self.answer_comes(batch)
+
+    def answer_comes(self, batch: Batch) -> None:
         if any(666 in item.ids for item in batch.items):
             bad = self.s.refused(batch)
             if bad is not None:
@@ -517,18 +523,24 @@ class Events(RuleBasedStateMachine):
         for one in finished:
             self.ends[one] += 1
 
-    @rule(pick=st.integers(0, 99))
     def a_call_is_stuck(self, pick: int) -> None:
         batch = self.batch(pick)
-        if batch is not None and batch.live() and not batch.hedged and batch not in self.s.stuck:
-            self.s.stuck.append(batch)
+        if batch is None or not batch.live() or batch.hedged or batch in self.s.stuck:
+            return
+        self.s.stuck.append(batch)
+        # Elsewhere an answer makes room for its twin.
+        for other in [b for b in self.s.flying() if b.replica != batch.replica][:1]:
+            self.answer_comes(other)
+        self.pumps()
 
     @rule()
     def the_unwanted_are_dropped(self) -> None:
         self.drop(self.s.unwanted())
 
-    @rule(pick=st.integers(0, 99))
-    def a_call_fails(self, pick: int) -> None:
+    @rule(pick=st.integers(0, 99), stuck=st.booleans())
+    def a_call_fails(self, pick: int, stuck: bool) -> None:
+        if stuck:
+            self.a_call_is_stuck(pick)
         batch = self.batch(pick)
         if batch is not None:
             for item in self.s.failed(batch):
@@ -600,7 +612,7 @@ class Events(RuleBasedStateMachine):
             self.pumps()
             if not self.s.flying():
                 break
-            self.answers_come(0)
+            self.answers_come(0, 0)
         assert not self.s.tickets and not self.s.waiting
         for one in self.tickets:
             assert self.ends[one] == 1
@@ -610,3 +622,32 @@ class Events(RuleBasedStateMachine):
 
 TestEvents = Events.TestCase
 TestEvents.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_long_days() -> None:
+    """The same with many more events than the search above takes, so that twins are common."""
+    twins = 0
+    for seed in range(120):
+        pick, day = random.Random(seed), Events()
+        day.begin()
+        for _ in range(120):
+            what = pick.choices(range(7), (4, 3, 4, 1, 1, 1, 1))[0]
+            if what == 0:
+                sizes = [pick.randint(1, 60) for _ in range(pick.choice((1, 1, 2, 5, 20)))]
+                day.arrives(sizes, pick.randint(0, 100), pick.randint(1, 400))
+            elif what == 1:
+                day.pumps()
+            elif what == 2:
+                day.answers_come(pick.randint(0, 99), pick.randint(0, 3))
+            elif what == 3:
+                day.a_call_fails(pick.randint(0, 99), pick.random() < 0.5)
+            elif what == 4:
+                day.a_client_leaves(pick.randint(0, 99))
+            elif what == 5:
+                day.time_passes(pick.randint(1, 20))
+            else:
+                day.the_unwanted_are_dropped()
+            day.promises()
+        day.teardown()
+        twins += day.hedges
+    assert twins > 500
