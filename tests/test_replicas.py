@@ -448,6 +448,29 @@ async def test_a_call_is_given_up_only_when_nobody_in_it_is_wanted(
     assert (seen["calls"], seen["items"], seen["cancelled"]) == (1, 6, 0)
 
 
+async def test_what_could_not_be_computed_in_time_is_refused_at_once(
+    tmp_path: Path,
+) -> None:
+    """The engine gets 1,000 sequences a second done; 2,000 wait; nobody is let in to be late."""
+    with EngineProcess(dim=DIM, env={"ENGINE_TOKEN_US": "1000"}) as engine:
+        worker = Worker(tmp_path / "ledger", [engine.address])
+        bulk = [asyncio.create_task(worker.run([[1]] * 60, timeout_s=60)) for _ in range(40)]
+        await asyncio.sleep(1.0)
+        began = time.monotonic()
+        refusal = await worker.refused([[1]], timeout_s=0.5)
+        assert time.monotonic() - began < 0.05
+        assert (refusal.status, refusal.code) == (503, "overloaded")
+        assert refusal.retry_after_s in (1, 2) and "ahead of this request" in refusal.message
+        patient = asyncio.create_task(worker.run([[1]], timeout_s=20))
+        await asyncio.sleep(refusal.retry_after_s)
+        assert (await worker.run([[1]], timeout_s=0.5)).values.shape == (1, DIM)
+        assert 0 < worker.replicas.retry_s("m") <= 3
+        await asyncio.gather(*bulk, patient)
+        await worker.run([[1]], timeout_s=0.05)  # nobody is ahead
+        await worker.replicas.close()
+        worker.ledger.close()
+
+
 # -- stuck calls -----------------------------------------------------------------------------
 
 

@@ -424,6 +424,34 @@ def test_the_rate_is_taken_under_full_work_only() -> None:
     rate.idle()
     rate.done(1000, 10**10)
     assert rate.per_s == 10_000
+    rate.full(0)
+    rate.done(2000, 1000 * MS)
+    assert rate.per_s == 9_000  # down slowly
+    rate.done(20_000, 2000 * MS)
+    assert rate.per_s == 20_000  # up at once
+
+
+def test_who_is_told_to_come_back_is_told_after_those_before() -> None:
+    rate = Rate()
+    assert rate.promise(1, 0.0, 0) == 1.0
+    rate.full(0)
+    rate.done(1000, 1000 * MS)
+    assert [round(rate.promise(100, 0.5, 0), 3) for _ in range(3)] == [0.6, 0.7, 0.8]
+    assert round(rate.promise(100, 0.0, 2000 * MS), 3) == 0.1  # they have been
+    assert rate.promise(10**6, 0.0, 0) == 30.0
+
+
+def test_what_is_ahead_of_a_request() -> None:
+    s = Scheduler(STEP)
+    assert s.ahead(3) == 3
+    s.admit(ticket(*[1] * BULK_SEQUENCES), 0)
+    batch = s.take(idle(), 0)
+    s.admit(ticket(1, 1), 0)
+    assert batch is not None and len(batch.items) == 50
+    assert s.ahead(1) == 50 + 2 + 1  # not the rest of the bulk
+    assert s.ahead(BULK_SEQUENCES) == 50 + (BULK_SEQUENCES - 50) + 2 + BULK_SEQUENCES
+    s.done(batch, 0)
+    assert s.ahead(1) == 3
 
 
 # -- any order of events ---------------------------------------------------------------------
@@ -588,6 +616,7 @@ class Events(RuleBasedStateMachine):
 
     @invariant()
     def promises(self) -> None:
+        assert self.s.sent == sum(len(b.items) for b in self.s.flying())
         assert self.s.waiting == sum(one.waiting for one in self.s.tickets) >= 0
         for one in self.tickets:
             assert self.ends[one] == (0 if one.over is None else 1)

@@ -13,6 +13,8 @@ STUCK_TIMES = 3  # that many times what all but the slowest twentieth took
 STUCK_MIN_NS = 50_000_000
 WINDOW_NS = 250_000_000  # of full work, to take a rate from
 SECOND_NS = 1_000_000_000
+UNKNOWN_S = 1.0  # told while no rate is known
+PROMISE_MAX_S = 30
 
 
 class Pace:
@@ -39,32 +41,47 @@ class Pace:
 
 
 class Rate:
-    """Tokens a second that all replicas of a model get done for this worker, when all are busy.
+    """Sequences a second that a model's replicas get done for this worker while they are full.
 
-    Taken only while more waits than may be sent: what gets done otherwise says how much was asked.
+    Taken only while no call is free: what gets done otherwise says how much was asked.
     """
 
     def __init__(self) -> None:
         self.per_s = 0.0  # 0: never measured
         self._since: int | None = None  # when the present window of full work began
-        self._tokens = 0
+        self._done = 0
+        self._promised = 0  # when the last who was told to come back will have been computed
 
     def full(self, now: int) -> None:
-        """More waits than may be sent."""
+        """No call is free."""
         if self._since is None:
-            self._since, self._tokens = now, 0
+            self._since, self._done = now, 0
 
     def idle(self) -> None:
-        """All that waited could be sent."""
+        """One is."""
         self._since = None
 
-    def done(self, tokens: int, now: int) -> None:
-        """A call of `tokens` was answered."""
+    def done(self, sequences: int, now: int) -> None:
+        """A call of so many was answered."""
         if self._since is None:
             return
-        self._tokens += tokens
+        self._done += sequences
         took = now - self._since
         if took >= WINDOW_NS:
-            new = self._tokens * SECOND_NS / took
-            self.per_s = 0.5 * (self.per_s + new) if self.per_s else new
-            self._since, self._tokens = now, 0
+            new = self._done * SECOND_NS / took
+            # Up at once, down slowly: a rate that is too low would refuse what could be done.
+            self.per_s = max(new, self.per_s + (new - self.per_s) / 8)
+            self._since, self._done = now, 0
+
+    def promise(self, sequences: int, wait_s: float, now: int) -> float:
+        """In how many seconds so many could be computed, counted from `wait_s` at the earliest.
+
+        Whoever was told so before comes first: all who come back when they were told to will come
+        no faster than they can be served.
+        """
+        if not self.per_s:
+            return UNKNOWN_S
+        at = max(self._promised, now + int(wait_s * SECOND_NS))
+        at = min(at + int(sequences * SECOND_NS / self.per_s), now + PROMISE_MAX_S * SECOND_NS)
+        self._promised = at
+        return (at - now) / SECOND_NS

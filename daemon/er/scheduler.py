@@ -25,7 +25,7 @@ from collections.abc import Iterable, Sequence
 
 from er.job import Lane
 from er.pace import Pace, Rate
-from er.tickets import Batch, Item, Load, Over, Ticket
+from er.tickets import BULK_SEQUENCES, Batch, Item, Load, Over, Ticket
 
 BULK_TURN = 4  # each so many-th batch begins with bulk, when both wait
 ATTEMPTS = 3  # calls that may fail under a sequence before it is given up
@@ -48,6 +48,7 @@ class Scheduler:
         self._again: list[Item] = []  # a heap: they failed elsewhere and have waited longest
         self._halves: deque[list[Item]] = deque()  # parts of a refused batch, sent as they are
         self._flying: dict[str, set[Batch]] = {}
+        self.sent = 0  # sequences on their way
         self._batches = 0
         self._last: dict[str, int] = {}  # replica -> number of its last batch
         self._orders = itertools.count()
@@ -101,6 +102,7 @@ class Scheduler:
 
     def _sent(self, batch: Batch) -> Batch:
         self._flying.setdefault(batch.replica, set()).add(batch)
+        self.sent += len(batch.items)
         self._batches += 1
         self._last[batch.replica] = self._batches
         return batch
@@ -123,6 +125,13 @@ class Scheduler:
     def full(self, replicas: Iterable[str]) -> bool:
         """Whether as many calls as may be are on their way to each of `replicas`."""
         return all(len(self._flying.get(replica, ())) >= CALLS for replica in replicas)
+
+    def ahead(self, sequences: int) -> int:
+        """How many are computed before the last of so many new ones, themselves included."""
+        waiting = self.waiting
+        if sequences < BULK_SEQUENCES:
+            waiting = min(waiting, len(self._lanes["interactive"]) + len(self._again))
+        return self.sent + waiting + sequences
 
     def calls(self, replica: str) -> int:
         """Calls of this worker on their way to `replica`."""
@@ -261,7 +270,7 @@ class Scheduler:
         pace.add(now - batch.taken, batch.in_flight)
         if batch.moot:
             return [], []
-        self.rate.done(batch.tokens, now)
+        self.rate.done(len(batch.items), now)
         if twin is not None:
             twin.moot = True
         handed, finished, taken = [], [], batch.taken
@@ -325,6 +334,7 @@ class Scheduler:
     def _lands(self, batch: Batch) -> Batch | None:
         """It is on its way no more; returns its twin that still is."""
         self._flying[batch.replica].remove(batch)
+        self.sent -= len(batch.items)
         if batch in self.stuck:
             self.stuck.remove(batch)
         twin, batch.twin = batch.twin, None
