@@ -431,14 +431,22 @@ def test_the_rate_is_taken_under_full_work_only() -> None:
     assert rate.per_s == 20_000  # up at once
 
 
-def test_who_is_told_to_come_back_is_told_after_those_before() -> None:
+def test_those_who_are_told_to_come_back_come_no_faster_than_they_are_served() -> None:
     rate = Rate()
-    assert rate.promise(1, 0.0, 0) == 1.0
+    assert rate.promise(1, 0.0, 0) == 1  # nothing known
+    rate = Rate()
     rate.full(0)
     rate.done(1000, 1000 * MS)
-    assert [round(rate.promise(100, 0.5, 0), 3) for _ in range(3)] == [0.6, 0.7, 0.8]
-    assert round(rate.promise(100, 0.0, 2000 * MS), 3) == 0.1  # they have been
-    assert rate.promise(10**6, 0.0, 0) == 30.0
+    come: Counter[int] = Counter()
+    for n in range(3000):  # refused within a second and a half
+        now = n * MS // 2
+        seconds = rate.promise(1, 0.4, now)
+        come[(now + seconds * 10**9) // (250 * MS)] += 1
+    assert max(come.values()) == 200  # of 250 that can be done
+    assert min(come) == 4 and all(come[slot] == 200 for slot in range(4, 14))
+    assert rate.promise(1, 7.3, 1600 * MS) == 8
+    assert rate.promise(1, 99.0, 1600 * MS) == 30
+    assert rate.promise(1, 0.0, 60 * 10**9) == 1  # they have been
 
 
 def test_what_is_ahead_of_a_request() -> None:

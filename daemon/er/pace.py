@@ -5,6 +5,7 @@ Pure: times are arguments, monotonic ns. Nothing is believed before enough was s
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 RECENT = 64  # calls remembered
@@ -13,8 +14,9 @@ STUCK_TIMES = 3  # that many times what all but the slowest twentieth took
 STUCK_MIN_NS = 50_000_000
 WINDOW_NS = 250_000_000  # of full work, to take a rate from
 SECOND_NS = 1_000_000_000
-UNKNOWN_S = 1.0  # told while no rate is known
 PROMISE_MAX_S = 30
+SLOT_NS = 250_000_000
+PROMISED = 0.8  # of what can be done: what comes is never quite even
 
 
 class Pace:
@@ -50,7 +52,7 @@ class Rate:
         self.per_s = 0.0  # 0: never measured
         self._since: int | None = None  # when the present window of full work began
         self._done = 0
-        self._promised = 0  # when the last who was told to come back will have been computed
+        self._promised: dict[int, int] = {}  # slot of time -> sequences told to come back in it
 
     def full(self, now: int) -> None:
         """No call is free."""
@@ -73,15 +75,19 @@ class Rate:
             self.per_s = max(new, self.per_s + (new - self.per_s) / 8)
             self._since, self._done = now, 0
 
-    def promise(self, sequences: int, wait_s: float, now: int) -> float:
-        """In how many seconds so many could be computed, counted from `wait_s` at the earliest.
+    def promise(self, sequences: int, wait_s: float, now: int) -> int:
+        """In how many whole seconds, `wait_s` at the least, to come back with so many sequences.
 
-        Whoever was told so before comes first: all who come back when they were told to will come
-        no faster than they can be served.
+        Into each slot of time no more are sent than can be computed in it: those who come back
+        when they were told to come no faster than they are served.
         """
-        if not self.per_s:
-            return UNKNOWN_S
-        at = max(self._promised, now + int(wait_s * SECOND_NS))
-        at = min(at + int(sequences * SECOND_NS / self.per_s), now + PROMISE_MAX_S * SECOND_NS)
-        self._promised = at
-        return (at - now) / SECOND_NS
+        slots, room = self._promised, self.per_s * PROMISED * SLOT_NS / SECOND_NS
+        for slot in [slot for slot in slots if slot < now // SLOT_NS]:
+            del slots[slot]
+        first = min(max(1, math.ceil(wait_s)), PROMISE_MAX_S)
+        for seconds in range(first, PROMISE_MAX_S + 1):
+            slot = (now + seconds * SECOND_NS) // SLOT_NS
+            if not room or slots.get(slot, 0) < room:
+                break
+        slots[slot] = slots.get(slot, 0) + sequences
+        return seconds

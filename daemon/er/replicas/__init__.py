@@ -132,7 +132,7 @@ class Replicas:
         """Raise Refusal 503, as `start` would, when no replica of `model` is there to ask."""
         self._movers[model].demand(self._clock())
 
-    def retry_s(self, model: str) -> float:
+    def retry_s(self, model: str) -> int:
         """In how many seconds one more request for `model` can be served, after all told before."""
         return self._movers[model].scheduler.rate.promise(1, 0.0, self._clock())
 

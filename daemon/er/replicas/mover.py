@@ -87,8 +87,12 @@ class Mover:
     def demand_time(self, sequences: int, left_ns: int, now: int) -> None:
         """Raise Refusal 503 when so many more could not be computed within `left_ns`."""
         ahead = self.scheduler.ahead(sequences)
-        needed_s, left_s = ahead / self.scheduler.rate.per_s, SPARE * left_ns / SECOND_NS
-        if needed_s <= left_s or ahead == sequences:
+        if ahead == sequences:
+            return
+        call = self.scheduler.sent // max(1, len(self._calls))  # it waits for the others in its own
+        needed_s = (ahead + call) / self.scheduler.rate.per_s
+        left_s = SPARE * left_ns / SECOND_NS
+        if needed_s <= left_s:
             return
         text = (
             f"{ahead - sequences} texts are ahead of this request, more than can be computed "
