@@ -16,6 +16,8 @@ from er.scheduler import (
     ATTEMPTS,
     CALL_SEQUENCES,
     CALLS,
+    FREE_CALLS,
+    FULL_SEQUENCES,
     HEDGE_CALLS,
     HEDGES_SAVED,
     Scheduler,
@@ -87,12 +89,35 @@ def test_a_sequence_larger_than_a_call_goes_by_itself() -> None:
 def test_four_calls_at_once() -> None:
     s = Scheduler(8192)
     for _ in range(CALLS):
-        s.admit(ticket(1), 0)
+        s.admit(ticket(*[1] * CALL_SEQUENCES), 0)
         assert s.take(idle(), 0) is not None
-    s.admit(ticket(1), 0)
-    assert s.take(idle(), 0) is None
+    s.admit(ticket(*[1] * CALL_SEQUENCES), 0)
+    assert s.take(idle(), 0) is None and s.full("a") and not s.full("ab")
     assert not s.hungry(idle())  # our own answers will call again; no need to look
     assert s.take(idle("a", "b"), 0) is not None
+
+
+def test_the_third_call_waits_for_company_while_two_small_ones_are_on_their_way() -> None:
+    def with_two() -> Scheduler:
+        s = Scheduler(STEP)
+        for _ in range(FREE_CALLS):
+            s.admit(ticket(1), 0)
+            assert s.take(idle(), 0) is not None
+        s.admit(ticket(1), 0)
+        return s
+
+    s = with_two()
+    assert s.take(idle(), 0) is None and not s.hungry(idle())
+    assert lengths(s.take(idle("a", "b"), 0)) == [1]  # another replica is free
+    s = with_two()
+    s.done(s.flying()[0], 0)
+    assert lengths(s.take(idle(), 0)) == [1]
+    s = with_two()
+    s.admit(ticket(*[1] * (FULL_SEQUENCES - 1)), 0)
+    assert len(lengths(s.take(idle(), 0))) == FULL_SEQUENCES
+    s = with_two()
+    assert s.take([Load("a", 2, 99, 2)], 0) is None
+    assert lengths(s.take([Load("a", 2, 100, 2)], 0)) == [1]  # a step's worth: it would be long
 
 
 def test_the_replica_with_least_in_flight_and_the_better_one() -> None:
