@@ -23,6 +23,7 @@ from er.job import Refusal
 from er.ledger import Ledger
 from er.replicas import Replicas, mover
 from er.replicas.pools import Request, Result
+from er.scheduler import FREE_CALLS
 from fakes import EngineProcess, until
 
 DIM = 16
@@ -415,9 +416,9 @@ async def test_who_leaves_takes_their_sequences_along(
 async def test_what_is_late_or_left_before_it_was_sent_never_reaches_an_engine(
     single: Worker, engines: list[EngineProcess]
 ) -> None:
-    engines[0].fault("slow", 4, ms=400)
+    engines[0].fault("slow", FREE_CALLS, ms=400)
     ahead = []
-    for seed in range(4):  # a call each, so that none is free
+    for seed in range(FREE_CALLS):  # a call each, so that what comes after waits
         ahead.append(asyncio.create_task(single.right(texts(1, seed))))
         await until(lambda n=seed + 1: engines[0].seen()["in_flight"] == n)
     late = [asyncio.create_task(single.refused(texts(3, 9), timeout_s=0.1)) for _ in range(5)]
@@ -429,7 +430,7 @@ async def test_what_is_late_or_left_before_it_was_sent_never_reaches_an_engine(
     assert [(await task).status for task in late] == [504] * 5
     assert single.replicas.queued() == 0
     await asyncio.gather(*ahead, single.right(texts(1, 7)))
-    assert engines[0].seen()["items"] == 5
+    assert engines[0].seen()["items"] == FREE_CALLS + 1
 
 
 async def test_a_call_is_given_up_only_when_nobody_in_it_is_wanted(
@@ -446,6 +447,29 @@ async def test_a_call_is_given_up_only_when_nobody_in_it_is_wanted(
     await stays
     seen = engines[0].seen()
     assert (seen["calls"], seen["items"], seen["cancelled"]) == (1, 6, 0)
+
+
+async def test_what_could_not_be_computed_in_time_is_refused_at_once(
+    tmp_path: Path,
+) -> None:
+    """The engine gets 1,000 sequences a second done; 2,000 wait; nobody is let in to be late."""
+    with EngineProcess(dim=DIM, env={"ENGINE_TOKEN_US": "1000"}) as engine:
+        worker = Worker(tmp_path / "ledger", [engine.address])
+        bulk = [asyncio.create_task(worker.run([[1]] * 60, timeout_s=60)) for _ in range(40)]
+        await asyncio.sleep(1.0)
+        began = time.monotonic()
+        refusal = await worker.refused([[1]], timeout_s=0.5)
+        assert time.monotonic() - began < 0.05
+        assert (refusal.status, refusal.code) == (503, "overloaded")
+        assert refusal.retry_after_s in (1, 2) and "ahead of this request" in refusal.message
+        patient = asyncio.create_task(worker.run([[1]], timeout_s=20))
+        await asyncio.sleep(refusal.retry_after_s)
+        assert (await worker.run([[1]], timeout_s=0.5)).values.shape == (1, DIM)
+        assert 0 < worker.replicas.retry_s("m") <= 3
+        await asyncio.gather(*bulk, patient)
+        await worker.run([[1]], timeout_s=0.05)  # nobody is ahead
+        await worker.replicas.close()
+        worker.ledger.close()
 
 
 # -- stuck calls -----------------------------------------------------------------------------

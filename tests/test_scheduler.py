@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from unittest import mock
 
@@ -15,6 +16,8 @@ from er.scheduler import (
     ATTEMPTS,
     CALL_SEQUENCES,
     CALLS,
+    FREE_CALLS,
+    FULL_SEQUENCES,
     HEDGE_CALLS,
     HEDGES_SAVED,
     Scheduler,
@@ -86,12 +89,35 @@ def test_a_sequence_larger_than_a_call_goes_by_itself() -> None:
 def test_four_calls_at_once() -> None:
     s = Scheduler(8192)
     for _ in range(CALLS):
-        s.admit(ticket(1), 0)
+        s.admit(ticket(*[1] * CALL_SEQUENCES), 0)
         assert s.take(idle(), 0) is not None
-    s.admit(ticket(1), 0)
-    assert s.take(idle(), 0) is None
+    s.admit(ticket(*[1] * CALL_SEQUENCES), 0)
+    assert s.take(idle(), 0) is None and s.full("a") and not s.full("ab")
     assert not s.hungry(idle())  # our own answers will call again; no need to look
     assert s.take(idle("a", "b"), 0) is not None
+
+
+def test_the_third_call_waits_for_company_while_two_small_ones_are_on_their_way() -> None:
+    def with_two() -> Scheduler:
+        s = Scheduler(STEP)
+        for _ in range(FREE_CALLS):
+            s.admit(ticket(1), 0)
+            assert s.take(idle(), 0) is not None
+        s.admit(ticket(1), 0)
+        return s
+
+    s = with_two()
+    assert s.take(idle(), 0) is None and not s.hungry(idle())
+    assert lengths(s.take(idle("a", "b"), 0)) == [1]  # another replica is free
+    s = with_two()
+    s.done(s.flying()[0], 0)
+    assert lengths(s.take(idle(), 0)) == [1]
+    s = with_two()
+    s.admit(ticket(*[1] * (FULL_SEQUENCES - 1)), 0)
+    assert len(lengths(s.take(idle(), 0))) == FULL_SEQUENCES
+    s = with_two()
+    assert s.take([Load("a", 2, 99, 2)], 0) is None
+    assert lengths(s.take([Load("a", 2, 100, 2)], 0)) == [1]  # a step's worth: it would be long
 
 
 def test_the_replica_with_least_in_flight_and_the_better_one() -> None:
@@ -423,6 +449,42 @@ def test_the_rate_is_taken_under_full_work_only() -> None:
     rate.idle()
     rate.done(1000, 10**10)
     assert rate.per_s == 10_000
+    rate.full(0)
+    rate.done(2000, 1000 * MS)
+    assert rate.per_s == 9_000  # down slowly
+    rate.done(20_000, 2000 * MS)
+    assert rate.per_s == 20_000  # up at once
+
+
+def test_those_who_are_told_to_come_back_come_no_faster_than_they_are_served() -> None:
+    rate = Rate()
+    assert rate.promise(1, 0.0, 0) == 1  # nothing known
+    rate = Rate()
+    rate.full(0)
+    rate.done(1000, 1000 * MS)
+    come: Counter[int] = Counter()
+    for n in range(3000):  # refused within a second and a half
+        now = n * MS // 2
+        seconds = rate.promise(1, 0.4, now)
+        come[(now + seconds * 10**9) // (250 * MS)] += 1
+    assert max(come.values()) == 200  # of 250 that can be done
+    assert min(come) == 4 and all(come[slot] == 200 for slot in range(4, 14))
+    assert rate.promise(1, 7.3, 1600 * MS) == 8
+    assert rate.promise(1, 99.0, 1600 * MS) == 30
+    assert rate.promise(1, 0.0, 60 * 10**9) == 1  # they have been
+
+
+def test_what_is_ahead_of_a_request() -> None:
+    s = Scheduler(STEP)
+    assert s.ahead(3) == 3
+    s.admit(ticket(*[1] * BULK_SEQUENCES), 0)
+    batch = s.take(idle(), 0)
+    s.admit(ticket(1, 1), 0)
+    assert batch is not None and len(batch.items) == 50
+    assert s.ahead(1) == 50 + 2 + 1  # not the rest of the bulk
+    assert s.ahead(BULK_SEQUENCES) == 50 + (BULK_SEQUENCES - 50) + 2 + BULK_SEQUENCES
+    s.done(batch, 0)
+    assert s.ahead(1) == 3
 
 
 # -- any order of events ---------------------------------------------------------------------
@@ -443,7 +505,8 @@ class Events(RuleBasedStateMachine):
         self.ends: Counter[Ticket] = Counter()
         self.ranks = dict.fromkeys(REPLICAS, 2)
         self.others = dict.fromkeys(REPLICAS, 0)  # tokens of other workers
-        self.calls = self.hedges = 0
+        self.calls, self.hedges = 9, 0
+        self.s._credit = 9
         self.hedge_calls = mock.patch.object(scheduler, "HEDGE_CALLS", 3)
         self.hedge_calls.start()
 
@@ -491,17 +554,25 @@ class Events(RuleBasedStateMachine):
         if self.s.waiting and any(self.ranks.values()):
             best = max(self.ranks.values())
             mine = {load.replica: load.mine for load in self.loads()}
-            assert all(mine[r] for r in REPLICAS if self.ranks[r] == best)  # never idle with work
+            queues = (self.s._again, *self.s._lanes.values())
+            waits = [i for queue in queues for i in queue if i.ticket.over is None]
+            for name in REPLICAS:  # never idle with work, but for what failed there
+                if self.ranks[name] == best and not mine[name]:
+                    assert all(name in item.avoid for item in waits)
 
     def batch(self, pick: int) -> Batch | None:
         flying = sorted(self.s.flying(), key=lambda b: b.items[0].order)
         return flying[pick % len(flying)] if flying else None
 
-    @rule(pick=st.integers(0, 99))
-    def answers_come(self, pick: int) -> None:
+    @rule(pick=st.integers(0, 99), stuck=st.integers(0, 3))
+    def answers_come(self, pick: int, stuck: int) -> None:
+        for _ in range(stuck):
+            self.a_call_is_stuck(pick + 1)
         batch = self.batch(pick)
-        if batch is None:
-            return
+        if batch is not None:
+            self.answer_comes(batch)
+
+    def answer_comes(self, batch: Batch) -> None:
         if any(666 in item.ids for item in batch.items):
             bad = self.s.refused(batch)
             if bad is not None:
@@ -517,18 +588,24 @@ class Events(RuleBasedStateMachine):
         for one in finished:
             self.ends[one] += 1
 
-    @rule(pick=st.integers(0, 99))
     def a_call_is_stuck(self, pick: int) -> None:
         batch = self.batch(pick)
-        if batch is not None and batch.live() and not batch.hedged and batch not in self.s.stuck:
-            self.s.stuck.append(batch)
+        if batch is None or not batch.live() or batch.hedged or batch in self.s.stuck:
+            return
+        self.s.stuck.append(batch)
+        # Elsewhere an answer makes room for its twin.
+        for other in [b for b in self.s.flying() if b.replica != batch.replica][:1]:
+            self.answer_comes(other)
+        self.pumps()
 
     @rule()
     def the_unwanted_are_dropped(self) -> None:
         self.drop(self.s.unwanted())
 
-    @rule(pick=st.integers(0, 99))
-    def a_call_fails(self, pick: int) -> None:
+    @rule(pick=st.integers(0, 99), stuck=st.booleans())
+    def a_call_fails(self, pick: int, stuck: bool) -> None:
+        if stuck:
+            self.a_call_is_stuck(pick)
         batch = self.batch(pick)
         if batch is not None:
             for item in self.s.failed(batch):
@@ -576,6 +653,7 @@ class Events(RuleBasedStateMachine):
 
     @invariant()
     def promises(self) -> None:
+        assert self.s.sent == sum(len(b.items) for b in self.s.flying())
         assert self.s.waiting == sum(one.waiting for one in self.s.tickets) >= 0
         for one in self.tickets:
             assert self.ends[one] == (0 if one.over is None else 1)
@@ -600,7 +678,7 @@ class Events(RuleBasedStateMachine):
             self.pumps()
             if not self.s.flying():
                 break
-            self.answers_come(0)
+            self.answers_come(0, 0)
         assert not self.s.tickets and not self.s.waiting
         for one in self.tickets:
             assert self.ends[one] == 1
@@ -610,3 +688,32 @@ class Events(RuleBasedStateMachine):
 
 TestEvents = Events.TestCase
 TestEvents.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_long_days() -> None:
+    """The same with many more events than the search above takes, so that twins are common."""
+    twins = 0
+    for seed in range(120):
+        pick, day = random.Random(seed), Events()
+        day.begin()
+        for _ in range(120):
+            what = pick.choices(range(7), (4, 3, 4, 1, 1, 1, 1))[0]
+            if what == 0:
+                sizes = [pick.randint(1, 60) for _ in range(pick.choice((1, 1, 2, 5, 20)))]
+                day.arrives(sizes, pick.randint(0, 100), pick.randint(1, 400))
+            elif what == 1:
+                day.pumps()
+            elif what == 2:
+                day.answers_come(pick.randint(0, 99), pick.randint(0, 3))
+            elif what == 3:
+                day.a_call_fails(pick.randint(0, 99), pick.random() < 0.5)
+            elif what == 4:
+                day.a_client_leaves(pick.randint(0, 99))
+            elif what == 5:
+                day.time_passes(pick.randint(1, 20))
+            else:
+                day.the_unwanted_are_dropped()
+            day.promises()
+        day.teardown()
+        twins += day.hedges
+    assert twins > 500

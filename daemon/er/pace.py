@@ -5,6 +5,7 @@ Pure: times are arguments, monotonic ns. Nothing is believed before enough was s
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 RECENT = 64  # calls remembered
@@ -13,6 +14,9 @@ STUCK_TIMES = 3  # that many times what all but the slowest twentieth took
 STUCK_MIN_NS = 50_000_000
 WINDOW_NS = 250_000_000  # of full work, to take a rate from
 SECOND_NS = 1_000_000_000
+PROMISE_MAX_S = 30
+SLOT_NS = 250_000_000
+PROMISED = 0.8  # of what can be done: what comes is never quite even
 
 
 class Pace:
@@ -39,32 +43,51 @@ class Pace:
 
 
 class Rate:
-    """Tokens a second that all replicas of a model get done for this worker, when all are busy.
+    """Sequences a second that a model's replicas get done for this worker while they are full.
 
-    Taken only while more waits than may be sent: what gets done otherwise says how much was asked.
+    Taken only while no call is free: what gets done otherwise says how much was asked.
     """
 
     def __init__(self) -> None:
         self.per_s = 0.0  # 0: never measured
         self._since: int | None = None  # when the present window of full work began
-        self._tokens = 0
+        self._done = 0
+        self._promised: dict[int, int] = {}  # slot of time -> sequences told to come back in it
 
     def full(self, now: int) -> None:
-        """More waits than may be sent."""
+        """No call is free."""
         if self._since is None:
-            self._since, self._tokens = now, 0
+            self._since, self._done = now, 0
 
     def idle(self) -> None:
-        """All that waited could be sent."""
+        """One is."""
         self._since = None
 
-    def done(self, tokens: int, now: int) -> None:
-        """A call of `tokens` was answered."""
+    def done(self, sequences: int, now: int) -> None:
+        """A call of so many was answered."""
         if self._since is None:
             return
-        self._tokens += tokens
+        self._done += sequences
         took = now - self._since
         if took >= WINDOW_NS:
-            new = self._tokens * SECOND_NS / took
-            self.per_s = 0.5 * (self.per_s + new) if self.per_s else new
-            self._since, self._tokens = now, 0
+            new = self._done * SECOND_NS / took
+            # Up at once, down slowly: a rate that is too low would refuse what could be done.
+            self.per_s = max(new, self.per_s + (new - self.per_s) / 8)
+            self._since, self._done = now, 0
+
+    def promise(self, sequences: int, wait_s: float, now: int) -> int:
+        """In how many whole seconds, `wait_s` at the least, to come back with so many sequences.
+
+        Into each slot of time no more are sent than can be computed in it: those who come back
+        when they were told to come no faster than they are served.
+        """
+        slots, room = self._promised, self.per_s * PROMISED * SLOT_NS / SECOND_NS
+        for slot in [slot for slot in slots if slot < now // SLOT_NS]:
+            del slots[slot]
+        first = min(max(1, math.ceil(wait_s)), PROMISE_MAX_S)
+        for seconds in range(first, PROMISE_MAX_S + 1):
+            slot = (now + seconds * SECOND_NS) // SLOT_NS
+            if not room or slots.get(slot, 0) < room:
+                break
+        slots[slot] = slots.get(slot, 0) + sequences
+        return seconds

@@ -6,7 +6,8 @@ Pure: no socket, no sleep, no clock. A method that needs the time takes `now` (m
 A free call takes the longest-waiting sequences that fit, so a lone request never waits for company
 and batches grow only under load. A timer was rejected: it taxes the idle case.
 A call takes at most a quarter of a replica's budget: four calls on their way keep the engine's API
-process and its GPU both busy; with two larger ones, measured, one of them waited.
+process and its GPU both busy; with two larger ones, measured, one of them waited. The third and
+fourth wait until they are worth their price, as two small calls are back within a step or two.
 Interactive requests go before bulk ones, but each fourth batch begins with bulk, so bulk is slowed
 and never starved. A batch refused as a bad request is halved until the bad sequence stands alone.
 A call that takes far longer than its replica's others is sent once more, to another replica (its
@@ -20,17 +21,19 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 
 from er.job import Lane
 from er.pace import Pace, Rate
-from er.tickets import Batch, Item, Load, Over, Ticket
+from er.tickets import BULK_SEQUENCES, Batch, Item, Load, Over, Ticket
 
 BULK_TURN = 4  # each so many-th batch begins with bulk, when both wait
 ATTEMPTS = 3  # calls that may fail under a sequence before it is given up
 CALLS = 4  # at once from one worker to one replica
 CALL_SEQUENCES = 128
+FREE_CALLS = 2  # that may be as small as they come
+FULL_SEQUENCES = 32
 HEDGE_CALLS = 50  # calls that earn one more for a stuck one
 HEDGES_SAVED = 8  # no more than so many are kept for later
 
@@ -48,10 +51,11 @@ class Scheduler:
         self._again: list[Item] = []  # a heap: they failed elsewhere and have waited longest
         self._halves: deque[list[Item]] = deque()  # parts of a refused batch, sent as they are
         self._flying: dict[str, set[Batch]] = {}
+        self.sent = 0  # sequences on their way
         self._batches = 0
         self._last: dict[str, int] = {}  # replica -> number of its last batch
         self._orders = itertools.count()
-        self._paces: dict[str, Pace] = {}
+        self._paces: defaultdict[str, Pace] = defaultdict(Pace)
         self.stuck: list[Batch] = []  # on their way for far too long, and without a twin so far
         self._credit = 0  # calls, of which HEDGE_CALLS pay for a twin
         self.rate = Rate()
@@ -93,14 +97,25 @@ class Scheduler:
             return None
         names = {load.replica for load in choice}
         for load in free:
+            if self._held(load):
+                continue
             items = self._fill(load, names)
             if items:
                 self._credit = min(self._credit + 1, HEDGES_SAVED * HEDGE_CALLS)
                 return self._sent(Batch(load, items, now))
         return None
 
+    def _held(self, load: Load) -> bool:
+        """Whether the next call there had better wait for company."""
+        return (
+            self.calls(load.replica) >= FREE_CALLS
+            and self.waiting < FULL_SEQUENCES
+            and load.tokens < self.budget // 2
+        )
+
     def _sent(self, batch: Batch) -> Batch:
         self._flying.setdefault(batch.replica, set()).add(batch)
+        self.sent += len(batch.items)
         self._batches += 1
         self._last[batch.replica] = self._batches
         return batch
@@ -117,12 +132,20 @@ class Scheduler:
         """Whether sequences wait here that only the budget, shared with others, keeps back."""
         best = max((load.rank for load in loads), default=0)
         return self.waiting > 0 and any(
-            load.rank == best > 0 and self.calls(load.replica) < CALLS for load in loads
+            load.rank == best > 0 and self.calls(load.replica) < CALLS and not self._held(load)
+            for load in loads
         )
 
     def full(self, replicas: Iterable[str]) -> bool:
         """Whether as many calls as may be are on their way to each of `replicas`."""
         return all(len(self._flying.get(replica, ())) >= CALLS for replica in replicas)
+
+    def ahead(self, sequences: int) -> int:
+        """How many are computed before the last of so many new ones, themselves included."""
+        waiting = self.waiting
+        if sequences < BULK_SEQUENCES:
+            waiting = min(waiting, len(self._lanes["interactive"]) + len(self._again))
+        return self.sent + waiting + sequences
 
     def calls(self, replica: str) -> int:
         """Calls of this worker on their way to `replica`."""
@@ -168,10 +191,9 @@ class Scheduler:
 
     @staticmethod
     def _run(lane: deque[Item], items: list[Item], tokens: int, limit: int) -> int:
-        """Take what fits of a lane that nothing else goes before; the call's tokens after it."""
+        """Take what fits of a lane that nothing goes before; the call's tokens after it."""
         while lane and len(items) < CALL_SEQUENCES:
-            item = lane[0]
-            ticket = item.ticket
+            item, ticket = lane[0], lane[0].ticket
             if ticket.over is None:
                 if tokens + item.tokens > limit:
                     break
@@ -217,8 +239,7 @@ class Scheduler:
             batch
             for batch in self.flying()
             if not batch.hedged
-            and (pace := self._paces.get(batch.replica)) is not None
-            and (limit := pace.stuck_ns(batch.in_flight)) is not None
+            and (limit := self._paces[batch.replica].stuck_ns(batch.in_flight)) is not None
             and now - batch.taken > limit
             and batch.live()
         ]
@@ -255,13 +276,10 @@ class Scheduler:
         Its twin, if it has one on its way, is unwanted now.
         """
         twin = self._lands(batch)
-        pace = self._paces.get(batch.replica)
-        if pace is None:
-            pace = self._paces[batch.replica] = Pace()
-        pace.add(now - batch.taken, batch.in_flight)
+        self._paces[batch.replica].add(now - batch.taken, batch.in_flight)
         if batch.moot:
             return [], []
-        self.rate.done(batch.tokens, now)
+        self.rate.done(len(batch.items), now)
         if twin is not None:
             twin.moot = True
         handed, finished, taken = [], [], batch.taken
@@ -325,6 +343,7 @@ class Scheduler:
     def _lands(self, batch: Batch) -> Batch | None:
         """It is on its way no more; returns its twin that still is."""
         self._flying[batch.replica].remove(batch)
+        self.sent -= len(batch.items)
         if batch in self.stuck:
             self.stuck.remove(batch)
         twin, batch.twin = batch.twin, None

@@ -8,6 +8,7 @@ A paced stream counts from the moment a request was due, not from when a connect
 from __future__ import annotations
 
 import gc
+import heapq
 import re
 import select
 import socket
@@ -23,6 +24,7 @@ ERRORS_KEPT = 20
 
 Make = Callable[[], tuple[bytes, Any]]  # a whole request, and what `check` wants to know of it
 Check = Callable[[Any, bytes], str | None]  # what is wrong with the answer's body, None: nothing
+Refused = Callable[[int, bytes, float], None]  # status, head, seconds of an answer that is not 200
 
 
 def request(address: tuple[str, int], path: str, body: bytes, key: str = "") -> bytes:
@@ -38,8 +40,9 @@ class Stream:
     """One kind of load, and what came of it.
 
     `clients` connections, each with one request at a time; with `rate` (requests/s) requests fall
-    due at even distances instead, and take whichever connection is free. `count`: no more than so
-    many requests.
+    due at even distances instead, and take whichever connection is free; with `at` (a heap of
+    times of perf_counter, to which more may come) at those. `count`: no more than so many
+    requests. `refused` hears of answers that are not 200, which are errors otherwise.
     """
 
     clients: int
@@ -47,7 +50,10 @@ class Stream:
     check: Check | None = None
     rate: float | None = None
     count: int | None = None
+    at: list[float] | None = None
+    refused: Refused | None = None
     took: list[float] = field(default_factory=list)  # seconds, of the good answers
+    lags: list[float] = field(default_factory=list)  # seconds that a paced one was sent too late
     good: int = 0  # good answers within the time
     errors: int = 0
     said: list[str] = field(default_factory=list)  # the first errors
@@ -149,15 +155,26 @@ class Drive:
             stream.good, stream.seconds = len(stream.took), seconds
 
     def _wanting(self) -> bool:
-        return any(s.count is None or s.sent < s.count or s.due for s in self._streams)
+        return any(
+            s.due or (s.at if s.at is not None else s.count is None or s.sent < s.count)
+            for s in self._streams
+        )
 
     def _give(self, now: float) -> None:
         """Send what is to be sent now."""
         for stream in self._streams:
-            if stream.rate is not None:
+            if stream.at is not None:
+                while stream.at and stream.at[0] <= now:
+                    stream.due.append(heapq.heappop(stream.at))
+                stream.next_due = stream.at[0] if stream.at else float("inf")
+                while stream.due and stream.free:
+                    self._send(stream.free.pop(), stream.due.popleft())
+            elif stream.rate is not None:
                 while stream.next_due <= now and self._may(stream, len(stream.due)):
                     stream.due.append(stream.next_due)
                     stream.next_due += 1 / stream.rate
+                if not self._may(stream, len(stream.due)):
+                    stream.next_due = float("inf")
                 while stream.due and stream.free:
                     self._send(stream.free.pop(), stream.due.popleft())
             else:
@@ -170,7 +187,7 @@ class Drive:
 
     def _wait(self, now: float) -> None:
         # select takes fractions of a millisecond, epoll does not; an epoll is a file to select.
-        paced = [s.next_due for s in self._streams if s.rate is not None]
+        paced = [s.next_due for s in self._streams if s.rate is not None or s.at is not None]
         until = min([now + 0.5, self._end if not self._over else now + 0.5, *paced])
         if paced and not self._over:
             select.select([self._epoll.fileno()], [], [], max(0.0, until - now))
@@ -200,7 +217,10 @@ class Drive:
         connection.buffer.clear()
         connection.out = memoryview(data)
         self._busy[connection.sock.fileno()] = connection
-        connection.since = time.perf_counter() if since is None else since
+        connection.since = time.perf_counter()
+        if since is not None:
+            connection.stream.lags.append(connection.since - since)
+            connection.since = since
         self._write(connection)
 
     def _write(self, connection: _Connection) -> None:
@@ -246,14 +266,18 @@ class Drive:
         took = time.perf_counter() - connection.since
         stream, buffer = connection.stream, connection.buffer
         body = bytes(buffer[connection.body_at : connection.needed])
-        if buffer[9:12] != b"200":
-            wrong: str | None = f"{buffer[9:12].decode()} {body[:200].decode(errors='replace')}"
+        wrong: str | None = None
+        if buffer[9:12] != b"200" and stream.refused is not None:
+            head = bytes(buffer[: connection.body_at]).lower()
+            stream.refused(int(buffer[9:12]), head, took)
+        elif buffer[9:12] != b"200":
+            wrong = f"{buffer[9:12].decode()} {body[:200].decode(errors='replace')}"
         else:
             wrong = stream.check(connection.tag, body) if stream.check else None
-        if wrong is None:
-            stream.took.append(took)
-        else:
+        if wrong is not None:
             stream.failed(wrong)
+        elif buffer[9:12] == b"200":
+            stream.took.append(took)
         del self._busy[connection.sock.fileno()]
         stream.free.append(connection)
 

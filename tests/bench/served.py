@@ -105,12 +105,17 @@ def served(
     audit: bool = True,
     workers: int = 1,
     seconds: float = 30.0,
+    **gateway: Any,
 ) -> Iterator[Er]:
-    """ER in front of the engines on those ports, serving "embed" and answering."""
+    """ER in front of the engines on those ports, serving "embed" and answering.
+
+    `gateway`: settings of er.toml's [gateway].
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         sink: Path | Literal["off"] = stack.enter_context(audit_sink(folder)) if audit else "off"
         er = Er(folder, sink, workers)
+        er.settings |= gateway
         er.models = [
             {"name": "embed", "task": "embed", "path": str(qwen_folder(folder / "qwen", dim))}
         ]

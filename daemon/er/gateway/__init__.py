@@ -106,7 +106,7 @@ class Gateway:
             note.tokens, note.cut = prompted.tokens, prompted.cut
             self._check_rate(who, note)  # 429
             if not inside:
-                inside = self._demand_place()  # 503
+                inside = self._demand_place(model)  # 503
             answer = await work.compute(job, model, prompted, deadline, note)  # 503, 504
             began = time.monotonic_ns()
             if answer.vectors is None or answer.vectors.size <= INLINE_NUMBERS:
@@ -160,7 +160,7 @@ class Gateway:
         headers = {"www-authenticate": "Bearer"}
         raise Refusal(401, "invalid_api_key", message, headers=headers)
 
-    def _demand_place(self) -> bool:
+    def _demand_place(self, model: Model) -> bool:
         """A place, for who found none at first and may find one now. Raises Refusal 503."""
         limit = self.settings.max_concurrency
         if self._ledger.enter(limit):
@@ -170,7 +170,7 @@ class Gateway:
             "overloaded",
             f"{limit} requests are being worked on, as many as max_concurrency in er.toml "
             "allows; try again shortly",
-            retry_after_s=self.tally.typical_s,
+            retry_after_s=self._workshop.retry_s(model),
         )
 
     def _check_rate(self, who: Identity, note: Note) -> None:

@@ -16,7 +16,6 @@ from er.ledger import Ledger
 
 UNKNOWN = "-"  # label of a model that nobody configured: clients must not make labels
 CLIENT_CLOSED = 499
-TYPICAL_MIN_S, TYPICAL_MAX_S = 1.0, 30.0
 PARTS = ("queue", "tokenise", "engine", "encode", "total")
 BOUNDS_NS = np.array([seconds * 1e9 for seconds in metrics.SECONDS])
 
@@ -37,8 +36,8 @@ class _Model:
         ]
         self._histograms = [metrics.seconds.labels(name, part) for part in PARTS]
 
-    def flush(self) -> tuple[int, int, float]:
-        """Bring it to the metrics: (sequences, tokens, mean seconds a request)."""
+    def flush(self) -> tuple[int, int]:
+        """Bring it to the metrics: (sequences, tokens)."""
         done = np.array(self.done, np.int64)
         self.done = []
         sums = done.sum(axis=0).tolist()
@@ -49,7 +48,7 @@ class _Model:
             places = np.searchsorted(BOUNDS_NS, done[:, 3 + part])
             buckets = np.bincount(places, minlength=len(BOUNDS_NS) + 1).tolist()
             metrics.add(histogram, buckets, sums[3 + part] / 1e9)
-        return sums[0], sums[1], sums[7] / len(done) / 1e9
+        return sums[0], sums[1]
 
 
 class Tally:
@@ -58,17 +57,11 @@ class Tally:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self.in_flight = 0
-        self._typical_s = 0.0
         self._requests: dict[tuple[str, str, int], int] = {}
         self._codes: Counter[str] = Counter()
         # Labels are configured names and our own words, so this table stays small.
         self._models: dict[str, _Model] = {}
         self._refused: Counter[tuple[str, str]] = Counter()  # for the line a minute
-
-    @property
-    def typical_s(self) -> float:
-        """How long a request took lately: the estimate of when a place gets free. 1 to 30 s."""
-        return min(TYPICAL_MAX_S, max(TYPICAL_MIN_S, self._typical_s))
 
     def add(self, note: Note) -> None:
         """Count one exchange that is over."""
@@ -88,10 +81,9 @@ class Tally:
             self._refused[note.code, note.who.id if note.who else ""] += 1
 
     def _sum_up(self, model: _Model) -> None:
-        sequences, tokens, mean_s = model.flush()
+        sequences, tokens = model.flush()
         self._ledger.count("sequences", sequences)
         self._ledger.count("tokens", tokens)
-        self._typical_s += 0.5 * (mean_s - self._typical_s)
 
     def flush(self) -> None:
         """Bring what was counted since the last time into the ledger and the metrics."""

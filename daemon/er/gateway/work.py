@@ -46,6 +46,9 @@ class Engines(Protocol):
     def demand(self, model: str) -> None:
         """Raise Refusal 503 when no replica of `model` is there."""
 
+    def retry_s(self, model: str) -> float:
+        """In how many seconds one more request for `model` can be served."""
+
 
 class Workshop:
     """Does the work of one process's requests."""
@@ -138,6 +141,10 @@ class Workshop:
             vectors=values if scores is None else None,
             scores=scores,
         )
+
+    def retry_s(self, model: Model) -> float:
+        """When to come back, for who found every place taken."""
+        return self._engines.retry_s(model.via or model.name)
 
     def close(self) -> None:
         """Let go of the threads."""

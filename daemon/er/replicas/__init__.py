@@ -120,6 +120,8 @@ class Replicas:
             # Sent all the same, it would come back late, and the replica would be blamed for it.
             raise Refusal(504, "timeout", "The deadline passed before any text could be computed.")
         mover.demand(now)
+        if mover.scheduler.rate.per_s:
+            mover.demand_time(len(sequences), deadline - now, now)
         values = None if len(sequences) == 1 else mover.room(len(sequences))
         request = Request(sequences, deadline, values, done, mover.leave)
         request.request_id, request.places = request_id, places
@@ -129,6 +131,10 @@ class Replicas:
     def demand(self, model: str) -> None:
         """Raise Refusal 503, as `start` would, when no replica of `model` is there to ask."""
         self._movers[model].demand(self._clock())
+
+    def retry_s(self, model: str) -> int:
+        """In how many seconds one more request for `model` can be served, after all told before."""
+        return self._movers[model].scheduler.rate.promise(1, 0.0, self._clock())
 
     def learn(self, model: str, dimensions: int) -> None:
         """The dimensions of a model whose files could only be read later."""

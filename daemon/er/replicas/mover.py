@@ -16,13 +16,12 @@ from er.journal import log
 from er.ledger import LAST_CHOICE, Ledger
 from er.replicas.pools import (
     SECOND_NS,
-    START_S,
     Call,
     Member,
     Request,
     fails,
+    nobody,
     place_of,
-    ready_in_s,
 )
 from er.scheduler import ATTEMPTS, Scheduler
 from er.tickets import Batch, Item, Load, Ticket
@@ -35,6 +34,7 @@ LATE_S = 20.0  # no call is given up sooner; slow replicas get as long as their 
 DOUBT_S = 5.0  # the same, once somebody else has found the replica down
 STRIKES = 2
 ALIVE_NS = 5_000_000  # how long it counts that a replica was seen there
+SPARE = 0.9  # of the time until a deadline is reckoned with
 SLICE = 16  # answers handed out in one turn of the event loop, which hears others between
 
 
@@ -83,6 +83,23 @@ class Mover:
         if not any(self._ledger.rank(name, wall, now) for name in self.members):
             raise self._nobody()
         self._alive_until = now + ALIVE_NS
+
+    def demand_time(self, sequences: int, left_ns: int, now: int) -> None:
+        """Raise Refusal 503 when so many more could not be computed within `left_ns`."""
+        ahead = self.scheduler.ahead(sequences)
+        if ahead == sequences:
+            return
+        call = self.scheduler.sent // max(1, len(self._calls))  # it waits for the others in its own
+        needed_s = (ahead + call) / self.scheduler.rate.per_s
+        left_s = SPARE * left_ns / SECOND_NS
+        if needed_s <= left_s:
+            return
+        text = (
+            f"{ahead - sequences} texts are ahead of this request, more than can be computed "
+            f"before its deadline in {left_ns / SECOND_NS:.1f} s. Send it again later."
+        )
+        wait_s = self.scheduler.rate.promise(sequences, needed_s - left_s, now)
+        raise Refusal(503, "overloaded", text, retry_after_s=wait_s)
 
     def admit(self, request: Request, now: int) -> None:
         """Queue all of its sequences."""
@@ -144,9 +161,16 @@ class Mover:
             self._watcher = loop.call_later(WATCH_S, self._watch)
             if len(self.members) > 1 and self._stuck_watcher is None:
                 self._stuck_watcher = loop.call_later(STUCK_WATCH_S, self._watch_stuck)
-        if not (scheduler.waiting or scheduler.stuck):
-            return
         now = self._clock()
+        if scheduler.waiting or scheduler.stuck:
+            self._send_all(now)
+        if scheduler.waiting or scheduler.full(self.members):
+            scheduler.rate.full(now)
+        else:
+            scheduler.rate.idle()
+
+    def _send_all(self, now: int) -> None:
+        loop, scheduler = asyncio.get_running_loop(), self.scheduler
         loads = self._loads(now)
         while scheduler.waiting or scheduler.stuck:
             if not any(load.rank for load in loads.values()):
@@ -307,16 +331,7 @@ class Mover:
         return Refusal(500, "internal_error", text)
 
     def _nobody(self) -> Refusal:
-        """503 with each replica's state, and the best guess at when one will be there."""
-        verdicts = {name: self._ledger.verdict(name) for name in self.members}
-        wall = self._wall()
-        wait_s = min((ready_in_s(v, wall) for v in verdicts.values()), default=START_S)
-        told = "; ".join(
-            f"{name} is {v.state}" + (f" ({v.reason})" if v.reason else "")
-            for name, v in verdicts.items()
-        )
-        text = f"No replica of {self.model} is ready: {told or 'none is configured'}."
-        return Refusal(503, "no_healthy_replica", f"{text} Try again later.", retry_after_s=wait_s)
+        return nobody(self.model, self.members, self._ledger, self._wall())
 
     # -- time ----------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from er import metrics, upstream
 from er.config import Replica
 from er.job import Ids, Refusal
 from er.journal import mishap
-from er.ledger import Verdict
+from er.ledger import Ledger, Verdict
 from er.tickets import Batch, Item, Ticket
 from er.upstream import Upstream, UpstreamError
 
@@ -175,7 +175,19 @@ class Call:
             self.upstream.cancel()
 
 
-def ready_in_s(verdict: Verdict, now: float) -> float:
+def nobody(model: str, replicas: Iterable[str], ledger: Ledger, now: float) -> Refusal:
+    """503 with each replica's state, and the best guess at when one is there; `now` in Unix s."""
+    verdicts = {name: ledger.verdict(name) for name in replicas}
+    wait_s = min((_ready_in_s(v, now) for v in verdicts.values()), default=START_S)
+    told = "; ".join(
+        f"{name} is {v.state}" + (f" ({v.reason})" if v.reason else "")
+        for name, v in verdicts.items()
+    )
+    text = f"No replica of {model} is ready: {told or 'none is configured'}."
+    return Refusal(503, "no_healthy_replica", f"{text} Try again later.", retry_after_s=wait_s)
+
+
+def _ready_in_s(verdict: Verdict, now: float) -> float:
     """A guess at how long a replica in that state needs: a start, less the time it has had."""
     if verdict.state in ("up", "unknown"):
         return 1.0
