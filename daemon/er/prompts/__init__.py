@@ -19,7 +19,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
+
+import msgspec
 
 from er.job import Ids, Kind, OverLength, Refusal, Task
 from er.model_files import ModelFiles, ModelFilesError, PromptKind
@@ -52,7 +54,7 @@ PROBES = (
 )
 
 
-class Prompted(NamedTuple):
+class Prompted(msgspec.Struct, gc=False):
     """What goes to the engine: `tokens` in all, `cut` = how many texts were shortened."""
 
     sequences: list[list[int]]
@@ -78,7 +80,7 @@ class Prompter:
         """
         self.max_tokens = min(max_tokens, files.max_tokens)
         self.dimensions = files.dimensions
-        self._files = files
+        self._files = msgspec.structs.replace(files, tokenizer=b"")  # megabytes, read for good
         self._qwen3 = prompt == "qwen3"
         self._instruction = instruction or INSTRUCTION
         definition, added = words.read(files)
@@ -180,17 +182,21 @@ class Prompter:
     def _framed(
         self, bodies: Iterable[Encoded], room: int, over_length: OverLength, what: str
     ) -> Prompted:
+        before, after = self._before, self._after
         sequences: list[list[int]] = []
-        cut = 0
-        for i, body in enumerate(bodies):
-            if len(body.ids) > room:
+        tokens = cut = 0
+        for body in bodies:
+            ids = body.ids
+            if len(ids) > room:
                 if over_length == "refuse":
-                    extra = self.max_tokens - room
+                    i, extra = len(sequences), self.max_tokens - room
                     name = "the query" if what == "query" else f"{what} {i} (counting from 0)"
                     _too_long(name, body, extra, self.max_tokens, what)
                 cut += 1
-            sequences.append([*self._before, *body.ids[:room], *self._after])
-        return Prompted(sequences, sum(map(len, sequences)), cut)
+                ids = ids[:room]
+            sequences.append(ids := [*before, *ids, *after])
+            tokens += len(ids)
+        return Prompted(sequences, tokens, cut)
 
     # -- score -------------------------------------------------------------------------------
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakValueDictionary
 
+import msgspec
 import orjson
 from tokenizers import Tokenizer
 
@@ -33,7 +35,7 @@ HIDDEN = secrets.token_hex(16)
 Definition = dict[str, Any]  # a tokenizer.json
 
 
-class Encoded(NamedTuple):
+class Encoded(msgspec.Struct, gc=False):
     """A text's ids; not `whole`: it goes on, and these are more than the limit asked for."""
 
     ids: list[int]
@@ -46,7 +48,7 @@ class Words:
     def __init__(self, definition: Definition, path: Path) -> None:
         """`definition` is what `text_only` made. Raises ModelFilesError, naming `path`."""
         self._path = path
-        self._definition = orjson.dumps(definition)
+        self._definition = zlib.compress(orjson.dumps(definition), 1)  # 2 MB of 5
         self._encoder = ranked.encoder(definition)
         self._tokenizer: Tokenizer | None = None
         self._loading = threading.Lock()
@@ -62,7 +64,7 @@ class Words:
         """The tokenizer in full; beside a proven encoder its 60 MB wait for the first long text."""
         with self._loading:
             if self._tokenizer is None:
-                self._tokenizer = _load(self._definition, self._path)
+                self._tokenizer = _load(zlib.decompress(self._definition), self._path)
                 self._definition = b""
         return self._tokenizer
 
@@ -73,9 +75,13 @@ class Words:
         words, so that the ids kept are those of the whole text.
         """
         window = (limit + SPARE_TOKENS) * CHARS_PER_TOKEN
-        encoder, quick = self._encoder, min(window, ranked.CHARS_MAX)
-        if encoder is not None and max(map(len, texts), default=0) <= quick:
-            return [Encoded(encoder.ids(text), True) for text in texts]
+        if self._encoder is not None:
+            quick, ids = min(window, ranked.CHARS_MAX), self._encoder.ids
+            for text in texts:
+                if len(text) > quick:
+                    break
+            else:
+                return [Encoded(ids(text), True) for text in texts]
         heads = [text if len(text) <= window else _head(text, window) for text in texts]
         found = [
             Encoded(ids, len(head) == len(text))
