@@ -18,7 +18,7 @@ import model_cache
 from er import model_files, prompts
 from er.job import Refusal
 from er.model_files import ModelFiles, ModelFilesError
-from er.prompts import Prompter, words
+from er.prompts import Prompted, Prompter, words
 
 END = 151643
 CONTROL_TEXTS = (
@@ -190,7 +190,8 @@ def test_own_ids_get_their_end_once() -> None:
 
 
 def test_own_ids_are_cut_or_refused() -> None:
-    assert embedder(4).embed_ids([range(9)], over_length="cut") == ([[0, 1, 2, END]], 4, 1)
+    right = Prompted([[0, 1, 2, END]], 4, 1)
+    assert embedder(4).embed_ids([range(9)], over_length="cut") == right
     with pytest.raises(Refusal, match="10 tokens"):
         embedder(4).embed_ids([range(9)], over_length="refuse")
 

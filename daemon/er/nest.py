@@ -75,7 +75,10 @@ def _work(child: Child) -> int:
     child.here()
     os.setpgid(0, 0)  # Ctrl-C is for the supervisor, which then drains
     os.environ["ER_PROCESS"] = f"w{child.slot}"
-    _rename()
+    try:
+        _rename()
+    except OSError as error:
+        journal.log("warning", f"this worker stays er.nest to `ps` and `er status`: {error}")
     from er import worker
 
     return worker.main(child)

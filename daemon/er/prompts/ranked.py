@@ -44,7 +44,9 @@ class Encoder:
     """Texts to ids. Threads may share one; it lets go of the interpreter while it works."""
 
     def __init__(self, ranks: dict[bytes, int]) -> None:
-        whole = Encoding("tokenizer.json", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={})
+        whole = Encoding(
+            "tokenizer.json", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={}
+        )
         # Its inner part alone: the rest of it keeps `ranks`, which take 20 MB.
         self._encode = whole._core_bpe.encode_ordinary
 

@@ -87,8 +87,8 @@ class Words:
             Encoded(ids, len(head) == len(text))
             for ids, head, text in zip(self._ids(heads), heads, texts, strict=True)
         ]
-        for i, (ids, whole) in enumerate(found):
-            if not whole and len(ids) < limit + SPARE_TOKENS:
+        for i, one in enumerate(found):
+            if not one.whole and len(one.ids) < limit + SPARE_TOKENS:
                 found[i] = self._read_on(texts[i], window, limit)
         return found
 
