@@ -12,6 +12,9 @@ Three rules make the answers right:
   follows, and nothing combines with a blank when the text is normalised. `Prompter` tries this on
   its tokenizer before it serves.
 * Ids of control tokens come from the model's own file.
+
+What stands before every query is tokenised once for all requests, as a token also ends between
+"Query" or "<Query>:" and what follows: ":" with the text, or a blank.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ SCORE_PREFIX = (
 )
 SCORE_SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
+STARTS_MAX, STARTS_CHARS = 64, 2000  # remembered; their instructions' length
 CONTROL = re.compile(r"(<\|\w+\|>|</?think>)")
 CL100K_IDS = 100256  # ordinary tokens; control tokens lie above, and are no text
 PROBES = (
@@ -93,14 +97,18 @@ class Prompter:
                 _refuse_plain(files, task)
             self._words = words.shared(words.text_only(definition, True), files.path)
             self._before, self._after = words.frame(definition, files.path)
+        self._starts: dict[str, Encoded] = {}
+        self._start = "Instruct: {}\nQuery"
+        self._apart = self._qwen3 and self._seam(self._start, ":{}")
         self._prefix: list[int] = []
         self._suffix: list[int] = []
         least = len(self._before) + len(self._after) + 1
         if task == "score":
+            self._start = "<Instruct>: {}\n<Query>:"
             self._prefix = self._pieces(SCORE_PREFIX, added)
             self._suffix = self._pieces(SCORE_SUFFIX, added)
-            self._prove_seam()
-            head = self._words.encode([self._head("", None)], len(SCORE_PREFIX))[0]
+            self._demand_seams()
+            head = self._head("", None)
             least = len(self._prefix) + len(head.ids) + len(self._suffix) + 1
         if self.max_tokens < least:
             raise ModelFilesError(
@@ -124,13 +132,20 @@ class Prompter:
         Raises Refusal 400 input_too_long, which names the text as the `what` it is, unless
         `over_length` is "cut".
         """
+        before, fixed = self._before, len(self._before) + len(self._after)
         if kind == "query":
-            texts = [self._as_query(text, instruction) for text in texts]
+            start = None
+            if self._apart and not any(map(_is_query, texts)):
+                start = self._started(instruction).ids
+            if start is not None and len(start) + fixed < self.max_tokens:
+                before = before + start
+                texts = [f":{text}" for text in texts]
+            else:
+                texts = [self._as_query(text, instruction) for text in texts]
         elif not self._qwen3 and self._files.document_prefix:
             texts = [self._files.document_prefix + text for text in texts]
-        room = self.max_tokens - len(self._before) - len(self._after)
-        encoded = self._words.encode(texts, room)
-        return self._framed(encoded, room, over_length, what)
+        room = self.max_tokens - len(before) - len(self._after)
+        return self._framed(before, self._words.encode(texts, room), room, over_length, what)
 
     def documents(self) -> tuple[Callable[[str], list[int]], list[int], int] | None:
         """For what `embed` makes of one short document: (a text's ids, those behind, room).
@@ -169,20 +184,36 @@ class Prompter:
             if self._after and body[-len(self._after) :] == self._after:
                 del body[-len(self._after) :]
             bodies.append(Encoded(body, True))
-        return self._framed(bodies, room, over_length, what)
+        return self._framed(self._before, bodies, room, over_length, what)
 
     def _as_query(self, text: str, instruction: str | None) -> str:
         if not self._qwen3:
             return self._files.query_prefix + text
-        # Some clients put the whole prompt in themselves; twice would give another vector.
-        if text.startswith("Instruct: ") and "\nQuery:" in text:
+        if _is_query(text):
             return text
         return f"Instruct: {instruction or self._instruction}\nQuery:{text}"
 
+    def _started(self, instruction: str | None) -> Encoded:
+        """What stands before a query, remembered for short instructions."""
+        said = instruction or self._instruction
+        found = self._starts.get(said)
+        if found is None:
+            (found,) = self._words.encode([self._start.format(said)], self.max_tokens)
+            if len(said) <= STARTS_CHARS:
+                if len(self._starts) >= STARTS_MAX:
+                    self._starts.clear()
+                self._starts[said] = found
+        return found
+
     def _framed(
-        self, bodies: Iterable[Encoded], room: int, over_length: OverLength, what: str
+        self,
+        before: list[int],
+        bodies: Iterable[Encoded],
+        room: int,
+        over_length: OverLength,
+        what: str,
     ) -> Prompted:
-        before, after = self._before, self._after
+        after = self._after
         sequences: list[list[int]] = []
         tokens = cut = 0
         for body in bodies:
@@ -214,7 +245,7 @@ class Prompter:
         too long document with `over_length` "refuse".
         """
         frame = len(self._prefix) + len(self._suffix)
-        head = self._words.encode([self._head(query, instruction)], self.max_tokens)[0]
+        head = self._head(query, instruction)
         room = self.max_tokens - frame - len(head.ids)
         if room < 1:
             name = "the query, with its instruction and one token of a document,"
@@ -232,8 +263,10 @@ class Prompter:
             sequences.append([*start, *tail.ids[:room], *self._suffix])
         return Prompted(sequences, sum(map(len, sequences)), cut)
 
-    def _head(self, query: str, instruction: str | None) -> str:
-        return f"<Instruct>: {instruction or self._instruction}\n<Query>: {query}\n<Document>:"
+    def _head(self, query: str, instruction: str | None) -> Encoded:
+        start = self._started(instruction)
+        (rest,) = self._words.encode([f" {query}\n<Document>:"], self.max_tokens)
+        return Encoded(start.ids + rest.ids, start.whole and rest.whole)
 
     def _pieces(self, template: str, added: dict[str, int]) -> list[int]:
         """A template's ids: control tokens by the tokenizer's own table, the rest as words."""
@@ -245,15 +278,28 @@ class Prompter:
                 ids.extend(self._words.encode([piece], len(piece))[0].ids)
         return ids
 
-    def _prove_seam(self) -> None:
+    def _demand_seams(self) -> None:
+        if not self._seam("<Query>: {}\n<Document>:", " {}") or not self._seam(
+            self._start, " {}\n<Document>:"
+        ):
+            raise ModelFilesError(
+                f"{self._files.path}/tokenizer.json: joins a document with what stands before it, "
+                "so it is not the tokenizer of Qwen3-Reranker; copy that model's own file"
+            )
+
+    def _seam(self, before: str, behind: str) -> bool:
+        """Whether the two, round whatever text, have the same ids together and one by one."""
         for probe in PROBES:
-            head, tail = f"<Query>: {probe}\n<Document>:", f" {probe}"
+            head, tail = before.format(probe), behind.format(probe)
             whole, first, second = self._words.encode([head + tail, head, tail], 1000)
             if whole.ids != first.ids + second.ids:
-                raise ModelFilesError(
-                    f"{self._files.path}/tokenizer.json: joins a document with what stands before "
-                    "it, so it is not the tokenizer of Qwen3-Reranker; copy that model's own file"
-                )
+                return False
+        return True
+
+
+def _is_query(text: str) -> bool:
+    """Some clients put the whole prompt in themselves; twice would give another vector."""
+    return text.startswith("Instruct: ") and "\nQuery:" in text
 
 
 # -- token ids as input ------------------------------------------------------------------------
