@@ -1,0 +1,126 @@
+"""Tokenising: microseconds a token on one core, ER's own way and the tokenizers library's.
+
+ER's is the whole of Prompter.embed for one text a call, as a request of one text has it: the prompt
+put round it, and the limit looked at. The library's is its quickest call for one text, no more.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from measure import CACHE, texts, vocabulary
+from result import SHOWN, Options, Report, at_most
+from tokenizers import Tokenizer
+
+from er import model_files
+from er.model_files import ModelFiles
+from er.prompts import Prompter
+from er.prompts.words import text_only
+
+TOKENS = (16, 128)  # of a text, the end token included
+GOAL_US = 0.45
+POOL = 2000  # texts of each kind: more than a processor's caches remember
+
+
+def english(pick: random.Random) -> Iterator[str]:
+    """Plain words without end."""
+    yield from texts(pick.randrange(1 << 30), each=200)
+
+
+def chinese(pick: random.Random) -> Iterator[str]:
+    """Common tokens of Chinese characters, a comma or a stop now and then."""
+    known = [t for t in map(decoded, vocabulary()) if t and all("一" <= c <= "鿿" for c in t)]
+    common = known[:8000]
+    while True:
+        yield "".join(pick.choice(common) + pick.choice(("", "", "，", "。")) for _ in range(200))
+
+
+def code(pick: random.Random) -> Iterator[str]:
+    """Runs of lines from the standard library's sources."""
+    lines = [
+        line
+        for module in (json, random)
+        for line in open(module.__file__, encoding="utf-8").read().splitlines()  # noqa: SIM115
+    ]
+    while True:
+        at = pick.randrange(len(lines) - 60)
+        yield "\n".join(lines[at : at + 60])
+
+
+KINDS: dict[str, Callable[[random.Random], Iterator[str]]] = {
+    "English": english,
+    "Chinese": chinese,
+    "code": code,
+}
+
+
+def decoded(token: str) -> str:
+    """A token's text; "" if it is no whole one."""
+    from er.prompts.ranked import _BYTES
+
+    try:
+        return token.translate(_BYTES).encode("latin-1").decode()
+    except UnicodeError:
+        return ""
+
+
+def of_length(library: Tokenizer, source: Iterator[str], tokens: int) -> list[str]:
+    """Texts from `source`, cut so that they have about `tokens` with the end token."""
+    made: list[str] = []
+    while len(made) < POOL:
+        ids = library.encode(next(source), add_special_tokens=False).ids
+        made.append(library.decode(ids[: tokens - 1]).replace("\ufffd", ""))
+    return made
+
+
+def took_us(work: Callable[[str], Any], some: list[str]) -> float:
+    """CPU microseconds for all of them."""
+    began = time.process_time_ns()
+    for text in some:
+        work(text)
+    return (time.process_time_ns() - began) / 1000
+
+
+def sides(files: ModelFiles) -> tuple[Prompter, Tokenizer]:
+    prompter = Prompter(files, prompt="qwen3", max_tokens=8192, instruction=None, task="embed")
+    definition = json.loads(files.tokenizer)
+    library = Tokenizer.from_str(json.dumps(text_only(definition, False)))
+    return prompter, library
+
+
+def tokens(options: Options) -> Report:
+    """In turns of one pool each, for as long as a measurement may take."""
+    report = Report()
+    prompter, library = sides(model_files.read(CACHE / "tiny-embed"))
+
+    def er(text: str) -> Any:
+        return prompter.embed([text], kind="document", instruction=None, over_length="refuse")
+
+    def peer(text: str) -> Any:
+        return library.encode_batch_fast([text], add_special_tokens=False)[0].ids
+
+    for kind, source in KINDS.items():
+        for length in TOKENS:
+            pool = of_length(library, source(random.Random(length)), length)
+            count = sum(er(text).tokens for text in pool)
+            ours, theirs = [], []
+            for _ in range(options.runs):
+                until = time.monotonic() + options.seconds / 2
+                best, other = [took_us(er, pool)], [took_us(peer, pool)]
+                while time.monotonic() < until:
+                    best.append(took_us(er, pool))
+                    other.append(took_us(peer, pool))
+                ours.append(min(best) / count)
+                theirs.append(min(other) / count)
+            report.raw.append(
+                {"text": kind, "tokens": count / POOL, "er_us": ours, "tokenizers_us": theirs}
+            )
+            what = f"{kind}, {length} tokens: us a token"
+            report.line(what, ours, at_most(GOAL_US))
+            ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+            report.line(f"{kind}, {length} tokens: times quicker than tokenizers", ratios, SHOWN)
+    return report
