@@ -6,6 +6,7 @@ put round it, and the limit looked at. The library's is its quickest call for on
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import time
@@ -32,11 +33,12 @@ def english(pick: random.Random) -> Iterator[str]:
 
 
 def chinese(pick: random.Random) -> Iterator[str]:
-    """Common tokens of Chinese characters, a comma or a stop now and then."""
+    """Words of Chinese characters, the frequent ones often, a comma or a stop after some."""
     known = [t for t in map(decoded, vocabulary()) if t and all("一" <= c <= "鿿" for c in t)]
-    common = known[:8000]
+    often = list(itertools.accumulate(1 / (rank + 10) for rank in range(len(known))))
     while True:
-        yield "".join(pick.choice(common) + pick.choice(("", "", "，", "。")) for _ in range(200))
+        phrases = [pick.choices(known, cum_weights=often, k=pick.randint(2, 10)) for _ in range(40)]
+        yield "".join("".join(phrase) + pick.choice("，，，。、：") for phrase in phrases)
 
 
 def code(pick: random.Random) -> Iterator[str]:
