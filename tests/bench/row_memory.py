@@ -1,8 +1,8 @@
 """What workers cost in memory, after each has served: the first, and each further one.
 
-The first is the worker's resident memory (Rss, what it shares included); and, as it shares much with
-the nest that forked it, the proportional shares (Pss) of both together. Further ones are what the
-whole gateway grows by: the sum of the Pss of all its processes.
+The first is the worker's resident memory (Rss, what it shares included); and, as it shares much
+with the nest that forked it, the proportional shares (Pss) of both together. Further ones are what
+the whole gateway grows by: the sum of the Pss of all its processes.
 """
 
 from __future__ import annotations
