@@ -29,7 +29,7 @@ import msgspec
 from er.job import Ids, Kind, OverLength, Refusal, Task
 from er.model_files import ModelFiles, ModelFilesError, PromptKind
 from er.prompts import words
-from er.prompts.words import Encoded
+from er.prompts.words import Part
 
 INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
 
@@ -97,7 +97,7 @@ class Prompter:
                 _refuse_plain(files, task)
             self._words = words.shared(words.text_only(definition, True), files.path)
             self._before, self._after = words.frame(definition, files.path)
-        self._starts: dict[str, Encoded] = {}
+        self._starts: dict[str, list[int]] = {}
         self._start = "Instruct: {}\nQuery"
         self._apart = self._qwen3 and self._seam(self._start, ":{}")
         self._prefix: list[int] = []
@@ -109,7 +109,7 @@ class Prompter:
             self._suffix = self._pieces(SCORE_SUFFIX, added)
             self._demand_seams()
             head = self._head("", None)
-            least = len(self._prefix) + len(head.ids) + len(self._suffix) + 1
+            least = len(self._prefix) + len(head) + len(self._suffix) + 1
         if self.max_tokens < least:
             raise ModelFilesError(
                 f"{files.path}: the limit of {self.max_tokens} tokens is too low, the prompt alone "
@@ -136,7 +136,7 @@ class Prompter:
         if kind == "query":
             start = None
             if self._apart and not any(map(_is_query, texts)):
-                start = self._started(instruction).ids
+                start = self._started(instruction)
             if start is not None and len(start) + fixed < self.max_tokens:
                 before = before + start
                 texts = [f":{text}" for text in texts]
@@ -167,7 +167,7 @@ class Prompter:
         """
         room = self.max_tokens - len(self._before) - len(self._after)
         vocabulary = self._files.vocabulary
-        bodies: list[Encoded] = []
+        bodies: list[list[int]] = []
         for i, given in enumerate(ids):
             if given and (min(given) < 0 or max(given) >= vocabulary):
                 wrong = next(n for n in given if not 0 <= n < vocabulary)
@@ -183,7 +183,7 @@ class Prompter:
                 del body[: len(self._before)]
             if self._after and body[-len(self._after) :] == self._after:
                 del body[-len(self._after) :]
-            bodies.append(Encoded(body, True))
+            bodies.append(body)
         return self._framed(self._before, bodies, room, over_length, what)
 
     def _as_query(self, text: str, instruction: str | None) -> str:
@@ -193,7 +193,7 @@ class Prompter:
             return text
         return f"Instruct: {instruction or self._instruction}\nQuery:{text}"
 
-    def _started(self, instruction: str | None) -> Encoded:
+    def _started(self, instruction: str | None) -> list[int]:
         """What stands before a query, remembered for short instructions."""
         said = instruction or self._instruction
         found = self._starts.get(said)
@@ -208,24 +208,27 @@ class Prompter:
     def _framed(
         self,
         before: list[int],
-        bodies: Iterable[Encoded],
+        bodies: Iterable[list[int]],
         room: int,
         over_length: OverLength,
         what: str,
     ) -> Prompted:
+        """`bodies` are the caller's to give away: most become the sequence itself."""
         after = self._after
         sequences: list[list[int]] = []
         tokens = cut = 0
-        for body in bodies:
-            ids = body.ids
+        for ids in bodies:
             if len(ids) > room:
                 if over_length == "refuse":
                     i, extra = len(sequences), self.max_tokens - room
                     name = "the query" if what == "query" else f"{what} {i} (counting from 0)"
-                    _too_long(name, body, extra, self.max_tokens, what)
+                    _too_long(name, ids, extra, self.max_tokens, what)
                 cut += 1
                 ids = ids[:room]
-            sequences.append(ids := [*before, *ids, *after])
+            if before:
+                ids = before + ids
+            ids += after
+            sequences.append(ids)
             tokens += len(ids)
         return Prompted(sequences, tokens, cut)
 
@@ -246,27 +249,28 @@ class Prompter:
         """
         frame = len(self._prefix) + len(self._suffix)
         head = self._head(query, instruction)
-        room = self.max_tokens - frame - len(head.ids)
+        room = self.max_tokens - frame - len(head)
         if room < 1:
             name = "the query, with its instruction and one token of a document,"
             _too_long(name, head, frame + 1, self.max_tokens, "query")
-        start = self._prefix + head.ids
+        start = self._prefix + head
         sequences: list[list[int]] = []
         cut = 0
         for i, tail in enumerate(self._words.encode([f" {text}" for text in documents], room)):
-            if len(tail.ids) > room:
+            if len(tail) > room:
                 if over_length == "refuse":
                     extra = self.max_tokens - room
                     name = f"document {i} (counting from 0)"
                     _too_long(name, tail, extra, self.max_tokens, "documents")
                 cut += 1
-            sequences.append([*start, *tail.ids[:room], *self._suffix])
+            sequences.append([*start, *tail[:room], *self._suffix])
         return Prompted(sequences, sum(map(len, sequences)), cut)
 
-    def _head(self, query: str, instruction: str | None) -> Encoded:
+    def _head(self, query: str, instruction: str | None) -> list[int]:
         start = self._started(instruction)
         (rest,) = self._words.encode([f" {query}\n<Document>:"], self.max_tokens)
-        return Encoded(start.ids + rest.ids, start.whole and rest.whole)
+        partial = isinstance(start, Part) or isinstance(rest, Part)
+        return Part(start + rest) if partial else start + rest
 
     def _pieces(self, template: str, added: dict[str, int]) -> list[int]:
         """A template's ids: control tokens by the tokenizer's own table, the rest as words."""
@@ -275,7 +279,7 @@ class Prompter:
             if i % 2:
                 ids.append(_control_id(self._files, added, piece))
             elif piece:
-                ids.extend(self._words.encode([piece], len(piece))[0].ids)
+                ids.extend(self._words.encode([piece], len(piece))[0])
         return ids
 
     def _demand_seams(self) -> None:
@@ -292,7 +296,7 @@ class Prompter:
         for probe in PROBES:
             head, tail = before.format(probe), behind.format(probe)
             whole, first, second = self._words.encode([head + tail, head, tail], 1000)
-            if whole.ids != first.ids + second.ids:
+            if whole != first + second:
                 return False
         return True
 
@@ -390,8 +394,9 @@ def _refuse_plain(files: ModelFiles, task: Task) -> NoReturn:
 # -- refusals -----------------------------------------------------------------------------------
 
 
-def _too_long(name: str, body: Encoded, extra: int, limit: int, param: str) -> NoReturn:
-    count = f"{len(body.ids) + extra} tokens" if body.whole else f"more than {limit} tokens"
+def _too_long(name: str, ids: list[int], extra: int, limit: int, param: str) -> NoReturn:
+    partial = isinstance(ids, Part)
+    count = f"more than {limit} tokens" if partial else f"{len(ids) + extra} tokens"
     cure = "shorten or split it" if param != "query" else "shorten it"
     raise Refusal(
         400,
