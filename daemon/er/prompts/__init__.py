@@ -97,12 +97,14 @@ class Prompter:
                 _refuse_plain(files, task)
             self._words = words.shared(words.text_only(definition, True), files.path)
             self._before, self._after = words.frame(definition, files.path)
+        self._framing = len(self._before) + len(self._after)
+        self._before_document = "" if self._qwen3 else files.document_prefix
         self._starts: dict[str, list[int]] = {}
         self._start = "Instruct: {}\nQuery"
         self._apart = self._qwen3 and self._seam(self._start, ":{}")
         self._prefix: list[int] = []
         self._suffix: list[int] = []
-        least = len(self._before) + len(self._after) + 1
+        least = self._framing + 1
         if task == "score":
             self._start = "<Instruct>: {}\n<Query>:"
             self._prefix = self._pieces(SCORE_PREFIX, added)
@@ -132,19 +134,18 @@ class Prompter:
         Raises Refusal 400 input_too_long, which names the text as the `what` it is, unless
         `over_length` is "cut".
         """
-        before, fixed = self._before, len(self._before) + len(self._after)
+        before, room = self._before, self.max_tokens - self._framing
         if kind == "query":
             start = None
             if self._apart and not any(map(_is_query, texts)):
                 start = self._started(instruction)
-            if start is not None and len(start) + fixed < self.max_tokens:
-                before = before + start
+            if start is not None and len(start) < room:
+                before, room = before + start, room - len(start)
                 texts = [f":{text}" for text in texts]
             else:
                 texts = [self._as_query(text, instruction) for text in texts]
-        elif not self._qwen3 and self._files.document_prefix:
-            texts = [self._files.document_prefix + text for text in texts]
-        room = self.max_tokens - len(before) - len(self._after)
+        elif self._before_document:
+            texts = [self._before_document + text for text in texts]
         return self._framed(before, self._words.encode(texts, room), room, over_length, what)
 
     def documents(self) -> tuple[Callable[[str], list[int]], list[int], int] | None:
@@ -165,7 +166,7 @@ class Prompter:
 
         Raises Refusal 400 for an id outside the vocabulary, and as `embed` does.
         """
-        room = self.max_tokens - len(self._before) - len(self._after)
+        room = self.max_tokens - self._framing
         vocabulary = self._files.vocabulary
         bodies: list[list[int]] = []
         for i, given in enumerate(ids):

@@ -73,7 +73,8 @@ class Words:
         """
         window = (limit + SPARE_TOKENS) * CHARS_PER_TOKEN
         if self._encoder is not None:
-            quick, ids, found = min(window, ranked.CHARS_MAX), self._encoder.ids, []
+            quick = window if window < ranked.CHARS_MAX else ranked.CHARS_MAX
+            ids, found = self._encoder.ids, []
             for text in texts:
                 if len(text) > quick:
                     break
