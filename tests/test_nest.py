@@ -107,7 +107,7 @@ def test_prompters_are_made_but_for_what_can_not_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A dead mount costs some time, a broken or absent folder none; the worker says why."""
-    monkeypatch.setattr(prompters, "READING_S", 0.5)
+    monkeypatch.setattr(prompters, "READING_S", 3.0)
     monkeypatch.setattr(prompters, "_made", {})
     good, broken, dead = (model_folder(tmp_path / name) for name in ("good", "broken", "dead"))
     (broken / "tokenizer.json").write_text("{}")
@@ -116,7 +116,7 @@ def test_prompters_are_made_but_for_what_can_not_be_read(
     settings = parsed(broken, tmp_path / "absent", good, dead)
     began = time.monotonic()
     prompters.make_all(settings)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     assert list(prompters._made) == ["m2"]
     assert prompters.prompter(settings.models[2]) is prompters._made["m2"]
     assert "model" not in capfd.readouterr().out
