@@ -21,15 +21,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import msgspec
 
 from er.job import Ids, Kind, OverLength, Refusal, Task
 from er.model_files import ModelFiles, ModelFilesError, PromptKind
 from er.prompts import words
+from er.prompts.given_ids import cl100k_texts, token_ids_refusal
 from er.prompts.words import Part
+
+__all__ = ["INSTRUCTION", "Prompted", "Prompter", "cl100k_texts", "token_ids_refusal"]
 
 INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
 
@@ -43,7 +45,6 @@ SCORE_SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
 STARTS_MAX, STARTS_CHARS = 64, 2000  # remembered; their instructions' length
 CONTROL = re.compile(r"(<\|\w+\|>|</?think>)")
-CL100K_IDS = 100256  # ordinary tokens; control tokens lie above, and are no text
 PROBES = (
     "Paris",
     "  两个 blanks",
@@ -155,7 +156,7 @@ class Prompter:
         it takes more than that: text or ids before, or a tokenizer that only has long calls.
         """
         quick = self._words.quick
-        if quick is None or self._before or (not self._qwen3 and self._files.document_prefix):
+        if quick is None or self._before or self._before_document:
             return None
         return quick, self._after, self.max_tokens - len(self._after)
 
@@ -305,68 +306,6 @@ class Prompter:
 def _is_query(text: str) -> bool:
     """Some clients put the whole prompt in themselves; twice would give another vector."""
     return text.startswith("Instruct: ") and "\nQuery:" in text
-
-
-# -- token ids as input ------------------------------------------------------------------------
-
-
-def token_ids_refusal() -> Refusal:
-    """The answer to token ids where er.toml leaves `token_ids` at "refuse"."""
-    return Refusal(
-        400,
-        "token_ids_refused",
-        "input holds token ids. They are most likely of another model's tokenizer and would give "
-        "wrong vectors without any error, so they are refused: send text. In LangChain: "
-        "OpenAIEmbeddings(..., check_embedding_ctx_length=False). If a client can send nothing "
-        'else, the operator can set token_ids = "cl100k" (ids are decoded to text first) or '
-        'token_ids = "model" (they are this model\'s own ids) for the model in er.toml.',
-        param="input",
-    )
-
-
-def cl100k_texts(ids: Sequence[Ids]) -> list[str]:
-    """The texts behind lists of OpenAI's cl100k_base ids, as LangChain and tiktoken make them.
-
-    A list may begin or end inside a character, since clients cut long texts by tokens; that
-    character is left out. Raises Refusal 400 for anything else that is no text. The first call
-    reads the table (about a second); an empty list does just that.
-    """
-    return [_cl100k_text(given, i) for i, given in enumerate(ids)]
-
-
-def _cl100k_text(ids: Ids, index: int) -> str:
-    encoding = _cl100k()
-    try:
-        if any(not 0 <= n < CL100K_IDS for n in ids):
-            raise ValueError
-        data: bytes = encoding.decode_bytes(list(ids))
-        start = 0
-        while start < min(3, len(data)) and data[start] & 0xC0 == 0x80:
-            start += 1
-        end = len(data)
-        for back in range(1, min(3, end) + 1):
-            lead = data[end - back]
-            if lead & 0xC0 != 0x80:
-                needs = 4 if lead >= 0xF0 else 3 if lead >= 0xE0 else 2 if lead >= 0xC0 else 1
-                end -= back if needs > back else 0
-                break
-        return data[start:end].decode()
-    except (KeyError, ValueError):
-        raise Refusal(
-            400,
-            "invalid_request",
-            f"input {index} (counting from 0) holds token ids that are no text in cl100k_base; "
-            "send text instead",
-            param="input",
-        ) from None
-
-
-@cache
-def _cl100k() -> Any:
-    # Imported here: it takes a second and 100 MB, and few configurations ever need it.
-    from bpe_openai import get_encoding
-
-    return get_encoding("cl100k_base")
 
 
 def _control_id(files: ModelFiles, added: dict[str, int], text: str) -> int:
