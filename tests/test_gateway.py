@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 from engine import expected
-from er import config, journal, keys, model_files
+from er import config, journal, keys, model_files, prompters
 from er.cache import Cache
 from er.dialects import openai
 from er.gateway import Gateway as Room
@@ -430,14 +430,14 @@ async def test_a_folder_that_nobody_expected_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """It is said, and tried again; the next model is read all the same."""
-    read = served_room._prompter
+    read = prompters.prompter
 
     def broken(model: config.Model) -> Prompter:
         if model.name == "odd":
             raise RecursionError("a tokenizer.json like no other")
         return read(model)
 
-    monkeypatch.setattr(served_room, "_prompter", broken)
+    monkeypatch.setattr(prompters, "prompter", broken)
     folder = model_folder(tmp_path / "m")
     texts = [f'[[model]]\nname = "{n}"\ntask = "embed"\npath = "{folder}"\n' for n in ("odd", "m")]
     served = Served(config.parse("\n".join(texts), tmp_path / "er.toml"))
@@ -455,14 +455,14 @@ async def test_a_slow_model_folder_does_not_keep_back_what_is_known_of_another(
 ) -> None:
     """Served without its dimensions, a model's right answers would count as wrong ones."""
     release = threading.Event()
-    read = served_room._prompter
+    read = prompters.prompter
 
     def slow(model: config.Model) -> Prompter:
         if model.name == "slow":
             release.wait(10)
         return read(model)
 
-    monkeypatch.setattr(served_room, "_prompter", slow)
+    monkeypatch.setattr(prompters, "prompter", slow)
     folder = model_folder(tmp_path / "m")
     texts = [f'[[model]]\nname = "{n}"\ntask = "embed"\npath = "{folder}"\n' for n in ("m", "slow")]
     served = Served(config.parse("\n".join(texts), tmp_path / "er.toml"))

@@ -7,6 +7,7 @@ import threading
 import time
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ import model_cache
 from er import model_files, prompts
 from er.job import Refusal
 from er.model_files import ModelFiles, ModelFilesError
-from er.prompts import Prompter, words
+from er.prompts import Prompted, Prompter, words
 
 END = 151643
 CONTROL_TEXTS = (
@@ -111,6 +112,53 @@ def test_a_query_gets_the_instruction() -> None:
     assert embed("who?", "query", "Find it") == embed("Instruct: Find it\nQuery:who?")
 
 
+@given(TEXTS, TEXTS)
+@settings(deadline=None)
+def test_a_query_is_one_text_with_its_instruction(text: str, task: str) -> None:
+    """Though the instruction is tokenised once for many."""
+    said = f"Instruct: {task or prompts.INSTRUCTION}\nQuery:{text}"
+    assert embed(text, "query", task) == [*as_text(said), END]
+
+
+def test_an_instruction_is_tokenised_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as it is short; a long one, and those of many requests, are not kept."""
+    own, ranker = (
+        Prompter(files(), prompt="qwen3", max_tokens=999, instruction=None, task=task)
+        for task in ("embed", "score")
+    )
+    asked: list[str] = []
+    for one in (own, ranker):
+        right = one._words.encode
+
+        def noted(texts: Any, limit: int, right: Any = right) -> Any:
+            asked.extend(texts)
+            return right(texts, limit)
+
+        monkeypatch.setattr(one, "_words", SimpleNamespace(encode=noted))
+    for text in ("x", "y"):
+        own.embed([text], kind="query", instruction="Do", over_length="cut")
+        ranker.score(text, ["d"], instruction="Do")
+    assert asked == [
+        "Instruct: Do\nQuery", ":x",
+        "<Instruct>: Do\n<Query>:", " x\n<Document>:", " d",
+        ":y", " y\n<Document>:", " d",
+    ]  # fmt: skip
+    for n in range(prompts.STARTS_MAX + 5):
+        own.embed(["x"], kind="query", instruction=f"task {n}", over_length="cut")
+        own.embed(["x"], kind="query", instruction="long" * prompts.STARTS_CHARS, over_length="cut")
+    assert len(own._starts) <= prompts.STARTS_MAX
+    assert max(map(len, own._starts)) < 100
+
+
+def test_an_instruction_that_fills_the_limit_is_cut_or_refused_with_its_text() -> None:
+    long = "very " * 50
+    said = f"Instruct: {long}\nQuery:x"
+    found = embedder(20).embed(["x"], kind="query", instruction=long, over_length="cut")
+    assert found.sequences == [[*as_text(said)[:19], END]]
+    with pytest.raises(Refusal, match=r"input 0 .* has \d+ tokens"):
+        embedder(20).embed(["x"], kind="query", instruction=long, over_length="refuse")
+
+
 def test_a_query_that_has_its_prompt_keeps_it() -> None:
     done = "Instruct: mine\nQuery: who?"
     assert embed(done, "query") == embed(done)
@@ -190,7 +238,8 @@ def test_own_ids_get_their_end_once() -> None:
 
 
 def test_own_ids_are_cut_or_refused() -> None:
-    assert embedder(4).embed_ids([range(9)], over_length="cut") == ([[0, 1, 2, END]], 4, 1)
+    right = Prompted([[0, 1, 2, END]], 4, 1)
+    assert embedder(4).embed_ids([range(9)], over_length="cut") == right
     with pytest.raises(Refusal, match="10 tokens"):
         embedder(4).embed_ids([range(9)], over_length="refuse")
 

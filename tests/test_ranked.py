@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
+import platform
 import random
 import sys
+import time
 import unicodedata
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import cache
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -20,6 +27,7 @@ import model_cache
 from er.prompts import ranked, words
 from er.prompts.ranked import Encoder
 
+REPORT = Path(__file__).parent / "reports/tokenizer.json"
 SURROGATES = range(0xD800, 0xE000)
 CHARACTERS = [c for c in range(sys.maxunicode + 1) if c not in SURROGATES]
 # Around each character: letters, digits, blanks, breaks, quotes, and marks of a high, a low and a
@@ -27,13 +35,6 @@ CHARACTERS = [c for c in range(sys.maxunicode + 1) if c not in SURROGATES]
 AROUND = (
     "a{0}b {0}{0}! '{0}x\n{0}\n .{0}1  {0}e\u0301{0}\u0301 b\u0301{0} b\u0345{0} b\u0334{0}\u0334"
 )
-SCRIPTS = (
-    (0x20, 0x7E), (0x09, 0x0D), (0x00, 0x1F), (0xA0, 0xFF), (0x100, 0x24F), (0x300, 0x36F),
-    (0x370, 0x3FF), (0x400, 0x4FF), (0x590, 0x6FF), (0x900, 0x9FF), (0xE00, 0xE7F),
-    (0x1100, 0x11FF), (0x1AB0, 0x1AFF), (0x1DC0, 0x1DFF), (0x2000, 0x206F), (0x20D0, 0x20F0),
-    (0x3000, 0x30FF), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3), (0xFB00, 0xFFFD), (0x1D400, 0x1D7FF),
-    (0x1F300, 0x1FAFF), (0x20000, 0x2A6DF), (0xE0000, 0xE01EF),
-)  # fmt: skip
 WORDS = ("'s", "'LL", "'ſ", " the", "\r\n", "  ", " \n ", "中文", "123", "<|im_end|>", "e\u0301")
 
 
@@ -57,27 +58,80 @@ def library() -> Tokenizer:
 
 def differing(texts: list[str]) -> list[str]:
     """Those of `texts` that the two encode differently."""
+    return compared(texts)[0]
+
+
+def compared(texts: list[str]) -> tuple[list[str], int]:
+    """Those of `texts` that the two encode differently, and how many tokens all have."""
     right = library().encode_batch_fast(texts, add_special_tokens=False)
-    return [t for t, e in zip(texts, right, strict=True) if quick().ids(t) != e.ids]
+    found = [e.ids for e in right]
+    wrong = [t for t, ids in zip(texts, found, strict=True) if quick().ids(t) != ids]
+    return wrong, sum(map(len, found))
+
+
+@cache
+def scripts() -> list[str]:
+    """The characters of each script and kind of symbol, by the first word of their names."""
+    found: dict[str, list[str]] = {}
+    for c in map(chr, CHARACTERS):
+        found.setdefault(unicodedata.name(c, "").partition(" ")[0], []).append(c)
+    large = ["".join(characters) for characters in found.values() if len(characters) >= 10]
+    return [*large, "".join(c for some in found.values() if len(some) < 10 for c in some)]
+
+
+@cache
+def of_categories(*categories: str) -> str:
+    return "".join(c for c in map(chr, CHARACTERS) if unicodedata.category(c)[:1] in categories)
+
+
+def _of_scripts(pick: random.Random, length: int) -> str:
+    some = pick.sample(scripts(), pick.choice((1, 2, 2, 3)))
+    return "".join(
+        pick.choice(WORDS) if pick.random() < 0.15 else pick.choice(pick.choice(some))
+        for _ in range(length)
+    )
+
+
+def _of_marks(pick: random.Random, length: int) -> str:
+    """Combining marks alone, and behind what they combine with or do not."""
+    marks, scattered = of_categories("M"), ("", "", "", "e", "A", "ㅏ", "가", " ", "\n", "1", "中")
+    return "".join(pick.choice(scattered) + pick.choice(marks) for _ in range(length))
+
+
+def _of_blanks(pick: random.Random, length: int) -> str:
+    """Blanks, breaks, controls, format characters; now and then something visible."""
+    blanks, common = of_categories("Z", "C"), " \t\n\r\x0b\x0c\x85\xa0\u2028\u3000\u200b\x00"
+    seldom = (blanks, *WORDS)
+    return "".join(
+        pick.choice(pick.choice(seldom)) if pick.random() < 0.2 else pick.choice(common)
+        for _ in range(length)
+    )
+
+
+def _of_bytes(pick: random.Random, length: int) -> str:
+    return pick.randbytes(length).decode("utf-8", "replace")
+
+
+def _of_any(pick: random.Random, length: int) -> str:
+    return "".join(map(chr, pick.choices(CHARACTERS, k=length)))
+
+
+KINDS = {
+    "scripts": _of_scripts,
+    "marks": _of_marks,
+    "blanks": _of_blanks,
+    "bytes": _of_bytes,
+    "any": _of_any,
+}
+TURNS = ("scripts",) * 6 + ("marks", "blanks", "bytes", "any")
 
 
 def varied(count: int, seed: int) -> Iterator[str]:
-    """Texts of one or two scripts, of words, of random bytes, in all lengths up to 120."""
+    """Texts of some scripts and words, of marks, blanks, random bytes, anything; up to 120 long."""
     pick = random.Random(seed)
     for n in range(count):
         length = pick.choice((1, 2, 3, 5, 8, 13, 30, 60, 120))
-        if n % 10 == 0:
-            yield pick.randbytes(length).decode("utf-8", "replace")
-            continue
-        parts: list[str] = []
-        scripts = pick.sample(SCRIPTS, pick.choice((1, 2, 2, 3)))
-        while len(parts) < length:
-            if pick.random() < 0.15:
-                parts.append(pick.choice(WORDS))
-            else:
-                low, high = pick.choice(scripts)
-                parts.append(chr(pick.randint(low, high)))
-        yield "".join(parts)
+        yield KINDS[TURNS[n % len(TURNS)]](pick, length)
 
 
 def in_thousands(texts: Iterator[str]) -> Iterator[list[str]]:
@@ -91,10 +145,32 @@ def in_thousands(texts: Iterator[str]) -> Iterator[list[str]]:
         yield group
 
 
-def check(texts: Iterator[str]) -> None:
+def check(texts: Iterator[str]) -> dict[str, int]:
+    """How many texts and tokens were compared."""
+    done = {"texts": 0, "tokens": 0}
     for group in in_thousands(texts):
-        wrong = differing(group)
+        wrong, tokens = compared(group)
         assert not wrong, [ascii(t) for t in wrong[:5]]
+        done["texts"] += len(group)
+        done["tokens"] += tokens
+    return done
+
+
+def report(name: str, began: float, found: dict[str, Any]) -> None:
+    """Write what a long test found into its report, beside what the other one did."""
+    before = json.loads(REPORT.read_text()) if REPORT.exists() else {}
+    packages = ("tiktoken", "tokenizers")
+    versions = {"python": platform.python_version(), "unicode": unicodedata.unidata_version}
+    file = model_cache.folder("qwen3-tokenizer") / "tokenizer.json"
+    before[name] = {
+        **found,
+        "mismatches": 0,  # else the test had failed
+        "seconds": round(time.monotonic() - began, 1),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions | {p: metadata.version(p) for p in packages},
+        "tokenizer_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+    }
+    REPORT.write_text(json.dumps(before, indent=1) + "\n")
 
 
 @settings(deadline=None, max_examples=300)
@@ -116,13 +192,19 @@ def test_a_sample_of_all_characters() -> None:
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_every_character() -> None:
-    check(AROUND.format(chr(c)) for c in CHARACTERS)
+    began = time.monotonic()
+    found = check(AROUND.format(chr(c)) for c in CHARACTERS)
+    report("every character, in 11 places of a text", began, found)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_a_million_texts() -> None:
-    check(varied(1_000_000, seed=2))
+    began, seed = time.monotonic(), 2
+    found: dict[str, Any] = check(varied(1_000_000, seed))
+    kinds = {kind: TURNS.count(kind) * 1_000_000 // len(TURNS) for kind in KINDS}
+    facts = {"seed": seed, "scripts": len(scripts()), "texts_of": kinds}
+    report("a million varied texts", began, found | facts)
 
 
 def test_characters_that_python_does_not_know_are_left_alone_by_the_library_too() -> None:
@@ -142,8 +224,8 @@ def test_longer_ones_go_through_the_library() -> None:
     found = words.Words(definition(), model_cache.folder("qwen3-tokenizer"))
     assert found._tokenizer is None
     text = "word " * (ranked.CHARS_MAX // 5 + 10)
-    (encoded,) = found.encode([text], 10**6)
-    assert encoded.ids == library().encode(text).ids
+    (ids,) = found.encode([text], 10**6)
+    assert ids == library().encode(text).ids
     assert found._tokenizer is not None
 
 

@@ -197,8 +197,7 @@ def test_the_pause_before_a_new_start_grows_and_is_forgotten(tmp_path: Path) -> 
     def ended(lived: float) -> float:
         ours, theirs = socket.socketpair()
         process = Process(0, None, ours)  # type: ignore[arg-type]
-        process.popen = subprocess.Popen(["false"])
-        process.popen.wait()
+        process.code = 1
         process.began = time.monotonic() - lived
         ours.close()
         theirs.close()

@@ -1,6 +1,6 @@
 """One worker: a whole gateway in a process of its own, from its sockets to its drain.
 
-Started by the supervisor only. SIGTERM drains it: it takes no new connection but those that wait
+Forked by the nest. SIGTERM drains it: it takes no new connection but those that wait
 already, every answer ends its connection, idle ones are closed after a moment, what is being worked
 on is finished. SIGINT, or the end of the time for that, cuts what is left with a 503.
 """
@@ -12,7 +12,6 @@ import contextlib
 import logging
 import select
 import signal
-import sys
 import time
 from email.utils import formatdate
 from typing import Any
@@ -205,9 +204,8 @@ class _ToJournal(logging.Handler):
             journal.log("err", f"{record.name}: {record.getMessage()[:300]}")
 
 
-def main() -> int:
-    """A worker process, from the supervisor's hands; returns the exit code."""
-    child = Child.from_environment()
+def main(child: Child) -> int:
+    """The worker that `child` is to be; returns the exit code."""
     logging.basicConfig(handlers=[_ToJournal()], level=logging.ERROR, force=True)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -220,7 +218,3 @@ def main() -> int:
 
 async def _serve(child: Child) -> None:
     await Worker(child).run()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

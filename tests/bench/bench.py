@@ -30,6 +30,7 @@ import row_latency  # noqa: E402
 import row_memory  # noqa: E402
 import row_million  # noqa: E402
 import row_overload  # noqa: E402
+import row_tokens  # noqa: E402
 import row_vllm  # noqa: E402
 from measure import BenchError  # noqa: E402
 from result import Options, Report  # noqa: E402
@@ -48,6 +49,7 @@ ROWS: dict[str, Callable[[Options], Report]] = {
     "million": row_million.million,
     "idle": row_idle.idle,
     "memory": row_memory.memory,
+    "tokens": row_tokens.tokens,
 }
 PACKAGES = (
     "uvicorn",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from er import journal, model_files, prompts
+from er import journal, model_files, prompters
 from er.config import Config, Model
 from er.job import Refusal, Task
 from er.keys import Identity
@@ -97,7 +97,7 @@ class Served:
 
     async def _load(self, model: Model) -> None:
         try:
-            prompter = await asyncio.to_thread(_prompter, model)
+            prompter = await asyncio.to_thread(prompters.prompter, model)
         except ModelFilesError as error:
             assert model.path is not None
             why = f"{error}{model_files.unseen(model.path)}"
@@ -118,17 +118,3 @@ class Served:
 def may_use(who: Identity, model: Model) -> bool:
     """Whether the key's list of models, if it has one, names this one or an alias of it."""
     return who.models is None or not who.models.isdisjoint((model.name, *model.aliases))
-
-
-def _prompter(model: Model) -> Prompter:
-    assert model.path is not None
-    files = model_files.read(model.path)
-    if model.token_ids == "cl100k":
-        prompts.cl100k_texts([])  # reads its table, which takes a second: not with a request
-    return prompts.Prompter(
-        files,
-        prompt=model.prompt or files.prompt,
-        max_tokens=model.max_tokens,
-        instruction=model.instruction,
-        task=model.task,
-    )

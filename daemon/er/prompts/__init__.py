@@ -12,19 +12,26 @@ Three rules make the answers right:
   follows, and nothing combines with a blank when the text is normalised. `Prompter` tries this on
   its tokenizer before it serves.
 * Ids of control tokens come from the model's own file.
+
+What stands before every query is tokenised once for all requests, as a token also ends between
+"Query" or "<Query>:" and what follows: ":" with the text, or a blank.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
-from typing import Any, NamedTuple, NoReturn
+from typing import NoReturn
+
+import msgspec
 
 from er.job import Ids, Kind, OverLength, Refusal, Task
 from er.model_files import ModelFiles, ModelFilesError, PromptKind
 from er.prompts import words
-from er.prompts.words import Encoded
+from er.prompts.given_ids import cl100k_texts, token_ids_refusal
+from er.prompts.words import Part
+
+__all__ = ["INSTRUCTION", "Prompted", "Prompter", "cl100k_texts", "token_ids_refusal"]
 
 INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
 
@@ -36,8 +43,8 @@ SCORE_PREFIX = (
 )
 SCORE_SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
+STARTS_MAX, STARTS_CHARS = 64, 2000  # remembered; their instructions' length
 CONTROL = re.compile(r"(<\|\w+\|>|</?think>)")
-CL100K_IDS = 100256  # ordinary tokens; control tokens lie above, and are no text
 PROBES = (
     "Paris",
     "  两个 blanks",
@@ -52,7 +59,7 @@ PROBES = (
 )
 
 
-class Prompted(NamedTuple):
+class Prompted(msgspec.Struct, gc=False):
     """What goes to the engine: `tokens` in all, `cut` = how many texts were shortened."""
 
     sequences: list[list[int]]
@@ -78,7 +85,7 @@ class Prompter:
         """
         self.max_tokens = min(max_tokens, files.max_tokens)
         self.dimensions = files.dimensions
-        self._files = files
+        self._files = msgspec.structs.replace(files, tokenizer=b"")  # megabytes, read for good
         self._qwen3 = prompt == "qwen3"
         self._instruction = instruction or INSTRUCTION
         definition, added = words.read(files)
@@ -91,15 +98,21 @@ class Prompter:
                 _refuse_plain(files, task)
             self._words = words.shared(words.text_only(definition, True), files.path)
             self._before, self._after = words.frame(definition, files.path)
+        self._framing = len(self._before) + len(self._after)
+        self._before_document = "" if self._qwen3 else files.document_prefix
+        self._starts: dict[str, list[int]] = {}
+        self._start = "Instruct: {}\nQuery"
+        self._apart = self._qwen3 and self._seam(self._start, ":{}")
         self._prefix: list[int] = []
         self._suffix: list[int] = []
-        least = len(self._before) + len(self._after) + 1
+        least = self._framing + 1
         if task == "score":
+            self._start = "<Instruct>: {}\n<Query>:"
             self._prefix = self._pieces(SCORE_PREFIX, added)
             self._suffix = self._pieces(SCORE_SUFFIX, added)
-            self._prove_seam()
-            head = self._words.encode([self._head("", None)], len(SCORE_PREFIX))[0]
-            least = len(self._prefix) + len(head.ids) + len(self._suffix) + 1
+            self._demand_seams()
+            head = self._head("", None)
+            least = len(self._prefix) + len(head) + len(self._suffix) + 1
         if self.max_tokens < least:
             raise ModelFilesError(
                 f"{files.path}: the limit of {self.max_tokens} tokens is too low, the prompt alone "
@@ -122,13 +135,19 @@ class Prompter:
         Raises Refusal 400 input_too_long, which names the text as the `what` it is, unless
         `over_length` is "cut".
         """
+        before, room = self._before, self.max_tokens - self._framing
         if kind == "query":
-            texts = [self._as_query(text, instruction) for text in texts]
-        elif not self._qwen3 and self._files.document_prefix:
-            texts = [self._files.document_prefix + text for text in texts]
-        room = self.max_tokens - len(self._before) - len(self._after)
-        encoded = self._words.encode(texts, room)
-        return self._framed(encoded, room, over_length, what)
+            start = None
+            if self._apart and not any(map(_is_query, texts)):
+                start = self._started(instruction)
+            if start is not None and len(start) < room:
+                before, room = before + start, room - len(start)
+                texts = [f":{text}" for text in texts]
+            else:
+                texts = [self._as_query(text, instruction) for text in texts]
+        elif self._before_document:
+            texts = [self._before_document + text for text in texts]
+        return self._framed(before, self._words.encode(texts, room), room, over_length, what)
 
     def documents(self) -> tuple[Callable[[str], list[int]], list[int], int] | None:
         """For what `embed` makes of one short document: (a text's ids, those behind, room).
@@ -137,7 +156,7 @@ class Prompter:
         it takes more than that: text or ids before, or a tokenizer that only has long calls.
         """
         quick = self._words.quick
-        if quick is None or self._before or (not self._qwen3 and self._files.document_prefix):
+        if quick is None or self._before or self._before_document:
             return None
         return quick, self._after, self.max_tokens - len(self._after)
 
@@ -148,9 +167,9 @@ class Prompter:
 
         Raises Refusal 400 for an id outside the vocabulary, and as `embed` does.
         """
-        room = self.max_tokens - len(self._before) - len(self._after)
+        room = self.max_tokens - self._framing
         vocabulary = self._files.vocabulary
-        bodies: list[Encoded] = []
+        bodies: list[list[int]] = []
         for i, given in enumerate(ids):
             if given and (min(given) < 0 or max(given) >= vocabulary):
                 wrong = next(n for n in given if not 0 <= n < vocabulary)
@@ -166,31 +185,54 @@ class Prompter:
                 del body[: len(self._before)]
             if self._after and body[-len(self._after) :] == self._after:
                 del body[-len(self._after) :]
-            bodies.append(Encoded(body, True))
-        return self._framed(bodies, room, over_length, what)
+            bodies.append(body)
+        return self._framed(self._before, bodies, room, over_length, what)
 
     def _as_query(self, text: str, instruction: str | None) -> str:
         if not self._qwen3:
             return self._files.query_prefix + text
-        # Some clients put the whole prompt in themselves; twice would give another vector.
-        if text.startswith("Instruct: ") and "\nQuery:" in text:
+        if _is_query(text):
             return text
         return f"Instruct: {instruction or self._instruction}\nQuery:{text}"
 
+    def _started(self, instruction: str | None) -> list[int]:
+        """What stands before a query, remembered for short instructions."""
+        said = instruction or self._instruction
+        found = self._starts.get(said)
+        if found is None:
+            (found,) = self._words.encode([self._start.format(said)], self.max_tokens)
+            if len(said) <= STARTS_CHARS:
+                if len(self._starts) >= STARTS_MAX:
+                    self._starts.clear()
+                self._starts[said] = found
+        return found
+
     def _framed(
-        self, bodies: Iterable[Encoded], room: int, over_length: OverLength, what: str
+        self,
+        before: list[int],
+        bodies: Iterable[list[int]],
+        room: int,
+        over_length: OverLength,
+        what: str,
     ) -> Prompted:
+        """`bodies` are the caller's to give away: most become the sequence itself."""
+        after = self._after
         sequences: list[list[int]] = []
-        cut = 0
-        for i, body in enumerate(bodies):
-            if len(body.ids) > room:
+        tokens = cut = 0
+        for ids in bodies:
+            if len(ids) > room:
                 if over_length == "refuse":
-                    extra = self.max_tokens - room
+                    i, extra = len(sequences), self.max_tokens - room
                     name = "the query" if what == "query" else f"{what} {i} (counting from 0)"
-                    _too_long(name, body, extra, self.max_tokens, what)
+                    _too_long(name, ids, extra, self.max_tokens, what)
                 cut += 1
-            sequences.append([*self._before, *body.ids[:room], *self._after])
-        return Prompted(sequences, sum(map(len, sequences)), cut)
+                ids = ids[:room]
+            if before:
+                ids = before + ids
+            ids += after
+            sequences.append(ids)
+            tokens += len(ids)
+        return Prompted(sequences, tokens, cut)
 
     # -- score -------------------------------------------------------------------------------
 
@@ -208,26 +250,29 @@ class Prompter:
         too long document with `over_length` "refuse".
         """
         frame = len(self._prefix) + len(self._suffix)
-        head = self._words.encode([self._head(query, instruction)], self.max_tokens)[0]
-        room = self.max_tokens - frame - len(head.ids)
+        head = self._head(query, instruction)
+        room = self.max_tokens - frame - len(head)
         if room < 1:
             name = "the query, with its instruction and one token of a document,"
             _too_long(name, head, frame + 1, self.max_tokens, "query")
-        start = self._prefix + head.ids
+        start = self._prefix + head
         sequences: list[list[int]] = []
         cut = 0
         for i, tail in enumerate(self._words.encode([f" {text}" for text in documents], room)):
-            if len(tail.ids) > room:
+            if len(tail) > room:
                 if over_length == "refuse":
                     extra = self.max_tokens - room
                     name = f"document {i} (counting from 0)"
                     _too_long(name, tail, extra, self.max_tokens, "documents")
                 cut += 1
-            sequences.append([*start, *tail.ids[:room], *self._suffix])
+            sequences.append([*start, *tail[:room], *self._suffix])
         return Prompted(sequences, sum(map(len, sequences)), cut)
 
-    def _head(self, query: str, instruction: str | None) -> str:
-        return f"<Instruct>: {instruction or self._instruction}\n<Query>: {query}\n<Document>:"
+    def _head(self, query: str, instruction: str | None) -> list[int]:
+        start = self._started(instruction)
+        (rest,) = self._words.encode([f" {query}\n<Document>:"], self.max_tokens)
+        partial = isinstance(start, Part) or isinstance(rest, Part)
+        return Part(start + rest) if partial else start + rest
 
     def _pieces(self, template: str, added: dict[str, int]) -> list[int]:
         """A template's ids: control tokens by the tokenizer's own table, the rest as words."""
@@ -236,80 +281,31 @@ class Prompter:
             if i % 2:
                 ids.append(_control_id(self._files, added, piece))
             elif piece:
-                ids.extend(self._words.encode([piece], len(piece))[0].ids)
+                ids.extend(self._words.encode([piece], len(piece))[0])
         return ids
 
-    def _prove_seam(self) -> None:
+    def _demand_seams(self) -> None:
+        if not self._seam("<Query>: {}\n<Document>:", " {}") or not self._seam(
+            self._start, " {}\n<Document>:"
+        ):
+            raise ModelFilesError(
+                f"{self._files.path}/tokenizer.json: joins a document with what stands before it, "
+                "so it is not the tokenizer of Qwen3-Reranker; copy that model's own file"
+            )
+
+    def _seam(self, before: str, behind: str) -> bool:
+        """Whether the two, round whatever text, have the same ids together and one by one."""
         for probe in PROBES:
-            head, tail = f"<Query>: {probe}\n<Document>:", f" {probe}"
+            head, tail = before.format(probe), behind.format(probe)
             whole, first, second = self._words.encode([head + tail, head, tail], 1000)
-            if whole.ids != first.ids + second.ids:
-                raise ModelFilesError(
-                    f"{self._files.path}/tokenizer.json: joins a document with what stands before "
-                    "it, so it is not the tokenizer of Qwen3-Reranker; copy that model's own file"
-                )
+            if whole != first + second:
+                return False
+        return True
 
 
-# -- token ids as input ------------------------------------------------------------------------
-
-
-def token_ids_refusal() -> Refusal:
-    """The answer to token ids where er.toml leaves `token_ids` at "refuse"."""
-    return Refusal(
-        400,
-        "token_ids_refused",
-        "input holds token ids. They are most likely of another model's tokenizer and would give "
-        "wrong vectors without any error, so they are refused: send text. In LangChain: "
-        "OpenAIEmbeddings(..., check_embedding_ctx_length=False). If a client can send nothing "
-        'else, the operator can set token_ids = "cl100k" (ids are decoded to text first) or '
-        'token_ids = "model" (they are this model\'s own ids) for the model in er.toml.',
-        param="input",
-    )
-
-
-def cl100k_texts(ids: Sequence[Ids]) -> list[str]:
-    """The texts behind lists of OpenAI's cl100k_base ids, as LangChain and tiktoken make them.
-
-    A list may begin or end inside a character, since clients cut long texts by tokens; that
-    character is left out. Raises Refusal 400 for anything else that is no text. The first call
-    reads the table (about a second); an empty list does just that.
-    """
-    return [_cl100k_text(given, i) for i, given in enumerate(ids)]
-
-
-def _cl100k_text(ids: Ids, index: int) -> str:
-    encoding = _cl100k()
-    try:
-        if any(not 0 <= n < CL100K_IDS for n in ids):
-            raise ValueError
-        data: bytes = encoding.decode_bytes(list(ids))
-        start = 0
-        while start < min(3, len(data)) and data[start] & 0xC0 == 0x80:
-            start += 1
-        end = len(data)
-        for back in range(1, min(3, end) + 1):
-            lead = data[end - back]
-            if lead & 0xC0 != 0x80:
-                needs = 4 if lead >= 0xF0 else 3 if lead >= 0xE0 else 2 if lead >= 0xC0 else 1
-                end -= back if needs > back else 0
-                break
-        return data[start:end].decode()
-    except (KeyError, ValueError):
-        raise Refusal(
-            400,
-            "invalid_request",
-            f"input {index} (counting from 0) holds token ids that are no text in cl100k_base; "
-            "send text instead",
-            param="input",
-        ) from None
-
-
-@cache
-def _cl100k() -> Any:
-    # Imported here: it takes a second and 100 MB, and few configurations ever need it.
-    from bpe_openai import get_encoding
-
-    return get_encoding("cl100k_base")
+def _is_query(text: str) -> bool:
+    """Some clients put the whole prompt in themselves; twice would give another vector."""
+    return text.startswith("Instruct: ") and "\nQuery:" in text
 
 
 def _control_id(files: ModelFiles, added: dict[str, int], text: str) -> int:
@@ -338,8 +334,9 @@ def _refuse_plain(files: ModelFiles, task: Task) -> NoReturn:
 # -- refusals -----------------------------------------------------------------------------------
 
 
-def _too_long(name: str, body: Encoded, extra: int, limit: int, param: str) -> NoReturn:
-    count = f"{len(body.ids) + extra} tokens" if body.whole else f"more than {limit} tokens"
+def _too_long(name: str, ids: list[int], extra: int, limit: int, param: str) -> NoReturn:
+    partial = isinstance(ids, Part)
+    count = f"more than {limit} tokens" if partial else f"{len(ids) + extra} tokens"
     cure = "shorten or split it" if param != "query" else "shorten it"
     raise Refusal(
         400,

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakValueDictionary
 
 import orjson
@@ -33,11 +34,8 @@ HIDDEN = secrets.token_hex(16)
 Definition = dict[str, Any]  # a tokenizer.json
 
 
-class Encoded(NamedTuple):
-    """A text's ids; not `whole`: it goes on, and these are more than the limit asked for."""
-
-    ids: list[int]
-    whole: bool
+class Part(list[int]):
+    """The ids of a text that goes on: these are more than the limit asked for."""
 
 
 class Words:
@@ -46,7 +44,7 @@ class Words:
     def __init__(self, definition: Definition, path: Path) -> None:
         """`definition` is what `text_only` made. Raises ModelFilesError, naming `path`."""
         self._path = path
-        self._definition = orjson.dumps(definition)
+        self._definition = zlib.compress(orjson.dumps(definition), 1)  # 2 MB of 5
         self._encoder = ranked.encoder(definition)
         self._tokenizer: Tokenizer | None = None
         self._loading = threading.Lock()
@@ -62,38 +60,45 @@ class Words:
         """The tokenizer in full; beside a proven encoder its 60 MB wait for the first long text."""
         with self._loading:
             if self._tokenizer is None:
-                self._tokenizer = _load(self._definition, self._path)
+                self._tokenizer = _load(zlib.decompress(self._definition), self._path)
                 self._definition = b""
         return self._tokenizer
 
-    def encode(self, texts: Sequence[str], limit: int) -> list[Encoded]:
-        """Each text's ids: all of them up to `limit`, of a longer text at least `limit` + 1.
+    def encode(self, texts: Sequence[str], limit: int) -> list[list[int]]:
+        """Each text's ids, in lists of the caller's own: all of them up to `limit`, of a longer
+        text at least `limit` + 1, which may be a Part.
 
         A text of more than 16 characters a token is read in part, up to the last blank between
         words, so that the ids kept are those of the whole text.
         """
         window = (limit + SPARE_TOKENS) * CHARS_PER_TOKEN
-        encoder, quick = self._encoder, min(window, ranked.CHARS_MAX)
-        if encoder is not None and max(map(len, texts), default=0) <= quick:
-            return [Encoded(encoder.ids(text), True) for text in texts]
+        if self._encoder is not None:
+            quick = window if window < ranked.CHARS_MAX else ranked.CHARS_MAX
+            ids, found = self._encoder.ids, []
+            for text in texts:
+                if len(text) > quick:
+                    break
+                found.append(ids(text))
+            else:
+                return found
         heads = [text if len(text) <= window else _head(text, window) for text in texts]
         found = [
-            Encoded(ids, len(head) == len(text))
+            ids if len(head) == len(text) else Part(ids)
             for ids, head, text in zip(self._ids(heads), heads, texts, strict=True)
         ]
-        for i, (ids, whole) in enumerate(found):
-            if not whole and len(ids) < limit + SPARE_TOKENS:
+        for i, one in enumerate(found):
+            if isinstance(one, Part) and len(one) < limit + SPARE_TOKENS:
                 found[i] = self._read_on(texts[i], window, limit)
         return found
 
-    def _read_on(self, text: str, window: int, limit: int) -> Encoded:
+    def _read_on(self, text: str, window: int, limit: int) -> list[int]:
         """For long tokens (a token can be 128 blanks): twice as far until it is enough."""
         while True:
             window *= 2
             head = text if len(text) <= window else _head(text, window)
             (ids,) = self._ids([head])
             if len(head) == len(text) or len(ids) >= limit + SPARE_TOKENS:
-                return Encoded(ids, len(head) == len(text))
+                return ids if len(head) == len(text) else Part(ids)
 
     def _ids(self, texts: Sequence[str]) -> Iterator[list[int]]:
         encoder = self._encoder

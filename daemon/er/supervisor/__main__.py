@@ -23,7 +23,7 @@ from er.child import ADMIN
 from er.config import Config, ConfigError
 from er.ledger import Ledger, LedgerError
 from er.ledger.layout import SLOTS
-from er.supervisor import figures, opening, said
+from er.supervisor import figures, nests, opening, said
 from er.supervisor.brood import Brood, Generation, Process
 from er.supervisor.figures import Figures
 from er.supervisor.listen import Sockets
@@ -206,7 +206,7 @@ class Supervisor:
         failed = await self._bring_up(new, old)
         if failed:
             ledger.close()
-            new.forget()
+            self._brood.forget(new)
             self._reload_failed(f"{failed}; the old ones go on")
             self._retire(self._brood.workers(new))
             for _ in range(len(self._brood.workers(old)), self._wanted(old.config)):
@@ -215,7 +215,7 @@ class Supervisor:
         self._ledger.close()
         self._ledger, self._generation = ledger, new
         self._retire(self._brood.workers(old))
-        old.forget()
+        self._brood.forget(old)
         if settings.gateway.listen != old.config.gateway.listen:
             journal.log("warning", "listen has changed; that takes effect with a restart only")
         journal.log("info", f"reloaded: generation {new.number} serves")
@@ -326,6 +326,7 @@ class Supervisor:
         self._notifier.stopping(f"draining, {busy} requests in flight")
         journal.log("info", f"stopping: {busy} requests in flight are finished first")
         self._sockets.close()
+        self._brood.barren()
         workers = [p for p in self._brood.processes.values() if p.slot != ADMIN]
         for process in workers:
             process.send(signal.SIGTERM)
@@ -391,6 +392,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 async def _supervise(path: Path, generation: Generation, sockets: Sockets) -> int:
+    nests.adopt()
     return await Supervisor(path, generation, sockets).run()
 
 

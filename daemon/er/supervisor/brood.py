@@ -1,8 +1,13 @@
-"""The supervisor's processes: started, heard, found hung or dead, started again with a back-off."""
+"""The supervisor's processes: started, heard, found hung or dead, started again with a back-off.
+
+The admin process is started here; a worker is forked by its generation's nest and says its pid on
+its line. Until then what it is to be sent is kept.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -16,12 +21,13 @@ from typing import NamedTuple
 from er import journal
 from er.child import ADMIN, READY, Given
 from er.config import Config
+from er.supervisor.nests import Nests
 
 HUNG_S = 10.0  # ten heartbeats
 START_S = 60.0  # the same, until it serves
 STEADY_S = 60.0  # who lived that long may be started again at once
 PAUSE_MAX_S = 30.0
-WORKER, ADMIN_PROCESS = "er.worker", "er.admin"
+ADMIN_PROCESS = "er.admin"
 
 
 class Generation(NamedTuple):
@@ -50,18 +56,20 @@ class Process:
 
     def __init__(self, slot: int, generation: Generation, line: socket.socket) -> None:
         self.slot, self.generation, self.line = slot, generation, line
-        self.popen: subprocess.Popen[bytes]
+        self.pid: int | None = None  # not known yet
+        self.code: int | None = None  # how it ended; None: it runs, or nobody knows
         self.began = time.monotonic()
         self.beat = 0.0  # monotonic seconds; 0 = never
         self.ready = asyncio.Event()
         self.gone = asyncio.Event()
         self.retiring = False
         self.condemned = False
+        self._unsent: list[signal.Signals] = []
 
     @property
     def name(self) -> str:
         kind = "the admin process" if self.slot == ADMIN else f"worker {self.slot}"
-        return f"{kind} (pid {self.popen.pid})"
+        return f"{kind} (pid {self.pid or 'unknown'})"
 
     def hung(self, now: float) -> bool:
         """Whether its event loop has stood still for too long."""
@@ -71,8 +79,19 @@ class Process:
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, if it still runs."""
-        if self.popen.poll() is None:
-            self.popen.send_signal(number)
+        if self.gone.is_set():
+            return
+        if self.pid is None:
+            self._unsent.append(number)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def born(self, pid: int) -> None:
+        """It said its pid."""
+        self.pid = pid
+        for number in self._unsent:
+            self.send(number)
 
 
 class Brood:
@@ -87,34 +106,30 @@ class Brood:
     ) -> None:
         self._sockets, self._environment, self._metrics = sockets, environment, metrics
         self._ended = ended
+        self._nests = Nests(environment, metrics)
         self._failures: dict[int, int] = {}
         self.processes: dict[int, Process] = {}
 
     def spawn(self, slot: int, generation: Generation) -> Process:
         """Start the process of `slot`; ADMIN is the admin's. Raises OSError."""
-        admin = slot == ADMIN
-        names = ("admin",) if admin else ("http", "gateway")
+        names = ("admin",) if slot == ADMIN else ("http", "gateway")
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         given = Given(
             slot,
             generation.number,
             str(generation.config.source),
-            generation.text,
+            generation.text if slot == ADMIN else -1,
             theirs.fileno(),
             {n: [s.fileno() for s in self._sockets.get(n, ())] for n in names},
         )
-        label = "admin" if admin else f"w{slot}"
-        more = {"PROMETHEUS_MULTIPROC_DIR": str(self._metrics), "ER_PROCESS": label}
         process = Process(slot, generation, ours)
         try:
-            process.popen = subprocess.Popen(
-                [sys.executable, "-P", "-m", ADMIN_PROCESS if admin else WORKER],
-                env=given.environment(self._environment, more),
-                pass_fds=given.descriptors(),
-                stdin=subprocess.DEVNULL,
-                process_group=0,  # Ctrl-C is for the supervisor, which then drains
-            )
+            if slot == ADMIN:
+                self._admin = self._start_admin(given)
+                process.pid = self._admin.pid
+            else:
+                self._nests.order(given, generation)
         except OSError:
             ours.close()
             raise
@@ -123,6 +138,25 @@ class Brood:
         self.processes[slot] = process
         asyncio.get_running_loop().add_reader(ours.fileno(), self._hear, process)
         return process
+
+    def _start_admin(self, given: Given) -> subprocess.Popen[bytes]:
+        more = {"PROMETHEUS_MULTIPROC_DIR": str(self._metrics), "ER_PROCESS": "admin"}
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", ADMIN_PROCESS],
+            env=given.environment(self._environment, more),
+            pass_fds=given.descriptors(),
+            stdin=subprocess.DEVNULL,
+            process_group=0,  # Ctrl-C is for the supervisor, which then drains
+        )
+
+    def forget(self, generation: Generation) -> None:
+        """No worker of `generation` will be started any more."""
+        self._nests.forget(generation.number)
+        generation.forget()
+
+    def barren(self) -> None:
+        """No worker at all will be started any more."""
+        self._nests.close()
 
     def workers(self, generation: Generation | None = None) -> list[Process]:
         """The workers that are not on their way out; those of one generation."""
@@ -147,23 +181,40 @@ class Brood:
             data = b""
         if not data:
             asyncio.get_running_loop().remove_reader(process.line.fileno())
+            if process.pid is None:  # its nest died, or could not fork
+                self._over(process, None)
             return
+        if process.pid is None:
+            pid, _, data = data.partition(b"\n")
+            process.born(int(pid))
         process.beat = time.monotonic()
         if READY in data:
             process.ready.set()
 
     def reap(self) -> None:
         """Take notice of children that have ended; to be called when SIGCHLD came."""
+        self._nests.reap()
         for process in list(self.processes.values()):
-            if process.popen.poll() is None:
+            if process.pid is None:
+                self._hear(process)  # it may have said its pid just before its end
+            if process.pid is None:
                 continue
-            asyncio.get_running_loop().remove_reader(process.line.fileno())
-            process.line.close()
-            del self.processes[process.slot]
-            process.gone.set()
-            for file in self._metrics.glob(f"gauge_live*_w{process.slot}.db"):
-                file.unlink(missing_ok=True)  # what it last said of itself; its counts stay
-            self._ended(process)
+            with contextlib.suppress(ChildProcessError):
+                pid, status = os.waitpid(process.pid, os.WNOHANG)
+                if pid:
+                    self._over(process, os.waitstatus_to_exitcode(status))
+
+    def _over(self, process: Process, code: int | None) -> None:
+        process.code = code
+        if process.slot == ADMIN:
+            self._admin.returncode = code
+        asyncio.get_running_loop().remove_reader(process.line.fileno())
+        process.line.close()
+        del self.processes[process.slot]
+        process.gone.set()
+        for file in self._metrics.glob(f"gauge_live*_w{process.slot}.db"):
+            file.unlink(missing_ok=True)  # what it last said of itself; its counts stay
+        self._ended(process)
 
     def kill_hung(self) -> bool:
         """Kill who has not given a sign of life. Returns whether all others have."""
@@ -174,6 +225,8 @@ class Brood:
                 process.condemned = True
                 what = f"{process.name} gave no sign of life for {HUNG_S:.0f} s; killed"
                 journal.log("err", what)
+            if process.pid is None:
+                self._nests.kill(process.generation.number)
             process.send(signal.SIGKILL)
         return not hung
 
@@ -183,9 +236,9 @@ class Brood:
         failures = 0 if lived > STEADY_S else self._failures.get(process.slot, 0)
         self._failures[process.slot] = failures + 1
         pause = 0.0 if not failures else min(PAUSE_MAX_S, 0.5 * 2.0**failures)
-        code = process.popen.returncode
-        how = f"exit code {code}"
-        if code < 0:
+        code = process.code
+        how = "no sign of life" if code is None else f"exit code {code}"
+        if code is not None and code < 0:
             how = f"signal {-code} ({signal.Signals(-code).name})"
         when = f"in {pause:.0f} s" if pause else "now"
         journal.log(
