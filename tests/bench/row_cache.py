@@ -80,9 +80,15 @@ def cache(options: Options) -> Report:
         off = stack.enter_context(cached(options.folder / "off", port, "0"))
         on = stack.enter_context(cached(options.folder / "on", port, "2GiB"))
 
-        def ask(er: Er, seconds: float, known: int = 0) -> Load:
+        def ask(er: Er, seconds: float, known: int = 0, clients: int = 64) -> Load:
             return wrk(
-                er.port, er.pid, key=er.key, seconds=seconds, folder=options.folder, known=known
+                er.port,
+                er.pid,
+                key=er.key,
+                clients=clients,
+                seconds=seconds,
+                folder=options.folder,
+                known=known,
             )
 
         for er in (off, on):
@@ -93,6 +99,8 @@ def cache(options: Options) -> Report:
             raw: dict[str, Any] = {
                 "off": ask(off, options.seconds).raw(),
                 "new": ask(on, options.seconds).raw(),
+                "off, one client": ask(off, options.seconds, clients=1).raw(),
+                "known, one client": ask(on, options.seconds, KNOWN, clients=1).raw(),
             }
             before = misses(on)
             known = ask(on, options.seconds, KNOWN)
@@ -101,13 +109,18 @@ def cache(options: Options) -> Report:
                 raise BenchError(f"{missed:.0f} of {known.requests} known texts were computed")
             raw["known"] = {**known.raw(), "computed": missed}
             report.raw.append(raw)
-    cost = {n: merged(report.raw, n, "cpu_us_per_request") for n in ("off", "new", "known")}
-    added = [a - b for a, b in zip(cost["new"], cost["off"], strict=True)]
-    saved = [a - b for a, b in zip(cost["off"], cost["known"], strict=True)]
+    cost = {n: merged(report.raw, n, "cpu_us_per_request") for n in report.raw[0]}
+    for what, one, two in (
+        ("the cache adds to a new text", "new", "off"),
+        ("a known text saves", "off", "known"),
+        ("a known text saves, one client", "off, one client", "known, one client"),
+    ):
+        differ = [a - b for a, b in zip(cost[one], cost[two], strict=True)]
+        report.line(f"CPU µs that {what}", differ, SHOWN)
+    for name in ("off", "known"):
+        waits = merged(report.raw, f"{name}, one client", "p50_ms")
+        report.line(f"p50 ms of one client, {name}", waits, SHOWN)
     report.line("CPU µs a request, cache off", cost["off"], SHOWN)
-    report.line("CPU µs that the cache adds to a new text", added, SHOWN)
-    report.line("CPU µs that a known text saves", saved, SHOWN)
-    report.line("CPU µs a request, all known", cost["known"], SHOWN)
     return report
 
 
