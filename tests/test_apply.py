@@ -133,6 +133,34 @@ def test_the_way_back(machine: Machine, capsys: pytest.CaptureFixture[str]) -> N
     assert applied(machine).read_text() == machine.text
 
 
+def test_a_folder_that_came_after_the_gateway_is_shown_to_it(
+    machine: Machine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below /tmp and the like units see what was there at their start, and that very folder."""
+    cli_units.run_apply(dry_run=False)
+    machine.active, machine.ran = ["er-gateway.service"], []
+    unit = systemctl.parse("Id=er-gateway.service\nMainPID=77\n")
+    monkeypatch.setattr(systemctl, "show", lambda units: unit)
+    monkeypatch.setattr(cli_units, "PROC", machine.folder / "proc")
+    monkeypatch.setattr(cli_units, "HIDDEN", (f"{machine.folder}/",))
+    model = machine.folder / "m"
+    there = machine.folder / "proc/77/root" / model.relative_to("/")
+    there.parent.mkdir(parents=True)
+    there.symlink_to(model)  # as a bind mount shows it
+    capsys.readouterr()
+    assert cli_units.run_apply(dry_run=False) == 0
+    assert "Nothing to do" in capsys.readouterr().out and machine.ran == []
+    there.unlink()
+    assert cli_units.run_apply(dry_run=False) == 0
+    assert f"restart the gateway: {model} came after its start" in capsys.readouterr().out
+    assert machine.ran == ["systemctl restart er-gateway.service"]
+    there.mkdir()  # what was at that place before, and is not there any more
+    machine.toml.write_text(machine.text.replace('metrics = ""', 'metrics = "127.0.0.1:1234"'))
+    machine.ran.clear()
+    assert cli_units.run_apply(dry_run=False) == 0
+    assert machine.ran == ["systemctl restart er-gateway.service"], "and no new workers besides"
+
+
 def test_what_is_applied_again(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     """As another version of ER renders it: er.toml, half edited meanwhile, has no part in that."""
     assert cli_units.run_apply("applied", dry_run=False) == 1

@@ -505,7 +505,8 @@ def test_a_folder_that_can_not_be_written_is_a_line(tmp_path: Path, how: str) ->
 # -- size --------------------------------------------------------------------------------------
 
 
-def test_the_size_holds_and_what_is_used_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("together", [True, False], ids=["together", "one by one"])
+def test_the_size_holds_and_what_is_used_stays(tmp_path: Path, together: bool) -> None:
     """What was asked for lately outlives many times the size; the rest goes."""
     vouch(tmp_path / "run")
     shop = Shop(tmp_path, config(size="16MiB")).open()
@@ -515,7 +516,8 @@ def test_the_size_holds_and_what_is_used_stays(tmp_path: Path) -> None:
     for turn in range(24):
         vouch(shop.runtime)
         shop.ask([[2, turn, i] for i in range(400)])
-        assert shop.ask(favourites).known == 20, turn
+        asked = [favourites] if together else [[one] for one in favourites]
+        assert sum(shop.ask(texts).known for texts in asked) == 20, turn
         time.sleep(0.3)
         files = (tmp_path / "cache").rglob("data.mdb")
         largest = max(largest, sum(f.stat().st_size for f in files))

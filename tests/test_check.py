@@ -57,6 +57,7 @@ def machine(**more: Any) -> Machine:
         "running": frozenset(),
         "gateway_runs": False,
         "has_library": lambda name: True,
+        "cores": 2,  # too few for more replicas, so that none is proposed
     }
     return Machine(**(base | more))
 

@@ -98,6 +98,7 @@ def test_every_command_has_help_and_version(alone: dict[str, str]) -> None:
     for command in COMMANDS:
         assert er(alone, command, "--help").stdout.startswith(f"usage: er {command}")
         assert er(alone, command, "--version").stdout == "er 0.1.0\n"
+    assert er(alone, "keys", "create", "--version").stdout == "er 0.1.0\n"
     done = er(alone)
     assert done.returncode == 0 and "er doctor" in done.stdout
     assert er(alone, "--version").stdout == "er 0.1.0\n"

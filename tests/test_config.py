@@ -1,4 +1,4 @@
-"""A bad er.toml, of every kind: each finding on its line, with what to write instead."""
+"""A bad er.toml, of every kind: each finding on its line, with what to write; never a traceback."""
 
 from __future__ import annotations
 
@@ -26,6 +26,20 @@ model = "m"
 gpu = 0
 port = 8000
 """
+PLAIN = """\
+[gateway]
+listen = ["0.0.0.0:2048"]
+[[model]]
+name = "m"
+task = "embed"
+path = "/m"
+[[replica]]
+name = "r"
+model = "m"
+gpu = 0
+port = 8000
+"""
+REMOTE = PLAIN.replace("gpu = 0\nport = 8000", 'url = "http://h:8000"')
 
 
 def findings(text: str) -> list[tuple[int, str]]:
@@ -152,3 +166,41 @@ def test_files_that_can_not_be_read(tmp_path: Path) -> None:
             config.load(path)
         (finding,) = caught.value.findings
         assert finding.file == str(path) and said in finding.message
+
+
+# -- values that no struct may hold ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "said"),
+    [
+        (PLAIN, "0.0.0.0:2048", "0.0.0.0:²", "a port is a number from 1 to 65535"),
+        (PLAIN, "[gateway]", '[gateway]\ntimeout = "999999d"', "it must be from 0.1 s to 86400 s"),
+        (PLAIN, '"/m"', '"/m\\u0000"', "path has a NUL character in it"),
+        (PLAIN, '"m"', '"m\\u0000"', "name has a NUL character in it"),
+        (PLAIN, "gpu = 0", 'gpu = 0\nargs = ["a\\u0000"]', "args has a NUL character in it"),
+        (PLAIN, "gpu = 0", 'gpu = 0\nenv = { "A=B" = "x" }', "env has 'A=B'; a variable's name"),
+        (PLAIN, "gpu = 0", 'gpu = 0\nenv = { A = "\\u0000" }', "env has a NUL character in it"),
+        (REMOTE, "http://h:8000", "http://[::1", "write http://HOST:PORT"),
+        (REMOTE, "http://h:8000", "http://h:99999", "write http://HOST:PORT"),
+        (REMOTE, "http://h:8000", "http://h:8000?a=b", "write http://HOST:PORT"),
+        (REMOTE, "http://h:8000", "http://me:secret@h:8000", "has a user or password in it"),
+    ],
+)
+def test_what_no_program_can_be_given_is_found(text: str, old: str, new: str, said: str) -> None:
+    changed = text.replace(old, new, 1)
+    line, message = findings(changed)[0]
+    assert said in message
+    assert changed.splitlines()[line - 1].startswith(message.split()[0])
+    assert "secret" not in message
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000])
+def test_numbers_and_nesting_beyond_measure_are_no_toml(value: str) -> None:
+    assert "not TOML" in findings(f"x = {value}")[0][1]
+
+
+def test_the_mark_that_some_editors_put_first_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "er.toml"
+    path.write_text("\ufeff" + PLAIN, encoding="utf-8")
+    assert config.load(path).replicas[0].name == "r"

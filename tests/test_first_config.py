@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from er import config
-from er.first_config import Card, choose, render
+from er.first_config import Card, choose, more, render
 
 GIB = 1 << 30
 TEMPLATE = (Path(__file__).parent.parent / "etc/er.toml").read_text(encoding="utf-8")
@@ -16,7 +20,13 @@ TEMPLATE = (Path(__file__).parent.parent / "etc/er.toml").read_text(encoding="ut
 def made(cards: list[Card]) -> config.Config:
     notes, where = choose(cards)
     assert notes
-    return config.parse(render(TEMPLATE, notes, where), Path("er.toml"))
+    return config.parse(render(TEMPLATE, notes, where, more(cards)), Path("er.toml"))
+
+
+def taken_up(text: str) -> config.Config:
+    """The file as an operator leaves it who does what its proposal says."""
+    text = re.sub(r"^gpu_memory_utilization.*", 'kv_cache = "6GiB"', text, flags=re.MULTILINE)
+    return config.parse(re.sub(r"^#     ", "", text, flags=re.MULTILINE), Path("er.toml"))
 
 
 def test_two_gpus_give_the_shipped_default() -> None:
@@ -68,3 +78,46 @@ def test_without_vllm_no_replica_is_named() -> None:
         for line in uncommented.splitlines()
     )
     assert len(config.parse(uncommented, Path("er.toml")).replicas) == 2
+
+
+def test_more_replicas_are_proposed_where_they_fit() -> None:
+    """With the card's index, and what is proposed works when its # are gone; else no word of it."""
+    _, shipped = TEMPLATE.split("\n[gateway]")
+    assert len(taken_up("[gateway]" + shipped).replicas) == 3
+    two = [Card(0, "H200", 141 * GIB, 0), Card(1, "H200", 141 * GIB, 0)]
+    one = [Card(0, "L40S", 45 * GIB, 0)]
+    for cards, gpu in ((two, 1), (one, 0)):
+        text = render(TEMPLATE, *choose(cards), more(cards))
+        found = taken_up("[gateway]" + text.split("\n[gateway]")[1]).replicas
+        added = found[-1]
+        assert (len(found), added.name, added.gpu) == (3, "embedding-2", (gpu,))
+        assert all(r.kv_cache == 6 * GIB for r in found)
+        assert len({r.port for r in found}) == 3
+    small = [Card(0, "L4", 24 * GIB, 0)]
+    used = [Card(0, "A", 80 * GIB, 0), Card(1, "A", 80 * GIB, 65 * GIB)]
+    none: list[Card] = []
+    for cards in (small, used, none):
+        assert more(cards) is None
+        text = render(TEMPLATE, *choose(cards), more(cards))
+        assert "More replicas" not in text and text.count("[[replica]]") == 2
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_card_that_does_not_say_its_memory(tmp_path: Path, index: int) -> None:
+    """As where CPU and GPU share it: a file all the same, and the operator is told."""
+    smi = tmp_path / "nvidia-smi"
+    rows = ["00000000:0A:00.0, L40S, 46068, 1", "00000000:0B:00.0, L40S, 46068, 1"]
+    rows[index] = "00000000:0F:00.0, GB10, [N/A], [N/A]"
+    smi.write_text("#!/bin/sh\n" + "".join(f"echo '{row}'\n" for row in rows))
+    smi.chmod(0o755)
+    path = Path(__file__).parent.parent / "etc/er.toml"
+    done = subprocess.run(
+        [sys.executable, "-m", "er.first_config", "--template", str(path)],
+        env={**os.environ, "PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "#! GPU 1 (GB10) does not say how much memory it has." in done.stdout
+    replicas = config.parse(done.stdout, Path("er.toml")).replicas
+    assert [r.gpu_memory_utilization for r in replicas] == [0.90, 0.97]

@@ -614,8 +614,11 @@ def test_the_deadline_is_504_and_no_replica_is_503_at_once(tmp_path: Path) -> No
     with gateway(tmp_path, timeout="1s", rate_limit="4/minute") as running:
         running.engines[0].fault("hang", 1)
         began = time.monotonic()
-        late = running.embed()
+        late = running.embed(headers={"x-request-id": "late"})
         assert_refused(late, 504, "timeout")
+        running.wait_for('"REQUEST_ID":"late"')
+        record = next(r for r in running.audit() if r["REQUEST_ID"] == "late")
+        assert record["REPLICA"] == "e0" and record["ENGINE_MS"] > 900
         assert 0.9 < time.monotonic() - began < 3
         running.engines[0].kill()
         for _ in range(6):

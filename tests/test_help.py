@@ -12,7 +12,7 @@ import pytest
 
 from er import config, dialects, metrics, prompts
 from er.cli import __main__ as cli
-from er.cli import check
+from er.cli import check_cards
 from er.cli.screen import width
 from er.config import Cache, Gateway, Model, Replica
 from er.dialects import Route, openai, rerank
@@ -83,7 +83,7 @@ def test_the_defaults_are_the_code_s() -> None:
 def test_what_the_gpu_and_a_reload_take_is_the_code_s() -> None:
     """The share without a setting; the fields of a model that need no restart."""
     told = rows("configuration", "## [[replica]]")["gpu_memory_utilization"][0]
-    assert float(told) == command.UTILIZATION == check.UTILIZATION
+    assert float(told) == command.UTILIZATION == check_cards.UTILIZATION
     page = " ".join(PAGES["configuration"].split())
     named = re.search(r"a model's ([a-z_, ]+); replicas at a url", page)
     assert named

@@ -355,6 +355,8 @@ async def test_a_bad_sequence_does_not_harm_its_neighbours(
     more = [asyncio.create_task(worker.right(texts(1, seed))) for seed in range(60, 120)]
     refusal = await bad
     assert (refusal.status, refusal.code) == (400, "invalid_request")
+    assert refusal.spent is not None and refusal.spent.engine_ns > 0
+    assert refusal.spent.replicas
     assert "item 1" in refusal.message and "out of vocabulary" in refusal.message
     await asyncio.gather(*good, *more)
     assert all(worker.ledger.verdict(name).state == "up" for name in ("r0", "r1"))
@@ -376,7 +378,14 @@ async def test_the_deadline_is_504_and_frees_the_engine(
     waiting = asyncio.create_task(single.refused(texts(200), timeout_s=0.3))
     refusal = await single.refused([[1]], timeout_s=0.2)
     assert (refusal.status, refusal.code) == (504, "timeout")
-    assert (await waiting).status == 504
+    waited = await waiting
+    assert waited.status == 504
+    assert refusal.spent is not None and waited.spent is not None
+    assert refusal.spent.replicas == waited.spent.replicas == ("r0",)
+    assert refusal.spent.queue_ns < 0.1 * SECOND_NS < refusal.spent.engine_ns
+    # Some of its 200 were on their way all the time, the others waited.
+    assert min(waited.spent[:2]) > 0.02 * SECOND_NS
+    assert 0.28 * SECOND_NS < sum(waited.spent[:2]) < SECOND_NS
     assert single.replicas.queued() == 0
     await until(lambda: engines[0].seen()["in_flight"] == 0)
     engines[0].fault("none")
@@ -427,7 +436,12 @@ async def test_what_is_late_or_left_before_it_was_sent_never_reaches_an_engine(
     assert single.replicas.queued() == 30
     for task in leaves:
         task.cancel()
-    assert [(await task).status for task in late] == [504] * 5
+    refusals = [await task for task in late]
+    assert [r.status for r in refusals] == [504] * 5
+    for refusal in refusals:  # all their time was spent waiting
+        assert refusal.spent is not None
+        assert refusal.spent.engine_ns == 0 and refusal.spent.queue_ns > 90_000_000
+        assert refusal.spent.replicas == ()
     assert single.replicas.queued() == 0
     await asyncio.gather(*ahead, single.right(texts(1, 7)))
     assert engines[0].seen()["items"] == FREE_CALLS + 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,10 +23,13 @@ SHIPPED = {"embedding": 0.90, "reranker": 0.97}  # on a card of its own
 SHARED = 0.45  # each, when both share a card
 MARGIN = 0.02  # of the card: the driver's own use, and what others take between now and the start
 NEEDS = 4 << 30  # bytes: a 0.6B model in bfloat16, its work space and a little cache
+EACH = 37 << 28  # bytes: the same with 6 GiB of cache, as the template's last block proposes
+FREE = 0.1  # of the card, which vLLM wants free when a replica with such a cache starts
+MORE = "# More replicas on a card"  # how that block begins
 
 
 class Card(msgspec.Struct, frozen=True):
-    """One GPU: its index in PCI order and its memory in bytes."""
+    """One GPU: its index in PCI order and its memory in bytes; 0 where the driver does not say."""
 
     index: int
     name: str
@@ -34,6 +38,8 @@ class Card(msgspec.Struct, frozen=True):
 
     def fits(self, wanted: float) -> float:
         """The largest share of the card's memory up to `wanted` that is free now, in hundredths."""
+        if not self.total:
+            return wanted
         free = (self.total - self.used) / self.total - MARGIN
         return math.floor(min(wanted, free if self.used > 1 << 30 else wanted) * 100 + 1e-9) / 100
 
@@ -47,7 +53,12 @@ def choose(cards: Sequence[Card]) -> tuple[list[str], dict[str, tuple[str, str]]
         f"GPU {c.index} ({c.name}): {bytes_text(c.used)} of {bytes_text(c.total)} is in use by "
         "others; ER takes from what is left."
         for c in cards[:2]
-        if c.used > 1 << 30
+        if c.total and c.used > 1 << 30
+    ]
+    notes += [
+        f"GPU {c.index} ({c.name}) does not say how much memory it has."
+        for c in cards[:2]
+        if not c.total
     ]
     if len(cards) == 1:
         card = cards[0]
@@ -66,7 +77,7 @@ def choose(cards: Sequence[Card]) -> tuple[list[str], dict[str, tuple[str, str]]
             f"{n}: GPU {c.index} ({c.name}), {s:.2f} of it" for n, (c, s) in shares.items()
         )
     for name, (card, share) in shares.items():
-        if share * card.total < NEEDS:
+        if card.total and share * card.total < NEEDS:
             notes.append(
                 f"{name}: {bytes_text(max(share, 0) * card.total)} on GPU {card.index} is little; "
                 "it may not start until memory there is freed."
@@ -75,9 +86,27 @@ def choose(cards: Sequence[Card]) -> tuple[list[str], dict[str, tuple[str, str]]
     return notes, {n: (str(c.index), memory.format(max(s, 0.05))) for n, (c, s) in shares.items()}
 
 
-def render(template: str, notes: Sequence[str], where: dict[str, tuple[str, str]]) -> str:
-    """The shipped er.toml with the chosen gpu and memory lines; an empty `where`: no replicas."""
-    head, *tables = template.split("[[replica]]\n")
+def more(cards: Sequence[Card]) -> int | None:
+    """The GPU on which another embedding replica fits beside what `choose` puts there."""
+    if not cards:
+        return None
+    card, there = (cards[1], 1) if len(cards) > 1 else (cards[0], 2)
+    room = card.total * (1 - MARGIN) - card.used
+    return card.index if there * EACH + max(EACH, FREE * card.total) <= room else None
+
+
+def render(
+    template: str,
+    notes: Sequence[str],
+    where: dict[str, tuple[str, str]],
+    another: int | None = None,
+) -> str:
+    """The shipped er.toml with the chosen gpu and memory lines; an empty `where`: no replicas.
+
+    `another`: the GPU for which one more is proposed; None leaves the proposal out.
+    """
+    template, proposal = template.split(MORE)
+    head, *tables = re.split(r"^\[\[replica\]\]\n", template.rstrip() + "\n", flags=re.MULTILINE)
     text = "".join(f"#! {note}\n" for note in notes) + "\n" + head
     for table in tables:
         name = table.split('"')[1]
@@ -93,6 +122,8 @@ def render(template: str, notes: Sequence[str], where: dict[str, tuple[str, str]
                 line = memory
             lines.append(line)
         text += "[[replica]]\n" + "\n".join(lines) + "\n"
+    if another is not None:
+        text += "\n" + MORE + re.sub(r"gpu = \d+", f"gpu = {another}", proposal)
     return text
 
 
@@ -117,9 +148,13 @@ def cards_here() -> list[Card]:
     ).stdout
     rows = sorted([f.strip() for f in line.split(",")] for line in listing.splitlines() if line)
     return [
-        Card(i, name, int(total) * MIB, int(used) * MIB)
-        for i, (_, name, total, used) in enumerate(rows)
+        Card(i, name, _bytes(total), _bytes(used)) for i, (_, name, total, used) in enumerate(rows)
     ]
+
+
+def _bytes(mebibytes: str) -> int:
+    """A field of the list in bytes; 0 for "[N/A]", as where CPU and GPU share the memory."""
+    return int(mebibytes) * MIB if mebibytes.isdigit() else 0
 
 
 def main() -> None:
@@ -133,9 +168,12 @@ def main() -> None:
     if options.no_vllm:
         notes = ["No vLLM on this machine: name the replicas that run elsewhere, as below."]
         where: dict[str, tuple[str, str]] = {}
+        another = None
     else:
-        notes, where = choose([] if options.cpu else cards_here())
-    sys.stdout.write(render(template, notes, where))
+        cards = [] if options.cpu else cards_here()
+        notes, where = choose(cards)
+        another = more(cards)
+    sys.stdout.write(render(template, notes, where, another))
 
 
 if __name__ == "__main__":

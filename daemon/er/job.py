@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -59,12 +59,23 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     scores: Scores | None = None  # score
 
 
+class Spent(NamedTuple):
+    """What a request had of the engines by its end; times as for a good answer."""
+
+    queue_ns: int  # how long its sequences waited, on average
+    engine_ns: int  # the rest
+    replicas: tuple[str, ...]
+
+
 class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an accident
     """An answer that says no: what a client sees and what it should do.
 
     `status` is the HTTP status, `code` a stable word for programs, `param` the field at fault.
     `retry_after_s` is set for 429 and 503 only and is rounded up to whole seconds, never 0.
+    `spent` is for the audit, where the request had been queued.
     """
+
+    spent: Spent | None = None
 
     def __init__(
         self,

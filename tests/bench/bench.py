@@ -23,6 +23,7 @@ TOP = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(TOP / "daemon")]
 
 import peers  # noqa: E402
+import row_cache  # noqa: E402
 import row_fairness  # noqa: E402
 import row_front  # noqa: E402
 import row_idle  # noqa: E402
@@ -39,6 +40,7 @@ ROWS: dict[str, Callable[[Options], Report]] = {
     "front": row_front.front,
     "floats": row_front.floats,
     "audit": row_front.audit,
+    "cache": row_cache.cache,
     "latency": row_latency.latency,
     "singles": row_vllm.singles,
     "batches": row_vllm.batches,

@@ -186,8 +186,11 @@ def wrk(
     clients: int = 64,
     seconds: float = 5.0,
     folder: Path,
+    known: int = 0,
 ) -> Load:
     """Single inputs of 16 tokens, no two alike, from wrk. `server`: whose CPU time counts.
+
+    `known`: of so many texts instead, always the same ones.
 
     Raises BenchError when an answer was not 200.
     """
@@ -200,6 +203,7 @@ def wrk(
         "BENCH_KEY": key,
         "BENCH_ENCODING": encoding,
         "BENCH_EACH": str(WORDS_A_TEXT),
+        "BENCH_KNOWN": str(known),
     }
     argv = ["wrk", "-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", "--timeout", "30s"]
     argv += ["-s", str(HERE / "texts.lua"), f"http://127.0.0.1:{port}/v1/embeddings"]

@@ -21,7 +21,7 @@ import numpy as np
 
 from er import journal, metrics
 from er.cache.engines import identities
-from er.cache.generation import Generation
+from er.cache.generation import WIRE, Generation, place
 from er.cache.layout import DIGEST, CorruptError
 from er.cache.plan import Numbers, Plan, content, distinct
 from er.cache.store import DAMAGED, BusyError, Store
@@ -95,32 +95,71 @@ class Cache:
         `model` is a configured name, `width` the numbers in one of its vectors.
         """
         engine = self._engines.get(model) if self._store.generations else None
+        shape = (width,) if task == "embed" else ()
         plan = Plan(sequences)
-        if len(sequences) > 1:
-            contents = [content(ids) for ids in sequences]
-            firsts, source = distinct(contents)
-            plan.repeats(firsts, source)
-            contents = [contents[i] for i in firsts]
-        elif engine is None:
+        if len(sequences) == 1:
+            if engine is not None:
+                self._plan_one(plan, engine, sequences[0], who, shape)
             return plan
-        else:
-            contents = [content(sequences[0])]
+        contents = [content(ids) for ids in sequences]
+        firsts, source = distinct(contents)
+        plan.repeats(firsts, source)
         if engine is None:
             return plan
         base = engine.base(who if self._by_key else "")
         digests = []
-        for text in contents:
+        for i in firsts:
             hashing = base.copy()
-            hashing.update(text)
+            hashing.update(contents[i])
             digests.append(hashing.digest())
         plan.keep(self._put, engine.name, digests)
-        found = self._found(digests, (width,) if task == "embed" else ())
+        found = self._found(digests, shape)
         if found:
             plan.answered(found)
         # Numbers of one object, changed without a call in between: other threads add to them too.
         engine.hits += plan.known
         engine.misses += len(plan.wanted)
         return plan
+
+    def _plan_one(
+        self, plan: Plan, engine: _Engine, ids: Ids, who: str, shape: tuple[int, ...]
+    ) -> None:
+        """What `plan` does for a single sequence, the usual case, without lists and loops."""
+        hashing = engine.base(who if self._by_key else "").copy()
+        hashing.update(content(ids))
+        digest = hashing.digest()
+        row = None
+        fresh = self._pending.get(digest) or self._writing.get(digest)
+        if fresh is not None and fresh[1].shape == shape:
+            row = fresh[1]
+        else:
+            byte, bit = place(digest)
+            for generation in self._store.generations:
+                if generation.bits[byte] & bit:
+                    row = self._read_one(digest, shape)
+                    break
+        if row is None:
+            plan.keep(self._put_one, engine.name, digest)
+            engine.misses += 1
+        else:
+            plan.whole(row)
+            engine.hits += 1
+
+    def _read_one(self, digest: bytes, shape: tuple[int, ...]) -> Numbers | None:
+        """`_read` for one."""
+        size = 4 * (shape[0] if shape else 1)
+        try:
+            with self._reading:
+                for age, generation in enumerate(self._store.generations):
+                    numbers = generation.read_one(digest, size)
+                    if numbers is not None:
+                        row = np.frombuffer(numbers, WIRE).reshape(shape)
+                        if age:
+                            self._queue("", digest, row)
+                        return row
+        except (OSError, lmdb.Error, CorruptError) as error:
+            self._fault = error
+        return None
 
     def _found(self, digests: Sequence[bytes], shape: tuple[int, ...]) -> dict[int, Numbers]:
         """The rows of `shape` that are known, by position in `digests`."""
@@ -132,8 +171,9 @@ class Cache:
             if fresh is not None and fresh[1].shape == shape:
                 found[position] = fresh[1]
                 continue
+            byte, bit = place(digest)
             for generation in generations:
-                if generation.may_have(digest):
+                if generation.bits[byte] & bit:
                     maybe.append((position, digest))
                     break
         for begin in range(0, len(maybe), AT_A_TIME):
@@ -151,7 +191,7 @@ class Cache:
                     numbers = generation.read(wanted, size)
                     for position, digest in wanted:
                         if position in numbers:
-                            row = np.frombuffer(numbers[position], "<f4").reshape(shape)
+                            row = np.frombuffer(numbers[position], WIRE).reshape(shape)
                             found[position] = row
                             if age:
                                 self._queue("", digest, row)
@@ -159,9 +199,12 @@ class Cache:
         except (OSError, lmdb.Error, CorruptError) as error:
             self._fault = error
 
+    def _put_one(self, name: str, digest: bytes, rows: Numbers) -> None:
+        self._queue(name, digest, rows[0])
+
     def _put(self, name: str, digests: Sequence[bytes], rows: Numbers) -> None:
         for position, digest in enumerate(digests):
-            self._queue(name, digest, np.asarray(rows[position]))
+            self._queue(name, digest, rows[position])
 
     def _queue(self, name: str, digest: bytes, row: Numbers) -> None:
         if self._pending_bytes >= PENDING_BYTES:

@@ -20,6 +20,13 @@ from er.cache.plan import Numbers
 
 FILTER_BYTES = 1 << 20  # 8 million bits: one in 32 set when there are 1 GiB of 1024-number vectors
 AT_ONCE = 64  # entries written in one go
+WIRE = np.dtype("<f4")
+
+
+def place(digest: bytes) -> tuple[int, int]:
+    """(byte, bit in it) of a digest in a filter: unset, the digest is not in that generation."""
+    at = int.from_bytes(digest[:3], "little")
+    return at >> 3 & (FILTER_BYTES - 1), 1 << (at & 7)
 
 
 class Generation:
@@ -29,13 +36,18 @@ class Generation:
         """Open or make the one in `folder`. Raises OSError, lmdb.Error."""
         self.number, self.folder = int(folder.name), folder
         folder.mkdir(mode=0o700, exist_ok=True)
-        self._bits = _mapped(folder / "filter")
+        self.bits = _mapped(folder / "filter")
         self._environment = layout.open_environment(str(folder))
 
-    def may_have(self, digest: bytes) -> bool:
-        """False: it is not in here."""
-        at = int.from_bytes(digest[:3], "little")
-        return bool(self._bits[at >> 3 & (FILTER_BYTES - 1)] & 1 << (at & 7))
+    def read_one(self, digest: bytes, size: int) -> bytes | None:
+        """What is here of `digest`, `size` bytes. Raises CorruptError, lmdb.Error."""
+        with self._environment.begin(buffers=True) as reading, reading.cursor() as cursor:
+            if cursor.set_range(digest):
+                key = cursor.key()
+                if key[: layout.DIGEST] == digest:
+                    numbers = layout.unpack(key, cursor.value())
+                    return numbers if len(numbers) == size else None
+        return None
 
     def read(self, digests: Sequence[tuple[int, bytes]], size: int) -> dict[int, bytes]:
         """What is here of `digests`, `size` bytes each. Raises CorruptError, lmdb.Error."""
@@ -54,15 +66,15 @@ class Generation:
         """Keep these numbers under their digests. Raises lmdb.Error."""
         # In the order of keys: neighbours then share the pages that a commit writes anew.
         packed = [
-            layout.pack(digest, np.ascontiguousarray(row, "<f4").reshape(-1).data.cast("B"))
+            layout.pack(digest, np.ascontiguousarray(row, WIRE).reshape(-1).data.cast("B"))
             for digest, row in sorted(entries, key=lambda entry: entry[0])
         ]
         for begin in range(0, len(packed), AT_ONCE):
             with self._environment.begin(write=True) as writing, writing.cursor() as cursor:
                 cursor.putmulti(packed[begin : begin + AT_ONCE])
         for digest, _ in entries:
-            at = int.from_bytes(digest[:3], "little")
-            self._bits[at >> 3 & (FILTER_BYTES - 1)] |= 1 << (at & 7)
+            byte, bit = place(digest)
+            self.bits[byte] |= bit
 
     def used(self) -> int:
         """Bytes of the file."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from er.job import Ids
 
 Numbers = NDArray[np.float32]  # (n, width) of vectors, or (n,) of scores
-Keep = Callable[[str, Sequence[bytes], Numbers], None]  # the engine's name, digests, rows
+Keep = Callable[[str, Any, Numbers], None]  # the engine's name, the digests (or the one), rows
 
 
 def content(ids: Ids) -> bytes:
@@ -30,7 +31,10 @@ class Plan:
     answered.
     """
 
-    __slots__ = ("_digests", "_found", "_keep", "_name", "_source", "known", "places", "wanted")
+    __slots__ = (
+        *("_digests", "_found", "_keep", "_name", "_source", "_whole"),
+        *("known", "places", "wanted"),
+    )
 
     def __init__(self, sequences: Sequence[Ids]) -> None:
         """Of a request whose sequences all have to be computed, until something else is said."""
@@ -40,6 +44,7 @@ class Plan:
         self._source: Sequence[int] | None = None  # which of the distinct sequences each is
         self._found: Mapping[int, Numbers] | None = None  # by the number of the distinct one
         self._keep: Keep | None = None
+        self._whole: Numbers | None = None
 
     def repeats(self, firsts: Sequence[int], source: Sequence[int]) -> None:
         """Compute each distinct sequence once: what `distinct` found."""
@@ -47,9 +52,13 @@ class Plan:
             self.places, self._source = firsts, source
             self.wanted = [self.wanted[i] for i in firsts]
 
-    def keep(self, keep: Keep, name: str, digests: Sequence[bytes]) -> None:
+    def keep(self, keep: Keep, name: str, digests: Any) -> None:
         """Have what is computed kept, under the digests of what is in `wanted` now."""
         self._keep, self._name, self._digests = keep, name, digests
+
+    def whole(self, row: Numbers) -> None:
+        """Take what the cache knows of a request with one sequence."""
+        self._whole, self.wanted, self.places, self.known = row[np.newaxis], (), (), 1
 
     def answered(self, found: Mapping[int, Numbers]) -> None:
         """Take what the cache knows, not empty: rows by position in `wanted`."""
@@ -66,6 +75,8 @@ class Plan:
 
     def merge(self, computed: Numbers | None) -> Numbers:
         """The numbers of the whole request, from those of `wanted` (None when that is empty)."""
+        if self._whole is not None:
+            return self._whole
         if computed is not None and self._keep is not None:
             self._keep(self._name, self._digests, computed)
         if self._found is None:

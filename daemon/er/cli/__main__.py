@@ -85,6 +85,7 @@ def _keys(keys: argparse.ArgumentParser) -> None:
         "set": actions.add_parser("set", help="change a key"),
     }
     for name, found in made.items():
+        found.add_argument("--version", action="version", version=f"er {__version__}")
         found.add_argument("--json", action="store_true", help="for programs")
         if name in ("rotate", "revoke", "set"):
             found.add_argument("ref", metavar="KEY", help="its id, or a name that only it has")

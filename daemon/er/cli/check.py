@@ -16,7 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from er import model_files, ports
-from er.cli import as_user, check_cache
+from er.cli import as_user, check_cache, check_cards
 from er.config import Config, Finding, Model, Replica, directory
 from er.config.reader import Reader
 from er.engine.build import Build, BuildError
@@ -26,8 +26,6 @@ from er.prompts import Prompter
 from er.quantities import bytes_text
 
 HOMES = tuple(map(Path, HIDDEN))
-UTILIZATION = 0.90  # vLLM's share of a card when er.toml does not say
-ENGINE_OVERHEAD = 2 << 30  # bytes of a GPU beside weights and cache, about
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -48,6 +46,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     running: frozenset[str]  # replicas whose launcher lives
     gateway_runs: bool
     has_library: Callable[[str], bool]
+    cores: int  # of the CPU
 
 
 class Check:
@@ -68,6 +67,10 @@ class Check:
         self._programs()
         self._gpus()
         self._memory()
+        for idle in check_cards.findings(
+            self._config, self._machine.gpus, self._weights(), self._machine.cores
+        ):
+            self._say(idle.table, idle.number, idle.key, idle.message, level="warning")
         self._ports()
         said = any(line.lstrip().startswith("[cache]") for line in self._reader.lines)
         for key, message in check_cache.findings(self._config, directory("cache"), said):
@@ -190,6 +193,7 @@ class Check:
 
     def _memory(self) -> None:
         """Two replicas on one card must fit there together, and beside what others hold."""
+        weights = self._weights()
         shares: dict[str, float] = {}
         names: dict[str, list[str]] = {}
         for index, replica in enumerate(self._config.replicas):
@@ -199,7 +203,7 @@ class Check:
             for wanted in replica.gpu:
                 card = find(self._machine.gpus, wanted)
                 name = card.uuid if card else str(wanted)
-                share = self._share(replica, card)
+                share = check_cards.share(replica, card, weights.get(replica.model, 0))
                 before, shares[name] = shares.get(name, 0.0), shares.get(name, 0.0) + share
                 names.setdefault(name, []).append(replica.name)
                 if before and shares[name] > 1.0 + 1e-9:
@@ -211,13 +215,9 @@ class Check:
                 elif card is not None:
                     self._others(index, key, card, share)
 
-    def _share(self, replica: Replica, card: Gpu | None) -> float:
-        """The part of a card that a replica takes; beside a kv_cache come the weights."""
-        if replica.kv_cache is None:
-            return replica.gpu_memory_utilization or UTILIZATION
-        weights = self._facts.get(replica.model, {}).get("bytes", 0) // max(len(replica.gpu), 1)
-        total = card.memory_total if card else 0
-        return (replica.kv_cache + weights + ENGINE_OVERHEAD) / total if total else 0.0
+    def _weights(self) -> dict[str, int]:
+        """Bytes of the weights by model, where they could be seen."""
+        return {name: facts.get("bytes", 0) for name, facts in self._facts.items()}
 
     def _others(self, index: int, key: str, card: Gpu, share: float) -> None:
         wanted = share * card.memory_total

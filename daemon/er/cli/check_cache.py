@@ -36,8 +36,9 @@ def findings(config: Config, folder: Path, said: bool) -> Iterator[tuple[str, st
     if foreign and said:
         yield (
             "",
-            f"nothing of {', '.join(foreign)} is cached: behind a url nobody tells ER when the "
-            "engine or its weights change",
+            f"nothing of {', '.join(foreign)} is cached, whatever [cache] says: behind a url "
+            "nobody tells ER when the engine or its weights change; what ER starts itself (gpu and "
+            "port in place of url) is cached",
         )
 
 

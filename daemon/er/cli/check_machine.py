@@ -36,6 +36,7 @@ def machine(config: Config) -> Machine:
         gateway_runs=bool(gateway and gateway.pid)
         or os.access(directory("runtime") / "admin.sock", os.F_OK),
         has_library=has_library,
+        cores=len(os.sched_getaffinity(0)),
     )
 
 

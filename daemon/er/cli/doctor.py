@@ -56,7 +56,9 @@ def examine(answer: dict[str, Any]) -> Iterator[Line]:
     for item in found:
         finding = item.finding
         mark: Mark = "x" if finding.level == "error" else "!"
-        yield Line(mark, "er.toml", f"{finding.file}:{finding.line}: {finding.message}")
+        told, _, lines = finding.message.partition("\n")
+        cure = "er check, which shows the lines" if lines else ""
+        yield Line(mark, "er.toml", f"{finding.file}:{finding.line}: {told}", cure)
     if path != active_path():
         try:
             load(active_path())

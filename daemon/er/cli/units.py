@@ -20,10 +20,12 @@ from er.cli.check import Found
 from er.config import Config, ConfigError, applied_path, directory, edited_path, load
 from er.config.reader import NAME
 from er.gpus import Gpus
+from er.model_files import HIDDEN
 from er.units import Change, UnitsError
 
 RELOAD_S = 120.0
 ROOT = Path("/")  # where systemd's folders are
+PROC = Path("/proc")
 HUP = "--signal=HUP"
 Which = Literal["edited", "previous", "applied"]
 
@@ -126,7 +128,46 @@ def _plan(config: Config, text: str) -> list[Change]:
         active=active,
         weights=units.weights_here(config),
     )
-    return units.resumed(steps, units.unfinished(), config, active)
+    steps = units.resumed(steps, units.unfinished(), config, active)
+    return _seen_anew(steps, config) if systemctl.GATEWAY in active else steps
+
+
+def _seen_anew(steps: list[Change], config: Config) -> list[Change]:
+    """`steps`, with a restart of the gateway when it does not see a model's folder that is there.
+
+    A unit is shown folders below /home and the like as they were when it was started.
+    """
+    shown = systemctl.show([systemctl.GATEWAY]) or {}
+    pid = shown[systemctl.GATEWAY].pid if systemctl.GATEWAY in shown else 0
+    restarts = ({"restart", systemctl.GATEWAY}, {"start", systemctl.GATEWAY})
+    if not pid or any(words <= {*step.argv} for step in steps for words in restarts):
+        return steps
+    new = next((m.path for m in config.models if m.path and _unseen(m.path, pid)), None)
+    if new is None:
+        return steps
+    restart = Change(
+        kind="run",
+        says=f"restart the gateway: {new} came after its start (its port stays open meanwhile)",
+        argv=("systemctl", "restart", systemctl.GATEWAY),
+    )
+    return [*(step for step in steps if HUP not in step.argv), restart]
+
+
+def _unseen(path: Path, pid: int) -> bool:
+    """Whether that process sees something else than we at a `path` that units see bound in."""
+    if not f"{path}/".startswith(HIDDEN):
+        return False
+    try:
+        here = path.stat()
+    except OSError:
+        return False
+    try:
+        there = (PROC / str(pid) / "root" / path.relative_to("/")).stat()
+    except FileNotFoundError:
+        return True
+    except OSError:  # somebody who may not look there
+        return False
+    return not os.path.samestat(here, there)
 
 
 def _apply(changes: Sequence[Change], dry_run: bool) -> int:

@@ -291,6 +291,9 @@ class Gateway:
 
     def _refused(self, refusal: Refusal, note: Note) -> Response:
         note.code = refusal.code
+        if (spent := refusal.spent) is not None:
+            note.queue_ns, note.engine_ns = spent.queue_ns, spent.engine_ns
+            note.replica = ",".join(spent.replicas)
         if refusal.status == 503 and note.taken is not None and note.who is not None:
             self._limits.give_back(note.who.id, note.taken, limits.now_ns())
             note.taken = note.taken._replace(remaining=note.taken.remaining + 1)

@@ -23,6 +23,7 @@ from er.replicas.pools import (
     nobody,
     place_of,
 )
+from er.replicas.spent import Flights, flights, spent
 from er.scheduler import ATTEMPTS, Scheduler
 from er.tickets import Batch, Item, Load, Ticket
 from er.upstream import UpstreamError
@@ -175,8 +176,9 @@ class Mover:
         while scheduler.waiting or scheduler.stuck:
             if not any(load.rank for load in loads.values()):
                 self._alive_until = 0
+                way = flights(scheduler.flying())
                 for ticket in scheduler.abandon():
-                    fails(ticket, self._nobody())
+                    self._fails(ticket, self._nobody(), way)
                 self._drop(scheduler.unwanted())
                 return
             batch = scheduler.take(list(loads.values()), now)
@@ -283,14 +285,17 @@ class Mover:
             metrics.retries.inc()
             return
         text = f"The engine refused item {place_of(bad)}: {error.text}"
-        fails(bad.ticket, Refusal(400, "invalid_request", text, param="input"))
+        way = flights([call.batch, *self.scheduler.flying()])
+        self._fails(bad.ticket, Refusal(400, "invalid_request", text, param="input"), way)
 
     def _lost(self, call: Call, error: UpstreamError, now: int) -> None:
         metrics.upstream_errors.labels(call.batch.replica, error.kind).inc()
         self._blame(call.member, error, now)
         twin = call.batch.twin
-        for item in self.scheduler.failed(call.batch):
-            fails(item.ticket, self._given_up(item, error))
+        lost = self.scheduler.failed(call.batch)
+        way = flights([call.batch, *self.scheduler.flying()]) if lost else {}
+        for item in lost:
+            self._fails(item.ticket, self._given_up(item, error), way)
         if twin is None and call.batch.live():
             metrics.retries.inc()
 
@@ -320,6 +325,11 @@ class Mover:
         if before.health != "down" and not before.drained_by:
             log("warning", f"replica {member.name} is down: {error.text}", replica=member.name)
 
+    def _fails(self, ticket: Ticket, refusal: Refusal, way: Flights) -> None:
+        assert isinstance(ticket, Request)
+        refusal.spent = spent(ticket, way, self._clock())
+        fails(ticket, refusal)
+
     def _given_up(self, item: Item, error: UpstreamError) -> Refusal:
         if not any(load.rank for load in self._loads(self._clock()).values()):
             return self._nobody()
@@ -346,11 +356,12 @@ class Mover:
         self._alarm = None
         now = self._clock()
         late, unwanted = self.scheduler.expire(now)
+        way = flights(self.scheduler.flying()) if late else {}
         for ticket in late:
             after_s = (now - ticket.admitted) / SECOND_NS
             text = f"No answer within the deadline, {after_s:.1f} s after the request was queued. "
             text += "Send fewer texts at once, or send it again when there is less to do."
-            fails(ticket, Refusal(504, "timeout", text))
+            self._fails(ticket, Refusal(504, "timeout", text), way)
         self._drop(unwanted)
         if (deadline := self.scheduler.next_deadline()) is not None:
             self._set_alarm(deadline)
