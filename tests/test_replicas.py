@@ -466,11 +466,11 @@ async def test_a_call_is_given_up_only_when_nobody_in_it_is_wanted(
 async def test_what_could_not_be_computed_in_time_is_refused_at_once(
     tmp_path: Path,
 ) -> None:
-    """The engine gets 1,000 sequences a second done; 2,000 wait; nobody is let in to be late."""
+    """The engine gets 1,000 sequences a second done; 3,000 wait; nobody is let in to be late."""
     with EngineProcess(dim=DIM, env={"ENGINE_TOKEN_US": "1000"}) as engine:
         worker = Worker(tmp_path / "ledger", [engine.address])
-        bulk = [asyncio.create_task(worker.run([[1]] * 60, timeout_s=60)) for _ in range(40)]
-        await asyncio.sleep(1.0)
+        bulk = [asyncio.create_task(worker.run([[1]] * 60, timeout_s=60)) for _ in range(60)]
+        await asyncio.sleep(1.8)
         began = time.monotonic()
         refusal = await worker.refused([[1]], timeout_s=0.5)
         assert time.monotonic() - began < 0.05

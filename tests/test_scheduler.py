@@ -438,21 +438,32 @@ def test_one_call_in_fifty_is_sent_twice_and_few_are_saved_up() -> None:
                 s.dropped(batch)
 
 
+def full(rate: Rate, per_s: int, since: int) -> int:
+    """A second of full work at that rate; the time after it."""
+    rate.full(since)
+    for ms in range(250, 1001, 250):
+        rate.done(per_s // 4, since + ms * MS)
+    return since + 1000 * MS
+
+
 def test_the_rate_is_taken_under_full_work_only() -> None:
     rate = Rate()
     rate.done(1000, 10**9)
     assert rate.per_s == 0
-    rate.full(10**9)
-    for ms in range(100, 501, 100):
-        rate.done(1000, 10**9 + ms * MS)
+    rate.full(0)
+    for ms in (250, 500, 750):  # the first calls of a rush are small
+        rate.done(1, ms * MS)
+        assert rate.per_s == 0
+    rate.done(2500, 1000 * MS)
     assert rate.per_s == 10_000
     rate.idle()
     rate.done(1000, 10**10)
     assert rate.per_s == 10_000
-    rate.full(0)
-    rate.done(2000, 1000 * MS)
+    now = 10**11
+    rate.full(now)
+    rate.done(500, now + 250 * MS)
     assert rate.per_s == 9_000  # down slowly
-    rate.done(20_000, 2000 * MS)
+    rate.done(5_000, now + 500 * MS)
     assert rate.per_s == 20_000  # up at once
 
 
@@ -460,8 +471,7 @@ def test_those_who_are_told_to_come_back_come_no_faster_than_they_are_served() -
     rate = Rate()
     assert rate.promise(1, 0.0, 0) == 1  # nothing known
     rate = Rate()
-    rate.full(0)
-    rate.done(1000, 1000 * MS)
+    full(rate, 1000, 0)
     come: Counter[int] = Counter()
     for n in range(3000):  # refused within a second and a half
         now = n * MS // 2

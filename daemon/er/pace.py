@@ -13,6 +13,7 @@ ENOUGH = 16  # calls to have seen before one is called stuck
 STUCK_TIMES = 3  # that many times what all but the slowest twentieth took
 STUCK_MIN_NS = 50_000_000
 WINDOW_NS = 250_000_000  # of full work, to take a rate from
+WINDOWS = 4  # to have seen before it is believed: the first calls of a rush are small
 SECOND_NS = 1_000_000_000
 PROMISE_MAX_S = 30
 SLOT_NS = 250_000_000
@@ -49,7 +50,9 @@ class Rate:
     """
 
     def __init__(self) -> None:
-        self.per_s = 0.0  # 0: never measured
+        self.per_s = 0.0  # 0: not known
+        self._measured = 0.0
+        self._windows = 0
         self._since: int | None = None  # when the present window of full work began
         self._done = 0
         self._promised: dict[int, int] = {}  # slot of time -> sequences told to come back in it
@@ -72,7 +75,10 @@ class Rate:
         if took >= WINDOW_NS:
             new = self._done * SECOND_NS / took
             # Up at once, down slowly: a rate that is too low would refuse what could be done.
-            self.per_s = max(new, self.per_s + (new - self.per_s) / 8)
+            self._measured = max(new, self._measured + (new - self._measured) / 8)
+            self._windows += 1
+            if self._windows >= WINDOWS:
+                self.per_s = self._measured
             self._since, self._done = now, 0
 
     def promise(self, sequences: int, wait_s: float, now: int) -> int:

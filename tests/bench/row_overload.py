@@ -30,6 +30,7 @@ from fakes import free_port
 STEP_MS, TOKEN_US = 20, 100  # 128 texts of 16 tokens in 225 ms: 569 a second
 TIMES = 3
 CONNECTIONS = 1500
+FULL = 300  # clients in a closed loop, for the capacity
 DEADLINE_S = 1.0
 SETTLE_S = 1.5
 CLEAR_S = 0.5
@@ -92,10 +93,10 @@ def stream(address: Address, key: str, words: Iterator[str], clients: int, **mor
 
 def once(address: Address, key: str, words: Iterator[str], seconds: float) -> dict[str, float]:
     """Capacity, then the load, then those who come back."""
-    full = stream(address, key, words, 400)
+    full = stream(address, key, words, FULL)
     drive(address, full, seconds=seconds)
     if full.errors:
-        raise BenchError(f"400 clients are no overload: {full.said[0]}")
+        raise BenchError(f"{FULL} clients are no overload: {full.said[0]}")
     capacity = full.per_s()
     began = time.perf_counter()
     since, until = began + SETTLE_S, began + SETTLE_S + seconds
