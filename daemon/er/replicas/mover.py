@@ -20,11 +20,14 @@ from er.replicas.pools import (
     Member,
     Request,
     fails,
+    given_up,
     nobody,
     place_of,
+    timed_out,
+    too_late,
 )
 from er.replicas.spent import Flights, flights, spent
-from er.scheduler import ATTEMPTS, Scheduler
+from er.scheduler import Scheduler
 from er.tickets import Batch, Item, Load, Ticket
 from er.upstream import UpstreamError
 
@@ -91,16 +94,10 @@ class Mover:
         if ahead == sequences:
             return
         call = self.scheduler.sent // max(1, len(self._calls))  # it waits for the others in its own
-        needed_s = (ahead + call) / self.scheduler.rate.per_s
-        left_s = SPARE * left_ns / SECOND_NS
-        if needed_s <= left_s:
-            return
-        text = (
-            f"{ahead - sequences} texts are ahead of this request, more than can be computed "
-            f"before its deadline in {left_ns / SECOND_NS:.1f} s. Send it again later."
-        )
-        wait_s = self.scheduler.rate.promise(sequences, needed_s - left_s, now)
-        raise Refusal(503, "overloaded", text, retry_after_s=wait_s)
+        late_s = (ahead + call) / self.scheduler.rate.per_s - SPARE * left_ns / SECOND_NS
+        if late_s > 0:
+            wait_s = self.scheduler.rate.promise(sequences, late_s, now)
+            raise too_late(ahead - sequences, left_ns / SECOND_NS, wait_s)
 
     def admit(self, request: Request, now: int) -> None:
         """Queue all of its sequences."""
@@ -333,12 +330,7 @@ class Mover:
     def _given_up(self, item: Item, error: UpstreamError) -> Refusal:
         if not any(load.rank for load in self._loads(self._clock()).values()):
             return self._nobody()
-        if error.kind == "busy":
-            text = f"Every replica of {self.model} is full. Send the request again a little later."
-            return Refusal(503, "overloaded", text, retry_after_s=1)
-        text = f"Item {place_of(item)} failed in {ATTEMPTS} calls, "
-        text += f"the last time because: {error.text}."
-        return Refusal(500, "internal_error", text)
+        return given_up(self.model, item, error)
 
     def _nobody(self) -> Refusal:
         return nobody(self.model, self.members, self._ledger, self._wall())
@@ -359,9 +351,7 @@ class Mover:
         way = flights(self.scheduler.flying()) if late else {}
         for ticket in late:
             after_s = (now - ticket.admitted) / SECOND_NS
-            text = f"No answer within the deadline, {after_s:.1f} s after the request was queued. "
-            text += "Send fewer texts at once, or send it again when there is less to do."
-            self._fails(ticket, Refusal(504, "timeout", text), way)
+            self._fails(ticket, timed_out(after_s), way)
         self._drop(unwanted)
         if (deadline := self.scheduler.next_deadline()) is not None:
             self._set_alarm(deadline)

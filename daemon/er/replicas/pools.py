@@ -17,6 +17,7 @@ from er.config import Replica
 from er.job import Ids, Refusal
 from er.journal import mishap
 from er.ledger import Ledger, Verdict
+from er.scheduler import ATTEMPTS
 from er.tickets import Batch, Item, Ticket
 from er.upstream import Upstream, UpstreamError
 
@@ -173,6 +174,32 @@ class Call:
         """Hang up."""
         if self.upstream is not None:
             self.upstream.cancel()
+
+
+def too_late(ahead: int, left_s: float, wait_s: float) -> Refusal:
+    """503 for what could not be computed within `left_s`; to come back in `wait_s`."""
+    text = (
+        f"{ahead} texts are ahead of this request, more than can be computed before its "
+        f"deadline in {left_s:.1f} s. Send it again later."
+    )
+    return Refusal(503, "overloaded", text, retry_after_s=wait_s)
+
+
+def timed_out(after_s: float) -> Refusal:
+    """504, `after_s` after it was queued."""
+    text = f"No answer within the deadline, {after_s:.1f} s after the request was queued. "
+    text += "Send fewer texts at once, or send it again when there is less to do."
+    return Refusal(504, "timeout", text)
+
+
+def given_up(model: str, item: Item, error: UpstreamError) -> Refusal:
+    """What is said of a sequence that failed in call after call, the last time with `error`."""
+    if error.kind == "busy":
+        text = f"Every replica of {model} is full. Send the request again a little later."
+        return Refusal(503, "overloaded", text, retry_after_s=1)
+    text = f"Item {place_of(item)} failed in {ATTEMPTS} calls, "
+    text += f"the last time because: {error.text}."
+    return Refusal(500, "internal_error", text)
 
 
 def nobody(model: str, replicas: Iterable[str], ledger: Ledger, now: float) -> Refusal:
