@@ -51,7 +51,7 @@ def cpu_s(pid: int) -> float:
 
 
 def memory(pid: int, what: str) -> int:
-    """Bytes of one process: "Rss" or "Pss" (its share of what it shares)."""
+    """Bytes of one process: "Rss", "Pss" (its share of what it shares), "Pss_Anon" (no files)."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     found = re.search(rf"^{what}: +(\d+) kB", text, re.MULTILINE)
     assert found is not None

@@ -78,14 +78,14 @@ def idle(options: Options) -> Report:
             wrk(er.port, er.pid, seconds=2, **common)  # type: ignore[arg-type]
             warmed(er)
             alone = wrk(er.port, er.pid, seconds=options.seconds, **common)  # type: ignore[arg-type]
-            before = memory(worker, "Pss")
+            before = memory(worker, "Pss_Anon")
             for _ in range(CONNECTIONS // AT_ONCE):
                 some = []
                 for _ in range(AT_ONCE):
                     some.append(socket.create_connection(er.address, 30))
                     stack.callback(some[-1].close)
                 ask_once(er, some)
-            after = memory(worker, "Pss")
+            after = memory(worker, "Pss_Anon")
             beside = wrk(er.port, er.pid, seconds=options.seconds, **common)  # type: ignore[arg-type]
             report.raw.append(
                 {

@@ -83,7 +83,7 @@ class Memory(threading.Thread):
         while not self.over.wait(SAMPLE_S):
             done = len(self._stream.took)
             with contextlib.suppress(OSError):  # a process that ended meanwhile
-                total = sum(memory(pid, "Pss") for pid in tree(self._er.pid))
+                total = sum(memory(pid, "Pss_Anon") for pid in tree(self._er.pid))
                 self.samples.append((done, total))
 
 
