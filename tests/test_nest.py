@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -120,3 +122,35 @@ def test_prompters_are_made_but_for_what_can_not_be_read(
     assert list(prompters._made) == ["m2"]
     assert prompters.prompter(settings.models[2]) is prompters._made["m2"]
     assert "model" not in capfd.readouterr().out
+
+
+ORPHANED = """
+import os, time
+from er.supervisor import nests
+nests.adopt()
+known = os.fork()
+if not known:
+    os._exit(0)
+between = os.fork()
+if not between:
+    if not os.fork():
+        time.sleep(0.2)
+    os._exit(0)
+os.waitpid(between, 0)
+os.waitid(os.P_PID, known, os.WEXITED | os.WNOWAIT)
+nests.bury({known})
+os.waitpid(known, 0)  # left for who knows it
+time.sleep(0.5)
+nests.bury(set())
+try:
+    os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+except ChildProcessError:
+    print("buried")
+"""
+
+
+def test_what_a_killed_nest_had_forked_leaves_no_zombie() -> None:
+    """The supervisor is the parent of all; those it does not know are nobody else's."""
+    argv = [sys.executable, "-c", ORPHANED]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("buried\n", "")

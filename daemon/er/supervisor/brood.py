@@ -21,7 +21,7 @@ from typing import NamedTuple
 from er import journal
 from er.child import ADMIN, READY, Given
 from er.config import Config
-from er.supervisor.nests import Nests
+from er.supervisor.nests import Nests, bury
 
 HUNG_S = 10.0  # ten heartbeats
 START_S = 60.0  # the same, until it serves
@@ -203,6 +203,9 @@ class Brood:
                 pid, status = os.waitpid(process.pid, os.WNOHANG)
                 if pid:
                     self._over(process, os.waitstatus_to_exitcode(status))
+        known = [process.pid for process in self.processes.values()]
+        if None not in known:  # else a stranger may be the one that has not said its pid yet
+            bury({pid for pid in known if pid} | self._nests.pids())
 
     def _over(self, process: Process, code: int | None) -> None:
         process.code = code

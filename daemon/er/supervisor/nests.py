@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
 import signal
 import socket
 import subprocess
@@ -25,12 +27,27 @@ PR_SET_CHILD_SUBREAPER = 36
 
 def adopt() -> None:
     """Become the parent of what a nest forks: the process between ends at once. Raises OSError."""
+    global _adopting
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "can't become a subreaper")
+    _adopting = True
+
+
+def bury(known: set[int]) -> None:
+    """Take notice of adopted children that nobody knows: a nest was killed while it forked."""
+    with contextlib.suppress(ChildProcessError):
+        while _adopting:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if found is None or found.si_pid in known:
+                return
+            os.waitpid(found.si_pid, os.WNOHANG)
 
 
 # Threads of its own would not survive the fork, and no product here is large enough to want them.
 MORE = {"OPENBLAS_NUM_THREADS": "1"}
+
+
+_adopting = False  # whether all children without a parent become this process's
 
 
 class _Nest(NamedTuple):
@@ -96,6 +113,10 @@ class Nests:
         """Let all of them end."""
         for number in list(self._known):
             self.forget(number)
+
+    def pids(self) -> set[int]:
+        """Of all that have not ended, as far as is known."""
+        return {nest.popen.pid for nest in (*self._known.values(), *self._leaving)}
 
     def reap(self) -> None:
         """Take notice of those that have ended."""
