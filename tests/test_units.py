@@ -189,7 +189,7 @@ def test_a_models_change_restarts_its_replicas_only_when_the_engine_needs_it(
 def test_a_removed_replica_is_stopped_and_cleaned_up(machine: Machine) -> None:
     both = ALL | {"er-vllm@embedding.service", "er-vllm@reranker.service"}
     machine.apply(SHIPPED, both)
-    without = SHIPPED[: SHIPPED.rindex("[[replica]]")]
+    without = SHIPPED[: SHIPPED.rindex("\n[[replica]]")]
     asked = machine.apply(without, both)
     assert asked[0] == "stop er-vllm@reranker.service"
     assert not (machine.root / units.SYSTEM / "er-vllm@reranker.service.d").exists()
@@ -200,14 +200,14 @@ def test_a_removed_replica_is_stopped_and_cleaned_up(machine: Machine) -> None:
 def test_a_new_replica_starts_with_a_running_target_and_a_stopped_one_stays_so(
     machine: Machine,
 ) -> None:
-    machine.apply(SHIPPED[: SHIPPED.rindex("[[replica]]")])
+    machine.apply(SHIPPED[: SHIPPED.rindex("\n[[replica]]")])
     changes = machine.plan(SHIPPED, ALL)  # embedding is not running: somebody stopped it
     started = [" ".join(c.argv) for c in changes if "start --no-block" in " ".join(c.argv)]
     assert started == ["systemctl start --no-block er-vllm@reranker.service"]
 
 
 def test_a_replica_elsewhere_has_no_unit(machine: Machine) -> None:
-    head = SHIPPED[: SHIPPED.rindex("[[replica]]")]
+    head = SHIPPED[: SHIPPED.rindex("\n[[replica]]")]
     text = (
         head
         + '[[replica]]\nname = "far"\nmodel = "Qwen3-Reranker-0.6B"\nurl = "http://10.0.0.7:8000"\n'
@@ -247,7 +247,7 @@ def test_what_systemctl_edit_wrote_stays(machine: Machine) -> None:
     machine.apply(SHIPPED)
     own = machine.root / units.SYSTEM / "er-vllm@reranker.service.d/override.conf"
     own.write_text("[Service]\nNice=5\n")
-    machine.apply(SHIPPED[: SHIPPED.rindex("[[replica]]")])
+    machine.apply(SHIPPED[: SHIPPED.rindex("\n[[replica]]")])
     assert own.exists()
 
 
