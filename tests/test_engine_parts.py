@@ -118,7 +118,11 @@ def test_the_installed_link_is_resolved_but_python_is_not(tmp_path: Path) -> Non
 
 
 def started(
-    text: str = SHIPPED, name: str = "embedding", distribution: str = "vllm", limit: int = 32768
+    text: str = SHIPPED,
+    name: str = "embedding",
+    distribution: str = "vllm",
+    limit: int = 32768,
+    version: str = "0.32.0",
 ) -> Launch:
     here: Config = parse(text, Path("er.toml"))
     replica = here.replica(name)
@@ -137,7 +141,7 @@ def started(
         dtype="bfloat16",
     )
     entry = engine_build.ENTRIES[distribution][0]
-    build = Build(Path("/v/bin/python"), distribution, "0.32.0", (entry[0], entry[1]))
+    build = Build(Path("/v/bin/python"), distribution, version, (entry[0], entry[1]))
     cards = Gpus(two_cards()).read()
     return launch(
         replica,
@@ -176,8 +180,24 @@ def test_an_embedding_on_a_gpu() -> None:
     assert "--no-enable-chunked-prefill" in made.argv
     assert "--disable-uvicorn-access-log" in made.argv
     assert not {"--hf-overrides", "--enforce-eager", "--tensor-parallel-size"} & set(made.argv)
+    assert after(made, "--middleware") == "er_engine_inside.Inside"
+    assert "--no-enable-prefix-caching" in made.argv
     assert made.env["CUDA_VISIBLE_DEVICES"] == "GPU-bbbb"
     assert made.env["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+def test_whole_steps_as_graphs_where_a_card_proved_them() -> None:
+    made = started(version="0.25.1")
+    assert after(made, "--worker-cls") == "er_engine_graphs.Worker"
+    assert "--async-scheduling" in made.argv
+    sizes = orjson.loads(after(made, "--compilation-config"))["cudagraph_capture_sizes"]
+    assert sizes == sorted(set(sizes)) and sizes[0] == 1
+    assert sizes[-1] == int(after(made, "--max-num-batched-tokens"))
+    small = started(SHIPPED.replace("# max_tokens = 8192", "batch_tokens = 300", 1), limit=100)
+    assert "--worker-cls" not in small.argv
+    tiny = SHIPPED.replace("# max_tokens = 8192", "batch_tokens = 300", 1)
+    config = after(started(tiny, limit=100, version="0.25.1"), "--compilation-config")
+    assert orjson.loads(config)["cudagraph_capture_sizes"][-3:] == [192, 256, 300]
 
 
 def test_the_environment_of_every_engine() -> None:
@@ -195,7 +215,9 @@ def test_the_environment_of_every_engine() -> None:
 
 
 def test_a_reranker_reads_yes_and_no() -> None:
-    assert orjson.loads(after(started(name="reranker"), "--hf-overrides")) == RERANKER
+    made = started(name="reranker")
+    assert orjson.loads(after(made, "--hf-overrides")) == RERANKER
+    assert "--no-enable-prefix-caching" not in made.argv  # instruction and query are shared
 
 
 def test_on_a_cpu() -> None:
@@ -204,6 +226,10 @@ def test_on_a_cpu() -> None:
     assert made.argv[2:4] == ("vllm.entrypoints.launchers.api_server.entry", "--model")
     assert after(made, "--dtype") == "float32"
     assert "--enforce-eager" in made.argv
+    assert (
+        "--worker-cls"
+        not in started(text.replace("gpu_memory_utilization = 0.90", "#"), version="0.25.1").argv
+    )
     assert "--gpu-memory-utilization" not in made.argv
     assert made.env["VLLM_CPU_KVCACHE_SPACE"] == "4"
     assert made.env["CUDA_VISIBLE_DEVICES"] == ""

@@ -82,7 +82,8 @@ def test_the_engine_never_speaks_to_systemd(one: Launched) -> None:
     assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC"} & set(env)
     logging = json.loads(Path(env["VLLM_LOGGING_CONFIG_PATH"]).read_text())
     assert logging["loggers"]["uvicorn.access"]["level"] == "WARNING"
-    assert (Path(env["PYTHONPATH"].split(":")[1]) / "er_engine_format.py").exists()
+    for name in ("er_engine_format", "er_engine_inside", "er_engine_graphs"):
+        assert (Path(env["PYTHONPATH"].split(":")[1]) / f"{name}.py").exists()
 
 
 def test_a_score_model_is_proven_by_a_score(one: Launched) -> None:

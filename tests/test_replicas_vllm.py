@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import time
 import urllib.request
@@ -16,6 +17,8 @@ import numpy as np
 import pytest
 
 from er.config import Config, Gateway, Model, Replica
+from er.engine import inside
+from er.engine.command import INSIDE
 from er.job import Refusal
 from er.ledger import Ledger
 from er.replicas import Replicas
@@ -40,15 +43,21 @@ def argv_of(task: str, port: int) -> list[str]:
     argv += ["--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)]
     argv += ["--max-model-len", "4096", "--max-num-batched-tokens", "4096"]
     argv += ["--no-enable-chunked-prefill", "--disable-uvicorn-access-log"]
+    argv += ["--middleware", f"{INSIDE}.Inside"]
     return argv + (["--hf-overrides", json.dumps(RERANK)] if task == "score" else [])
 
 
 @pytest.fixture(scope="module", params=["embed", "score"])
-def vllm(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
-    """(task, address) of a real vLLM with the tiny model."""
+def vllm(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, str]]:
+    """(task, address) of a real vLLM with the tiny model and ER's path inside."""
     task, port = str(request.param), free_port()
+    folder = tmp_path_factory.mktemp("engine")
+    shutil.copyfile(inside.__file__, folder / f"{INSIDE}.py")
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     env |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75"}
+    env["PYTHONPATH"] = str(folder)
     process = subprocess.Popen(argv_of(task, port), env=env, stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
@@ -100,5 +109,7 @@ async def test_merged_answers_are_right_and_faults_are_known(
     assert caught.value.status == 400 and "out of vocabulary" in caught.value.message
     for result, value in zip(await asyncio.gather(*good), right, strict=True):
         assert np.abs(result.values[0] - value).max() < 1e-5
+    # none of it came from /pooling, which is only asked after a 404
+    assert replicas._movers["m"].members["r0"].upstream.inside
     await replicas.close()
     ledger.close()

@@ -343,6 +343,17 @@ async def test_faults_and_the_call_after_them(fault: str, kind: str, engine: Eng
     upstream.close()
 
 
+async def test_an_engine_without_the_path_inside_is_asked_its_own_way(
+    engine: EngineProcess,
+) -> None:
+    upstream = Upstream(engine.address)
+    assert upstream.inside
+    assert np.array_equal((await compute(upstream))[1], expected([4], DIM))
+    assert not upstream.inside
+    assert np.array_equal((await compute(upstream))[1], expected([4], DIM))
+    upstream.close()
+
+
 async def test_idle_connections_the_engine_closed_cost_nothing(engine: EngineProcess) -> None:
     upstream = Upstream(engine.address)
     await asyncio.gather(*(compute(upstream) for _ in range(4)))

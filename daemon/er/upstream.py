@@ -1,4 +1,7 @@
-"""One upstream call: POST /pooling with token ids, over kept-alive connections of our own.
+"""One upstream call: a batch of token ids to vLLM, over kept-alive connections of our own.
+
+It goes to the path that er-vllm puts inside vLLM (engine/inside.py). A vLLM that does not have it
+answers 404; then, and from then on, it gets POST /pooling.
 
 A small HTTP/1.1 client on asyncio.Protocol and httptools: one request at a time on a connection,
 no redirects, no pipelining, no cookies; general clients cost many times as much of a core. Nothing
@@ -15,6 +18,7 @@ import contextlib
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
@@ -24,14 +28,13 @@ import orjson
 from numpy.typing import NDArray
 
 from er.job import Ids, Task
+from er.wire import BINARY, INSIDE, JSON, asked, packed
 
 ErrorKind = Literal["refused", "broken", "busy", "bad_request", "wrong", "late"]
 
 CONNECT_S = 5.0  # on loopback it is immediate; a host that drops packets must not hold a batch
 IDLE_S = 30.0  # vLLM's own limit is set to 75 s; 5 s by its default, which one retry covers
 ERROR_BODY_BYTES = 64 << 10
-TASKS: dict[Task, str] = {"embed": "embed", "score": "classify"}  # vLLM's words
-BINARY = "application/octet-stream"
 UNSAFE = re.compile(r"[^!-~]")  # what may not stand in a header's value
 
 
@@ -172,10 +175,11 @@ class Upstream:
         self.address = address
         self._host, self._port = parts.hostname, parts.port or 80
         host = f"[{self._host}]" if ":" in self._host else self._host
-        self._head = (
-            f"POST /pooling HTTP/1.1\r\nhost: {host}:{self._port}\r\n"
-            "content-type: application/json\r\n"
-        ).encode()
+        self.inside = True  # until that path answers 404
+        self._heads = [
+            f"POST {path} HTTP/1.1\r\nhost: {host}:{self._port}\r\ncontent-type: {kind}".encode()
+            for path, kind in (("/pooling", JSON), (INSIDE, BINARY))
+        ]
         self._idle: deque[Connection] = deque()
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -195,22 +199,20 @@ class Upstream:
         """
         columns = dimensions if task == "embed" else 0
         size = 4 * len(sequences) * (columns or 1)
-        body = orjson.dumps(
-            {
-                "task": TASKS[task],
-                "input": sequences,
-                "encoding_format": "bytes_only",
-                "endianness": "little",
-            }
-        )
-        head = b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
-            self._head,
-            UNSAFE.sub("", request_id).encode(),
-            len(body),
-        )
-        call = Call(self, head + body, size, columns, answered)
+        make = partial(self._request, task, sequences, request_id)
+        call = Call(self, make, size, columns, answered)
         call.send()
         return call
+
+    def _request(self, task: Task, sequences: Sequence[Ids], request_id: str) -> bytes:
+        """The whole request, as it is made at present."""
+        body = packed(task, sequences) if self.inside else asked(task, sequences)
+        return b"%b\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+            self._heads[self.inside],
+            UNSAFE.sub("", request_id).encode(),
+            len(body),
+            body,
+        )
 
     def kept(self) -> Connection | None:
         """An idle connection that is good, and no longer among the idle ones."""
@@ -269,15 +271,21 @@ class Call:
     """One call on its way: on a kept connection, or on a fresh one."""
 
     __slots__ = (
-        *("_answered", "_columns", "_connecting", "_connection", "_fresh", "_request", "_size"),
-        "_to",
+        *("_answered", "_columns", "_connecting", "_connection", "_fresh", "_inside", "_make"),
+        *("_request", "_size", "_to"),
     )
 
     def __init__(
-        self, to: Upstream, request: bytes, size: int, columns: int, answered: Answered
+        self,
+        to: Upstream,
+        make: Callable[[], bytes],
+        size: int,
+        columns: int,
+        answered: Answered,
     ) -> None:
         """`size`: the answer's bytes; `columns`: of its rows, 0: it is a list of numbers."""
-        self._to, self._request, self._size, self._columns = to, request, size, columns
+        self._to, self._make, self._size, self._columns = to, make, size, columns
+        self._inside, self._request = to.inside, make()
         self._answered: Answered | None = answered
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -325,6 +333,11 @@ class Call:
             return
         if connection.open:
             self._to.keep(connection)
+        if reply.status == 404 and self._inside:
+            self._to.inside = self._inside = False
+            self._request = self._make()
+            self._connect()
+            return
         try:
             values = checked(reply, self._size)
         except UpstreamError as error:

@@ -2,11 +2,12 @@
 
     python tests/bench/instant.py --port 8201 [--dim 1024] [--by-ids] [--step-ms 0] [--token-us 0]
 
-POST /pooling with ids gives one and the same unit vector for each sequence (or 0.5 each, task
-classify); with --by-ids each sequence's own one, `row_of(ids)` of `table(dim)`, so that who knows
-the ids can tell a wrong answer. POST /v1/embeddings gives one vector as base64 or floats, as OpenAI
-writes it. GET anything is 200. With --step-ms or --token-us it computes one call after the other,
-each for that long, as a card does. For figures only: it checks nothing.
+POST /pooling with ids, or /er/pooling with the same as one array (er/wire.py), gives one and the
+same unit vector for each sequence (or 0.5 each, task classify); with --by-ids each sequence's own
+one, `row_of(ids)` of `table(dim)`, so that who knows the ids can tell a wrong answer.
+POST /v1/embeddings gives one vector as base64 or floats, as OpenAI writes it. GET anything is 200.
+With --step-ms or --token-us it computes one call after the other, each for that long, as a card
+does. For figures only: it checks nothing.
 """
 
 from __future__ import annotations
@@ -69,8 +70,21 @@ class Engine:
     def pooling(self, body: bytes) -> tuple[bytes, float]:
         """(answer, the loop's time at which it is due; 0 = now)."""
         asked = orjson.loads(body)
-        sequences = asked["input"]
-        if asked["task"] != "embed":
+        return self.computed(asked["task"] == "embed", asked["input"])
+
+    def inside(self, body: bytes) -> tuple[bytes, float]:
+        """The same for a batch as er/engine/inside.py takes it."""
+        words = array("I", body)
+        n, at = words[2], 3 + words[2]
+        sequences = []
+        for length in words[3:at]:
+            sequences.append(words[at : at + length])
+            at += length
+        assert len(sequences) == n
+        return self.computed(words[1] == 0, sequences)
+
+    def computed(self, embed: bool, sequences: Sequence[Sequence[int]]) -> tuple[bytes, float]:
+        if not embed:
             answer = np.float32(0.5).tobytes() * len(sequences)
         elif self._table is not None:
             answer = b"".join([self._table[row_of(ids)] for ids in sequences])
@@ -111,6 +125,9 @@ class Connection(asyncio.Protocol):
         if self._url == b"/pooling":
             kind = BINARY
             body, due = self._engine.pooling(self._body)
+        elif self._url == b"/er/pooling":
+            kind = BINARY
+            body, due = self._engine.inside(self._body)
         elif self._url.endswith(b"/embeddings"):
             body = self._engine.whole["base64" if b"base64" in self._body else "float"]
         whole = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n%b"

@@ -19,7 +19,9 @@ from er.gpus import Gpu
 from er.model_files import ModelFiles
 
 GIB = 1 << 30
-FORMATTER = "er_engine_format"  # the module's name in the engine's own folder
+# Modules of ours that run inside vLLM, by their names in the engine's own folder.
+FORMATTER, INSIDE, GRAPHS = "er_engine_format", "er_engine_inside", "er_engine_graphs"
+MODULES = {FORMATTER: "format.py", INSIDE: "inside.py", GRAPHS: "graphs.py"}
 # yes and no become the two rows of a classifier, as Qwen3-Reranker was trained to be read.
 RERANKER = {
     "architectures": ["Qwen3ForSequenceClassification"],
@@ -30,6 +32,10 @@ RERANKER = {
 NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "JOURNAL_STREAM", "ER_", "VIRTUAL_ENV")
 UTILIZATION = 0.90
 FREE_BESIDE_CACHE = "0.1"  # of the card, for a replica with a kv_cache
+
+
+# The versions whose whole-step graphs were proven on a card: the same vectors as without them.
+WHOLE_STEPS = ("0.25.1",)
 
 
 class Launch(msgspec.Struct, frozen=True):
@@ -67,12 +73,29 @@ def launch(
     argv += ["--host", "127.0.0.1", "--port", str(replica.port)]
     argv += ["--max-model-len", str(longest), "--no-enable-chunked-prefill"]
     argv += ["--max-num-batched-tokens", str(max(model.batch_tokens, longest))]
-    argv += ["--disable-uvicorn-access-log"]
+    argv += ["--disable-uvicorn-access-log", "--middleware", f"{INSIDE}.Inside"]
+    if model.task == "embed":
+        # Texts share next to nothing; hashing their blocks costs a sixth of short ones' rate.
+        argv += ["--no-enable-prefix-caching"]
+    if not replica.cpu and build.version in WHOLE_STEPS:
+        argv += _whole_steps(max(model.batch_tokens, longest))
     if model.task == "score" and files.architecture == "Qwen3ForCausalLM":
         argv += ["--hf-overrides", orjson.dumps(RERANKER).decode()]
     argv += _memory(replica, len(gpus))
     argv += replica.args
     return Launch(tuple(argv), _environment(replica, gpus, folder, inherited, cpu_cache))
+
+
+def _whole_steps(step: int) -> list[str]:
+    """Steps of up to `step` tokens as CUDA graphs, and the next one prepared during one."""
+    sizes = [1, 2, 4, 8, 16, 24, 32, 48, 64, 96, *range(128, 512, 64), *range(512, 2048, 128)]
+    sizes = [size for size in (*sizes, *range(2048, step, 256)) if size < step]
+    graphs = {"cudagraph_capture_sizes": [*sizes, step]}
+    # FlashAttention splits a sequence over the card for the sake of decoding; here it costs memory.
+    one_part = {"flash_attn_max_num_splits_for_cuda_graph": 1}
+    argv = ["--worker-cls", f"{GRAPHS}.Worker", "--async-scheduling"]
+    argv += ["--compilation-config", orjson.dumps(graphs).decode()]
+    return [*argv, "--attention-config", orjson.dumps(one_part).decode()]
 
 
 def _memory(replica: Replica, cards: int) -> list[str]:

@@ -20,7 +20,6 @@ import httpx
 from er.config import Config, Model, Replica
 from er.engine import backoff
 from er.engine import command as engine_command
-from er.engine import format as engine_format
 from er.engine import log as engine_log
 from er.engine.backoff import Backoff
 from er.engine.checks import Locks, Obstacle, Prepared, prepare
@@ -146,8 +145,8 @@ class Keeper:
         )
         self._life.identity = identity(launch, self._replica, build, prepared.stamp)
         (self._folder / "logging.json").write_bytes(engine_command.logging_config())
-        formatter = self._folder / f"{engine_command.FORMATTER}.py"
-        shutil.copyfile(engine_format.__file__, formatter)
+        for name, file in engine_command.MODULES.items():
+            shutil.copyfile(Path(__file__).with_name(file), self._folder / f"{name}.py")
         self._voice.say("info", f"{build.distribution} {build.version}: {' '.join(launch.argv)}")
         self._voice.enter("importing vLLM")
         try:

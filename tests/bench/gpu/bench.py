@@ -14,10 +14,10 @@ from typing import Any
 
 from gpu import Gpu
 from load import Case, Generators
-from servers import GRAPHS, QUIET, RERANKER, SMALL, TUNED, Er, Server, Vllm, cpu_of
+from servers import QUIET, Er, Server, Vllm, cpu_of, kind_of
 
 HERE = Path(__file__).resolve().parent
-START_S, LATER_S = 240.0, 60.0  # for the first two; for others once those are up
+START_S, LATER_S = 200.0, 60.0
 FIRST_PORT = 8100
 
 
@@ -41,6 +41,7 @@ class Bench:
         self.offline: subprocess.Popen[bytes] | None = None
         self.found: list[dict[str, Any]] = []
         self.left_out: list[str] = []
+        self.env: dict[str, str] = {}  # for engines started from now on
         self._ports = iter(range(FIRST_PORT, FIRST_PORT + 1000))
         self._fronts = 0
 
@@ -55,15 +56,12 @@ class Bench:
 
     # -- servers -----------------------------------------------------------------------------
 
-    def start_engines(self, replicas: int, rerank: bool, graphs: int = 0) -> None:
-        """Start them all at once: plain, r1.., rr, and with larger CUDA graphs g1.."""
-        names = ["plain", *(f"r{i + 1}" for i in range(replicas)), *(["rr"] if rerank else [])]
-        names += [f"g{i + 1}" for i in range(graphs)]
+    def start_engines(self, names: Sequence[str], patience: float = START_S) -> None:
+        """Start them all at once; what a name means is said in servers.KINDS."""
         before = self.gpu.used_mib()
         for name in names:
             port = next(self._ports)
-            args = SMALL if name == "plain" else TUNED
-            args += RERANKER if name == "rr" else GRAPHS if name[0] == "g" else ()
+            kind = kind_of(name)
             if self.options.stand_in:
                 server = Server(name, port, self.work)
                 path = HERE.parent / "instant.py"
@@ -72,14 +70,14 @@ class Bench:
                     {"PYTHONPATH": self.options.er},
                 )
             else:
-                server = Vllm(name, port, self.work, args)
+                server = Vllm(name, port, self.work, kind.args)
                 paths = self.options.plain if name == "plain" else self.options.tuned
-                fork = {"VLLM_WORKER_MULTIPROC_METHOD": "fork"} if name in self.options.fork else {}
-                server.start(self.options.model, paths, fork)
+                server.start(self.options.model, paths, {**kind.env, **self.env})
             self.engines[name] = server
+        until = time.monotonic() + patience
         for name in names:
-            patience = START_S if name in names[:2] else LATER_S
-            seconds = self.engines[name].ready(min(patience, self.until - time.monotonic()))
+            left = min(until, self.until) - time.monotonic()
+            seconds = self.engines[name].ready(max(left, 1.0))
             print(f"START {name}: {seconds} s", flush=True)
             self.note(group="start", server=name, seconds=seconds)
             if seconds is None:
@@ -87,6 +85,11 @@ class Bench:
         used = self.gpu.used_mib()
         print(f"memory on the card: {before} -> {used} MiB", flush=True)
         self.note(group="memory", card=self.gpu.name, before_mib=before, mib=used)
+
+    def stop_engines(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name in self.engines:
+                self.engines.pop(name).stop()
 
     def start_offline(self) -> None:
         """Let the engine without HTTP load, beside the others; it then waits for the file go."""
@@ -114,20 +117,23 @@ class Bench:
         return []
 
     def er(
-        self, embed: int, workers: int | str, rerank: bool = False, kind: str = "r", **more: Any
+        self, embed: int, workers: int | str, rerank: str = "", kind: str = "r", **more: Any
     ) -> Er:
-        """ER over the first `embed` replicas of a kind, in place of the one before."""
+        """ER over the first `embed` replicas of a kind, in place of the one before.
+
+        `rerank`: the name of a reranker beside them, if any.
+        """
         self.need(6)
         self.end_front()
         behind = [self.engines[f"{kind}{i + 1}"] for i in range(embed)]
         self._fronts += 1
         front = Er(
-            f"er{self._fronts}",
+            f"front{self._fronts}",
             next(self._ports),
             self.work,
             model=self.options.model,
             embed=behind,
-            rerank=[self.engines["rr"]] if rerank else [],
+            rerank=[self.engines[rerank]] if rerank else [],
             workers=workers,
             **more,
         )
@@ -192,13 +198,20 @@ class Bench:
         self.measure("plain vLLM", self.engines["plain"], **how)
 
     def through(
-        self, embed: int, workers: int | str, cases: Sequence[dict[str, Any]], **more: Any
+        self,
+        embed: int,
+        workers: int | str,
+        cases: Sequence[dict[str, Any]],
+        said: str = "",
+        times: int = 1,
+        **more: Any,
     ) -> Er:
-        """The clients through ER over `embed` replicas."""
+        """The clients through ER over `embed` replicas, each case `times` times."""
         front = self.er(embed, workers, **more)
-        said = " ".join(f"{k}={v}" for k, v in more.items())
+        said = " ".join([*(f"{k}={v}" for k, v in more.items()), said])
         for how in cases:
-            self.measure(f"ER {embed}x workers={workers} {said}".strip(), front, **how)
+            for _ in range(times):
+                self.measure(f"ER {embed}x workers={workers} {said}".strip(), front, **how)
         return front
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ class Gpu:
     def __init__(self) -> None:
         self._samples: list[tuple[float, int, float]] = []
         self.name = "no GPU"
+        self.mib = 0
         self._nvml: Any = None
         try:
             import pynvml
@@ -23,6 +24,7 @@ class Gpu:
             print("no GPU:", error, flush=True)
             return
         self._nvml = pynvml
+        self.mib = pynvml.nvmlDeviceGetMemoryInfo(self._card).total >> 20
         name = pynvml.nvmlDeviceGetName(self._card)
         self.name = name.decode() if isinstance(name, bytes) else name
         threading.Thread(target=self._look, daemon=True).start()

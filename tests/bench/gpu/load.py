@@ -3,8 +3,9 @@
 Raw HTTP/1.1 over kept-alive connections, so that the generator needs a small part of what the
 measured server needs. Each text begins with random words: no two share a block of a prefix cache.
 
-kinds: embed   POST /v1/embeddings, text        pool    POST /pooling, task embed, token ids
+kinds: embed   POST /v1/embeddings, text        pool    POST /pooling, task embed, token ids, base64
        rerank  POST /v1/rerank, query and documents
+       raw     as pool, but raw numbers back      inside  the same batches to er/engine/inside.py
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import multiprocessing
 import random
 import re
 import socket
+import struct
 import time
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,17 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-PATHS = {"embed": "/v1/embeddings", "pool": "/pooling", "rerank": "/v1/rerank"}
+PATHS = {
+    "embed": "/v1/embeddings",
+    "pool": "/pooling",
+    "raw": "/pooling",
+    "inside": "/er/pooling",
+    "rerank": "/v1/rerank",
+}
+ENCODINGS = {"pool": "base64", "raw": "bytes_only"}
 DRAIN_S = 6.0
 TAILS = 200
+WIDTH = 1024  # numbers of a vector
 
 
 @dataclasses.dataclass
@@ -55,7 +65,12 @@ class Bodies:
 
     def __init__(self, case: Case, known: list[tuple[str, int]], seed: int) -> None:
         self._case, self._random = case, random.Random(seed)
-        ids = case.kind == "pool"
+        self._ids = [n for _, n in known]
+        if case.kind == "inside":
+            rest = range(max(case.tokens - 4, 1))
+            self._packed = [self._words_of(len(rest)) for _ in range(TAILS)]
+            return
+        ids = case.kind in ENCODINGS
         self._words = [str(n) for _, n in known] if ids else [w for w, _ in known]
         self._by = "," if ids else " "
         rest = max(case.tokens - 4, 1)
@@ -67,15 +82,29 @@ class Bodies:
     def _text(self) -> str:
         return self._by.join((*self._pick(4), self._random.choice(self._tails)))
 
+    def _words_of(self, n: int) -> bytes:
+        return struct.pack(f"<{n}I", *self._random.choices(self._ids, k=n))
+
+    def _inside(self) -> bytes:
+        parts = []
+        for _ in range(self._case.batch):
+            parts += [self._words_of(4), self._random.choice(self._packed)]
+        lengths = [(len(parts[0]) + len(parts[1])) // 4] * self._case.batch
+        head = struct.pack(f"<{3 + len(lengths)}I", 0x31545245, 0, len(lengths), *lengths)
+        return head + b"".join(parts)
+
     def make(self) -> bytes:
         case = self._case
+        if case.kind == "inside":
+            return self._inside()
         texts = [self._text() for _ in range(case.batch)]
         if case.kind == "rerank":
             query, documents = " ".join(self._pick(16)), '","'.join(texts)
             body = f'{{"model":"{case.model}","query":"{query}","documents":["{documents}"]}}'
-        elif case.kind == "pool":
+        elif case.kind in ENCODINGS:
             lists = ",".join(f"[{text}]" for text in texts)
-            body = f'{{"task":"embed","input":[{lists}],"encoding_format":"base64"}}'
+            encoding = ENCODINGS[case.kind]
+            body = f'{{"task":"embed","input":[{lists}],"encoding_format":"{encoding}"}}'
         else:
             asked = ",".join(f'"{text}"' for text in texts)
             asked = f"[{asked}]" if case.batch > 1 else asked
@@ -187,12 +216,14 @@ class Run:
             "took": self.took,
             "errors": self.errors,
             "said": self.said,
-            "items": items(self.sample),
+            "items": items(self.sample, self._case.kind),
         }
 
 
-def items(sample: bytes | None) -> int | None:
+def items(sample: bytes | None, kind: str) -> int | None:
     """How many vectors or scores the first answer held."""
+    if kind == "inside" and sample:
+        return len(sample) // 4 // WIDTH
     try:
         value = json.loads(sample or b"")
         return len(value.get("results") or value["data"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -31,16 +32,70 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 # 6 GiB hold 56,160 tokens: more than 256 texts of 128 need, so the rate is that of a whole card.
-SMALL = ("--gpu-memory-utilization", "0.15", "--kv-cache-memory-bytes", "6G")
-TUNED = (*SMALL, "--disable-uvicorn-access-log")
+SMALL = ("--gpu-memory-utilization", "0.1", "--kv-cache-memory-bytes", "6G")
+TUNED = (
+    *("--gpu-memory-utilization", "0.1", "--kv-cache-memory-bytes", "4G"),
+    *("--disable-uvicorn-access-log", "--middleware", "er_engine_inside.Inside"),
+)
 # vLLM's own graphs end at 512 tokens; larger steps are launched piece by piece by its engine.
-SIZES = [1, 2, 4, *range(8, 257, 8), *range(288, 513, 32), *range(1024, 8193, 512)]
-GRAPHS = ("--compilation-config", json.dumps({"cudagraph_capture_sizes": SIZES}))
+SIZES = [
+    *(1, 2, 4, 8, 16, 24, 32, 48, 64, 96),
+    *range(128, 512, 64),
+    *range(512, 2048, 128),
+    *range(2048, 8193, 256),
+]
+
+
+def graphs(sizes: Sequence[int]) -> tuple[str, ...]:
+    return ("--compilation-config", json.dumps({"cudagraph_capture_sizes": list(sizes)}))
+
+
+# Whole-step graphs: engine/graphs.py. One split: what splits attention is for decoding.
+WHOLE = (
+    *("--worker-cls", "er_engine_graphs.Worker"),
+    *("--attention-config", '{"flash_attn_max_num_splits_for_cuda_graph":1}'),
+    *graphs(SIZES),
+)
 RERANKER = (
     *("--chat-template", str(HERE / "qwen3_reranker.jinja"), "--hf-overrides"),
     '{"architectures":["Qwen3ForSequenceClassification"],"classifier_from_token":["no","yes"],'
     '"is_original_qwen3_reranker":true}',
 )
+
+
+@dataclasses.dataclass
+class Kind:
+    """How a vLLM is started, beside its model."""
+
+    args: tuple[str, ...] = TUNED
+    env: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+LEAN = ("--disable-log-stats", "--no-enable-prefix-caching")
+COPY = {"VLLM_MSGPACK_ZERO_COPY_THRESHOLD": "1000000"}
+ASYNC = ("--async-scheduling",)
+KINDS = {
+    "plain": Kind(SMALL),
+    "plainrr": Kind((*SMALL, *RERANKER)),
+    # As engine/command.py starts them.
+    "er": Kind((*TUNED, *WHOLE, *ASYNC, "--no-enable-prefix-caching")),
+    "err": Kind((*TUNED, *RERANKER, *WHOLE, *ASYNC)),
+    # One way at a time: the path inside alone; whole steps; these ahead of the card; and less.
+    "r": Kind(),
+    "f": Kind((*TUNED, *WHOLE)),
+    "rl": Kind((*TUNED, *LEAN), COPY),
+    "fl": Kind((*TUNED, *WHOLE, *LEAN), COPY),
+    "fal": Kind((*TUNED, *WHOLE, *ASYNC, *LEAN), COPY),
+    "fas": Kind((*TUNED, *WHOLE, *ASYNC, "--no-enable-prefix-caching"), COPY),
+    "fap": Kind((*TUNED, *WHOLE, *ASYNC, "--disable-log-stats"), COPY),
+    "faz": Kind((*TUNED, *WHOLE, *ASYNC, *LEAN)),
+    "api": Kind((*TUNED, "--api-server-count", "4")),
+}
+
+
+def kind_of(name: str) -> Kind:
+    """The kind of the server `name`: its name without the number."""
+    return KINDS[name.rstrip("0123456789")]
 
 
 UNPROBED_S = 10.0  # ER serves without its prober too, which would be said by these figures
@@ -92,7 +147,7 @@ class Server:
                 return round(time.monotonic() - self.began, 1)
             time.sleep(0.1)
         lines = [line for line in self.log.read_text().splitlines() if "REQUEST_ID" not in line]
-        print(f"{self.name} did not start:", *lines[-15:], sep="\n  ", flush=True)
+        print(f"{self.name} did not start:", *lines[-40:], sep="\n  ", flush=True)
         return None
 
     def processes(self) -> list[tuple[str, psutil.Process]]:

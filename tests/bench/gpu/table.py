@@ -1,7 +1,7 @@
 """ER in front of vLLM on one GPU, against the same clients straight into plain vLLM.
 
     python tests/bench/gpu/table.py --model DIR [--plain PATHS] [--tuned PATHS] [--er PATHS]
-        [--plan full|short|trials] [--seconds 450] [--out DIR] [--py-spy FILE]
+        [--seconds 550] [--out DIR]
 
 DIR: a model folder in the shape of Qwen3-Embedding-0.6B (make_model.py writes one with random
 weights). PATHS: what PYTHONPATH is for plain vLLM (without orjson), for ER's replicas (with it)
@@ -14,6 +14,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import statistics
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -25,11 +28,9 @@ SHORT: dict[str, Any] = {"tokens": 16}
 FEW: dict[str, Any] = {"tokens": 128, "clients": 32}
 ONE: dict[str, Any] = {"tokens": 128, "clients": 1}
 RERANK: dict[str, Any] = {"kind": "rerank", "model": "r", "batch": 100, "clients": 1, "secs": 3.0}
-TRIALS: tuple[dict[str, int], ...] = (
-    {"CALLS": 2},
-    {"CALLS": 8},
-    {"CALLS": 2, "CALL_SEQUENCES": 256},
-)
+KIND = "er"  # of servers.KINDS: the replicas of the table
+TIMES = 3  # windows of each case; the table shows their medians
+DEEP: dict[str, Any] = {"batch_tokens": 16384, "patch": {"CALLS": 8}}
 
 
 # -- what is done, what is most worth knowing first ----------------------------------------------
@@ -37,95 +38,77 @@ TRIALS: tuple[dict[str, int], ...] = (
 Step = tuple[str, Callable[[], Any]]
 
 
-def short(b: Bench) -> list[Step]:
-    """The rows of one and two replicas, with the fewest servers to start."""
-    return [
-        ("servers", lambda: b.start_engines(2, rerank=False)),
-        ("plain", lambda: (b.direct(**LONG), b.direct(**SHORT))),
-        ("one replica", lambda: b.through(1, 2, (LONG, SHORT))),
-        ("two replicas", lambda: b.through(2, 2, (LONG, SHORT))),
-        ("two, auto", lambda: b.through(2, "auto", (LONG, SHORT))),
-        ("plain again", lambda: b.direct(**LONG)),
-        ("one, one worker", lambda: b.through(1, 1, (LONG, SHORT))),
-        ("one, auto", lambda: b.through(1, "auto", (LONG, ONE, FEW))),
-        ("plain, few", lambda: (b.direct(**ONE), b.direct(**FEW))),
-    ]
-
-
 def full(b: Bench) -> list[Step]:
-    """Every row of the table, then profiles and more workers."""
+    """Every row of the table; then several replicas under MPS."""
+    made = [f"{KIND}{i + 1}" for i in range(4)]
+    all_four, both = (LONG, SHORT, ONE, FEW), (LONG, SHORT)
+
+    def through(n: int, workers: int, cases: Any = both, said: str = "", **more: Any) -> None:
+        b.through(n, workers, cases, said=said, times=TIMES, kind=KIND, **more)
+
+    def plain(cases: Any = all_four) -> None:
+        for how in cases:
+            b.direct(**how)
+
+    def again() -> None:
+        b.end_front()
+        b.stop_engines([n for n in b.engines if n != "plain"])
+        mps(b)
+        b.start_engines(made, 120)
+
     return [
         ("offline loads", b.start_offline),
-        ("servers", lambda: b.start_engines(4, rerank=True)),
+        ("servers", lambda: b.start_engines(["plain", *made, "plainrr1", "err1"])),
         # What loads beside a window spoils it.
         ("offline is there", lambda: b.offline_said("READY", LATER_S)),
-        ("plain", lambda: [b.direct(**how) for how in (LONG, SHORT, ONE, FEW)]),
-        ("one, auto", lambda: b.through(1, "auto", (LONG, SHORT, ONE, FEW))),
-        ("one, two workers", lambda: b.through(1, 2, (LONG, SHORT, ONE, FEW))),
-        ("three, auto", lambda: b.through(3, "auto", (SHORT, LONG))),
-        ("two, auto", lambda: b.through(2, "auto", (LONG, SHORT))),
-        ("rerank", lambda: rerank(b)),
-        ("four, auto", lambda: b.through(4, "auto", (SHORT, LONG))),
+        ("plain", plain),
+        ("one", lambda: through(1, 1, all_four)),
+        ("rerank", lambda: rerank(b, "err1")),
         ("offline", lambda: offline(b)),
-        ("three, two workers", lambda: b.through(3, 2, (SHORT, LONG))),
-        ("two, two workers", lambda: b.through(2, 2, (LONG, SHORT))),
-        ("one, one worker", lambda: b.through(1, 1, (LONG, SHORT, ONE, FEW))),
-        ("plain again", lambda: (b.direct(**LONG), b.direct(**SHORT))),
-        ("profiles", lambda: profiles(b)),
-        ("fed with ids", lambda: fed(b)),
-        ("three, six workers", lambda: b.through(3, 6, (SHORT, LONG))),
-        ("four, eight workers", lambda: b.through(4, 8, (SHORT, LONG))),
-        ("larger calls", lambda: b.through(1, 2, (LONG, SHORT), batch_tokens=16384)),
-        ("three, larger calls", lambda: b.through(3, 4, (SHORT, LONG), batch_tokens=16384)),
-        ("plain a third time", lambda: (b.direct(**LONG), b.direct(**SHORT))),
+        ("four", lambda: through(4, 4)),
+        ("plain again", plain),
+        ("three", lambda: through(3, 4)),
+        ("two", lambda: through(2, 2)),
+        ("two, deep", lambda: through(2, 2, (LONG,), **DEEP)),
+        ("one, deep", lambda: through(1, 2, **DEEP)),
+        ("one, four workers", lambda: through(1, 4, all_four)),
+        ("plain a third time", plain),
+        ("mps", again),
+        ("four, mps", lambda: through(4, 4, said="mps")),
+        ("two, mps", lambda: through(2, 2, said="mps")),
+        ("three, mps", lambda: through(3, 4, said="mps")),
+        ("plain a fourth time", lambda: plain(both)),
+        ("two, deep, mps", lambda: through(2, 2, (LONG,), said="mps", **DEEP)),
+        ("three, two workers, mps", lambda: through(3, 2, (SHORT,), said="mps")),
     ]
 
 
-def trials(b: Bench) -> list[Step]:
-    """Settings: larger CUDA graphs in the engines, workers, calls in flight; and rerank."""
-    steps: list[Step] = [
-        ("servers", lambda: b.start_engines(3, rerank=True, graphs=3)),
-        ("plain", lambda: [b.direct(**how) for how in (LONG, SHORT, ONE, FEW)]),
-        ("rerank", lambda: rerank(b)),
-        ("graphs, one", lambda: b.through(1, 1, (LONG, SHORT, ONE, FEW), kind="g")),
-        ("one worker", lambda: b.through(1, 1, (LONG, SHORT, ONE, FEW))),
-        ("graphs, three", lambda: b.through(3, 2, (SHORT, LONG), kind="g")),
-        ("graphs, two", lambda: b.through(2, 2, (SHORT, LONG), kind="g")),
-        ("three, two workers", lambda: b.through(3, 2, (SHORT, LONG))),
-        ("three, one worker", lambda: b.through(3, 1, (SHORT, LONG))),
-        ("one, two workers", lambda: b.through(1, 2, (LONG, SHORT, FEW))),
-        ("three, auto", lambda: b.through(3, "auto", (SHORT, LONG))),
-        ("fed with ids", lambda: (fed(b, "g1"), fed(b, "r1"))),
-    ]
-    for trial in TRIALS:
-        one = f"one {trial}", lambda t=trial: b.through(1, 1, (LONG, SHORT), patch=t)
-        three = f"three {trial}", lambda t=trial: b.through(3, 2, (SHORT, LONG), patch=t)
-        steps += [one, three]
-    steps.append(("plain again", lambda: (b.direct(**LONG), b.direct(**SHORT))))
-    return steps
+def rerank(b: Bench, name: str) -> None:
+    """100 documents, one client: vLLM's own way with its template, and ER."""
+    for _ in range(TIMES):
+        b.measure("vLLM's own rerank", b.engines["plainrr1"], **RERANK)
+    front = b.er(1, 1, rerank=name, kind=KIND)
+    for _ in range(TIMES):
+        b.measure("ER rerank", front, **RERANK)
 
 
-def rerank(b: Bench) -> None:
-    """100 documents, one client: vLLM's own way with its template, and ER over the same vLLM."""
-    b.measure("vLLM's own rerank", b.engines["rr"], **RERANK)
-    b.measure("ER rerank", b.er(1, 2, rerank=True), **RERANK)
+def mps(b: Bench) -> None:
+    """Engines started from now on share the card's multiprocessors instead of taking turns."""
+    folder = b.work / "mps"
+    folder.mkdir(exist_ok=True)
+    env = {"CUDA_MPS_PIPE_DIRECTORY": str(folder), "CUDA_MPS_LOG_DIRECTORY": str(folder)}
+    control = ["nvidia-cuda-mps-control", "-d"]
+    subprocess.run(control, env={**os.environ, **env}, timeout=10, check=True)
+    b.env = env
 
 
-def fed(b: Bench, name: str = "r1") -> None:
-    """One replica fed with batches of ids by several clients, without ER."""
-    for how in (LONG, SHORT):
-        size = 32 if how is LONG else 128
-        b.measure(f"{name} fed", b.engines[name], kind="pool", batch=size, **{**how, "clients": 4})
-
-
-def profiles(b: Bench) -> None:
-    """Where the time goes at 256 clients, in each kind of process."""
-    front = b.er(3, 2)
-    for does, server in (("worker", front), ("api", b.engines["r1"]), ("engine", b.engines["r1"])):
-        b.profile(f"{does}-16", server, does, front, **SHORT)
-    front = b.er(1, 2)
-    for does, server in (("worker", front), ("api", b.engines["r1"]), ("engine", b.engines["r1"])):
-        b.profile(f"{does}-128", server, does, front, **LONG)
+def no_mps(b: Bench) -> None:
+    """End MPS, if it was begun."""
+    if b.env:
+        env = {**os.environ, **b.env}
+        subprocess.run(
+            ["nvidia-cuda-mps-control"], input=b"quit\n", env=env, timeout=20, check=False
+        )
 
 
 def offline(b: Bench) -> None:
@@ -156,50 +139,62 @@ def run(b: Bench, steps: list[Step]) -> None:
 
 
 def summary(found: list[dict[str, Any]]) -> str:
-    """The best of each case through ER beside the mean of the same clients straight in."""
+    """The medians of each case through ER beside those of the same clients straight in."""
     cases = [f for f in found if f["group"] == "case" and f["seq_s"]]
     lines = []
     for how in sorted({(f["kind"], f["tokens"], f["clients"], f["batch"]) for f in cases}):
         same = [f for f in cases if (f["kind"], f["tokens"], f["clients"], f["batch"]) == how]
-        plain = [f for f in same if "vLLM" in f["label"]]
-        if not plain:
-            continue
-        rate = sum(f["seq_s"] for f in plain) / len(plain)
-        wait = sum(f["p50_ms"] for f in plain) / len(plain)
-        lines.append(f"{how}: straight {rate:.0f}/s p50 {wait:.1f} ms ({len(plain)} times)")
-        for f in sorted(same, key=lambda f: -f["seq_s"]):
-            if f not in plain:
-                lines.append(
-                    f"    {f['label']:44} {f['seq_s']:>6}/s {f['seq_s'] / rate:5.2f} times, "
-                    f"p50 {f['p50_ms'] / wait:.2f} times"
-                )
+        labels = dict.fromkeys(f["label"] for f in same)
+        medians = {label: median(same, label) for label in labels}
+        plain = [label for label in labels if "vLLM" in label]
+        rate, wait = medians[plain[0]][:2] if plain else (1, 1)
+        lines.append(f"{how}")
+        for label, (seq_s, p50, p99, n) in sorted(medians.items(), key=lambda m: -m[1][0]):
+            lines.append(
+                f"    {label:64} {seq_s:>6.0f}/s {seq_s / rate:5.2f} times, "
+                f"p50 {p50} ({p50 / wait:.2f} times), p99 {p99} ms; {n} windows"
+            )
     return "\n".join(lines)
 
 
-PLANS = {"full": full, "short": short, "trials": trials}
+def median(cases: list[dict[str, Any]], label: str) -> tuple[float, float, float, int]:
+    """Sequences/s, p50 and p99 in ms, and of how many windows."""
+    mine = [f for f in cases if f["label"] == label]
+    seq_s, p50, p99 = (statistics.median(f[k] for f in mine) for k in ("seq_s", "p50_ms", "p99_ms"))
+    return seq_s, p50, p99, len(mine)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def options(said: str | None) -> argparse.ArgumentParser:
+    """What every script here is told."""
+    parser = argparse.ArgumentParser(description=(said or "").partition("\n")[0])
     parser.add_argument("--model", required=True)
     for name in ("plain", "tuned", "er"):
         parser.add_argument(f"--{name}", default="", metavar="PATHS")
-    parser.add_argument("--plan", choices=tuple(PLANS), default="full")
-    parser.add_argument("--seconds", type=float, default=450.0)
+    parser.add_argument("--seconds", type=float, default=550.0)
     parser.add_argument("--out", default="gpu-out")
     parser.add_argument("--work", default="/tmp/er-gpu", help="logs, er.toml and state")
     parser.add_argument("--py-spy", default="")
-    parser.add_argument("--fork", default="", help="servers whose engine is forked: starts sooner")
     parser.add_argument("--generators", type=int, default=GENERATORS)
     parser.add_argument("--stand-in", action="store_true", help="no vLLM: to try this script")
-    bench = Bench(parser.parse_args())
-    try:
-        run(bench, PLANS[bench.options.plan](bench))
-    finally:
-        bench.close()
+    return parser
+
+
+def finish(bench: Bench) -> None:
+    """End all servers and say what was found."""
+    bench.close()
+    no_mps(bench)
     text = summary(bench.found)
     (bench.out / "table.txt").write_text(text + "\n")
     print(text, flush=True)
+
+
+def main() -> None:
+    parser = options(__doc__)
+    bench = Bench(parser.parse_args())
+    try:
+        run(bench, full(bench))
+    finally:
+        finish(bench)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,195 @@
+"""Token ids in, raw numbers out: one path beside vLLM's own, straight to its engine client.
+
+Runs inside vLLM's API process as an ASGI middleware (`--middleware`); the launcher copies this one
+file beside the logging configuration, and it has nothing of ER. vLLM's own /pooling spends most of
+a batch's time on JSON, on pydantic, and on a task and a deep copy for each sequence; here a batch
+is two arrays and one future. Whatever is not POST PATH goes on to vLLM untouched, and a vLLM that
+has been changed too much to be spoken to this way answers 404, so the caller takes /pooling.
+
+Request body, little-endian uint32: MAGIC, 0 embed or 1 classify, n, n lengths, then all ids.
+Answer: float32, little-endian, (n, width) for embed and (n,) for classify. Errors are vLLM's JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import numpy as np
+
+PATH = "/er/pooling"
+MAGIC = 0x31545245  # "ERT1"
+TASKS = ("embed", "classify")
+HEAD = 3  # words before the lengths
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+_numbers = itertools.count()
+
+
+class Refusal(Exception):  # noqa: N818 - an answer, not a fault
+    """What is answered in place of numbers."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = json.dumps({"error": {"message": message, "code": status}}).encode()
+
+
+class Batch:
+    """The sequences of one call on their way; `done` is set when all are there or one failed."""
+
+    def __init__(self, size: int) -> None:
+        self.rows: list[Any] = [None] * size
+        self.left = size
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def put(self, index: int, output: Any) -> None:
+        if self.done.done():
+            return
+        if isinstance(output, BaseException):
+            self.done.set_exception(output)
+            return
+        row = output.outputs.data
+        if not row.numel():  # an aborted request's
+            self.done.set_exception(RuntimeError("the engine gave a sequence up"))
+            return
+        self.rows[index] = row
+        self.left -= 1
+        if not self.left:
+            self.done.set_result(None)
+
+
+class Slot:
+    """Where vLLM puts one sequence's output: what its RequestOutputCollector is to a request."""
+
+    __slots__ = ("batch", "index")
+
+    def __init__(self, batch: Batch, index: int) -> None:
+        self.batch, self.index = batch, index
+
+    def put(self, output: Any) -> None:
+        self.batch.put(self.index, output)
+
+
+class Inside:
+    """The middleware."""
+
+    def __init__(self, app: Callable[[Message, Receive, Send], Awaitable[None]]) -> None:
+        self._app = app
+        self._params: dict[str, Any] = {}
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        status, kind = 200, b"application/octet-stream"
+        try:
+            body = await self._answer(scope["app"].state.engine_client, receive)
+        except Refusal as refusal:
+            status, kind, body = refusal.status, b"application/json", refusal.body
+        except ConnectionError:
+            return  # nobody listens any more
+        length = str(len(body)).encode()
+        headers = [(b"content-type", kind), (b"content-length", length)]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, engine: Any, receive: Receive) -> bytes:
+        parts, more = [], True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise ConnectionError
+            parts.append(message.get("body", b""))
+            more = message.get("more_body", False)
+        config = engine.model_config
+        task, sequences = parse(b"".join(parts), config.max_model_len, config.get_vocab_size())
+        params = self._params.get(task)
+        if params is None:
+            params = self._params[task] = await self._made(engine, task)
+        rows = await compute(engine, sequences, params, receive)
+        # numpy, since torch would wake a thread for each core to copy some kilobytes
+        return b"".join([row.float().numpy().tobytes() for row in rows])
+
+    async def _made(self, engine: Any, task: str) -> Any:
+        """What vLLM wants to know beside the ids, made and checked once."""
+        from vllm import PoolingParams
+
+        if task not in await engine.get_supported_tasks():
+            raise Refusal(400, f"this model does not support {task}")
+        params = PoolingParams(task=task)
+        params.verify(engine.model_config)
+        return params
+
+
+def parse(body: bytes, longest: int, vocabulary: int) -> tuple[str, list[list[int]]]:
+    """The task and the sequences of a request. Raises Refusal (400)."""
+    words = np.frombuffer(body, "<u4") if len(body) % 4 == 0 else np.empty(0, "<u4")
+    if len(words) < HEAD or words[0] != MAGIC or words[1] >= len(TASKS):
+        raise Refusal(400, "not a batch of token ids")
+    lengths, ids = words[HEAD : HEAD + int(words[2])], words[HEAD + int(words[2]) :]
+    ends = np.cumsum(lengths, dtype=np.int64)
+    if not len(lengths) or len(lengths) != words[2] or ends[-1] != len(ids):
+        raise Refusal(400, "a batch of token ids whose lengths do not fit")
+    if lengths.min() < 1 or lengths.max() > longest:
+        raise Refusal(400, f"each sequence must have 1 to {longest} tokens")
+    if ids.max() >= vocabulary:
+        raise Refusal(400, f"Token id {ids.max()} is out of vocabulary")
+    flat, at = ids.tolist(), [0, *ends.tolist()]
+    return TASKS[words[1]], [flat[a:b] for a, b in itertools.pairwise(at)]
+
+
+async def compute(
+    engine: Any, sequences: list[list[int]], params: Any, receive: Receive
+) -> list[Any]:
+    """One tensor for each sequence. Raises Refusal, or ConnectionError when the client left."""
+    from vllm.v1.engine import EngineCoreRequest
+
+    if engine.errored:
+        raise Refusal(500, "the engine is dead")
+    batch, now, head = Batch(len(sequences)), time.time(), f"er-{next(_numbers)}-"
+    names = [f"{head}{i}" for i in range(len(sequences))]
+    engine._run_output_handler()
+    left = asyncio.ensure_future(_left(receive))
+    try:
+        for i, (name, ids) in enumerate(zip(names, sequences, strict=True)):
+            request = EngineCoreRequest(
+                request_id=name,
+                prompt_token_ids=ids,
+                mm_features=None,
+                sampling_params=None,
+                pooling_params=params,
+                arrival_time=now,
+                lora_request=None,
+                cache_salt=None,
+                data_parallel_rank=None,
+                external_req_id=name,
+            )
+            engine.output_processor.add_request(request, None, None, 0, Slot(batch, i))
+            await engine.engine_core.add_request_async(request)
+        await asyncio.wait((batch.done, left), return_when=asyncio.FIRST_COMPLETED)
+        if not batch.done.done():
+            raise ConnectionError
+        await batch.done
+    except (ConnectionError, asyncio.CancelledError):
+        await engine.abort(names, internal=True)
+        raise
+    except Exception as error:
+        await engine.abort(names, internal=True)
+        raise Refusal(500, f"{type(error).__name__}: {error}") from error
+    finally:
+        left.cancel()
+        batch.done.cancel()
+    return batch.rows
+
+
+async def _left(receive: Receive) -> None:
+    """Returns when the client has hung up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,168 @@
+"""The path inside vLLM: what it takes and refuses, and what it does with vLLM's engine client."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from er import wire
+from er.engine import inside
+
+IDS = [[1, 2, 3], [4], [5, 6]]
+
+
+class Tensor:
+    """As much of a torch tensor as is asked for."""
+
+    def __init__(self, values: list[float]) -> None:
+        self.values = np.array(values, np.float32)
+
+    def numel(self) -> int:
+        return int(self.values.size)
+
+    def float(self) -> Tensor:
+        return self
+
+    def numpy(self) -> Any:
+        return self.values
+
+
+class Engine:
+    """vLLM's client. `fate`: a request gets its sum and length, nothing, an error or an abort."""
+
+    errored = False
+
+    def __init__(self, fate: str = "answers") -> None:
+        self.fate, self.aborted, self.asked = fate, [], []  # type: ignore[var-annotated]
+        self.model_config = types.SimpleNamespace(max_model_len=8, get_vocab_size=lambda: 100)
+        self.output_processor = self.engine_core = self
+
+    async def get_supported_tasks(self) -> tuple[str, ...]:
+        return ("embed", "token_embed")
+
+    def _run_output_handler(self) -> None:
+        pass
+
+    def add_request(self, request: Any, prompt: None, parent: None, n: int, queue: Any) -> None:
+        self.asked.append(request)
+        ids = request.prompt_token_ids
+        row = Tensor([] if self.fate == "aborts" else [sum(ids), len(ids)])
+        output: Any = types.SimpleNamespace(outputs=types.SimpleNamespace(data=row))
+        if self.fate == "dies":
+            output = RuntimeError("dead")
+        if self.fate != "is silent":
+            asyncio.get_running_loop().call_soon(queue.put, output)
+
+    async def add_request_async(self, request: Any) -> None:
+        await asyncio.sleep(0)
+
+    async def abort(self, names: list[str], internal: bool) -> None:
+        assert internal
+        self.aborted += names
+
+
+@pytest.fixture(autouse=True)
+def vllm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    class Params:
+        def __init__(self, task: str) -> None:
+            self.task = task
+
+        def verify(self, config: Any) -> None:
+            assert config.max_model_len == 8
+
+    for name in ("vllm", "vllm.v1", "vllm.v1.engine"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules["vllm"].PoolingParams = Params  # type: ignore[attr-defined]
+    sys.modules["vllm.v1.engine"].EngineCoreRequest = types.SimpleNamespace  # type: ignore[attr-defined]
+    yield
+
+
+async def post(
+    engine: Engine, body: bytes, path: str = inside.PATH, leaves: bool = False
+) -> tuple[int, bytes] | None:
+    """Status and body; None when nothing was answered."""
+    said: list[Any] = []
+    parts = [{"type": "http.request", "body": body[:5], "more_body": True}]
+    parts.append({"type": "http.request", "body": body[5:]})
+
+    async def receive() -> Any:
+        if parts:
+            return parts.pop(0)
+        if not leaves:
+            await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    async def others(scope: Any, receive: Any, send: Any) -> None:
+        said.extend(({"status": 404}, {"body": b"vLLM's own"}))
+
+    app = types.SimpleNamespace(state=types.SimpleNamespace(engine_client=engine))
+    scope = {"type": "http", "method": "POST", "path": path, "app": app}
+    await inside.Inside(others)(scope, receive, send)
+    return (said[0]["status"], said[1]["body"]) if said else None
+
+
+async def test_a_batch_in_its_order() -> None:
+    engine = Engine()
+    answer = await post(engine, wire.packed("embed", IDS))
+    assert answer is not None and answer[0] == 200
+    assert np.frombuffer(answer[1], "<f4").tolist() == [6, 3, 4, 1, 11, 2]
+    assert [request.pooling_params.task for request in engine.asked] == ["embed"] * 3
+    assert len({request.request_id for request in engine.asked}) == 3 and not engine.aborted
+
+
+async def test_other_paths_are_vllms_own() -> None:
+    assert await post(Engine(), b"{}", path="/pooling") == (404, b"vLLM's own")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "not a batch"),
+        (b"abc", "not a batch"),
+        (struct.pack("<4I", 1, 0, 1, 1), "not a batch"),
+        (struct.pack("<4I", wire.MAGIC, 2, 1, 1), "not a batch"),
+        (struct.pack("<3I", wire.MAGIC, 0, 0), "do not fit"),
+        (wire.packed("embed", IDS)[:-4], "do not fit"),
+        (wire.packed("embed", IDS) + bytes(4), "do not fit"),
+        (struct.pack("<4I", wire.MAGIC, 0, 2**32 - 1, 1), "do not fit"),
+        (wire.packed("embed", [[1], []]), "1 to 8 tokens"),
+        (wire.packed("embed", [[1] * 9]), "1 to 8 tokens"),
+        (wire.packed("embed", [[1], [100]]), "Token id 100 is out of vocabulary"),
+        (wire.packed("score", [[1]]), "does not support classify"),
+    ],
+)
+async def test_refusals(body: bytes, said: str) -> None:
+    engine = Engine()
+    answer = await post(engine, body)
+    assert answer is not None and answer[0] == 400 and said in answer[1].decode()
+    assert not engine.asked
+
+
+@pytest.mark.parametrize("fate", ["dies", "aborts"])
+async def test_what_the_engine_does_not_answer_is_a_500_and_ended(fate: str) -> None:
+    engine = Engine(fate)
+    answer = await post(engine, wire.packed("embed", IDS))
+    assert answer is not None and answer[0] == 500
+    assert len(engine.aborted) == 3
+
+
+async def test_a_client_that_leaves_ends_its_sequences() -> None:
+    engine = Engine("is silent")
+    assert await post(engine, wire.packed("embed", IDS), leaves=True) is None
+    assert len(engine.aborted) == 3
+
+
+def test_both_sides_speak_of_the_same() -> None:
+    assert (wire.INSIDE, wire.MAGIC) == (inside.PATH, inside.MAGIC)
+    task, sequences = inside.parse(wire.packed("score", IDS), 8, 100)
+    assert (task, sequences) == ("classify", IDS)
