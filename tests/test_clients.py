@@ -457,8 +457,8 @@ def test_tokens_as_three_dialects_ask_for_them(er: Gateway, only_embed: str) -> 
     assert vllm == {"count": 3, "max_model_len": 512, "tokens": [97, 98, 256], "token_strs": None}
     found = er.ask("POST", "/v1/tokenize", {"model": "embed", "text": "ab"}).json
     assert (found["tokens"], found["token_strings"]) == ([97, 98], ["a", "b"])
-    long = er.ask("POST", "/tokenize", {"inputs": "x" * 262145})
-    assert long.status == 400 and "262144" in long.json["error"]
+    long = er.ask("POST", "/tokenize", {"inputs": "x" * 65537})
+    assert long.status == 400 and "65536" in long.json["error"]
 
 
 # -- all of them ---------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from er.job import Kind, OverLength
 
 INPUTS_MAX = 2048
 DOCUMENTS_MAX = 10_000
-TOKENIZED_MAX = 1 << 18  # characters in all; an answer has up to a hundred bytes for each
+TOKENIZED_MAX = 1 << 16  # characters in all; an answer has up to a hundred bytes for each
 
 # Cohere, Voyage, NVIDIA: input_type. DashScope: text_type.
 SIDES: Mapping[str, Kind] = {
