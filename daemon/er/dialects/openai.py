@@ -156,6 +156,8 @@ def _numbers(request: Request) -> tuple[Dtype, bool]:
     if request.output_dtype:
         return numbers.dtype(request.output_dtype, "output_dtype"), base64
     wanted = request.embedding_type
+    if wanted is None:
+        return "float", base64
     if isinstance(wanted, list):
         if len(wanted) > 1:
             refuse_field("embedding_type", "embedding_type names several types; send one")
@@ -167,12 +169,13 @@ def _numbers(request: Request) -> tuple[Dtype, bool]:
 
 def _truncation(request: Request) -> tuple[OverLength | None, bool, int | None]:
     """What to do with too long texts, whether from their start, and of how many tokens on."""
-    if flag(request.late_chunking, "late_chunking"):
+    if request.late_chunking is not None and flag(request.late_chunking, "late_chunking"):
         refuse_field(
             "late_chunking",
             "late_chunking is true, which this server does not do; leave the field out",
         )
-    shared.demand_unit_length(request.normalized, "normalized")
+    if request.normalized is not None:
+        shared.demand_unit_length(request.normalized, "normalized")
     limit = request.truncate_prompt_tokens
     if limit is not None:
         if limit < 1 and limit != -1:
@@ -183,6 +186,8 @@ def _truncation(request: Request) -> tuple[OverLength | None, bool, int | None]:
         return "cut", False, limit if limit > 0 else None
     if request.truncate is not None:
         return *shared.truncation(request.truncate, "truncate"), None
+    if request.truncation is None:
+        return None, False, None
     return *shared.truncation(request.truncation, "truncation"), None
 
 

@@ -78,9 +78,10 @@ def side(
 
 def split_model(model: str) -> tuple[str, Kind | None]:
     """The model's name and the side that its ending names, if any."""
-    for ending, kind in ENDINGS.items():
-        if model.endswith(ending):
-            return model[: -len(ending)], kind
+    if ":" in model:
+        for ending, kind in ENDINGS.items():
+            if model.endswith(ending):
+                return model[: -len(ending)], kind
     return model, None
 
 
@@ -162,6 +163,8 @@ def inputs(
     given: str | list[Any], field: str, must: str
 ) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
     """Texts or lists of token ids, one of the two. Raises Refusal 400, which names `field`."""
+    if isinstance(given, str) and given:
+        return (given,), ()
     items: list[Any] = [given] if isinstance(given, str) else list(given)
     kinds = set(map(type, items))
     if not items:
