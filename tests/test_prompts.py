@@ -228,6 +228,33 @@ def test_a_too_long_text_is_named_with_its_tokens_and_the_limit() -> None:
         )
 
 
+@pytest.mark.parametrize("text", ["one two three four five six", "词" * 40, "ab " * 99999])
+def test_what_is_cut_may_be_the_beginning(text: str) -> None:
+    """The end is that of the whole text; before a query its instruction stays."""
+    cut: dict[str, Any] = {"over_length": "cut", "cut_start": True}
+    found = embedder(5).embed([text, "one"], kind="document", instruction=None, **cut)
+    assert found.sequences == [[*as_text(text[-60:])[-4:], END], [*as_text("one"), END]]
+    assert found.cut == 1
+    found = embedder(20).embed([text * 9], kind="query", instruction="t", **cut)
+    head = as_text("Instruct: t\nQuery:")
+    assert found.sequences == [[*head, *as_text(text[-60:] * 9)[len(head) - 19 :], END]]
+    assert found.cut == 1
+    found = embedder(5).embed([text], kind="query", instruction="longer than the limit", **cut)
+    assert len(found.sequences[0]) == 5 and found.cut == 1
+
+
+def test_a_client_can_ask_for_less_than_the_limit() -> None:
+    text = "one two three four five"
+    found = embedder().embed(
+        [text], kind="document", instruction=None, over_length="cut", max_tokens=4
+    )
+    assert found.sequences == [[*as_text(text)[:3], END]] and found.cut == 1
+    with pytest.raises(Refusal, match=r"6 tokens.*is 4"):
+        embedder().embed(
+            [text], kind="document", instruction=None, over_length="refuse", max_tokens=4
+        )
+
+
 # -- token ids ---------------------------------------------------------------------------------
 
 
@@ -240,6 +267,10 @@ def test_own_ids_get_their_end_once() -> None:
 def test_own_ids_are_cut_or_refused() -> None:
     right = Prompted([[0, 1, 2, END]], 4, 1)
     assert embedder(4).embed_ids([range(9)], over_length="cut") == right
+    found = embedder(4).embed_ids([range(9)], over_length="cut", cut_start=True)
+    assert found == Prompted([[6, 7, 8, END]], 4, 1)
+    found = embedder().embed_ids([range(9)], over_length="cut", max_tokens=3)
+    assert found == Prompted([[0, 1, END]], 3, 1)
     with pytest.raises(Refusal, match="10 tokens"):
         embedder(4).embed_ids([range(9)], over_length="refuse")
 
@@ -340,6 +371,32 @@ def test_a_query_without_room_for_a_document_is_refused() -> None:
     assert "200" in refused.value.message
     with pytest.raises(Refusal, match="more than 200 tokens"):
         reranker(200).score("word " * 20000, ["d"], instruction=None)
+
+
+@pytest.mark.parametrize("text", ["Hello  world", "三体 问题 👩\u200d🚀!", "naïve\n\n'S 𠮷"])
+def test_pieces_cover_what_the_library_says(text: str) -> None:
+    found = embedder().pieces(text, kind="document", special=False)
+    wanted = _bare().encode(text, add_special_tokens=False)
+    assert [piece.id for piece in found] == wanted.ids
+    assert [(piece.start, piece.stop) for piece in found] == wanted.offsets
+    whole = [p for p in found if "\ufffd" not in p.text]
+    assert whole and all(p.text == text[p.start : p.stop] for p in whole)
+    framed = embedder().pieces(text, kind="document", special=True)
+    assert framed[:-1] == found and framed[-1].text == "<|endoftext|>" and framed[-1].special
+
+
+def test_documents_are_cut_to_tokens_of_their_own() -> None:
+    text = "one two three four five"
+    ids = as_text(f" {text}")
+    for start, kept in ((False, ids[:2]), (True, ids[-2:])):
+        found = reranker().score(
+            "q", [text, "one"], instruction=None, max_tokens=2, cut_start=start
+        )
+        (empty,) = reranker().score("q", [""], instruction=None).sequences
+        head = empty[: -len(SUFFIX_IDS) - 1]  # without the blank
+        assert found.sequences[0] == [*head, *kept, *SUFFIX_IDS]
+        assert found.sequences[1] == [*head, *as_text(" one"), *SUFFIX_IDS]
+        assert found.cut == 1
 
 
 def test_long_documents_can_be_refused() -> None:

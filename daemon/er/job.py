@@ -18,6 +18,8 @@ Task = Literal["embed", "score"]
 Kind = Literal["document", "query"]
 OverLength = Literal["refuse", "cut"]
 Lane = Literal["interactive", "bulk"]
+# What the numbers of a vector are sent as: float32, bytes of a fixed scale, or a bit each.
+Dtype = Literal["float", "int8", "uint8", "binary", "ubinary"]
 
 Vectors = NDArray[np.float32]  # shape (items, dimensions)
 Scores = NDArray[np.float32]  # shape (items,)
@@ -33,11 +35,18 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     texts: tuple[str, ...] = ()  # embed: the inputs; score: the documents
     token_ids: tuple[tuple[int, ...], ...] = ()  # embed: inputs that came as ids, instead of texts
     query: str = ""  # score only
+    queries: tuple[str, ...] = ()  # score only: one for each text, in place of `query`
     kind: Kind = "document"  # embed only: whether the texts are queries
     instruction: str | None = None  # the task sentence; None = the model's default
     over_length: OverLength | None = None  # None = as er.toml says for the model
+    cut_start: bool = False  # a text that is cut loses its beginning, not its end
+    max_tokens: int | None = None  # of one text, where that is less than the model takes
     dimensions: int | None = None  # embed only: cut and renormalise to this many
-    base64: bool = False  # embed only: vectors as base64 of little-endian float32
+    dtype: Dtype = "float"  # embed only
+    # What the client calls two of these fields, for refusals that are found out later.
+    texts_name: str = "input"  # embed only
+    dimensions_name: str = "dimensions"
+    base64: bool = False  # embed only: vectors as base64 of their bytes, little-endian
     top_n: int | None = None  # score only: None = all
     return_documents: bool = False  # score only
     extra: dict[str, Any] = {}  # what the dialect needs again to write the answer
@@ -48,6 +57,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return len(self.texts) or len(self.token_ids)
 
 
+class Piece(msgspec.Struct, frozen=True):
+    """One token of a text: which characters it covers, None for one that is not the text's."""
+
+    id: int
+    text: str
+    special: bool = False
+    start: int | None = None
+    stop: int | None = None
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine said to a Job, in the order of the request."""
 
@@ -56,7 +75,11 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int  # prompt tokens computed, template included
     created: int  # Unix seconds
     vectors: Vectors | None = None  # embed
-    scores: Scores | None = None  # score
+    scores: Scores | None = None  # score: probabilities, or with `cosine` that of two vectors
+    cosine: bool = False
+    pieces: Sequence[Sequence[Piece]] = ()  # of each text, where only its tokens were asked for
+    limit: int = 0  # tokens that the model takes at most, where only tokens were asked for
+    took_ns: int = 0  # tokenising, waiting and computing
 
 
 class Spent(NamedTuple):

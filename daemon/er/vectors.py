@@ -12,16 +12,19 @@ from er.job import Refusal, Scores, Vectors
 WIRE = np.dtype("<f4")
 
 
-def check_dimensions(wanted: int | None, available: int) -> None:
-    """Raise Refusal 400 when a client wants more dimensions than the model has, or less than 1."""
+def check_dimensions(wanted: int | None, available: int, name: str = "dimensions") -> None:
+    """Raise Refusal 400 when a client wants more dimensions than the model has, or less than 1.
+
+    `name` is what the client calls them.
+    """
     if wanted is None or 1 <= wanted <= available:
         return
     raise Refusal(
         400,
         "invalid_request",
-        f"dimensions is {wanted}; this model's vectors have {available}, so ask for 1 to "
+        f"{name} is {wanted}; this model's vectors have {available}, so ask for 1 to "
         f"{available}, or leave the field out",
-        param="dimensions",
+        param=name,
     )
 
 

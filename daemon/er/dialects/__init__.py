@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 from urllib.parse import unquote
 
-from er.dialects import openai, rerank
-from er.dialects.json_body import refuse
+from er.dialects import cohere, dashscope, ollama, openai, rerank, tei, vllm
+from er.dialects.json_body import Part, refuse
+from er.dialects.openai import ModelCard
 from er.job import Answer, Job, Refusal
 
-__all__ = ["HOT", "Dialect", "Route", "find", "refuse"]
+__all__ = ["HOT", "Dialect", "Refuse", "Route", "choose", "find", "name", "refuse", "refuse_at"]
+
+Refuse = Callable[[Refusal, str], bytes]
 
 # Base URLs differ from client to client: some bring a version of their own, some double it.
 PREFIX = re.compile(r"(?:/v1|/compatible-api/v1|/compatible-mode/v1)*(?=/)")
 
 
 class Dialect(Protocol):
-    """What each module here offers."""
+    """What a module here offers, or each `Part` of one."""
 
     def read(self, body: bytes) -> Job:
         """The Job in a request's body. Raises Refusal 400."""
@@ -30,11 +34,16 @@ class Dialect(Protocol):
 
 
 class Route(NamedTuple):
-    """Where a request goes. `model` is the name in the path, with the name "model" only."""
+    """Where a request goes.
+
+    `model` is the name in the path, with the name "model" only; `page` makes what is told of all
+    models of a key, with the name "models" only.
+    """
 
     dialect: Dialect
-    name: Literal["embeddings", "rerank", "models", "model"]
+    name: Literal["embeddings", "rerank", "tokenize", "models", "model"]
     model: str = ""
+    page: Callable[[Sequence[ModelCard]], bytes] | None = None
 
 
 EMBEDDINGS = Route(openai, "embeddings")
@@ -45,11 +54,33 @@ POSTS = {
     "/v2/rerank": RERANK,  # Cohere
     "/reranks": RERANK,  # DashScope
     "/reranking": RERANK,  # llama.cpp
+    "/embed": Route(cohere.V1, "embeddings"),
+    "/v2/embed": Route(cohere.V2, "embeddings"),
+    "/": Route(tei.EMBED, "embeddings"),  # huggingface_hub, given a base_url
+    "/similarity": Route(tei.SIMILARITY, "embeddings"),
+    **dict.fromkeys(
+        ("/predict", "/embed_all", "/embed_sparse", "/decode"), Route(tei.OTHER, "embeddings")
+    ),
+    "/tokenize": Route(tei.TOKENIZE, "tokenize"),
+    "/score": Route(vllm.SCORE, "rerank"),
+    "/pooling": Route(vllm.POOLING, "embeddings"),
+    "/api/embed": Route(ollama.EMBED, "embeddings"),
+    "/api/embeddings": Route(ollama.EMBEDDINGS, "embeddings"),
+    "/api/v1/services/embeddings/text-embedding/text-embedding": Route(
+        dashscope.EMBEDDING, "embeddings"
+    ),
+    "/api/v1/services/rerank/text-rerank/text-rerank": Route(dashscope.RERANK, "rerank"),
+}
+GETS = {
+    "/models": Route(openai, "models", page=openai.models),
+    "/info": Route(tei.EMBED, "models", page=tei.info),
+    "/api/tags": Route(ollama.EMBED, "models", page=ollama.tags),
+    "/api/version": Route(ollama.EMBED, "models", page=ollama.version),
 }
 # The addresses that nearly all requests are sent to, as they stand in a request's first line.
-_KNOWN = {base + path: route for base in ("", "/v1") for path, route in POSTS.items()}
+_KNOWN = {b + path: route for b in ("", "/v1") for path, route in POSTS.items() if path != "/"}
 HOT = {path.encode(): path for path in _KNOWN}
-MODELS = "/models"
+MODELS = "/models/"
 
 
 def find(method: str, path: str) -> Route | Refusal:
@@ -59,23 +90,61 @@ def find(method: str, path: str) -> Route | Refusal:
     """
     if method == "POST" and (known := _KNOWN.get(path)) is not None:
         return known
-    plain = path[:-1] if path.endswith("/") else path
-    prefix = PREFIX.match(plain)
-    plain = plain[prefix.end() :] if prefix else plain
+    plain = _plain(path)
+    page = GETS.get(plain)
+    if page is None and plain.startswith(MODELS):
+        page = Route(openai, "model", unquote(plain[len(MODELS) :]))
     route = POSTS.get(plain)
-    if route is not None:
-        return route if method == "POST" else _wrong_method(method, path, "POST")
-    if plain == MODELS or plain.startswith(f"{MODELS}/"):
-        if method not in ("GET", "HEAD"):
-            return _wrong_method(method, path, "GET")
-        name = unquote(plain[len(MODELS) + 1 :])
-        return Route(openai, "model", name) if name else Route(openai, "models")
+    if route is not None and method == "POST":
+        return route
+    if page is not None and method in ("GET", "HEAD"):
+        return page
+    if route is not None or page is not None:
+        return _wrong_method(method, path, "POST" if page is None else "GET")
     return Refusal(
         404,
         "not_found",
         f"there is nothing at {path[:200]}; ER answers POST /v1/embeddings, POST /v1/rerank and "
         "GET /v1/models",
     )
+
+
+def choose(dialect: Dialect, body: bytes) -> Dialect:
+    """The dialect that `body` is in, where the address of `dialect` serves another one too."""
+    if dialect is rerank:
+        return tei.RERANK if tei.reranks(body) else dialect
+    if dialect is cohere.V1:
+        return tei.EMBED if tei.embeds(body) else dialect
+    if dialect is tei.TOKENIZE:
+        if vllm.tokenizes(body):
+            return vllm.TOKENIZE
+        return cohere.TOKENIZE if cohere.tokenizes(body) else dialect
+    return dialect
+
+
+def refuse_at(path: str) -> Refuse:
+    """How a request is refused that found no Route: as whoever's address it nearly is."""
+    plain = _plain(path)
+    route = POSTS.get(plain) or GETS.get(plain)
+    if route is not None:
+        return route.dialect.refuse
+    if plain.startswith("/api/v1/"):
+        return dashscope.refuse
+    return ollama.refuse if plain.startswith("/api/") else refuse
+
+
+def name(dialect: Dialect) -> str:
+    """The dialect's name in the audit and the metrics."""
+    if isinstance(dialect, Part):
+        return dialect.name
+    return str(getattr(dialect, "__name__", "")).rsplit(".", 1)[-1]
+
+
+def _plain(path: str) -> str:
+    """`path` without what clients' base URLs put before it, and without a slash at its end."""
+    plain = path[:-1] if path.endswith("/") and path != "/" else path
+    prefix = PREFIX.match(plain)
+    return plain[prefix.end() :] if prefix else plain
 
 
 def _wrong_method(method: str, path: str, allowed: str) -> Refusal:

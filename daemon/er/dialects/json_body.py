@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Any, Generic, NoReturn, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 import orjson
 
-from er.job import Refusal
+from er.job import Answer, Job, Refusal
 
 T = TypeVar("T")
 
@@ -28,6 +28,15 @@ PLACE = re.compile(r" - at `\$\.?(.*)`\Z", re.S)
 GOT = re.compile(r"got `(\w+)`")
 MISSING = re.compile(r"missing required field `(\w+)`")
 BYTE = re.compile(r"(.*) \(byte (\d+)\)\Z")
+
+
+class Part(NamedTuple):
+    """One request of a dialect that has several; with `read` and the rest a dialect itself."""
+
+    name: str
+    read: Callable[[bytes], Job]
+    write: Callable[[Job, Answer], bytes]
+    refuse: Callable[[Refusal, str], bytes]
 
 
 class Shape(Generic[T]):

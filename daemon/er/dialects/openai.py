@@ -1,4 +1,4 @@
-"""OpenAI's embeddings and its list of models, in the words that all its clients share."""
+"""OpenAI's embeddings and its list of models, with what Jina, Voyage and vLLM ask for there too."""
 
 from __future__ import annotations
 
@@ -9,26 +9,14 @@ import msgspec
 import orjson
 import pybase64
 
-from er import vectors
-from er.dialects.json_body import Shape, refuse, refuse_field
-from er.job import Answer, Job, Kind, Task, Vectors
+from er.dialects import numbers
+from er.dialects import texts as shared
+from er.dialects.json_body import Shape, flag, refuse, refuse_field
+from er.job import Answer, Dtype, Job, OverLength, Task, Vectors
 
 __all__ = ["ModelCard", "model", "models", "one", "plain", "read", "refuse", "write"]
 
-INPUTS_MAX = 2048
 TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
-
-# How clients that can say so say on which side of a search a text is (Cohere, Voyage, NVIDIA).
-SIDES: dict[str, Kind] = {
-    "query": "query",
-    "search_query": "query",
-    "document": "document",
-    "passage": "document",
-    "search_document": "document",
-    "classification": "document",
-    "clustering": "document",
-}
-PROMPTS: dict[str, Kind] = {"query": "query", "document": "document"}  # sentence-transformers
 
 
 _ITEM = b'{"object":"embedding","index":%d,"embedding":%b}'
@@ -39,15 +27,24 @@ _ONE = _LIST.replace(b"%b", _ITEM.replace(b"%d", b"0"), 1)
 class Request(msgspec.Struct):
     """The fields that mean something here. null is the same as absent, but for `input`."""
 
-    input: str | list[str | TokenId | list[TokenId]]
+    input: str | list[str | TokenId | list[TokenId] | dict[str, Any]]
     model: str | None = None
     encoding_format: str | None = None
     dimensions: int | None = None
     input_type: str | None = None
     task: str | None = None
     prompt_name: str | None = None
+    prompt: str | None = None
     instruct: str | None = None
     instruction: str | None = None
+    truncate: bool | str | None = None  # Jina, NVIDIA
+    truncation: bool | str | None = None  # Voyage
+    truncate_prompt_tokens: int | None = None  # vLLM
+    output_dtype: str | None = None  # Voyage
+    output_dimension: int | None = None  # Voyage
+    embedding_type: str | list[str] | None = None  # Jina
+    normalized: bool | str | None = None  # Jina
+    late_chunking: bool | str | None = None  # Jina
 
 
 FIELDS = {
@@ -58,8 +55,17 @@ FIELDS = {
     "input_type": 'a text, "query" or "document"',
     "task": 'a text such as "retrieval.query"',
     "prompt_name": 'the text "query" or "document"',
+    "prompt": "a text, put before each input as it is",
     "instruct": "a text, the task in a sentence",
     "instruction": "a text, the task in a sentence",
+    "truncate": "true or false, or one of the texts NONE, START and END",
+    "truncation": "true or false",
+    "truncate_prompt_tokens": "a whole number of at least 1, or -1 for the model's limit",
+    "output_dtype": "one of the texts float, int8, uint8, binary and ubinary",
+    "output_dimension": "a whole number of at least 1",
+    "embedding_type": "one of the texts float, base64, int8, uint8, binary and ubinary",
+    "normalized": "true or false",
+    "late_chunking": "true or false",
 }
 SHAPE = Shape(
     Request,
@@ -72,25 +78,37 @@ SHAPE = Shape(
 def read(body: bytes) -> Job:
     """The Job in a body of POST /v1/embeddings. Raises Refusal 400."""
     request = SHAPE.read(body)
-    texts, ids = _inputs(request.input)
-    encoding = request.encoding_format
-    if encoding not in (None, "float", "base64"):
-        refuse_field(
-            "encoding_format",
-            f'encoding_format is {encoding[:40]!r}; it must be "float" or "base64"',
-        )
-    if request.dimensions is not None and request.dimensions < 1:
-        refuse_field("dimensions", f"dimensions must be {FIELDS['dimensions']}")
+    texts, ids = shared.inputs(request.input, "input", FIELDS["input"])
+    if request.prompt:
+        if ids:
+            refuse_field("prompt", "prompt goes before texts, but input holds token ids")
+        texts = tuple(request.prompt + text for text in texts)
+    side = shared.side(
+        request.model,
+        input_type=request.input_type,
+        task=request.task,
+        prompt_name=request.prompt_name,
+        instruction=request.instruct or request.instruction,
+    )
+    dtype, base64 = _numbers(request)
+    over_length, cut_start, max_tokens = _truncation(request)
+    shared.at_least(request.dimensions, 1, "dimensions")
+    shared.at_least(request.output_dimension, 1, "output_dimension")
     return Job(
         dialect="openai",
         task="embed",
-        model=request.model or "",
+        model=side.model,
         texts=texts,
         token_ids=ids,
-        kind=_kind(request),
-        instruction=request.instruct or request.instruction or None,
-        dimensions=request.dimensions,
-        base64=encoding == "base64",
+        kind=side.kind,
+        instruction=side.instruction,
+        over_length=over_length,
+        cut_start=cut_start,
+        max_tokens=max_tokens,
+        dimensions=request.dimensions or request.output_dimension,
+        dimensions_name="dimensions" if request.output_dimension is None else "output_dimension",
+        dtype=dtype,
+        base64=base64,
     )
 
 
@@ -126,56 +144,57 @@ def one(vectors: Vectors, as_base64: bool, model: bytes, tokens: int) -> bytes:
     return _ONE % (text, model, tokens, tokens)
 
 
-def _inputs(
-    given: str | list[str | int | list[int]],
-) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
-    """Texts or lists of ids, one of the two."""
-    items: list[Any] = [given] if isinstance(given, str) else list(given)
-    kinds = set(map(type, items))
-    if not items:
-        refuse_field("input", "input is an empty list; send at least one text")
-    if len(kinds) > 1:
-        refuse_field("input", f"input mixes kinds; it must be {FIELDS['input']}")
-    if kinds == {int}:
-        items = [items]
-    if len(items) > INPUTS_MAX:
+def _numbers(request: Request) -> tuple[Dtype, bool]:
+    """The type of the numbers, and whether they are sent as base64."""
+    encoding = request.encoding_format
+    if encoding not in (None, "float", "base64"):
         refuse_field(
-            "input", f"input has {len(items)} items; at most {INPUTS_MAX} fit in one request"
+            "encoding_format",
+            f'encoding_format is {encoding[:40]!r}; it must be "float" or "base64"',
         )
-    for i, item in enumerate(items):
-        if not item:
-            name = "input" if isinstance(given, str) else f"input[{i}]"
-            refuse_field("input", f"{name} is empty; send texts of at least one character")
-    if kinds == {str}:
-        return tuple(items), ()
-    return (), tuple(map(tuple, items))
+    base64 = encoding == "base64"
+    if request.output_dtype:
+        return numbers.dtype(request.output_dtype, "output_dtype"), base64
+    wanted = request.embedding_type
+    if wanted is None:
+        return "float", base64
+    if isinstance(wanted, list):
+        if len(wanted) > 1:
+            refuse_field("embedding_type", "embedding_type names several types; send one")
+        wanted = wanted[0] if wanted else None
+    if wanted == "base64":
+        return "float", True
+    return numbers.dtype(wanted, "embedding_type"), base64
 
 
-def _kind(request: Request) -> Kind:
-    """Which side the texts are on: a document, unless the client says query in one of the ways."""
-    if request.input_type:
-        return _side("input_type", request.input_type, SIDES)
-    if request.task:
-        return "query" if request.task.endswith(".query") else "document"
-    if request.prompt_name:
-        return _side("prompt_name", request.prompt_name, PROMPTS)
-    return "query" if request.instruct or request.instruction else "document"
-
-
-def _side(field: str, value: str, known: dict[str, Kind]) -> Kind:
-    side = known.get(value.lower())
-    if side is None:
-        refuse_field(field, f"{field} is {value[:40]!r}; it must be one of: {', '.join(known)}")
-    return side
+def _truncation(request: Request) -> tuple[OverLength | None, bool, int | None]:
+    """What to do with too long texts, whether from their start, and of how many tokens on."""
+    if request.late_chunking is not None and flag(request.late_chunking, "late_chunking"):
+        refuse_field(
+            "late_chunking",
+            "late_chunking is true, which this server does not do; leave the field out",
+        )
+    if request.normalized is not None:
+        shared.demand_unit_length(request.normalized, "normalized")
+    limit = request.truncate_prompt_tokens
+    if limit is not None:
+        if limit < 1 and limit != -1:
+            refuse_field(
+                "truncate_prompt_tokens",
+                f"truncate_prompt_tokens must be {FIELDS['truncate_prompt_tokens']}",
+            )
+        return "cut", False, limit if limit > 0 else None
+    if request.truncate is not None:
+        return *shared.truncation(request.truncate, "truncate"), None
+    if request.truncation is None:
+        return None, False, None
+    return *shared.truncation(request.truncation, "truncation"), None
 
 
 def write(job: Job, answer: Answer) -> bytes:
     """The list of embeddings, in the order of the request."""
     assert answer.vectors is not None
-    if job.base64:
-        rows = [b'"%b"' % text for text in vectors.base64_texts(answer.vectors)]
-    else:
-        rows = vectors.floats_json(answer.vectors)
+    rows = numbers.rows_json(answer.vectors, job.dtype, job.base64)
     data = b",".join([_ITEM % (i, row) for i, row in enumerate(rows)])
     return _LIST % (data, orjson.dumps(answer.model), answer.tokens, answer.tokens)
 
@@ -187,21 +206,26 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     task: Task
     created: int  # Unix seconds
     max_model_len: int  # tokens, special ones included
+    dimensions: int | None = None  # of a vector; None where it is not known yet, or no vector
+    aliases: tuple[str, ...] = ()
     owned_by: str = "er"
 
 
 def model(card: ModelCard) -> bytes:
     """One model. `model_type` is for Xinference's clients, `max_model_len` for vLLM's."""
-    return orjson.dumps(
-        {
-            "id": card.id,
-            "object": "model",
-            "created": card.created,
-            "owned_by": card.owned_by,
-            "model_type": "embedding" if card.task == "embed" else "rerank",
-            "max_model_len": card.max_model_len,
-        }
-    )
+    told: dict[str, Any] = {
+        "id": card.id,
+        "object": "model",
+        "created": card.created,
+        "owned_by": card.owned_by,
+        "model_type": "embedding" if card.task == "embed" else "rerank",
+        "max_model_len": card.max_model_len,
+        "task": card.task,
+        "aliases": card.aliases,
+    }
+    if card.dimensions is not None:
+        told["dimensions"] = card.dimensions
+    return orjson.dumps(told)
 
 
 def models(cards: Sequence[ModelCard]) -> bytes:

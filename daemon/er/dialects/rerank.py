@@ -12,12 +12,13 @@ import msgspec
 import orjson
 
 from er import vectors
+from er.dialects import numbers
+from er.dialects import texts as texts_of
 from er.dialects.json_body import Shape, flag, refuse, refuse_deep, refuse_field
 from er.job import Answer, Job
 
 __all__ = ["read", "refuse", "write"]
 
-DOCUMENTS_MAX = 10_000
 DOCUMENTS_PER_UNIT = 100  # what Cohere bills as one search
 
 
@@ -33,6 +34,9 @@ class Request(msgspec.Struct):
     rank_fields: list[str] | None = None
     instruct: str | None = None
     instruction: str | None = None
+    truncation: bool | str | None = None  # Jina, Voyage
+    max_tokens_per_doc: int | None = None  # Cohere
+    raw_scores: bool | str | None = None  # Infinity
 
 
 FIELDS = {
@@ -45,6 +49,9 @@ FIELDS = {
     "rank_fields": "a list of the names of fields, as texts",
     "instruct": "a text, the task in a sentence",
     "instruction": "a text, the task in a sentence",
+    "truncation": "true or false",
+    "max_tokens_per_doc": "a whole number of at least 1",
+    "raw_scores": "true or false",
 }
 SHAPE = Shape(
     Request,
@@ -69,13 +76,18 @@ def _job(request: Request) -> Job:
         refuse_field("query", "query is empty; send a text of at least one character")
     if not documents:
         refuse_field("documents", "documents is an empty list; send at least one document")
-    if len(documents) > DOCUMENTS_MAX:
+    if len(documents) > texts_of.DOCUMENTS_MAX:
         refuse_field(
             "documents",
-            f"documents has {len(documents)} items; at most {DOCUMENTS_MAX} fit in one request",
+            f"documents has {len(documents)} items; at most {texts_of.DOCUMENTS_MAX} fit in one "
+            "request",
         )
     return_documents = flag(request.return_documents, "return_documents")
-    extra: dict[str, Any] = {"top_k": request.top_k is not None}
+    extra: dict[str, Any] = {
+        "top_k": request.top_k is not None,
+        "raw_scores": flag(request.raw_scores, "raw_scores"),
+    }
+    over_length, cut_start = texts_of.truncation(request.truncation, "truncation")
     if set(map(type, documents)) == {str}:
         texts: list[str] = documents  # type: ignore[assignment]
     else:
@@ -91,6 +103,9 @@ def _job(request: Request) -> Job:
         texts=tuple(texts),
         query=request.query,
         instruction=request.instruct or request.instruction or None,
+        over_length=over_length,
+        cut_start=cut_start,
+        max_tokens=texts_of.at_least(request.max_tokens_per_doc, 1, "max_tokens_per_doc"),
         top_n=_top_n(request),
         return_documents=return_documents,
         extra=extra,
@@ -132,7 +147,8 @@ def write(job: Job, answer: Answer) -> bytes:
     then documents stand there too, as the bare texts they expect.
     """
     assert answer.scores is not None
-    scores = vectors.numbers_json(answer.scores)
+    raw = job.extra.get("raw_scores") and not answer.cosine
+    scores = vectors.numbers_json(numbers.logits(answer.scores) if raw else answer.scores)
     order = vectors.ranked(answer.scores, job.top_n)
     bare = [b'{"index":%d,"relevance_score":%b' % (i, scores[i]) for i in order]
     results = data = [item + b"}" for item in bare]

@@ -28,6 +28,7 @@ from er.ledger import Ledger
 from er.limits import Limits, LimitsFull
 
 OPEN = {"/health", "/livez", "/readyz"}
+ALIVE = {"", "/ping"}  # where the clients of Ollama, TEI and vLLM look whether somebody is there
 METRICS = "/metrics"
 GET = ("GET", "HEAD")
 CLOSE = (b"connection", b"close")
@@ -67,22 +68,45 @@ class Gateway:
 
     async def answer(self, request: Request, note: Note) -> Response:
         """The answer to one request, by the contract's order of checks. Raises Refusal, Gone."""
-        route = request.head.route or self._route(request.head)  # 404, 405
+        route = request.head.route or self._route(request.head, note)  # 404, 405
         if route is None:
             return self._open_page(request.head.path.rstrip("/"))
         if isinstance(route, Response):
             return route
+        if not isinstance(route, str):
+            note.refuse = route.dialect.refuse
         who = note.who = self._who(request)  # 401
         if isinstance(route, str):
             return await self._metrics_page()
-        dialect = route.dialect
-        note.dialect, note.refuse = _name(dialect), dialect.refuse
+        note.dialect = dialects.name(route.dialect)
         if route.name in ("models", "model"):
             return self._models(route, who, note)
         body = request.whole
         if body is None or len(body) > self.settings.max_body:
             body = await request.body(self.settings.max_body, self.settings.timeout_s)  # 413
+        dialect = dialects.choose(route.dialect, body)
+        note.dialect, note.refuse = dialects.name(dialect), dialect.refuse
+        if route.name == "tokenize":
+            return await self._tokenize(dialect, body, who, note)
         return await self._compute(dialect, body, who, note)
+
+    async def _tokenize(self, dialect: Dialect, body: bytes, who: Identity, note: Note) -> Response:
+        """The tokens of texts, which no engine is needed for. Raises Refusal."""
+        work, deadline = self._workshop, note.began + self._timeout_ns
+        inside = self._ledger.enter(self.settings.max_concurrency)
+        try:
+            job = await work.read(dialect, body, deadline)  # 400
+            note.model = job.model
+            model = self._served.find(job.model, job.task, who)  # 404
+            note.model = note.served = model.name
+            _check_right(who, model)  # 403
+            self._check_rate(who, note)  # 429
+            inside = inside or self._demand_place(model)  # 503
+            answer = await work.tokens(job, model, len(body), deadline, note)
+            return Response(200, await work.write(dialect, job, answer, deadline))
+        finally:
+            if inside:
+                self._ledger.leave()
 
     async def _compute(self, dialect: Dialect, body: bytes, who: Identity, note: Note) -> Response:
         """The answer to what a known client wants computed. Raises Refusal."""
@@ -121,9 +145,11 @@ class Gateway:
 
     # -- the checks, in their order ----------------------------------------------------------
 
-    def _route(self, head: Head) -> Route | Response | str | None:
+    def _route(self, head: Head, note: Note) -> Route | Response | str | None:
         """None: a page that asks for no key; a text: /metrics; a Response: what OPTIONS asked."""
         method, path = head.method, head.path.rstrip("/")
+        if path in ALIVE and method in GET:
+            return Response(200, b"")
         if path in OPEN or path == METRICS:
             if method in GET:
                 return None if path in OPEN else METRICS
@@ -139,6 +165,7 @@ class Gateway:
             if method == "OPTIONS" and found.status == 405:
                 allow = found.headers["allow"].encode() + b", OPTIONS"
                 return Response(OPTIONS, b"", headers=[(b"allow", allow)])
+            note.refuse = dialects.refuse_at(head.path)
             raise found
         return found
 
@@ -212,9 +239,9 @@ class Gateway:
         return Response(200, text, metrics.CONTENT_TYPE.encode())
 
     def _models(self, route: Route, who: Identity, note: Note) -> Response:
-        if route.name == "models":
+        if route.page is not None:
             cards = [self._card(m) for m in self._served.config.models if may_use(who, m)]
-            return Response(200, openai.models(cards))
+            return Response(200, route.page(cards))
         note.model = route.model
         model = self._served.named(route.model, who)
         _check_right(who, model)
@@ -227,6 +254,10 @@ class Gateway:
             task=model.task,
             created=self._started,
             max_model_len=prompter.max_tokens if prompter else model.max_tokens,
+            dimensions=model.dimensions or (prompter.dimensions if prompter else None)
+            if model.task == "embed"
+            else None,
+            aliases=model.aliases,
         )
 
     # -- ASGI --------------------------------------------------------------------------------
@@ -342,10 +373,6 @@ def _mishap(request_id: str) -> Refusal:
         f"something went wrong inside the gateway; the operator finds it in the log under "
         f"{request_id}",
     )
-
-
-def _name(dialect: Dialect) -> str:
-    return str(getattr(dialect, "__name__", "")).rsplit(".", 1)[-1]
 
 
 def _check_right(who: Identity, model: Model) -> None:

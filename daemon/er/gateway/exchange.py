@@ -242,6 +242,8 @@ class Note:
             (b"server-timing", timing),
             (b"openai-processing-ms", b"%d" % round(self.total_ns / 1e6)),
         ]
+        if self.cut:
+            found.append((b"x-er-texts-cut", b"%d" % self.cut))
         taken = self.taken
         if taken is not None:
             found += [

@@ -9,13 +9,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+
 from er import prompts, vectors
 from er.cache import Cache
 from er.config import Model
 from er.dialects import Dialect
 from er.gateway.exchange import Note
 from er.gateway.served import Served
-from er.job import Answer, Ids, Job, Refusal, Task
+from er.job import Answer, Ids, Job, Piece, Refusal, Scores, Task, Vectors
 from er.prompts import Prompted, Prompter
 
 # What is larger goes to a thread, so that nobody's big request stops the others: 32 MiB of JSON
@@ -86,12 +88,28 @@ class Workshop:
         prompter = self._served.prompter(model)
         if job.task == "embed":
             wanted = model.dimensions if job.dimensions is None else job.dimensions
-            vectors.check_dimensions(wanted, prompter.dimensions)
+            vectors.check_dimensions(wanted, prompter.dimensions, job.dimensions_name)
         return _prompted(prompter, job, model)
 
     async def prompt_aside(self, job: Job, model: Model, deadline: int) -> Prompted:
         """The same for much text; `deadline` in monotonic ns. Raises Refusal 504 too."""
         return await self._aside(deadline, self.prompt, job, model)
+
+    async def tokens(self, job: Job, model: Model, size: int, deadline: int, note: Note) -> Answer:
+        """The tokens of `job`'s texts, whose body had `size` bytes. Raises Refusal 503, 504."""
+        prompter = self._served.prompter(model)
+        if size <= INLINE_BYTES:
+            pieces = _pieces(prompter, job)
+        else:
+            pieces = await self._aside(deadline, _pieces, prompter, job)
+        return Answer(
+            id=note.request.id,
+            model=model.name,
+            tokens=sum(map(len, pieces)),
+            created=int(time.time()),
+            pieces=pieces,
+            limit=prompter.max_tokens,
+        )
 
     async def compute(
         self, job: Job, model: Model, prompted: Prompted, deadline: int, note: Note
@@ -126,7 +144,7 @@ class Workshop:
             self._engines.demand(name)  # known or not: a model without a replica is down
         values = plan.merge(values)
         if model.via:
-            scores = vectors.cosine(values[:1], values[1:])
+            scores = _cosines(values, len(job.queries))
         elif model.task == "score":
             scores = values
         else:
@@ -140,6 +158,8 @@ class Workshop:
             created=int(time.time()),
             vectors=values if scores is None else None,
             scores=scores,
+            cosine=model.via is not None,
+            took_ns=note.tokenise_ns + note.queue_ns + note.engine_ns,
         )
 
     def retry_s(self, model: Model) -> float:
@@ -151,11 +171,16 @@ class Workshop:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _pieces(prompter: Prompter, job: Job) -> list[list[Piece]]:
+    special = bool(job.extra["special"])
+    return [prompter.pieces(text, kind=job.kind, special=special) for text in job.texts]
+
+
 def _prompted(prompter: Prompter, job: Job, model: Model) -> Prompted:
     if model.via:
-        # A bi-encoder: the query as a query, the documents as documents, all in one go.
-        query = prompter.embed(
-            [job.query],
+        # A bi-encoder: the queries as queries, the documents as documents, all in one go.
+        queries = prompter.embed(
+            job.queries or [job.query],
             kind="query",
             instruction=job.instruction,
             over_length="refuse",
@@ -167,26 +192,63 @@ def _prompted(prompter: Prompter, job: Job, model: Model) -> Prompted:
             instruction=None,
             over_length=job.over_length or "cut",
             what="document",
+            max_tokens=job.max_tokens,
+            cut_start=job.cut_start,
         )
-        return Prompted(
-            query.sequences + documents.sequences,
-            query.tokens + documents.tokens,
-            documents.cut,
-        )
+        return _joined([queries, documents])
     if job.task == "score":
-        return prompter.score(
-            job.query,
-            job.texts,
-            instruction=job.instruction,
-            over_length=job.over_length or "cut",
+        pairs = zip(job.queries, ((text,) for text in job.texts), strict=True)
+        return _joined(
+            [
+                prompter.score(
+                    query,
+                    texts,
+                    instruction=job.instruction,
+                    over_length=job.over_length or "cut",
+                    max_tokens=job.max_tokens,
+                    cut_start=job.cut_start,
+                )
+                for query, texts in (pairs if job.queries else [(job.query, job.texts)])
+            ]
         )
     texts, over_length = job.texts, job.over_length or model.over_length
     if job.token_ids:
         if model.token_ids == "model":
-            return prompter.embed_ids(job.token_ids, over_length=over_length)
+            return prompter.embed_ids(
+                job.token_ids,
+                over_length=over_length,
+                what=job.texts_name,
+                max_tokens=job.max_tokens,
+                cut_start=job.cut_start,
+            )
         if model.token_ids == "refuse":
-            raise prompts.token_ids_refusal()
+            raise prompts.token_ids_refusal(job.texts_name)
         texts = tuple(prompts.cl100k_texts(job.token_ids))
     return prompter.embed(
-        texts, kind=job.kind, instruction=job.instruction, over_length=over_length
+        texts,
+        kind=job.kind,
+        instruction=job.instruction,
+        over_length=over_length,
+        what=job.texts_name,
+        max_tokens=job.max_tokens,
+        cut_start=job.cut_start,
+    )
+
+
+def _cosines(values: Vectors, queries: int) -> Scores:
+    """Of the one query with each document; of each of several `queries` with its own document."""
+    if not queries:
+        return vectors.cosine(values[:1], values[1:])
+    pairs = zip(values[:queries], values[queries:], strict=True)
+    return np.concatenate([vectors.cosine(q[None], d[None]) for q, d in pairs])
+
+
+def _joined(parts: Sequence[Prompted]) -> Prompted:
+    """Several prompts' sequences behind each other."""
+    if len(parts) == 1:
+        return parts[0]
+    return Prompted(
+        [sequence for part in parts for sequence in part.sequences],
+        sum(part.tokens for part in parts),
+        sum(part.cut for part in parts),
     )

@@ -25,7 +25,7 @@ from typing import NoReturn
 
 import msgspec
 
-from er.job import Ids, Kind, OverLength, Refusal, Task
+from er.job import Ids, Kind, OverLength, Piece, Refusal, Task
 from er.model_files import ModelFiles, ModelFilesError, PromptKind
 from er.prompts import words
 from er.prompts.given_ids import cl100k_texts, token_ids_refusal
@@ -89,6 +89,7 @@ class Prompter:
         self._qwen3 = prompt == "qwen3"
         self._instruction = instruction or INSTRUCTION
         definition, added = words.read(files)
+        self._names = {number: text for text, number in added.items()}
         if self._qwen3:
             self._words = words.shared(words.text_only(definition, False), files.path)
             self._before: list[int] = []
@@ -129,13 +130,17 @@ class Prompter:
         instruction: str | None,
         over_length: OverLength,
         what: str = "input",
+        max_tokens: int | None = None,
+        cut_start: bool = False,
     ) -> Prompted:
         """One sequence for each text, in their order; `instruction` None means the model's own.
 
-        Raises Refusal 400 input_too_long, which names the text as the `what` it is, unless
-        `over_length` is "cut".
+        Where `max_tokens` is less than the model's limit, it counts as that. With `cut_start` a
+        too long text loses its beginning; an instruction before it stays. Raises Refusal 400
+        input_too_long, which names the text as the `what` it is, unless `over_length` is "cut".
         """
-        before, room = self._before, self.max_tokens - self._framing
+        given, limit = texts, self._limit(max_tokens)
+        before, room = self._before, limit - self._framing
         if kind == "query":
             start = None
             if self._apart and not any(map(_is_query, texts)):
@@ -147,7 +152,26 @@ class Prompter:
                 texts = [self._as_query(text, instruction) for text in texts]
         elif self._before_document:
             texts = [self._before_document + text for text in texts]
-        return self._framed(before, self._words.encode(texts, room), room, over_length, what)
+        bodies = self._words.encode(texts, room)
+        if cut_start and over_length == "cut":
+            for i, ids in enumerate(bodies):
+                if len(ids) > room:
+                    bodies[i] = self._without_start(given[i], texts[i], ids, room)
+        return self._framed(before, bodies, room, over_length, what, limit)
+
+    def _limit(self, max_tokens: int | None) -> int:
+        """The longest sequence: the model's, or what a client asks for where that is less."""
+        if max_tokens is None:
+            return self.max_tokens
+        return min(self.max_tokens, max(self._framing + 1, max_tokens))
+
+    def _without_start(self, text: str, full: str, ids: list[int], room: int) -> list[int]:
+        """One id more than `room`: those before `text`, those of its end, and one to be cut."""
+        head = self._words.encode([full.removesuffix(text)], room)[0] if full != text else []
+        if len(head) >= room:
+            return ids
+        ended = [*head, *self._words.end(text, room - len(head))]
+        return [*ended, ended[-1]] if len(ended) == room else ids
 
     def documents(self) -> tuple[Callable[[str], list[int]], list[int], int] | None:
         """For what `embed` makes of one short document: (a text's ids, those behind, room).
@@ -161,13 +185,20 @@ class Prompter:
         return quick, self._after, self.max_tokens - len(self._after)
 
     def embed_ids(
-        self, ids: Sequence[Ids], *, over_length: OverLength, what: str = "input"
+        self,
+        ids: Sequence[Ids],
+        *,
+        over_length: OverLength,
+        what: str = "input",
+        max_tokens: int | None = None,
+        cut_start: bool = False,
     ) -> Prompted:
         """One sequence for each list of the model's own ids; special tokens added where missing.
 
         Raises Refusal 400 for an id outside the vocabulary, and as `embed` does.
         """
-        room = self.max_tokens - self._framing
+        limit = self._limit(max_tokens)
+        room = limit - self._framing
         vocabulary = self._files.vocabulary
         bodies: list[list[int]] = []
         for i, given in enumerate(ids):
@@ -185,8 +216,23 @@ class Prompter:
                 del body[: len(self._before)]
             if self._after and body[-len(self._after) :] == self._after:
                 del body[-len(self._after) :]
+            if cut_start and over_length == "cut" and len(body) > room:
+                body = [*body[-room:], body[-1]]  # one too many, which counts as cut
             bodies.append(body)
-        return self._framed(self._before, bodies, room, over_length, what)
+        return self._framed(self._before, bodies, room, over_length, what, limit)
+
+    def pieces(self, text: str, *, kind: Kind, special: bool) -> list[Piece]:
+        """The tokens of a text; with `special` those that are put round it too."""
+        if kind == "query":
+            text = self._as_query(text, None)
+        found = self._words.pieces(text)
+        if not special:
+            return found
+        before, after = (
+            [Piece(number, self._names.get(number, ""), True) for number in ids]
+            for ids in (self._before, self._after)
+        )
+        return [*before, *found, *after]
 
     def _as_query(self, text: str, instruction: str | None) -> str:
         if not self._qwen3:
@@ -214,6 +260,7 @@ class Prompter:
         room: int,
         over_length: OverLength,
         what: str,
+        limit: int,
     ) -> Prompted:
         """`bodies` are the caller's to give away: most become the sequence itself."""
         after = self._after
@@ -222,9 +269,9 @@ class Prompter:
         for ids in bodies:
             if len(ids) > room:
                 if over_length == "refuse":
-                    i, extra = len(sequences), self.max_tokens - room
+                    i, extra = len(sequences), limit - room
                     name = "the query" if what == "query" else f"{what} {i} (counting from 0)"
-                    _too_long(name, ids, extra, self.max_tokens, what)
+                    _too_long(name, ids, extra, limit, what)
                 cut += 1
                 ids = ids[:room]
             if before:
@@ -243,11 +290,14 @@ class Prompter:
         *,
         instruction: str | None,
         over_length: OverLength = "cut",
+        max_tokens: int | None = None,
+        cut_start: bool = False,
     ) -> Prompted:
         """One sequence for each document, in their order. Only documents are ever cut.
 
-        Raises Refusal 400 input_too_long when the query leaves no room for a document, or for a
-        too long document with `over_length` "refuse".
+        Each is cut to `max_tokens` of its own where it has more, from its beginning with
+        `cut_start`. Raises Refusal 400 input_too_long when the query leaves no room for a
+        document, or for a too long document with `over_length` "refuse".
         """
         frame = len(self._prefix) + len(self._suffix)
         head = self._head(query, instruction)
@@ -255,6 +305,8 @@ class Prompter:
         if room < 1:
             name = "the query, with its instruction and one token of a document,"
             _too_long(name, head, frame + 1, self.max_tokens, "query")
+        if max_tokens is not None and max_tokens < room:
+            room, over_length = max_tokens, "cut"
         start = self._prefix + head
         sequences: list[list[int]] = []
         cut = 0
@@ -265,6 +317,8 @@ class Prompter:
                     name = f"document {i} (counting from 0)"
                     _too_long(name, tail, extra, self.max_tokens, "documents")
                 cut += 1
+                if cut_start:
+                    tail = self._words.end(documents[i], room)
             sequences.append([*start, *tail[:room], *self._suffix])
         return Prompted(sequences, sum(map(len, sequences)), cut)
 

@@ -11,17 +11,17 @@ from er.job import Ids, Refusal
 CL100K_IDS = 100256  # ordinary tokens; control tokens lie above, and are no text
 
 
-def token_ids_refusal() -> Refusal:
+def token_ids_refusal(what: str = "input") -> Refusal:
     """The answer to token ids where er.toml leaves `token_ids` at "refuse"."""
     return Refusal(
         400,
         "token_ids_refused",
-        "input holds token ids. They are most likely of another model's tokenizer and would give "
+        f"{what} holds token ids. They are most likely of another model's tokenizer and would give "
         "wrong vectors without any error, so they are refused: send text. In LangChain: "
         "OpenAIEmbeddings(..., check_embedding_ctx_length=False). If a client can send nothing "
         'else, the operator can set token_ids = "cl100k" (ids are decoded to text first) or '
         'token_ids = "model" (they are this model\'s own ids) for the model in er.toml.',
-        param="input",
+        param=what,
     )
 
 

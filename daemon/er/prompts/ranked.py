@@ -49,6 +49,7 @@ class Encoder:
         )
         # Its inner part alone: the rest of it keeps `ranks`, which take 20 MB.
         self._encode = whole._core_bpe.encode_ordinary
+        self.bytes_of = whole._core_bpe.decode_single_token_bytes  # of one id
 
     def ids(self, text: str) -> list[int]:
         """The ids of a text of at most CHARS_MAX characters. Raises UnicodeEncodeError for half a

@@ -19,6 +19,7 @@ from weakref import WeakValueDictionary
 import orjson
 from tokenizers import Tokenizer
 
+from er.job import Piece
 from er.model_files import ModelFiles, ModelFilesError
 from er.prompts import ranked
 
@@ -90,6 +91,34 @@ class Words:
             if isinstance(one, Part) and len(one) < limit + SPARE_TOKENS:
                 found[i] = self._read_on(texts[i], window, limit)
         return found
+
+    def pieces(self, text: str) -> list[Piece]:
+        """Every token of a text, with the characters (of its form NFC) that it covers."""
+        if self._encoder is None or len(text) > ranked.CHARS_MAX:
+            found = (self._tokenizer or self._load()).encode(text, add_special_tokens=False)
+            return [
+                Piece(number, text[start:stop], False, start, stop)
+                for number, (start, stop) in zip(found.ids, found.offsets, strict=True)
+            ]
+        made: list[Piece] = []
+        at = 0
+        for number in self._encoder.ids(text):
+            part = self._encoder.bytes_of(number)
+            # A token may begin or end inside a character, which both its neighbours cover then.
+            start = at - (part[0] & 0xC0 == 0x80)
+            at += sum(byte & 0xC0 != 0x80 for byte in part)
+            made.append(Piece(number, part.decode(errors="replace"), False, start, at))
+        return made
+
+    def end(self, text: str, limit: int) -> list[int]:
+        """The last `limit` ids of a text that has more; of a very long one only its end is read."""
+        window = (limit + SPARE_TOKENS) * CHARS_PER_TOKEN
+        while True:
+            tail = text if len(text) <= window else _tail(text, window)
+            (ids,) = self._ids([tail])
+            if len(tail) == len(text) or len(ids) >= limit + SPARE_TOKENS:
+                return ids[-limit:]
+            window *= 2
 
     def _read_on(self, text: str, window: int, limit: int) -> list[int]:
         """For long tokens (a token can be 128 blanks): twice as far until it is enough."""
@@ -189,6 +218,16 @@ def _head(text: str, window: int) -> str:
         if not text[at - 1].isspace():
             return text[:at]
     return text[:window]
+
+
+def _tail(text: str, window: int) -> str:
+    """About the last `window` characters, begun at a blank between words if there is one."""
+    start = at = len(text) - window
+    while (at := text.find(" ", at, start + SEAM_CHARS)) > 0:
+        if not text[at - 1].isspace():
+            return text[at:]
+        at += 1
+    return text[start:]
 
 
 def _groups(texts: Sequence[str]) -> Iterator[list[str]]:

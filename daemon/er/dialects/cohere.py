@@ -1,0 +1,196 @@
+"""Cohere's embeddings, v1 and v2. Its rerank is the one in `rerank`."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any
+
+import msgspec
+import orjson
+
+from er.dialects import numbers
+from er.dialects import texts as shared
+from er.dialects.json_body import Part, Shape, refuse, refuse_field
+from er.job import Answer, Job
+
+TYPES = (*numbers.DTYPES, "base64")
+
+
+class Request(msgspec.Struct):
+    """The fields that mean something here. null is the same as absent."""
+
+    texts: str | list[str] | None = None
+    inputs: list[dict[str, Any]] | None = None
+    images: list[Any] | None = None
+    model: str | None = None
+    input_type: str | None = None
+    embedding_types: list[str] | None = None
+    truncate: str | None = None
+    output_dimension: int | None = None
+    max_tokens: int | None = None
+    instruct: str | None = None
+    instruction: str | None = None
+
+
+FIELDS = {
+    "texts": "a list of texts",
+    "inputs": 'a list of objects such as {"content": [{"type": "text", "text": "..."}]}',
+    "images": "left out: the models here embed texts",
+    "model": "the name of a model, as text",
+    "input_type": 'a text, "search_query" or "search_document"',
+    "embedding_types": f"a list of some of the texts {', '.join(TYPES)}",
+    "truncate": "one of the texts NONE, START and END",
+    "output_dimension": "a whole number of at least 1",
+    "max_tokens": "a whole number of at least 1",
+    "instruct": "a text, the task in a sentence",
+    "instruction": "a text, the task in a sentence",
+}
+SHAPE = Shape(
+    Request,
+    FIELDS,
+    once=("texts", "model"),
+    example='{"model": "...", "texts": ["a text"], "input_type": "search_document"}',
+)
+
+
+def _read(body: bytes, version: int) -> Job:
+    """The Job in a body of POST /v1/embed or /v2/embed. Raises Refusal 400."""
+    request = SHAPE.read(body)
+    if request.images:
+        refuse_field("images", f"images must be {FIELDS['images']}")
+    side = shared.side(
+        request.model,
+        input_type=request.input_type,
+        instruction=request.instruct or request.instruction,
+    )
+    over_length, cut_start = shared.truncation(request.truncate or "END", "truncate")
+    return Job(
+        dialect="cohere",
+        task="embed",
+        model=side.model,
+        texts=_texts(request),
+        kind=side.kind,
+        instruction=side.instruction,
+        over_length=over_length,
+        cut_start=cut_start,
+        max_tokens=shared.at_least(request.max_tokens, 1, "max_tokens"),
+        dimensions=shared.at_least(request.output_dimension, 1, "output_dimension"),
+        texts_name="inputs" if request.texts is None else "texts",
+        dimensions_name="output_dimension",
+        extra={"types": _types(request, version), "version": version},
+    )
+
+
+def _texts(request: Request) -> tuple[str, ...]:
+    if request.texts is not None:
+        return shared.texts(request.texts, "texts", FIELDS["texts"])
+    if request.inputs is None:
+        refuse_field("texts", f"texts is missing; texts must be {FIELDS['texts']}")
+    given = [_content(item, i) for i, item in enumerate(request.inputs)]
+    return shared.texts(given, "inputs", FIELDS["inputs"])
+
+
+def _content(item: dict[str, Any], index: int) -> str:
+    parts = item.get("content")
+    if isinstance(parts, str):
+        return parts
+    if not isinstance(parts, list) or not all(
+        isinstance(part, dict) and isinstance(part.get("text"), str) for part in parts
+    ):
+        refuse_field("inputs", f"inputs[{index}] is no text; inputs must be {FIELDS['inputs']}")
+    return "\n".join(part["text"] for part in parts)
+
+
+def _types(request: Request, version: int) -> tuple[str, ...]:
+    """The types asked for, each once; none for v1's own shape, which is floats alone."""
+    names = dict.fromkeys(name.lower() for name in request.embedding_types or ())
+    wrong = next((name for name in names if name not in TYPES), None)
+    if wrong is not None:
+        refuse_field(
+            "embedding_types",
+            f"embedding_types has {wrong[:40]!r}; embedding_types must be "
+            f"{FIELDS['embedding_types']}",
+        )
+    return tuple(names) or (("float",) if version == 2 else ())
+
+
+def write(job: Job, answer: Answer) -> bytes:
+    """The embeddings, each type asked for as a list of its own."""
+    assert answer.vectors is not None
+    found = answer.vectors
+    types: tuple[str, ...] = job.extra["types"]
+    if types:
+        kind = b"embeddings_by_type"
+        lists = b",".join(
+            b'"%b":%b' % (name.encode(), numbers.list_json(_rows(name, answer))) for name in types
+        )
+        embeddings = b"{%b}" % lists
+    else:
+        kind = b"embeddings_floats"
+        embeddings = numbers.list_json(numbers.rows_json(found, "float", False))
+    return (
+        b'{"id":%b,"response_type":"%b","texts":%b,"embeddings":%b,'
+        b'"meta":{"api_version":{"version":"%d"},"billed_units":{"input_tokens":%d}}}'
+    ) % (
+        orjson.dumps(answer.id),
+        kind,
+        orjson.dumps(job.texts),
+        embeddings,
+        job.extra["version"],
+        answer.tokens,
+    )
+
+
+def _rows(name: str, answer: Answer) -> list[bytes]:
+    assert answer.vectors is not None
+    if name == "base64":
+        return numbers.rows_json(answer.vectors, "float", True)
+    return numbers.rows_json(answer.vectors, numbers.DTYPES[name], False)
+
+
+class Tokenize(msgspec.Struct):
+    """A request for a text's tokens."""
+
+    text: str
+    model: str | None = None
+
+
+TOKENIZE_FIELDS = {"text": "a text", "model": "the name of an embedding model, as text"}
+TOKENIZE_SHAPE = Shape(
+    Tokenize, TOKENIZE_FIELDS, once=("text", "model"), example='{"model": "...", "text": "a text"}'
+)
+TOKENIZES = re.compile(rb'"text"\s*:')
+
+
+def tokenizes(body: bytes) -> bool:
+    """Whether a body sent to /tokenize is one of Cohere's."""
+    return TOKENIZES.search(body) is not None and b'"inputs"' not in body
+
+
+def _read_tokenize(body: bytes) -> Job:
+    """The Job in a body of POST /v1/tokenize. Raises Refusal 400."""
+    request = TOKENIZE_SHAPE.read(body)
+    return Job(
+        dialect="cohere",
+        task="embed",
+        model=request.model or "",
+        texts=shared.tokenized(request.text, "text", "a text"),
+        extra={"special": False},
+    )
+
+
+def _write_tokenize(job: Job, answer: Answer) -> bytes:
+    (pieces,) = answer.pieces
+    return orjson.dumps(
+        {
+            "tokens": [piece.id for piece in pieces],
+            "token_strings": [piece.text for piece in pieces],
+            "meta": {"api_version": {"version": "1"}},
+        }
+    )
+
+
+TOKENIZE = Part("cohere", _read_tokenize, _write_tokenize, refuse)
+V1 = Part("cohere", partial(_read, version=1), write, refuse)
+V2 = Part("cohere", partial(_read, version=2), write, refuse)

@@ -1,0 +1,157 @@
+"""Ollama's embeddings, new and old, and its lists of models and of its version."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+import orjson
+
+from er import vectors
+from er.dialects import texts as shared
+from er.dialects.json_body import Part, Shape
+from er.dialects.openai import ModelCard
+from er.job import Answer, Job, OverLength, Refusal
+
+VERSION = (
+    "0.13.0"  # of Ollama, whose requests are spoken here; clients ask whether it is new enough
+)
+LATEST = ":latest"  # what its clients put behind a name without a tag
+
+
+def refuse(refusal: Refusal, request_id: str) -> bytes:
+    """Ollama's error body, in which `error` is a text."""
+    return orjson.dumps({"error": refusal.message.encode(errors="replace").decode()})
+
+
+class Embed(msgspec.Struct):
+    """The fields that mean something here. null is the same as absent, but for `input`."""
+
+    input: str | list[str]
+    model: str | None = None
+    truncate: bool | None = None
+    dimensions: int | None = None
+    input_type: str | None = None
+    instruct: str | None = None
+    instruction: str | None = None
+
+
+class Embeddings(msgspec.Struct):
+    """The old request, for one text."""
+
+    prompt: str
+    model: str | None = None
+    input_type: str | None = None
+    instruct: str | None = None
+    instruction: str | None = None
+
+
+FIELDS = {
+    "input": "a text or a list of texts",
+    "prompt": "a text",
+    "model": "the name of a model, as text",
+    "truncate": "true or false",
+    "dimensions": "a whole number of at least 1",
+    "input_type": 'a text, "query" or "document"',
+    "instruct": "a text, the task in a sentence",
+    "instruction": "a text, the task in a sentence",
+}
+EMBED_SHAPE = Shape(
+    Embed, FIELDS, once=("input", "model"), example='{"model": "...", "input": "a text"}'
+)
+EMBEDDINGS_SHAPE = Shape(
+    Embeddings, FIELDS, once=("prompt", "model"), example='{"model": "...", "prompt": "a text"}'
+)
+
+
+def read_embed(body: bytes) -> Job:
+    """The Job in a body of POST /api/embed. Raises Refusal 400."""
+    request = EMBED_SHAPE.read(body)
+    texts = shared.texts(request.input, "input", FIELDS["input"])
+    over_length: OverLength = "refuse" if request.truncate is False else "cut"
+    return _job(request, texts, over_length, request.dimensions)
+
+
+def read_embeddings(body: bytes) -> Job:
+    """The Job in a body of POST /api/embeddings. Raises Refusal 400."""
+    request = EMBEDDINGS_SHAPE.read(body)
+    return _job(request, (shared.one(request.prompt, "prompt"),), "cut", None)
+
+
+def _job(
+    request: Embed | Embeddings,
+    texts: tuple[str, ...],
+    over_length: OverLength,
+    dimensions: int | None,
+) -> Job:
+    side = shared.side(
+        (request.model or "").removesuffix(LATEST),
+        input_type=request.input_type,
+        instruction=request.instruct or request.instruction,
+    )
+    return Job(
+        dialect="ollama",
+        task="embed",
+        model=side.model,
+        texts=texts,
+        kind=side.kind,
+        instruction=side.instruction,
+        over_length=over_length,
+        dimensions=shared.at_least(dimensions, 1, "dimensions"),
+        texts_name="prompt" if isinstance(request, Embeddings) else "input",
+    )
+
+
+def write_embed(job: Job, answer: Answer) -> bytes:
+    """The vectors, in the order of the request; times in nanoseconds."""
+    assert answer.vectors is not None
+    return (
+        b'{"model":%b,"embeddings":[%b],"total_duration":%d,"load_duration":0,'
+        b'"prompt_eval_count":%d}'
+    ) % (
+        orjson.dumps(answer.model),
+        b",".join(vectors.floats_json(answer.vectors)),
+        answer.took_ns,
+        answer.tokens,
+    )
+
+
+def write_embeddings(job: Job, answer: Answer) -> bytes:
+    """The one vector."""
+    assert answer.vectors is not None
+    return b'{"embedding":%b}' % vectors.floats_json(answer.vectors)[0]
+
+
+def tags(cards: Sequence[ModelCard]) -> bytes:
+    """GET /api/tags. Sizes are not known here, and 0."""
+    return orjson.dumps({"models": [_tag(card) for card in cards]})
+
+
+def _tag(card: ModelCard) -> dict[str, object]:
+    moment = datetime.fromtimestamp(card.created, UTC)
+    return {
+        "name": card.id,
+        "model": card.id,
+        "modified_at": moment.isoformat().replace("+00:00", "Z"),
+        "size": 0,
+        "digest": hashlib.sha256(card.id.encode()).hexdigest(),
+        "details": {
+            "parent_model": "",
+            "format": "safetensors",
+            "family": "qwen3",
+            "families": ["qwen3"],
+            "parameter_size": "",
+            "quantization_level": "",
+        },
+    }
+
+
+def version(cards: Sequence[ModelCard]) -> bytes:
+    """GET /api/version."""
+    return orjson.dumps({"version": VERSION})
+
+
+EMBED = Part("ollama", read_embed, write_embed, refuse)
+EMBEDDINGS = Part("ollama", read_embeddings, write_embeddings, refuse)

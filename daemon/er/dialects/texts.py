@@ -1,0 +1,200 @@
+"""The texts of a request, and the one table of how clients say which side of a search they are on.
+
+Documents are embedded as they are, queries under an instruction. Plain OpenAI has no word for it,
+so a text is a document unless the client says "query" in one of these ways; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from er.dialects.json_body import flag, refuse_field
+from er.job import Kind, OverLength
+
+INPUTS_MAX = 2048
+DOCUMENTS_MAX = 10_000
+TOKENIZED_MAX = 1 << 16  # characters in all; an answer has up to a hundred bytes for each
+
+# Cohere, Voyage, NVIDIA: input_type. DashScope: text_type.
+SIDES: Mapping[str, Kind] = {
+    "query": "query",
+    "search_query": "query",
+    "document": "document",
+    "passage": "document",
+    "search_document": "document",
+    "classification": "document",
+    "clustering": "document",
+}
+PROMPTS: Mapping[str, Kind] = {"query": "query", "document": "document"}  # sentence-transformers
+# For clients that can send nothing of the kind: the end of the model's name.
+ENDINGS: Mapping[str, Kind] = {":query": "query", ":document": "document"}
+# What a client says of a text that is too long. None: nothing, so the model's setting holds.
+TRUNCATE: Mapping[str, tuple[OverLength | None, bool]] = {
+    "": (None, False),
+    "NONE": ("refuse", False),
+    "FALSE": ("refuse", False),
+    "END": ("cut", False),
+    "TRUE": ("cut", False),
+    "RIGHT": ("cut", False),
+    "START": ("cut", True),
+    "LEFT": ("cut", True),
+}
+
+
+class Side(NamedTuple):
+    """Of which model, on which side, under which instruction the texts are embedded."""
+
+    model: str
+    kind: Kind
+    instruction: str | None
+
+
+def side(
+    model: str | None,
+    *,
+    input_type: str | None = None,
+    task: str | None = None,
+    prompt_name: str | None = None,
+    instruction: str | None = None,
+    field: str = "input_type",
+) -> Side:
+    """What the client says, the first of these that it says. Raises Refusal 400.
+
+    `field` is what the dialect calls `input_type`.
+    """
+    name, kind = split_model(model or "")
+    if input_type:
+        kind = _known(field, input_type, SIDES)
+    elif task:
+        # Jina's: retrieval.query, code.query; all others are documents.
+        kind = "query" if task.endswith(".query") else "document"
+    elif prompt_name:
+        kind = _known("prompt_name", prompt_name, PROMPTS)
+    elif kind is None:
+        kind = "query" if instruction else "document"
+    return Side(name, kind, instruction or None)
+
+
+def split_model(model: str) -> tuple[str, Kind | None]:
+    """The model's name and the side that its ending names, if any."""
+    if ":" in model:
+        for ending, kind in ENDINGS.items():
+            if model.endswith(ending):
+                return model[: -len(ending)], kind
+    return model, None
+
+
+def _known(field: str, value: str, known: Mapping[str, Kind]) -> Kind:
+    found = known.get(value.lower())
+    if found is None:
+        refuse_field(field, f"{field} is {value[:40]!r}; it must be one of: {', '.join(known)}")
+    return found
+
+
+def truncation(value: bool | str | None, field: str) -> tuple[OverLength | None, bool]:
+    """What to do with a too long text, and whether it is its beginning that goes. Raises Refusal.
+
+    true or false, or the words NONE, START and END.
+    """
+    if isinstance(value, bool) or value is None:
+        return (None if value is None else "cut" if value else "refuse"), False
+    found = TRUNCATE.get(value.strip().upper())
+    if found is None:
+        refuse_field(
+            field, f"{field} is {value[:40]!r}; it must be NONE, START or END, or true or false"
+        )
+    return found
+
+
+def at_least(value: int | None, least: int, field: str) -> int | None:
+    """`value`. Raises Refusal 400 below `least`."""
+    if value is not None and value < least:
+        refuse_field(field, f"{field} must be a whole number of at least {least}")
+    return value
+
+
+def demand_unit_length(value: bool | str | None, field: str) -> None:
+    """Raise Refusal 400 for a client that wants vectors of another length than 1."""
+    if value is not None and value != "" and not flag(value, field):
+        refuse_field(
+            field,
+            f"{field} is false, but all vectors here have length 1; leave the field out",
+        )
+
+
+def one(text: str, field: str) -> str:
+    """`text`. Raises Refusal 400 where it is empty."""
+    if not text:
+        refuse_field(field, f"{field} is empty; send a text of at least one character")
+    return text
+
+
+def some(given: Sequence[str], field: str, most: int) -> tuple[str, ...]:
+    """Documents, which may be empty texts. Raises Refusal 400 for none and for too many."""
+    if not given:
+        refuse_field(field, f"{field} is an empty list; send at least one text")
+    if len(given) > most:
+        refuse_field(field, f"{field} has {len(given)} items; at most {most} fit in one request")
+    return tuple(given)
+
+
+def tokenized(given: str | list[str], field: str, must: str) -> tuple[str, ...]:
+    """Texts whose tokens are asked for. Raises Refusal 400."""
+    found = texts(given, field, must)
+    size = sum(map(len, found))
+    if size > TOKENIZED_MAX:
+        refuse_field(
+            field,
+            f"{field} has {size} characters; at most {TOKENIZED_MAX} are tokenised in one request",
+        )
+    return found
+
+
+def texts(given: str | list[Any], field: str, must: str) -> tuple[str, ...]:
+    """One text or several as a tuple; each may be an object {"text": ...}. Raises Refusal 400."""
+    found, ids = inputs(given, field, must)
+    if ids:
+        refuse_field(field, f"{field} holds numbers; it must be {must}")
+    return found
+
+
+def inputs(
+    given: str | list[Any], field: str, must: str
+) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
+    """Texts or lists of token ids, one of the two. Raises Refusal 400, which names `field`."""
+    if isinstance(given, str) and given:
+        return (given,), ()
+    items: list[Any] = [given] if isinstance(given, str) else list(given)
+    kinds = set(map(type, items))
+    if not items:
+        refuse_field(field, f"{field} is an empty list; send at least one text")
+    if dict in kinds:
+        items = [text_of(item, i, field, must) for i, item in enumerate(items)]
+        kinds = set(map(type, items))
+    if len(kinds) > 1:
+        refuse_field(field, f"{field} mixes kinds; it must be {must}")
+    if kinds == {int}:
+        items = [items]
+    if len(items) > INPUTS_MAX:
+        refuse_field(
+            field, f"{field} has {len(items)} items; at most {INPUTS_MAX} fit in one request"
+        )
+    for i, item in enumerate(items):
+        if not item:
+            name = field if isinstance(given, str) else f"{field}[{i}]"
+            refuse_field(field, f"{name} is empty; send texts of at least one character")
+    if kinds == {str}:
+        return tuple(items), ()
+    return (), tuple(map(tuple, items))
+
+
+def text_of(item: Any, index: int, field: str, must: str) -> Any:
+    """The text of an object {"text": ...}; anything else as it is. Raises Refusal 400."""
+    if not isinstance(item, dict):
+        return item
+    text = item.get("text")
+    if not isinstance(text, str):
+        wrong = "has no field text" if text is None else "has a field text that is no text"
+        refuse_field(field, f"{field}[{index}] {wrong}; {field} must be {must}")
+    return text
