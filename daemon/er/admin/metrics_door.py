@@ -55,12 +55,13 @@ class MetricsDoor:
             return self._text
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, EOFError, TimeoutError, ValueError):
+        # A head that is too long, cut short or late: nobody who scrapes sends one.
+        wrong = (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError)
+        with contextlib.closing(writer), contextlib.suppress(*wrong):
             async with asyncio.timeout(PATIENCE_S):
                 head = await reader.readuntil(b"\r\n\r\n")
                 writer.write(await self._answer(head))
                 await writer.drain()
-        writer.close()
 
     async def _answer(self, head: bytes) -> bytes:
         method, _, rest = head.partition(b" ")
