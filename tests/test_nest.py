@@ -89,7 +89,7 @@ async def test_a_worker_that_its_nest_does_not_bring_forth_is_given_up(
     brood = Brood({}, os.environ, tmp_path, ended.append)
     process = brood.spawn(0, generation)
     process.send(signal.SIGTERM)  # for whom nobody knows a pid yet
-    (nest,) = psutil.Process().children()
+    (nest,) = [child for child in psutil.Process().children() if "er.nest" in child.cmdline()]
     nest.send_signal(how)
     process.began -= START_S + 1
     assert not brood.kill_hung()
