@@ -117,6 +117,14 @@ def test_a_body_beyond_the_limit_is_refused(tmp_path: Path) -> None:
         assert running.ask("POST", STRAIGHT, body, connection=link).status == 413
 
 
+@pytest.mark.parametrize("path", [STRAIGHT, GENERAL])
+def test_a_length_may_begin_with_zeros(shared: Gateway, path: str) -> None:
+    """More of them than int() takes."""
+    body = b'{"model": "embed", "input": "hello"}'
+    length = {"content-length": "0" * 5000 + str(len(body))}
+    assert shared.ask("POST", path, body, headers=length).status == 200
+
+
 def test_records_and_counts_are_the_same(shared: Gateway) -> None:
     link, body = shared.connection(), {"model": "embed", "input": "what is noted of me"}
     replies = [

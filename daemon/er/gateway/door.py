@@ -25,6 +25,7 @@ from er.gateway.straight import Passage
 END = b"\r\n\r\n"
 HEADS_KEPT, HEAD_KEPT = 1024, 2048  # how many, and the bytes of each
 BODY_MAX = 4096  # bytes; what is larger is tokenised aside, where a task's price is nothing
+LENGTH_MAX = 8  # digits; zeros may stand before it, more than int() takes
 # What makes a head one for ASGI: bodies in other forms, and talk about the connection.
 UNUSUAL = frozenset((b"expect", b"transfer-encoding", b"upgrade", b"content-encoding"))
 REASONS = {
@@ -214,7 +215,7 @@ class Door(Protocol):
         if (
             len(headers) != len(self.headers)
             or b"host" not in headers
-            or not length.isdigit()
+            or not (len(length) <= LENGTH_MAX and length.isdigit())
             or not 0 < int(length) <= BODY_MAX
             or not UNUSUAL.isdisjoint(headers)
             or len(self.pipeline) >= PIPELINE_MAX
