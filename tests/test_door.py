@@ -133,6 +133,18 @@ async def test_a_body_that_comes_in_pieces_is_given_to_asgi(server: Server) -> N
 
 
 @on_uvloop
+async def test_an_idle_connection_keeps_nothing_of_what_it_read(server: Server) -> None:
+    """A piece may have 256 KB, and there may be thousands of connections."""
+    reader, writer = await server.open()
+    writer.write(post("/a", b"x" * 60_000))
+    await asyncio.wait_for(reader.readuntil(b"POST /a 60000\n"), 3)
+    (connection,) = server.state.connections
+    kept = [value for value in vars(connection).values() if isinstance(value, bytes)]
+    assert max(map(len, kept)) < 1000
+    writer.close()
+
+
+@on_uvloop
 async def test_an_idle_connection_ends_only_after_its_time(server: Server) -> None:
     """The timer is set once and looks for itself whether it is time."""
     reader, writer = await server.open()

@@ -183,7 +183,7 @@ class Door(Protocol):
             self._first = True
         self._data = data
         super().data_received(data)
-        self._first = False
+        self._first, self._data = False, b""
         if self._exchange is not None and not self._deaf:
             self._give_to_asgi(self._exchange)
 
