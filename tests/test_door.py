@@ -133,6 +133,14 @@ async def test_a_body_that_comes_in_pieces_is_given_to_asgi(server: Server) -> N
 
 
 @on_uvloop
+async def test_nothing_is_begun_behind_the_answer_that_ends_the_connection(server: Server) -> None:
+    """Its key would pay for it, and nobody would get the answer."""
+    answer = await server.say(post("/early") + post())
+    assert statuses(answer) == [200]
+    assert BEHIND[-1].taken == 1
+
+
+@on_uvloop
 async def test_an_idle_connection_keeps_nothing_of_what_it_read(server: Server) -> None:
     """A piece may have 256 KB, and there may be thousands of connections."""
     reader, writer = await server.open()

@@ -253,6 +253,8 @@ class Door(Protocol):
             super().on_message_complete()
             return
         exchange.more_body = False
+        if self.transport.is_closing():
+            return  # it came with one whose answer has ended the connection
         before, self.cycle = self.cycle, exchange  # type: ignore[assignment]
         if before is None or before.response_complete:
             self._start(exchange)
