@@ -203,3 +203,23 @@ async def test_a_drive_waits_yields_and_is_cancelled() -> None:
     drive.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.sleep(0)
+
+
+async def test_a_drive_is_cancelled_although_what_it_waits_for_has_just_come() -> None:
+    """As a task is: its client may be gone by then, and more work would be ahead."""
+    gates = [asyncio.get_running_loop().create_future() for _ in range(2)]
+    said: list[str] = []
+
+    async def work(gate: asyncio.Future[None]) -> None:
+        await gate
+        await asyncio.sleep(0)
+        said.append("goes on")
+
+    drives = [Drive(work(gate), set()) for gate in gates]
+    for drive, gate in zip(drives, gates, strict=True):
+        drive.step()
+        gate.set_result(None)
+    drives[0].cancel()  # not told yet
+    asyncio.get_running_loop().call_soon(drives[1].cancel)  # in its sleep(0)
+    await asyncio.sleep(0.01)
+    assert (said, [drive.over for drive in drives]) == ([], [True, True])

@@ -102,17 +102,21 @@ class Drive:
     So inside it there is no current task, and asyncio.timeout() can't be used.
     """
 
-    __slots__ = ("_coroutine", "_drives", "_waits", "over")
+    __slots__ = ("_cancelled", "_coroutine", "_drives", "_waits", "over")
 
     def __init__(self, coroutine: Coroutine[Any, Any, None], drives: set[Any]) -> None:
         self._coroutine, self._drives = coroutine, drives
         self._waits: asyncio.Future[Any] | None = None
-        self.over = False
+        self.over = self._cancelled = False
 
     def step(self, _: object = None) -> None:
         """Go on until the coroutine waits again."""
         try:
-            waits = self._coroutine.send(None)
+            if self._cancelled:
+                self._cancelled = False
+                waits = self._coroutine.throw(asyncio.CancelledError())
+            else:
+                waits = self._coroutine.send(None)
         except BaseException as error:
             self._drives.discard(self)
             self.over = True
@@ -128,9 +132,9 @@ class Drive:
         waits.add_done_callback(self.step)
 
     def cancel(self) -> None:
-        """Cancel what it waits for, as cancelling a task does."""
-        if self._waits is not None and not self.over:
-            self._waits.cancel()
+        """Cancel what it waits for, as cancelling a task does; if that is over, its next step."""
+        if not self.over and (self._waits is None or not self._waits.cancel()):
+            self._cancelled = True
 
 
 class Door(Protocol):
