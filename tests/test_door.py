@@ -133,6 +133,26 @@ async def test_a_body_that_comes_in_pieces_is_given_to_asgi(server: Server) -> N
 
 
 @on_uvloop
+async def test_nothing_is_begun_behind_the_answer_that_ends_the_connection(server: Server) -> None:
+    """Its key would pay for it, and nobody would get the answer."""
+    answer = await server.say(post("/early") + post())
+    assert statuses(answer) == [200]
+    assert BEHIND[-1].taken == 1
+
+
+@on_uvloop
+async def test_an_idle_connection_keeps_nothing_of_what_it_read(server: Server) -> None:
+    """A piece may have 256 KB, and there may be thousands of connections."""
+    reader, writer = await server.open()
+    writer.write(post("/a", b"x" * 60_000))
+    await asyncio.wait_for(reader.readuntil(b"POST /a 60000\n"), 3)
+    (connection,) = server.state.connections
+    kept = [value for value in vars(connection).values() if isinstance(value, bytes)]
+    assert max(map(len, kept)) < 1000
+    writer.close()
+
+
+@on_uvloop
 async def test_an_idle_connection_ends_only_after_its_time(server: Server) -> None:
     """The timer is set once and looks for itself whether it is time."""
     reader, writer = await server.open()
@@ -183,3 +203,23 @@ async def test_a_drive_waits_yields_and_is_cancelled() -> None:
     drive.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.sleep(0)
+
+
+async def test_a_drive_is_cancelled_although_what_it_waits_for_has_just_come() -> None:
+    """As a task is: its client may be gone by then, and more work would be ahead."""
+    gates = [asyncio.get_running_loop().create_future() for _ in range(2)]
+    said: list[str] = []
+
+    async def work(gate: asyncio.Future[None]) -> None:
+        await gate
+        await asyncio.sleep(0)
+        said.append("goes on")
+
+    drives = [Drive(work(gate), set()) for gate in gates]
+    for drive, gate in zip(drives, gates, strict=True):
+        drive.step()
+        gate.set_result(None)
+    drives[0].cancel()  # not told yet
+    asyncio.get_running_loop().call_soon(drives[1].cancel)  # in its sleep(0)
+    await asyncio.sleep(0.01)
+    assert (said, [drive.over for drive in drives]) == ([], [True, True])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 import json
 import socket
 import threading
@@ -139,3 +141,77 @@ async def test_admission_waits_while_records_pile_up() -> None:
     audit.put({"N": 4})
     audit.close()
     assert sent == [0, 1, 2, 3, 4]
+
+
+def test_records_that_wait_long_are_made_at_once() -> None:
+    """What makes one holds a whole request."""
+    gate, sent, made = threading.Event(), list[int](), list[int]()
+
+    def slow(fields: Mapping[str, journal.Value]) -> None:
+        gate.wait(10)
+        sent.append(int(fields["N"]))
+
+    def record(n: int) -> dict[str, journal.Value]:
+        made.append(n)
+        return {"N": n}
+
+    audit = Audit(send=slow)
+    for n in range(1000):
+        audit.put(functools.partial(record, n))
+    assert len(made) >= 1000 - journal.LATER_MAX
+    gate.set()
+    audit.close()
+    assert sent == list(range(1000))
+    assert sorted(made) == sent
+
+
+async def test_a_loop_sends_in_order_through_a_restart_of_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each record once: with the socket missing, there, full, another's, and there again."""
+    monkeypatch.setenv("JOURNAL_STREAM", "8:1")
+    path = tmp_path / "audit"
+    monkeypatch.setattr(journal, "AUDIT_SOCKET", path)
+    audit = Audit()
+    audit.on(asyncio.get_running_loop())
+    numbers = itertools.count()
+    got: list[int] = []
+
+    def put(n: int) -> None:
+        for number in itertools.islice(numbers, n):
+            audit.put(lambda number=number: {"N": number})  # type: ignore[misc]
+
+    def bind() -> socket.socket:
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        server.bind(str(path))
+        server.settimeout(5)
+        return server
+
+    async def hear(server: socket.socket, n: int) -> None:
+        for _ in range(n):
+            data = await asyncio.to_thread(server.recv, 4096)
+            got.append(int(data.rpartition(b"N=")[2]))
+
+    put(2)
+    await asyncio.sleep(0.05)
+    server = bind()
+    await hear(server, 2)
+    put(600)  # more than a socket holds
+    await asyncio.sleep(0.05)
+    await hear(server, 600)
+    server.close()
+    path.unlink()
+    put(3)
+    await asyncio.sleep(0.05)
+    put(3)
+    server = bind()
+    put(3)
+    await hear(server, 9)
+    put(3)
+    await hear(server, 3)
+    await asyncio.to_thread(audit.close)
+    server.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        server.recv(4096)
+    server.close()
+    assert got == list(range(614))

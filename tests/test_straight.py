@@ -6,6 +6,7 @@ way. On a connection's second request with the same head that head is known by i
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
@@ -16,12 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from er import config, keys
 from er.cache import Cache
+from er.dialects import EMBEDDINGS, HOT
 from er.gateway import Gateway as Room
-from er.gateway.exchange import Head
+from er.gateway.exchange import Head, Note
 from er.gateway.served import Served
 from er.gateway.straight import Passage, Straight
 from er.job import Refusal
@@ -29,6 +32,7 @@ from er.journal import Audit
 from er.keys import Keys
 from er.ledger import Ledger
 from er.limits import Limits
+from er.replicas.pools import Result
 from running import Gateway, Reply, gateway, model_folder
 
 STRAIGHT, GENERAL = "/v1/embeddings", "/v1/embeddings?"
@@ -91,6 +95,34 @@ def test_both_ways_say_the_same(shared: Gateway, body: Any) -> None:
         assert said(reply) == said(general)
         assert list(reply.headers) == list(general.headers)
         assert re.sub(r"[0-9.]+", "N", reply.headers["server-timing"]) == timing
+
+
+@pytest.mark.parametrize("path", sorted({path.removeprefix("/v1") for path in HOT.values()}))
+def test_each_address_answers_in_its_own_dialect(shared: Gateway, path: str) -> None:
+    """Also where its body says nothing that OpenAI's would not say."""
+    link, body = shared.connection(), {"model": "embed", "input": "hello"}
+    shared.ask("POST", STRAIGHT, body, connection=link)  # so that the key is known
+    replies = [shared.ask("POST", path + mark, body, connection=link) for mark in ("?", "", "")]
+    link.close()
+    bodies = [re.sub(rb'_duration":\d+', b"", said(reply)[2]) for reply in replies]
+    assert bodies == bodies[:1] * 3
+    assert len({reply.status for reply in replies}) == 1
+
+
+def test_a_body_beyond_the_limit_is_refused(tmp_path: Path) -> None:
+    """However small that limit is."""
+    with gateway(tmp_path, max_body="1KiB") as running:
+        link, body = running.connection(), {"model": "embed", "input": "hello", "user": "u" * 1024}
+        assert running.embed(connection=link).status == 200
+        assert running.ask("POST", STRAIGHT, body, connection=link).status == 413
+
+
+@pytest.mark.parametrize("path", [STRAIGHT, GENERAL])
+def test_a_length_may_begin_with_zeros(shared: Gateway, path: str) -> None:
+    """More of them than int() takes."""
+    body = b'{"model": "embed", "input": "hello"}'
+    length = {"content-length": "0" * 5000 + str(len(body))}
+    assert shared.ask("POST", path, body, headers=length).status == 200
 
 
 def test_records_and_counts_are_the_same(shared: Gateway) -> None:
@@ -161,7 +193,9 @@ class Inside:
         self.keys.check(self.secret, datetime.now(UTC))
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {b"authorization": b"Bearer " + self.secret.encode()}
-        passage = Passage(Head("POST", STRAIGHT, headers), "127.0.0.1", data)
+        head = Head("POST", STRAIGHT, headers)
+        head.route = EMBEDDINGS
+        passage = Passage(head, "127.0.0.1", data)
         taken = self.straight.take(
             passage, lambda *said: self.said.append((said[0], said[1].status))
         )
@@ -201,6 +235,30 @@ async def test_what_goes_wrong_behind_it_is_said_and_counted(tmp_path: Path) -> 
     assert made.ledger.in_flight() == made.gateway.tally.in_flight == 1
     made.audit.close()
     assert [record["STATUS"] for record in made.records] == statuses
+
+
+async def test_a_mistake_at_its_start_is_answered_and_leaves_nothing(tmp_path: Path) -> None:
+    made = await inside(tmp_path)
+    made.replicas.start = None  # type: ignore[method-assign,assignment]
+    assert made.take(BODIES[0]) is not None
+    await asyncio.sleep(0.01)
+    assert [status for _, status in made.said] == [500]
+    assert made.ledger.in_flight() == made.gateway.tally.in_flight == 0
+
+
+async def test_an_answer_that_can_not_be_counted_is_sent_once(tmp_path: Path) -> None:
+    made = await inside(tmp_path)
+    made.take(BODIES[0])
+    wrong = iter([KeyError("odd")])
+
+    def add(_: Note) -> None:
+        for error in wrong:
+            raise error
+
+    made.gateway.tally.add = add  # type: ignore[method-assign,assignment]
+    with pytest.raises(KeyError):
+        made.replicas.dones[0](Result(np.zeros((1, 64), np.float32), 0, 0, ()), None)
+    assert [status for _, status in made.said] == [200]
 
 
 def test_the_limit_holds_and_counts_each_request_once(shared: Gateway) -> None:

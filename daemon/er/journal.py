@@ -33,6 +33,7 @@ PRIORITY = {"err": 3, "warning": 4, "notice": 5, "info": 6, "debug": 7}
 AUDIT_SOCKET = Path("/run/systemd/journal.er-audit/socket")
 MAIN_SOCKET = Path("/run/systemd/journal/socket")
 QUEUE_MAX = 10_000  # records; beyond it admission waits
+LATER_MAX = 256  # records that are not made yet: each keeps its request and connection in memory
 TOGETHER_S = 0.005
 PATIENCE_S = 5.0  # how long a record waits for the audit's own socket before it takes the main one
 SECRET = re.compile(r"sk-er-[0-9A-Za-z_-]+")
@@ -148,6 +149,8 @@ class Audit:
 
     def put(self, fields: Fields | Callable[[], Fields]) -> None:
         """Queue one record, or what makes it when its turn has come."""
+        if len(self._queue) >= LATER_MAX:
+            fields = _made(fields)
         self._queue.append(fields)
         if self._loop is None or self._send_at_once is None:
             if not self._filled.is_set():

@@ -12,7 +12,8 @@ from er.dialects.json_body import Part, refuse
 from er.dialects.openai import ModelCard
 from er.job import Answer, Job, Refusal
 
-__all__ = ["HOT", "Dialect", "Refuse", "Route", "choose", "find", "name", "refuse", "refuse_at"]
+__all__ = ["EMBEDDINGS", "HOT", "Dialect", "Refuse", "Route"]
+__all__ += ["choose", "find", "name", "refuse", "refuse_at"]
 
 Refuse = Callable[[Refusal, str], bytes]
 

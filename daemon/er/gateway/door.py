@@ -25,6 +25,7 @@ from er.gateway.straight import Passage
 END = b"\r\n\r\n"
 HEADS_KEPT, HEAD_KEPT = 1024, 2048  # how many, and the bytes of each
 BODY_MAX = 4096  # bytes; what is larger is tokenised aside, where a task's price is nothing
+LENGTH_MAX = 8  # digits; zeros may stand before it, more than int() takes
 # What makes a head one for ASGI: bodies in other forms, and talk about the connection.
 UNUSUAL = frozenset((b"expect", b"transfer-encoding", b"upgrade", b"content-encoding"))
 REASONS = {
@@ -101,17 +102,21 @@ class Drive:
     So inside it there is no current task, and asyncio.timeout() can't be used.
     """
 
-    __slots__ = ("_coroutine", "_drives", "_waits", "over")
+    __slots__ = ("_cancelled", "_coroutine", "_drives", "_waits", "over")
 
     def __init__(self, coroutine: Coroutine[Any, Any, None], drives: set[Any]) -> None:
         self._coroutine, self._drives = coroutine, drives
         self._waits: asyncio.Future[Any] | None = None
-        self.over = False
+        self.over = self._cancelled = False
 
     def step(self, _: object = None) -> None:
         """Go on until the coroutine waits again."""
         try:
-            waits = self._coroutine.send(None)
+            if self._cancelled:
+                self._cancelled = False
+                waits = self._coroutine.throw(asyncio.CancelledError())
+            else:
+                waits = self._coroutine.send(None)
         except BaseException as error:
             self._drives.discard(self)
             self.over = True
@@ -127,9 +132,9 @@ class Drive:
         waits.add_done_callback(self.step)
 
     def cancel(self) -> None:
-        """Cancel what it waits for, as cancelling a task does."""
-        if self._waits is not None and not self.over:
-            self._waits.cancel()
+        """Cancel what it waits for, as cancelling a task does; if that is over, its next step."""
+        if not self.over and (self._waits is None or not self._waits.cancel()):
+            self._cancelled = True
 
 
 class Door(Protocol):
@@ -182,7 +187,7 @@ class Door(Protocol):
             self._first = True
         self._data = data
         super().data_received(data)
-        self._first = False
+        self._first, self._data = False, b""
         if self._exchange is not None and not self._deaf:
             self._give_to_asgi(self._exchange)
 
@@ -214,7 +219,7 @@ class Door(Protocol):
         if (
             len(headers) != len(self.headers)
             or b"host" not in headers
-            or not length.isdigit()
+            or not (len(length) <= LENGTH_MAX and length.isdigit())
             or not 0 < int(length) <= BODY_MAX
             or not UNUSUAL.isdisjoint(headers)
             or len(self.pipeline) >= PIPELINE_MAX
@@ -252,6 +257,8 @@ class Door(Protocol):
             super().on_message_complete()
             return
         exchange.more_body = False
+        if self.transport.is_closing():
+            return  # it came with one whose answer has ended the connection
         before, self.cycle = self.cycle, exchange  # type: ignore[assignment]
         if before is None or before.response_complete:
             self._start(exchange)

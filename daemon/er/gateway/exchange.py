@@ -54,7 +54,8 @@ class Head:
         """`path` as sent, percent signs and all."""
         self.method, self.path, self.query, self.headers = method, path, query, headers
         declared = headers.get(b"content-length", b"")
-        self.length = int(declared) if declared.isdigit() else None
+        # Zeros may stand before it, more than int() takes; the rest is short, as llhttp sees to.
+        self.length = int(declared.lstrip(b"0") or b"0") if declared.isdigit() else None
         self.chunked = b"transfer-encoding" in headers
         self.secret = self._secret()
         self.route: dialects.Route | None = None  # where it is known

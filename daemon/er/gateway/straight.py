@@ -20,7 +20,7 @@ import orjson
 from er import journal
 from er.cache import Cache, Plan
 from er.config import Model
-from er.dialects import openai
+from er.dialects import EMBEDDINGS, openai
 from er.gateway import Gateway
 from er.gateway.exchange import Head, Note, Request, Response, new_id, sane_id
 from er.gateway.served import Served, may_use
@@ -103,6 +103,7 @@ class Straight:
         self._tally = gateway.tally
         self._rate, self._places = gateway.settings.rate_limit, gateway.settings.max_concurrency
         self._timeout_ns = int(gateway.settings.timeout_s * 1e9)
+        self._body_max = gateway.settings.max_body
         self._looked = False  # at the key file, in this turn of the event loop
         self._ways: dict[tuple[str, str | None], Way] = {}
 
@@ -112,6 +113,10 @@ class Straight:
         `answered` is called once, and never from in here, with what is to be sent: the body of a
         good answer, a Response, or None where the client has gone.
         """
+        body = passage.whole or b""
+        # Other addresses have fields of the same names, and answers of their own.
+        if passage.head.route is not EMBEDDINGS or len(body) > self._body_max:
+            return False
         if not self._looked:
             # Once for all that came together: a look costs more than the rest of a check.
             self._keys.look()
@@ -120,7 +125,7 @@ class Straight:
         who = self._keys.known(passage.head.secret or "", time.time())
         if who is None or self._gateway.draining or self._audit.full:
             return False
-        asked = openai.plain(passage.whole or b"")
+        asked = openai.plain(body)
         if asked is None:
             return False
         way = self._ways.get((who.id, asked.model))
@@ -201,10 +206,10 @@ class Straight:
                 request_id=passage.request.id,
                 done=passage.done,
             )
-        except Refusal as refusal:
-            self._soon(passage, None, refusal)
+        except Exception as wrong:  # a mistake of ours, too: it is counted by now
+            self._soon(passage, None, wrong)
 
-    def _soon(self, passage: Passage, result: Result | None, error: Refusal | None) -> None:
+    def _soon(self, passage: Passage, result: Result | None, error: Exception | None) -> None:
         asyncio.get_running_loop().call_soon(self.finish, passage, result, error)
 
     # -- back ----------------------------------------------------------------------------------
@@ -217,11 +222,13 @@ class Straight:
             if result is None:
                 assert error is not None
                 raise error
-            passage.answered(self._body(passage, result), passage)
-            self._tally.add(passage)
-            self._audit.put(passage.record)
+            body = self._body(passage, result)
         except Exception as wrong:
             self._respond(passage, self._gateway.explain(wrong, passage))
+            return
+        passage.answered(body, passage)
+        self._tally.add(passage)
+        self._audit.put(passage.record)
 
     def _body(self, passage: Passage, result: Result) -> bytes:
         passage.queue_ns, passage.engine_ns = result.queue_ns, result.engine_ns
