@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import struct
 import sys
 import types
@@ -57,6 +58,8 @@ class Engine:
         output: Any = types.SimpleNamespace(outputs=types.SimpleNamespace(data=row))
         if self.fate == "dies":
             output = RuntimeError("dead")
+        if self.fate == "is another":
+            output = types.SimpleNamespace(pooled=row)
         if self.fate != "is silent":
             asyncio.get_running_loop().call_soon(queue.put, output)
 
@@ -160,6 +163,34 @@ async def test_a_client_that_leaves_ends_its_sequences() -> None:
     engine = Engine("is silent")
     assert await post(engine, wire.packed("embed", IDS), leaves=True) is None
     assert len(engine.aborted) == 3
+
+
+@pytest.mark.parametrize("change", ["outputs", "requests", "client", "module"])
+async def test_a_vllm_changed_too_much_answers_404(
+    change: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine("is another" if change == "outputs" else "answers")
+    if change == "requests":
+        monkeypatch.setattr(sys.modules["vllm.v1.engine"], "EngineCoreRequest", lambda name: None)
+    if change == "client":
+        monkeypatch.setattr(Engine, "_run_output_handler", None)
+    if change == "module":
+        monkeypatch.delattr(sys.modules["vllm.v1.engine"], "EngineCoreRequest")
+    answer = await post(engine, wire.packed("embed", IDS))
+    assert answer is not None and answer[0] == 404 and b"takes no token ids" in answer[1]
+    assert "/pooling is asked instead" in caplog.text
+
+
+async def test_api_processes_that_share_an_engine_name_no_sequence_alike() -> None:
+    engine = Engine()
+    for _ in range(2):
+        source = importlib.util.find_spec("er.engine.inside")
+        assert source is not None and source.loader is not None
+        process = importlib.util.module_from_spec(source)
+        source.loader.exec_module(process)
+        params = sys.modules["vllm"].PoolingParams("embed")
+        await process.compute(engine, IDS, params, asyncio.Event().wait)
+    assert len({request.request_id for request in engine.asked}) == 6
 
 
 def test_both_sides_speak_of_the_same() -> None:

@@ -15,7 +15,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import logging
 import time
+import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -25,10 +27,13 @@ PATH = "/er/pooling"
 MAGIC = 0x31545245  # "ERT1"
 TASKS = ("embed", "classify")
 HEAD = 3  # words before the lengths
+CHANGED = (AttributeError, ImportError, TypeError)  # what calls into another vLLM end with
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+# Several API processes (`--api-server-count`) may share one engine, which takes a name only once.
+_head = f"er-{uuid.uuid4().hex}"
 _numbers = itertools.count()
 
 
@@ -50,14 +55,17 @@ class Batch:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def put(self, index: int, output: Any) -> None:
+        """Never raises: that would end the task in vLLM that hands out everybody's outputs."""
         if self.done.done():
             return
-        if isinstance(output, BaseException):
-            self.done.set_exception(output)
-            return
-        row = output.outputs.data
-        if not row.numel():  # an aborted request's
-            self.done.set_exception(RuntimeError("the engine gave a sequence up"))
+        try:
+            if isinstance(output, BaseException):
+                raise output
+            row = output.outputs.data
+            if not row.numel():  # an aborted request's
+                raise RuntimeError("the engine gave a sequence up")
+        except Exception as error:
+            self.done.set_exception(error)
             return
         self.rows[index] = row
         self.left -= 1
@@ -83,6 +91,7 @@ class Inside:
     def __init__(self, app: Callable[[Message, Receive, Send], Awaitable[None]]) -> None:
         self._app = app
         self._params: dict[str, Any] = {}
+        self._told = False
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
@@ -90,9 +99,11 @@ class Inside:
             return
         status, kind = 200, b"application/octet-stream"
         try:
-            body = await self._answer(scope["app"].state.engine_client, receive)
+            body = await self._answer(scope["app"].state, receive)
         except Refusal as refusal:
             status, kind, body = refusal.status, b"application/json", refusal.body
+        except CHANGED as error:
+            status, kind, body = 404, b"application/json", self._unknown(error).body
         except ConnectionError:
             return  # nobody listens any more
         length = str(len(body)).encode()
@@ -100,7 +111,15 @@ class Inside:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, engine: Any, receive: Receive) -> bytes:
+    def _unknown(self, error: Exception) -> Refusal:
+        """The answer of a vLLM that has been changed too much; said in its log once."""
+        text = f"this vLLM takes no token ids at {PATH} ({type(error).__name__}: {error})"
+        if not self._told:
+            self._told = True
+            logging.getLogger("vllm").warning("%s; /pooling is asked instead", text)
+        return Refusal(404, text)
+
+    async def _answer(self, state: Any, receive: Receive) -> bytes:
         parts, more = [], True
         while more:
             message = await receive()
@@ -108,6 +127,7 @@ class Inside:
                 raise ConnectionError
             parts.append(message.get("body", b""))
             more = message.get("more_body", False)
+        engine = state.engine_client
         config = engine.model_config
         task, sequences = parse(b"".join(parts), config.max_model_len, config.get_vocab_size())
         params = self._params.get(task)
@@ -153,7 +173,7 @@ async def compute(
 
     if engine.errored:
         raise Refusal(500, "the engine is dead")
-    batch, now, head = Batch(len(sequences)), time.time(), f"er-{next(_numbers)}-"
+    batch, now, head = Batch(len(sequences)), time.time(), f"{_head}-{next(_numbers)}-"
     names = [f"{head}{i}" for i in range(len(sequences))]
     engine._run_output_handler()
     left = asyncio.ensure_future(_left(receive))
@@ -182,6 +202,8 @@ async def compute(
         raise
     except Exception as error:
         await engine.abort(names, internal=True)
+        if isinstance(error, CHANGED):
+            raise
         raise Refusal(500, f"{type(error).__name__}: {error}") from error
     finally:
         left.cancel()
