@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
@@ -352,6 +353,41 @@ async def test_an_engine_without_the_path_inside_is_asked_its_own_way(
     assert not upstream.inside
     assert np.array_equal((await compute(upstream))[1], expected([4], DIM))
     upstream.close()
+
+
+async def test_an_engine_that_came_back_with_the_path_inside_is_asked_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The gateway is upgraded before the engines, which take their new options by a restart."""
+    monkeypatch.setattr("er.upstream.NOT_INSIDE_S", 0.2)
+    paths: list[str] = []
+    upgraded = False
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                await reader.readexactly(int(head.split("content-length: ")[1].split("\r")[0]))
+                paths.append(head.split()[1])
+                there = upgraded or paths[-1] == "/pooling"
+                kind = "application/octet-stream" if there else "text/plain"
+                body = np.ones(DIM, "<f4").tobytes() if there else b"no"
+                line = f"HTTP/1.1 {200 if there else 404} x\r\ncontent-type: {kind}\r\n"
+                writer.write(f"{line}content-length: {len(body)}\r\n\r\n".encode() + body)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    upstream = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    await compute(upstream, [[1]])
+    await compute(upstream, [[1]])
+    assert paths == ["/er/pooling", "/pooling", "/pooling"]
+    upgraded = True
+    await asyncio.sleep(0.25)
+    await compute(upstream, [[1]])
+    await compute(upstream, [[1]])
+    assert paths[3:] == ["/er/pooling"] * 2
+    upstream.close()
+    server.close()
 
 
 async def test_idle_connections_the_engine_closed_cost_nothing(engine: EngineProcess) -> None:

@@ -1,7 +1,8 @@
 """One upstream call: a batch of token ids to vLLM, over kept-alive connections of our own.
 
 It goes to the path that er-vllm puts inside vLLM (engine/inside.py). A vLLM that does not have it
-answers 404; then, and from then on, it gets POST /pooling.
+answers 404; then it gets POST /pooling, and is asked again a minute later: it may have been
+restarted with the path, after an upgrade.
 
 A small HTTP/1.1 client on asyncio.Protocol and httptools: one request at a time on a connection,
 no redirects, no pipelining, no cookies; general clients cost many times as much of a core. Nothing
@@ -34,6 +35,7 @@ ErrorKind = Literal["refused", "broken", "busy", "bad_request", "wrong", "late"]
 
 CONNECT_S = 5.0  # on loopback it is immediate; a host that drops packets must not hold a batch
 IDLE_S = 30.0  # vLLM's own limit is set to 75 s; 5 s by its default, which one retry covers
+NOT_INSIDE_S = 60.0  # for which a 404 counts
 ERROR_BODY_BYTES = 64 << 10
 UNSAFE = re.compile(r"[^!-~]")  # what may not stand in a header's value
 
@@ -175,7 +177,8 @@ class Upstream:
         self.address = address
         self._host, self._port = parts.hostname, parts.port or 80
         host = f"[{self._host}]" if ":" in self._host else self._host
-        self.inside = True  # until that path answers 404
+        self.inside = True  # not for a while after that path answered 404
+        self._inside_at = 0.0  # the loop's time, from which on it is asked again
         self._heads = [
             f"POST {path} HTTP/1.1\r\nhost: {host}:{self._port}\r\ncontent-type: {kind}".encode()
             for path, kind in (("/pooling", JSON), (INSIDE, BINARY))
@@ -206,6 +209,8 @@ class Upstream:
 
     def _request(self, task: Task, sequences: Sequence[Ids], request_id: str) -> bytes:
         """The whole request, as it is made at present."""
+        if not self.inside and asyncio.get_running_loop().time() >= self._inside_at:
+            self.inside = True
         body = packed(task, sequences) if self.inside else asked(task, sequences)
         return b"%b\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
             self._heads[self.inside],
@@ -213,6 +218,11 @@ class Upstream:
             len(body),
             body,
         )
+
+    def has_no_inside(self) -> None:
+        """That path answered 404."""
+        self.inside = False
+        self._inside_at = asyncio.get_running_loop().time() + NOT_INSIDE_S
 
     def kept(self) -> Connection | None:
         """An idle connection that is good, and no longer among the idle ones."""
@@ -285,7 +295,8 @@ class Call:
     ) -> None:
         """`size`: the answer's bytes; `columns`: of its rows, 0: it is a list of numbers."""
         self._to, self._make, self._size, self._columns = to, make, size, columns
-        self._inside, self._request = to.inside, make()
+        self._request = make()
+        self._inside = to.inside
         self._answered: Answered | None = answered
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -334,7 +345,8 @@ class Call:
         if connection.open:
             self._to.keep(connection)
         if reply.status == 404 and self._inside:
-            self._to.inside = self._inside = False
+            self._to.has_no_inside()
+            self._inside = False
             self._request = self._make()
             self._connect()
             return
