@@ -487,6 +487,21 @@ async def test_what_could_not_be_computed_in_time_is_refused_at_once(
         worker.ledger.close()
 
 
+async def test_short_texts_behind_long_ones_are_not_refused_for_these(tmp_path: Path) -> None:
+    """Ten long ones a second say little of how long sixty short ones take."""
+    with EngineProcess(dim=DIM, env={"ENGINE_TOKEN_US": "200"}) as engine:
+        worker = Worker(tmp_path / "ledger", [engine.address])
+        await asyncio.gather(*(worker.run([[1] * 500]) for _ in range(25)))
+        rate = worker.replicas._movers["m"].scheduler.rate
+        assert 5 < rate.per_s < 15 and 490 < rate.each < 510
+        long = asyncio.create_task(worker.run([[1] * 500]))
+        await until(lambda: engine.seen()["in_flight"] == 1)
+        assert (await worker.run([[1]] * 60, timeout_s=3)).values.shape == (60, DIM)
+        await long
+        await worker.replicas.close()
+        worker.ledger.close()
+
+
 # -- stuck calls -----------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from er import scheduler
-from er.pace import Pace, Rate
+from er.pace import KEPT_NS, Pace, Rate
 from er.scheduler import (
     ATTEMPTS,
     CALL_SEQUENCES,
@@ -442,29 +442,40 @@ def full(rate: Rate, per_s: int, since: int) -> int:
     """A second of full work at that rate; the time after it."""
     rate.full(since)
     for ms in range(250, 1001, 250):
-        rate.done(per_s // 4, since + ms * MS)
+        rate.done(per_s // 4, 1, since + ms * MS)
     return since + 1000 * MS
 
 
 def test_the_rate_is_taken_under_full_work_only() -> None:
     rate = Rate()
-    rate.done(1000, 10**9)
+    rate.done(1000, 1, 10**9)
     assert rate.per_s == 0
     rate.full(0)
     for ms in (250, 500, 750):  # the first calls of a rush are small
-        rate.done(1, ms * MS)
+        rate.done(1, 1, ms * MS)
         assert rate.per_s == 0
-    rate.done(2500, 1000 * MS)
+    rate.done(2500, 1, 1000 * MS)
     assert rate.per_s == 10_000
     rate.idle()
-    rate.done(1000, 10**10)
+    rate.done(1000, 1, 10**10)
     assert rate.per_s == 10_000
     now = 10**11
     rate.full(now)
-    rate.done(500, now + 250 * MS)
+    rate.done(500, 1, now + 250 * MS)
     assert rate.per_s == 9_000  # down slowly
-    rate.done(5_000, now + 500 * MS)
+    rate.done(5_000, 1, now + 500 * MS)
     assert rate.per_s == 20_000  # up at once
+
+
+def test_a_rate_is_forgotten_some_time_after_full_work() -> None:
+    rate = Rate()
+    now = full(rate, 1000, 0)
+    assert rate.fresh(now + KEPT_NS + 1)  # it still is full: calls may take long
+    rate.idle()
+    assert rate.fresh(KEPT_NS) and rate.per_s == 1000
+    assert not rate.fresh(KEPT_NS + 1) and rate.per_s == 0
+    full(rate, 100, 10**11)
+    assert rate.per_s == 100
 
 
 def test_those_who_are_told_to_come_back_come_no_faster_than_they_are_served() -> None:

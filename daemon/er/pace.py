@@ -14,6 +14,7 @@ STUCK_TIMES = 3  # that many times what all but the slowest twentieth took
 STUCK_MIN_NS = 50_000_000
 WINDOW_NS = 250_000_000  # of full work, to take a rate from
 WINDOWS = 4  # to have seen before it is believed: the first calls of a rush are small
+KEPT_NS = 10_000_000_000  # after full work; then the next may be of another kind
 SECOND_NS = 1_000_000_000
 PROMISE_MAX_S = 30
 SLOT_NS = 250_000_000
@@ -51,35 +52,47 @@ class Rate:
 
     def __init__(self) -> None:
         self.per_s = 0.0  # 0: not known
+        self.each = 1.0  # tokens that such a sequence has, on average
         self._measured = 0.0
         self._windows = 0
+        self._seen = 0  # when work was full last
         self._since: int | None = None  # when the present window of full work began
-        self._done = 0
+        self._done = self._tokens = 0
         self._promised: dict[int, int] = {}  # slot of time -> sequences told to come back in it
 
     def full(self, now: int) -> None:
         """No call is free."""
+        self._seen = now
         if self._since is None:
-            self._since, self._done = now, 0
+            self._since, self._done, self._tokens = now, 0, 0
 
     def idle(self) -> None:
         """One is."""
         self._since = None
 
-    def done(self, sequences: int, now: int) -> None:
+    def fresh(self, now: int) -> bool:
+        """Whether `per_s` is known; one from long ago is forgotten, as nothing would mend it."""
+        if self._since is None and now - self._seen > KEPT_NS:
+            self.per_s, self._measured, self._windows = 0.0, 0.0, 0
+        return self.per_s > 0
+
+    def done(self, sequences: int, tokens: int, now: int) -> None:
         """A call of so many was answered."""
         if self._since is None:
             return
         self._done += sequences
+        self._tokens += tokens
         took = now - self._since
         if took >= WINDOW_NS:
             new = self._done * SECOND_NS / took
             # Up at once, down slowly: a rate that is too low would refuse what could be done.
-            self._measured = max(new, self._measured + (new - self._measured) / 8)
+            share = 1 if new >= self._measured else 1 / 8
+            self._measured += (new - self._measured) * share
+            self.each += (self._tokens / self._done - self.each) * share
             self._windows += 1
             if self._windows >= WINDOWS:
                 self.per_s = self._measured
-            self._since, self._done = now, 0
+            self._since, self._done, self._tokens = now, 0, 0
 
     def promise(self, sequences: int, wait_s: float, now: int) -> int:
         """In how many whole seconds, `wait_s` at the least, to come back with so many sequences.

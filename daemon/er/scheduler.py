@@ -279,7 +279,7 @@ class Scheduler:
         self._paces[batch.replica].add(now - batch.taken, batch.in_flight)
         if batch.moot:
             return [], []
-        self.rate.done(len(batch.items), now)
+        self.rate.done(len(batch.items), batch.tokens, now)
         if twin is not None:
             twin.moot = True
         handed, finished, taken = [], [], batch.taken

@@ -121,7 +121,7 @@ class Replicas:
             raise Refusal(504, "timeout", "The deadline passed before any text could be computed.")
         mover.demand(now)
         if mover.scheduler.rate.per_s:
-            mover.demand_time(len(sequences), deadline - now, now)
+            mover.demand_time(sequences, deadline - now, now)
         values = None if len(sequences) == 1 else mover.room(len(sequences))
         request = Request(sequences, deadline, values, done, mover.leave)
         request.request_id, request.places = request_id, places

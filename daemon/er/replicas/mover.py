@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from er import metrics
 from er.config import Model
-from er.job import Refusal
+from er.job import Ids, Refusal
 from er.journal import log
 from er.ledger import LAST_CHOICE, Ledger
 from er.replicas.pools import (
@@ -88,16 +88,16 @@ class Mover:
             raise self._nobody()
         self._alive_until = now + ALIVE_NS
 
-    def demand_time(self, sequences: int, left_ns: int, now: int) -> None:
-        """Raise Refusal 503 when so many more could not be computed within `left_ns`."""
-        ahead = self.scheduler.ahead(sequences)
-        if ahead == sequences:
+    def demand_time(self, sequences: Sequence[Ids], left_ns: int, now: int) -> None:
+        """Raise Refusal 503 when these too could not be computed within `left_ns`."""
+        rate, new = self.scheduler.rate, len(sequences)
+        if not (ahead := self.scheduler.ahead(new) - new) or not rate.fresh(now):
             return
         call = self.scheduler.sent // max(1, len(self._calls))  # it waits for the others in its own
-        late_s = (ahead + call) / self.scheduler.rate.per_s - SPARE * left_ns / SECOND_NS
+        weight = min(new, sum(map(len, sequences)) / rate.each)  # short ones count for less
+        late_s = (ahead + call + weight) / rate.per_s - SPARE * left_ns / SECOND_NS
         if late_s > 0:
-            wait_s = self.scheduler.rate.promise(sequences, late_s, now)
-            raise too_late(ahead - sequences, left_ns / SECOND_NS, wait_s)
+            raise too_late(ahead, left_ns / SECOND_NS, rate.promise(new, late_s, now))
 
     def admit(self, request: Request, now: int) -> None:
         """Queue all of its sequences."""
