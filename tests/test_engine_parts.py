@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import orjson
@@ -123,6 +124,7 @@ def started(
     distribution: str = "vllm",
     limit: int = 32768,
     version: str = "0.32.0",
+    **facts: Any,
 ) -> Launch:
     here: Config = parse(text, Path("er.toml"))
     replica = here.replica(name)
@@ -140,6 +142,7 @@ def started(
         prompt="qwen3",
         dtype="bfloat16",
     )
+    files = msgspec.structs.replace(files, **facts)
     entry = engine_build.ENTRIES[distribution][0]
     build = Build(Path("/v/bin/python"), distribution, version, (entry[0], entry[1]))
     cards = Gpus(two_cards()).read()
@@ -198,6 +201,14 @@ def test_whole_steps_as_graphs_where_a_card_proved_them() -> None:
     tiny = SHIPPED.replace("# max_tokens = 8192", "batch_tokens = 300", 1)
     config = after(started(tiny, limit=100, version="0.25.1"), "--compilation-config")
     assert orjson.loads(config)["cudagraph_capture_sizes"][-3:] == [192, 256, 300]
+
+
+def test_no_whole_steps_where_nobody_tried_them() -> None:
+    other = started(version="0.25.1", architecture="XLMRobertaModel", prompt="plain")
+    assert "--worker-cls" not in other.argv
+    pair = started(SHIPPED.replace("gpu = 1\n", "gpu = [0, 1]\n"), version="0.25.1")
+    assert after(pair, "--tensor-parallel-size") == "2"
+    assert "--worker-cls" not in pair.argv
 
 
 def test_the_environment_of_every_engine() -> None:

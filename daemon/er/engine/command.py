@@ -34,7 +34,8 @@ UTILIZATION = 0.90
 FREE_BESIDE_CACHE = "0.1"  # of the card, for a replica with a kv_cache
 
 
-# The versions whose whole-step graphs were proven on a card: the same vectors as without them.
+# The versions whose whole-step graphs were proven, with Qwen3 on one card: the same vectors as
+# without them. Other models attend in other ways, and several cards talk within a step.
 WHOLE_STEPS = ("0.25.1",)
 
 
@@ -77,7 +78,7 @@ def launch(
     if model.task == "embed":
         # Texts share next to nothing; hashing their blocks costs a sixth of short ones' rate.
         argv += ["--no-enable-prefix-caching"]
-    if not replica.cpu and build.version in WHOLE_STEPS:
+    if build.version in WHOLE_STEPS and files.prompt == "qwen3" and len(gpus) == 1:
         argv += _whole_steps(max(model.batch_tokens, longest))
     if model.task == "score" and files.architecture == "Qwen3ForCausalLM":
         argv += ["--hf-overrides", orjson.dumps(RERANKER).decode()]
