@@ -165,7 +165,7 @@ async def test_a_client_that_leaves_ends_its_sequences() -> None:
     assert len(engine.aborted) == 3
 
 
-@pytest.mark.parametrize("change", ["outputs", "requests", "client", "module"])
+@pytest.mark.parametrize("change", ["outputs", "requests", "client", "demands", "module"])
 async def test_a_vllm_changed_too_much_answers_404(
     change: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -174,6 +174,12 @@ async def test_a_vllm_changed_too_much_answers_404(
         monkeypatch.setattr(sys.modules["vllm.v1.engine"], "EngineCoreRequest", lambda name: None)
     if change == "client":
         monkeypatch.setattr(Engine, "_run_output_handler", None)
+    if change == "demands":
+
+        def demands(*given: object) -> None:
+            raise AssertionError("something more")
+
+        monkeypatch.setattr(Engine, "add_request", demands)
     if change == "module":
         monkeypatch.delattr(sys.modules["vllm.v1.engine"], "EngineCoreRequest")
     answer = await post(engine, wire.packed("embed", IDS))

@@ -27,7 +27,8 @@ PATH = "/er/pooling"
 MAGIC = 0x31545245  # "ERT1"
 TASKS = ("embed", "classify")
 HEAD = 3  # words before the lengths
-CHANGED = (AttributeError, ImportError, TypeError)  # what calls into another vLLM end with
+# What calls into another vLLM end with.
+CHANGED = (AssertionError, AttributeError, ImportError, LookupError, TypeError)
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
