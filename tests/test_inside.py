@@ -147,7 +147,8 @@ async def test_other_paths_are_vllms_own() -> None:
 async def test_refusals(body: bytes, said: str) -> None:
     engine = Engine()
     answer = await post(engine, body)
-    assert answer is not None and answer[0] == 400 and said in answer[1].decode()
+    status = 404 if said == "not a batch" else 400  # of another version: no sequence is at fault
+    assert answer is not None and answer[0] == status and said in answer[1].decode()
     assert not engine.asked
 
 

@@ -150,10 +150,11 @@ class Inside:
 
 
 def parse(body: bytes, longest: int, vocabulary: int) -> tuple[str, list[list[int]]]:
-    """The task and the sequences of a request. Raises Refusal (400)."""
+    """The task and the sequences of a request. Raises Refusal (400; 404 for another format)."""
     words = np.frombuffer(body, "<u4") if len(body) % 4 == 0 else np.empty(0, "<u4")
     if len(words) < HEAD or words[0] != MAGIC or words[1] >= len(TASKS):
-        raise Refusal(400, "not a batch of token ids")
+        # Another version's: no sequence is at fault, and /pooling understands both.
+        raise Refusal(404, "not a batch of token ids")
     lengths, ids = words[HEAD : HEAD + int(words[2])], words[HEAD + int(words[2]) :]
     ends = np.cumsum(lengths, dtype=np.int64)
     if not len(lengths) or len(lengths) != words[2] or ends[-1] != len(ids):

@@ -299,8 +299,9 @@ class Mover:
     def _mistake(self, batch: Batch, error: BaseException) -> None:
         """A mistake of ours must not leave clients waiting."""
         log("err", f"call to {batch.replica}: {type(error).__name__}: {error}")
+        live = [] if batch.twin else batch.live()  # the twin's call still brings their answer
         self.scheduler.dropped(batch)
-        for item in batch.live():
+        for item in live:
             self.scheduler.cancel(item.ticket)
             fails(item.ticket, Refusal(500, "internal_error", "Something failed inside ER."))
         self._drop(self.scheduler.unwanted())
@@ -350,8 +351,7 @@ class Mover:
         late, unwanted = self.scheduler.expire(now)
         way = flights(self.scheduler.flying()) if late else {}
         for ticket in late:
-            after_s = (now - ticket.admitted) / SECOND_NS
-            self._fails(ticket, timed_out(after_s), way)
+            self._fails(ticket, timed_out((now - ticket.admitted) / SECOND_NS), way)
         self._drop(unwanted)
         if (deadline := self.scheduler.next_deadline()) is not None:
             self._set_alarm(deadline)
