@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -32,11 +35,20 @@ class Clock:
         self.now += int(seconds * SECOND_NS)
 
 
+# Ports below those that the kernel gives to clients, and for each process that runs tests side by
+# side its own: a port given away twice, or to a client while its server restarts, was seen.
+_PORTS_EACH = 1_500
+_base = 12_000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw12")[2:]) % 13 * _PORTS_EACH
+_ports = itertools.count(random.SystemRandom().randrange(_PORTS_EACH))
+
+
 def free_port() -> int:
-    """A TCP port on loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on loopback that was free a moment ago, and that this process gave to nobody."""
+    while True:
+        port = _base + next(_ports) % _PORTS_EACH
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
