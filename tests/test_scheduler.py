@@ -20,6 +20,7 @@ from er.scheduler import (
     FULL_SEQUENCES,
     HEDGE_CALLS,
     HEDGES_SAVED,
+    LATELY_NS,
     Scheduler,
 )
 from er.tickets import BULK_SEQUENCES, Batch, Load, Ticket
@@ -148,6 +149,20 @@ def test_interactive_goes_first_and_bulk_is_not_starved() -> None:
         order.append(batch.items[0].ticket.lane)
         s.done(batch, 9)
     assert order == (["interactive"] * 3 + ["bulk"]) * 3
+
+
+def test_beside_interactive_requests_bulk_keeps_two_calls_to_itself() -> None:
+    """A small request then waits behind two of them at most; a second without one lifts it."""
+    s = Scheduler(8192)
+    s.admit(ticket(3), 0)
+    small = s.take(idle(), 0)
+    assert small is not None
+    s.done(small, 1)
+    s.admit(ticket(*[1] * 1000), 1)
+    assert [len(lengths(s.take(idle(), 1))) for _ in range(3)] == [CALL_SEQUENCES] * 2 + [0]
+    s.admit(ticket(3), 2)
+    assert lengths(s.take(idle(), 2)) == [3]
+    assert len(lengths(s.take(idle(), 2 + LATELY_NS))) == CALL_SEQUENCES
 
 
 def test_a_failed_batch_goes_elsewhere_first_in_turn() -> None:

@@ -32,6 +32,8 @@ BULK_TURN = 4  # each so many-th batch begins with bulk, when both wait
 ATTEMPTS = 3  # calls that may fail under a sequence before it is given up
 CALLS = 4  # at once from one worker to one replica
 CALL_SEQUENCES = 128
+# Of bulk at once to one replica, while an interactive request came within this time.
+BULK_CALLS, LATELY_NS = 2, 1_000_000_000
 FREE_CALLS = 2  # that may be as small as they come
 FULL_SEQUENCES = 32
 HEDGE_CALLS = 50  # calls that earn one more for a stuck one
@@ -57,6 +59,7 @@ class Scheduler:
         self._orders = itertools.count()
         self._paces: defaultdict[str, Pace] = defaultdict(Pace)
         self.stuck: list[Batch] = []  # on their way for far too long, and without a twin so far
+        self._small_at = -LATELY_NS  # when an interactive request last came, monotonic ns
         self._credit = 0  # calls, of which HEDGE_CALLS pay for a twin
         self.rate = Rate()
 
@@ -65,6 +68,7 @@ class Scheduler:
     def admit(self, ticket: Ticket, now: int) -> None:
         """Queue all sequences of `ticket`, of which there is at least one."""
         ticket.admitted = now
+        self._small_at = now if ticket.lane == "interactive" else self._small_at
         self.tickets[ticket] = None
         lane, n = self._lanes[ticket.lane], ticket.left
         for index in range(n):
@@ -99,7 +103,7 @@ class Scheduler:
         for load in free:
             if self._held(load):
                 continue
-            items = self._fill(load, names)
+            items = self._fill(load, names, now)
             if items:
                 self._credit = min(self._credit + 1, HEDGES_SAVED * HEDGE_CALLS)
                 return self._sent(Batch(load, items, now))
@@ -122,11 +126,8 @@ class Scheduler:
 
     def _busyness(self, load: Load) -> tuple[bool, int, int, int]:
         """What is stuck last; then the least in flight; then who was given work longest ago."""
-        name = load.replica
-        return self._is_stuck(name), load.tokens, self.calls(name), self._last.get(name, 0)
-
-    def _is_stuck(self, replica: str) -> bool:
-        return any(batch.replica == replica for batch in self.stuck)
+        name, stuck = load.replica, any(batch.replica == load.replica for batch in self.stuck)
+        return stuck, load.tokens, self.calls(name), self._last.get(name, 0)
 
     def hungry(self, loads: Sequence[Load]) -> bool:
         """Whether sequences wait here that only the budget, shared with others, keeps back."""
@@ -155,7 +156,7 @@ class Scheduler:
         """Every batch on its way."""
         return [batch for batches in self._flying.values() for batch in batches]
 
-    def _fill(self, load: Load, choice: set[str]) -> list[Item]:
+    def _fill(self, load: Load, choice: set[str], now: int) -> list[Item]:
         """Take items for one call to `load.replica` out of the queue; [] when none may go."""
         room = self.budget - load.tokens
         alone = load.mine == 0  # then one call may go, whatever the others have in flight
@@ -165,9 +166,10 @@ class Scheduler:
         items: list[Item] = []
         tokens = 0
         aside: list[Item] = []
+        narrow = self.calls(load.replica) >= BULK_CALLS and now - self._small_at < LATELY_NS
         while len(items) < CALL_SEQUENCES:
-            queue = self._next_queue()
-            if queue is None:
+            queue = self._next_queue(narrow)
+            if queue is None or (narrow and queue is self._lanes["bulk"]):
                 break
             item = queue[0]
             if queue is self._again and load.replica in item.avoid and choice - {*item.avoid}:
@@ -216,7 +218,7 @@ class Scheduler:
                 return live
         return []
 
-    def _next_queue(self) -> list[Item] | deque[Item] | None:
+    def _next_queue(self, narrow: bool) -> list[Item] | deque[Item] | None:
         """The queue whose first item is next; its head is live."""
         while self._again and self._again[0].ticket.over is not None:
             heapq.heappop(self._again)
@@ -225,7 +227,7 @@ class Scheduler:
                 lane.popleft()
         if self._again:
             return self._again
-        bulk_first = self._batches % BULK_TURN == BULK_TURN - 1
+        bulk_first = self._batches % BULK_TURN == BULK_TURN - 1 and not narrow
         first, second = self._lanes["interactive"], self._lanes["bulk"]
         if bulk_first:
             first, second = second, first
@@ -248,7 +250,7 @@ class Scheduler:
         """A stuck call once more, on a replica as good that has room and is not stuck itself."""
         if self._credit < HEDGE_CALLS:
             return None
-        ranks = {load.replica: load.rank for load in loads}
+        ranks, slow = {load.replica: load.rank for load in loads}, {b.replica for b in self.stuck}
         for batch in self.stuck:
             items = batch.live()
             tokens = sum(item.tokens for item in items)
@@ -256,7 +258,7 @@ class Scheduler:
                 if (
                     items
                     and load.rank >= ranks.get(batch.replica, 0)
-                    and not self._is_stuck(load.replica)
+                    and load.replica not in slow
                     and not any(load.replica in item.avoid for item in items)
                     and (load.mine == 0 or load.tokens + tokens <= self.budget)
                 ):

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import select
 import signal
+import sys
 import time
 from email.utils import formatdate
 from typing import Any
@@ -39,6 +40,9 @@ IDLE_S = 2.0  # longer than clients usually pause between two requests on a conn
 KEEP_ALIVE_S = 75
 FIRST_LOAD_S = 20.0  # a model folder that takes longer does not hold up the others
 BACKLOG = 4096
+SWITCH_S = (
+    0.0005  # how long a thread with a large body may keep the others waiting; 5 ms by default
+)
 CUT_S = 2.0  # for the 503s to get out
 
 
@@ -207,6 +211,7 @@ class _ToJournal(logging.Handler):
 def main(child: Child) -> int:
     """The worker that `child` is to be; returns the exit code."""
     logging.basicConfig(handlers=[_ToJournal()], level=logging.ERROR, force=True)
+    sys.setswitchinterval(SWITCH_S)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(child))
