@@ -21,7 +21,7 @@ from er.gateway import wellness
 from er.gateway.exchange import LOCAL, Gone, Head, Note, Request, Response, plain_address
 from er.gateway.served import Served, may_use
 from er.gateway.tally import Tally
-from er.gateway.work import INLINE_BYTES, INLINE_NUMBERS, Workshop
+from er.gateway.work import Workshop
 from er.job import Refusal
 from er.keys import Identity, Keys
 from er.ledger import Ledger
@@ -111,21 +111,17 @@ class Gateway:
     async def _compute(self, dialect: Dialect, body: bytes, who: Identity, note: Note) -> Response:
         """The answer to what a known client wants computed. Raises Refusal."""
         work, ledger = self._workshop, self._ledger
-        small = len(body) <= INLINE_BYTES
         deadline = note.began + self._timeout_ns
         inside = ledger.enter(self.settings.max_concurrency)
         try:
-            job = dialect.read(body) if small else await work.read(dialect, body, deadline)  # 400
+            job = await work.read(dialect, body, deadline)  # 400
             note.dialect, note.model, note.items = job.dialect, job.model, job.items
             model = self._served.find(job.model, job.task, who)  # 404
             note.model = note.served = model.name
             if who.models is not None:
                 _check_right(who, model)  # 403
             began = time.monotonic_ns()
-            if small:
-                prompted = work.prompt(job, model)  # 400
-            else:
-                prompted = await work.prompt_aside(job, model, deadline)
+            prompted = await work.prompt(job, model, len(body), deadline)  # 400
             note.tokenise_ns = time.monotonic_ns() - began
             note.tokens, note.cut = prompted.tokens, prompted.cut
             self._check_rate(who, note)  # 429
@@ -133,10 +129,7 @@ class Gateway:
                 inside = self._demand_place(model)  # 503
             answer = await work.compute(job, model, prompted, deadline, note)  # 503, 504
             began = time.monotonic_ns()
-            if answer.vectors is None or answer.vectors.size <= INLINE_NUMBERS:
-                text = dialect.write(job, answer)
-            else:
-                text = await work.write(dialect, job, answer, deadline)
+            text = await work.write(dialect, job, answer, deadline)
             note.encode_ns = time.monotonic_ns() - began
             return Response(200, text)
         finally:

@@ -83,8 +83,7 @@ class Request:
         """Of its body either all, or what `receive` gives."""
         self.head, self.client = head, client
         self.whole, self._receive = whole, receive
-        sent = head.headers.get(b"x-request-id")
-        self.id = new_id() if sent is None else sane_id(sent)
+        self.id = id_of(head)
         self.read = whole is not None or (head.length in (0, None) and not head.chunked)
 
     @classmethod
@@ -159,12 +158,13 @@ def plain_address(address: str) -> str:
     return address.removeprefix("::ffff:")
 
 
-def sane_id(sent: bytes) -> str:
-    """The client's own id; another one where it is none.
+def id_of(head: Head) -> str:
+    """The client's own id; another one where it sent none, or one that is none.
 
     Whoever puts a key there by mistake must not find it in the audit and the engine's log.
     """
-    if SANE_ID.match(sent) and not journal.SECRET.search(sent.decode()):
+    sent = head.headers.get(b"x-request-id")
+    if sent is not None and SANE_ID.match(sent) and not journal.SECRET.search(sent.decode()):
         return sent.decode()
     return new_id()
 

@@ -22,7 +22,7 @@ from er.cache import Cache, Plan
 from er.config import Model
 from er.dialects import EMBEDDINGS, openai
 from er.gateway import Gateway
-from er.gateway.exchange import Head, Note, Request, Response, new_id, sane_id
+from er.gateway.exchange import Head, Note, Request, Response, id_of
 from er.gateway.served import Served, may_use
 from er.job import Refusal
 from er.keys import Identity, Keys
@@ -59,8 +59,7 @@ class Passage(Request, Note):
     started: Any = None
 
     def __init__(self, head: Head, client: str, whole: bytes) -> None:
-        sent = head.headers.get(b"x-request-id")
-        self.id = new_id() if sent is None else sane_id(sent)
+        self.id = id_of(head)
         self.head, self.client, self.whole, self.read = head, client, whole, True
         self.began = time.monotonic_ns()
 

@@ -25,6 +25,7 @@ from er.prompts import Prompted, Prompter
 INLINE_BYTES = 4096  # a body's texts to tokenise: there the tokenizer lets go of the interpreter
 INLINE_READ_BYTES = 64 << 10
 INLINE_NUMBERS = 32 << 10
+INLINE_PIECES = 1024  # tokens with their texts
 INLINE_SEQUENCES = 256  # looked up in the cache: 2 µs each, 8 where it is known
 T = TypeVar("T")
 THREADS = max(2, min(4, os.cpu_count() or 1))
@@ -66,7 +67,10 @@ class Workshop:
         return await self._aside(deadline, dialect.read, body)
 
     async def write(self, dialect: Dialect, job: Job, answer: Answer, deadline: int) -> bytes:
-        """The body of a large `answer`. Raises Refusal 504."""
+        """The body of `answer`. Raises Refusal 504."""
+        numbers = 0 if answer.vectors is None else answer.vectors.size
+        if numbers <= INLINE_NUMBERS and (answer.pieces is None or answer.tokens <= INLINE_PIECES):
+            return dialect.write(job, answer)
         return await self._aside(deadline, dialect.write, job, answer)
 
     async def _aside(self, deadline: int, work: Callable[..., T], *given: Any) -> T:
@@ -80,28 +84,27 @@ class Workshop:
             raise Refusal(504, "timeout", text)
         return doing.result()
 
-    def prompt(self, job: Job, model: Model) -> Prompted:
-        """The sequences of `job`, whose texts are short together.
+    async def prompt(self, job: Job, model: Model, size: int, deadline: int) -> Prompted:
+        """The sequences of `job`, whose body had `size` bytes; `deadline` in monotonic ns.
 
-        Raises Refusal 400 for what the model can't take, 503 while its files are not there.
+        Raises Refusal 400 for what the model can't take, 503 while its files are not there, 504.
         """
         prompter = self._served.prompter(model)
         if job.task == "embed":
             wanted = model.dimensions if job.dimensions is None else job.dimensions
             vectors.check_dimensions(wanted, prompter.dimensions, job.dimensions_name)
-        return _prompted(prompter, job, model)
+        return await self._by_size(size, deadline, _prompted, prompter, job, model)
 
-    async def prompt_aside(self, job: Job, model: Model, deadline: int) -> Prompted:
-        """The same for much text; `deadline` in monotonic ns. Raises Refusal 504 too."""
-        return await self._aside(deadline, self.prompt, job, model)
+    async def _by_size(self, size: int, deadline: int, work: Callable[..., T], *given: Any) -> T:
+        """`work` on the texts of a body of `size` bytes: at once, or aside if they are many."""
+        if size <= INLINE_BYTES:
+            return work(*given)
+        return await self._aside(deadline, work, *given)
 
     async def tokens(self, job: Job, model: Model, size: int, deadline: int, note: Note) -> Answer:
         """The tokens of `job`'s texts, whose body had `size` bytes. Raises Refusal 503, 504."""
         prompter = self._served.prompter(model)
-        if size <= INLINE_BYTES:
-            pieces = _pieces(prompter, job)
-        else:
-            pieces = await self._aside(deadline, _pieces, prompter, job)
+        pieces = await self._by_size(size, deadline, _pieces, prompter, job)
         return Answer(
             id=note.request.id,
             model=model.name,

@@ -67,11 +67,7 @@ class Keys:
             self._used = used.Used(used.beside(path))
         except OSError as error:
             journal.log("warning", f"last uses of keys are not kept: {error}")
-        self._refresh()
-
-    def look(self) -> None:
-        """See whether the file has changed."""
-        self._refresh()
+        self.look()
 
     def known(self, secret: str, now_s: float) -> Identity | None:
         """What `check` said a moment ago, if `look` has found no change since; None: ask it."""
@@ -82,7 +78,7 @@ class Keys:
 
     def check(self, secret: str, now: datetime) -> Identity | None:
         """The key that `secret` opens at `now`, or None."""
-        self._refresh()
+        self.look()
         # Found once, it holds until the file changes or its time is over.
         opened = self._opened.get(secret)
         found = opened.identity if opened and now < opened.until else self._find(secret, now)
@@ -129,7 +125,8 @@ class Keys:
                 return f"key {record.id} was rotated; this secret ended {until:%Y-%m-%d %H:%M} UTC"
         return "no such key; `er keys list` on the server shows the keys there are"
 
-    def _refresh(self) -> None:
+    def look(self) -> None:
+        """Read the key file again if it has changed."""
         try:
             status = os.stat(self._path)  # noqa: PTH116 - with each request: half the price
             # The change time too: a cure by chmod or chown alters nothing else.
