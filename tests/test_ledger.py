@@ -231,29 +231,33 @@ def test_without_a_slot_nothing_is_written(path: Path) -> None:
 
 # -- admission -------------------------------------------------------------------------------
 
+# Until it was let in often: how many tries that takes depends on when the others are on a core.
 HAMMER = """
 ledger.claim(SLOT)
-peak = 0
-for i in range(4000):
-    if ledger.enter(3):
+peak = entered = 0
+while entered < 500:
+    if ledger.enter(LIMIT):
+        entered += 1
         peak = max(peak, ledger.in_flight())
         ledger.leave()
-assert peak <= 3, peak
 print(peak)
 """
 
 
-def test_the_limit_is_exact_over_processes(path: Path, ledger: Ledger) -> None:
-    assert ledger.enter(3)
-    assert ledger.enter(3)  # two stay in: the others have one place between them
-    crowd = [other(path, HAMMER.replace("SLOT", str(n)), wait=False) for n in (1, 2)]
+@pytest.mark.parametrize("limit", [3, 200])  # far from a large one no lock is taken
+def test_the_limit_is_exact_over_processes(path: Path, ledger: Ledger, limit: int) -> None:
+    for _ in range(limit - 1):
+        assert ledger.enter(limit)  # these stay in: the others have one place between them
+    code = HAMMER.replace("LIMIT", str(limit))
+    crowd = [other(path, code.replace("SLOT", str(n)), wait=False) for n in (1, 2)]
     for process in crowd:
         assert process.wait(60) == 0
-        assert said(process) == "3"
-    assert ledger.enter(3)
-    assert not ledger.enter(3)
+        # Who asks counts itself for a moment, so that a look may see one too many for each.
+        assert limit <= int(said(process)) <= (3 if limit == 3 else limit + 1)
+    assert ledger.enter(limit)
+    assert not ledger.enter(limit)
     ledger.leave()
-    assert ledger.enter(3)
+    assert ledger.enter(limit)
 
 
 def test_kill_9_in_the_middle_leaves_it_whole(path: Path, ledger: Ledger) -> None:
