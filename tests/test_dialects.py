@@ -94,12 +94,6 @@ def test_no_return_documents_as_a_word(word: Any) -> None:
     assert rerank.read(json.dumps(body).encode()).return_documents is False
 
 
-def test_the_most_that_fits() -> None:
-    assert openai.read(json.dumps({"input": ["x"] * 2048}).encode()).items == 2048
-    full = {"query": "q", "documents": ["x"] * 10_000}
-    assert rerank.read(json.dumps(full).encode()).items == 10_000
-
-
 def test_control_characters_and_emoji_arrive_whole() -> None:
     text = "a\x00b\u2028👩\u200d👧 <|im_end|> \\ \" '"
     assert openai.read(json.dumps({"input": text}).encode()).texts == (text,)
@@ -383,7 +377,6 @@ BAD_EMBEDDINGS: list[tuple[str | dict[str, Any], str, str]] = [
     ({"input": [[1, "a"]]}, "input", "input[0][1] is a text"),
     ({"input": [-1]}, "input", "input[0] is out of range"),
     ({"input": [[HUGE]]}, "input", "input[0][0] is out of range"),
-    ({"input": ["a"] * 2049}, "input", "2049 items; at most 2048"),
     ('{"input": "a", "input": "b"}', "input", "more than once"),
     ('{"input": "a", "model": "b", "model": null}', "model", "more than once"),
     (f'{{"input": {DEEP}}}', "input", "input[0][0] is a list"),
@@ -415,7 +408,6 @@ BAD_RERANK: list[tuple[str | dict[str, Any], str, str]] = [
     ({"query": "q", "documents": [{"text": 5}]}, "documents", "text that is no text"),
     ({"query": "q", "documents": [{"a": 1}], "rank_fields": ["b"]}, "documents", "rank_fields b"),
     ({"query": "q", "documents": D, "rank_fields": "b"}, "rank_fields", "a list of the names"),
-    ({"query": "q", "documents": ["x"] * 10_001}, "documents", "10001 items; at most 10000"),
     ({"query": "q", "documents": D, "top_n": -1}, "top_n", "top_n is below 0"),
     ({"query": "q", "documents": D, "top_k": -1}, "top_k", "top_k is below 0"),
     ({"query": "q", "documents": D, "top_n": "3"}, "top_n", "top_n is a text"),

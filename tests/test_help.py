@@ -15,7 +15,7 @@ from er.cli import __main__ as cli
 from er.cli import check_cards
 from er.cli.screen import width
 from er.config import Cache, Gateway, Model, Replica
-from er.dialects import Route, texts
+from er.dialects import Route
 from er.engine import command
 from er.gateway import ALIVE, METRICS, OPEN
 from er.units import takeup
@@ -67,6 +67,8 @@ def test_the_defaults_are_the_code_s() -> None:
     assert values["rate_limit"] == str(gateway.rate_limit)
     assert values["timeout"] == f"{gateway.timeout_s:.0f}s"
     assert values["max_body"] == f"{gateway.max_body >> 20}MiB"
+    for key in ("max_inputs", "max_documents", "max_request_tokens", "max_rerank_tokens"):
+        assert values[key] == getattr(gateway, key)
     assert values["first_key_in_log"] == gateway.first_key_in_log
     assert values["metrics"] == gateway.metrics
     told = {k: v[0] for k, v in rows("configuration", "## [cache]").items()}
@@ -167,7 +169,7 @@ def test_every_code_of_a_refusal_is_explained() -> None:
 
 
 def test_the_paths_and_figures_of_the_api_page_are_there() -> None:
-    """Each path leads somewhere; the most items are the dialects' own."""
+    """Each path leads somewhere; the limits are those of er.toml."""
     named = [cell for cell in rows("api") if cell.startswith(("GET", "POST"))]
     assert len(named) >= 12
     for cell in named:
@@ -176,9 +178,14 @@ def test_the_paths_and_figures_of_the_api_page_are_there() -> None:
             known = path in OPEN | ALIVE or path == METRICS
             assert known or isinstance(dialects.find(method, path), Route), path
     told = rows("api")
-    assert f"up to {texts.INPUTS_MAX} texts" in told["POST /v1/embeddings"][0]
+    gateway = Gateway()
+    assert f"up to {gateway.max_inputs} texts" in told["POST /v1/embeddings"][0]
     (reranking,) = (cells[0] for name, cells in told.items() if "/v1/rerank " in name)
-    assert f"up to {texts.DOCUMENTS_MAX:,} documents" in reranking
+    assert f"up to {gateway.max_documents:,} documents" in reranking
+    limits = PAGES["api"].split("| 400 | too_many_items |")[1].split("| 400 | token_ids")[0]
+    for key in ("max_inputs", "max_documents", "max_request_tokens", "max_rerank_tokens"):
+        value = getattr(gateway, key)
+        assert key in limits and re.search(rf"\b({value}|{value:,})[ ,)]", limits)
 
 
 def test_the_admin_api_is_explained() -> None:

@@ -12,6 +12,13 @@ from er.config.structs import Cache, Config, Finding, Gateway, Model, Replica, T
 
 REPLICAS_MAX = 64
 TIMEOUT_MAX_S = 86400.0
+# What one request may ask. One short text, which passes without a look at them, always fits.
+REQUEST_BOUNDS = {
+    "max_inputs": (1, 16_384),
+    "max_documents": (1, 100_000),
+    "max_request_tokens": (8192, 1 << 30),
+    "max_rerank_tokens": (8192, 1 << 30),
+}
 CACHE_MIN, CACHE_MAX = 16 << 20, 1 << 40  # bytes
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
 # What the launcher says to vLLM itself; given a second time in `args` it would win unseen.
@@ -84,6 +91,10 @@ class Reader:
             "rate_limit": f.rate("rate_limit"),
             "timeout_s": f.duration("timeout", 600.0, 0.1, TIMEOUT_MAX_S),
             "max_body": f.size("max_body", 32 << 20, 1024) or 0,
+            **{
+                key: f.integer(key, getattr(Gateway(), key), low, high)
+                for key, (low, high) in REQUEST_BOUNDS.items()
+            },
             "first_key_in_log": f.boolean("first_key_in_log", True),
             "metrics": f.address_or_off("metrics", "127.0.0.1:9464"),
         }

@@ -43,6 +43,10 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit: Rate | None = Rate(100, 60)  # None = off
     timeout_s: float = 600.0
     max_body: int = 32 << 20  # bytes
+    max_inputs: int = 2048  # texts to embed in one request
+    max_documents: int = 10_000  # to rank in one request
+    max_request_tokens: int = 300_000  # of all texts to embed in one request
+    max_rerank_tokens: int = 10_000_000  # of all pairs of query and document in one request
     first_key_in_log: bool = True
     metrics: str = "127.0.0.1:9464"  # "" = off
     tls: Tls | None = None

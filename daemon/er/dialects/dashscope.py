@@ -175,7 +175,7 @@ def read_rerank(body: bytes) -> Job:
         task="score",
         model=request.model or "",
         query=shared.one(request.input.query, "query"),
-        texts=shared.some(documents, "documents", shared.DOCUMENTS_MAX),
+        texts=shared.some(documents, "documents"),
         instruction=how.instruct or None,
         top_n=shared.at_least(how.top_n, 0, "top_n") or None,
         return_documents=flag(how.return_documents, "return_documents"),

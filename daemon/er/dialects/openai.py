@@ -208,6 +208,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     max_model_len: int  # tokens, special ones included
     dimensions: int | None = None  # of a vector; None where it is not known yet, or no vector
     aliases: tuple[str, ...] = ()
+    max_inputs: int = 1  # texts (or documents) in one request
     owned_by: str = "er"
 
 

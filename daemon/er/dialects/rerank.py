@@ -76,12 +76,6 @@ def _job(request: Request) -> Job:
         refuse_field("query", "query is empty; send a text of at least one character")
     if not documents:
         refuse_field("documents", "documents is an empty list; send at least one document")
-    if len(documents) > texts_of.DOCUMENTS_MAX:
-        refuse_field(
-            "documents",
-            f"documents has {len(documents)} items; at most {texts_of.DOCUMENTS_MAX} fit in one "
-            "request",
-        )
     return_documents = flag(request.return_documents, "return_documents")
     extra: dict[str, Any] = {
         "top_k": request.top_k is not None,

@@ -167,7 +167,7 @@ RERANK_SHAPE = Shape(
 def read_rerank(body: bytes) -> Job:
     """The Job in a body of POST /rerank with `texts`. Raises Refusal 400."""
     request = RERANK_SHAPE.read(body)
-    texts = shared.some(request.texts, "texts", shared.DOCUMENTS_MAX)
+    texts = shared.some(request.texts, "texts")
     over_length, cut_start = _truncation(request.truncate, request.truncation_direction)
     return Job(
         dialect="tei",
@@ -341,7 +341,7 @@ def info(cards: Sequence[ModelCard]) -> bytes:
             "max_input_length": length,
             "max_batch_tokens": max(16384, length),
             "max_batch_requests": None,
-            "max_client_batch_size": shared.INPUTS_MAX,
+            "max_client_batch_size": card.max_inputs if card else 0,
             "auto_truncate": False,
             "tokenization_workers": 1,
             "version": VERSION,

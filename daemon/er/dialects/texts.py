@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 from er.dialects.json_body import flag, refuse_field
 from er.job import Kind, OverLength
 
-INPUTS_MAX = 2048
-DOCUMENTS_MAX = 10_000
 TOKENIZED_MAX = 1 << 16  # characters in all; an answer has up to a hundred bytes for each
 
 # Cohere, Voyage, NVIDIA: input_type. DashScope: text_type.
@@ -130,12 +128,10 @@ def one(text: str, field: str) -> str:
     return text
 
 
-def some(given: Sequence[str], field: str, most: int) -> tuple[str, ...]:
-    """Documents, which may be empty texts. Raises Refusal 400 for none and for too many."""
+def some(given: Sequence[str], field: str) -> tuple[str, ...]:
+    """Documents, which may be empty texts. Raises Refusal 400 for none."""
     if not given:
         refuse_field(field, f"{field} is an empty list; send at least one text")
-    if len(given) > most:
-        refuse_field(field, f"{field} has {len(given)} items; at most {most} fit in one request")
     return tuple(given)
 
 
@@ -176,10 +172,6 @@ def inputs(
         refuse_field(field, f"{field} mixes kinds; it must be {must}")
     if kinds == {int}:
         items = [items]
-    if len(items) > INPUTS_MAX:
-        refuse_field(
-            field, f"{field} has {len(items)} items; at most {INPUTS_MAX} fit in one request"
-        )
     for i, item in enumerate(items):
         if not item:
             name = field if isinstance(given, str) else f"{field}[{i}]"

@@ -116,7 +116,7 @@ def _given(request: Score, names: tuple[str, ...], common: str) -> tuple[str, tu
         refuse_field(common, f"{common} is missing; {common} must be {SCORE_FIELDS[common]}")
     value: str | list[str] = getattr(request, name)
     texts = [value] if isinstance(value, str) else value
-    return name, shared.some(texts, name, shared.DOCUMENTS_MAX)
+    return name, shared.some(texts, name)
 
 
 def write_score(job: Job, answer: Answer) -> bytes:

@@ -115,6 +115,7 @@ class Gateway:
         inside = ledger.enter(self.settings.max_concurrency)
         try:
             job = await work.read(dialect, body, deadline)  # 400
+            work.bounds.check_items(job)
             note.dialect, note.model, note.items = job.dialect, job.model, job.items
             model = self._served.find(job.model, job.task, who)  # 404
             note.model = note.served = model.name
@@ -251,6 +252,7 @@ class Gateway:
             if model.task == "embed"
             else None,
             aliases=model.aliases,
+            max_inputs=self._workshop.bounds.most(model.task),
         )
 
     # -- ASGI --------------------------------------------------------------------------------

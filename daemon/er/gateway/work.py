@@ -15,6 +15,7 @@ from er import prompts, vectors
 from er.cache import Cache
 from er.config import Model
 from er.dialects import Dialect
+from er.gateway.bounds import Bounds
 from er.gateway.exchange import Note
 from er.gateway.served import Served
 from er.job import Answer, Ids, Job, Piece, Refusal, Scores, Task, Vectors
@@ -59,6 +60,7 @@ class Workshop:
     def __init__(self, served: Served, engines: Engines, cache: Cache) -> None:
         self._served, self._engines, self._cache = served, engines, cache
         self._pool = ThreadPoolExecutor(THREADS, "aside")
+        self.bounds = Bounds(served.config.gateway)
 
     async def read(self, dialect: Dialect, body: bytes, deadline: int) -> Job:
         """The Job in `body`. Raises Refusal 400, 504."""
@@ -87,13 +89,21 @@ class Workshop:
     async def prompt(self, job: Job, model: Model, size: int, deadline: int) -> Prompted:
         """The sequences of `job`, whose body had `size` bytes; `deadline` in monotonic ns.
 
-        Raises Refusal 400 for what the model can't take, 503 while its files are not there, 504.
+        Raises Refusal 400 for what the model can't take and for too much in all, 503 while its
+        files are not there, 504.
         """
         prompter = self._served.prompter(model)
         if job.task == "embed":
             wanted = model.dimensions if job.dimensions is None else job.dimensions
             vectors.check_dimensions(wanted, prompter.dimensions, job.dimensions_name)
-        return await self._by_size(size, deadline, _prompted, prompter, job, model)
+        return await self._by_size(size, deadline, self._bounded, prompter, job, model)
+
+    def _bounded(self, prompter: Prompter, job: Job, model: Model) -> Prompted:
+        if model.via is None:
+            self.bounds.check_query(job, prompter)
+        prompted = _prompted(prompter, job, model)
+        self.bounds.check_tokens(job, prompted.tokens)
+        return prompted
 
     async def _by_size(self, size: int, deadline: int, work: Callable[..., T], *given: Any) -> T:
         """`work` on the texts of a body of `size` bytes: at once, or aside if they are many."""
