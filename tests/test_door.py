@@ -30,6 +30,7 @@ class Behind:
     def __init__(self, app: App) -> None:
         self.app, self.unread = app, app.note
         self.taken = 0
+        self.cors = None
 
     async def respond(self, note: Note) -> Response | None:
         self.taken += 1

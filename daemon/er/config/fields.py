@@ -13,6 +13,8 @@ from er.config.structs import Gateway
 from er.quantities import Rate
 
 WORKERS_MAX = 64
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*A-Z\"\\]+\Z", re.ASCII)
+USUAL_PORTS = {"http": ":80", "https": ":443"}  # which browsers leave out
 GPU_UUID = re.compile(r"(GPU|MIG)-[0-9A-Za-z/-]+\Z")
 
 
@@ -160,6 +162,21 @@ class Fields:
             self.wrong(key, f"has {value!r}; a port is a number from 1 to 65535")
             return False
         return True
+
+    def origins(self, key: str) -> tuple[str, ...]:
+        values = self.texts(key)
+        for value in values:
+            usual = USUAL_PORTS.get(value.partition(":")[0], " ")
+            if value != "*" and not ORIGIN.match(value):
+                what = (
+                    'write SCHEME://HOST[:PORT] in small letters, without a path, or ["*"] for all'
+                )
+                self.wrong(key, f"has {value!r}; {what}")
+            elif value.endswith(usual):
+                self.wrong(key, f"has {value!r}; browsers leave {usual} out, so leave it out here")
+        if "*" in values and len(values) > 1:
+            self.wrong(key, 'has "*", which is all origins, beside others; leave one out')
+        return values
 
     def url(self, key: str) -> str | None:
         value = self.text(key)

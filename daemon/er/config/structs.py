@@ -49,6 +49,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     max_rerank_tokens: int = 10_000_000  # of all pairs of query and document in one request
     first_key_in_log: bool = True
     metrics: str = "127.0.0.1:9464"  # "" = off
+    cors: tuple[str, ...] = ()  # origins whose pages may ask; ("*",) = all
     tls: Tls | None = None
 
 

@@ -17,8 +17,10 @@ import orjson
 from er import dialects, journal, keys, limits, metrics
 from er.config import Model
 from er.dialects import Dialect, Route, openai
-from er.gateway import wellness
+from er.gateway import options, wellness
+from er.gateway.cors import Cors
 from er.gateway.exchange import LOCAL, Gone, Head, Note, Request, Response, plain_address
+from er.gateway.options import ALIVE, GET, METRICS, OPEN
 from er.gateway.served import Served, may_use
 from er.gateway.tally import Tally
 from er.gateway.work import Workshop
@@ -27,13 +29,8 @@ from er.keys import Identity, Keys
 from er.ledger import Ledger
 from er.limits import Limits, LimitsFull
 
-OPEN = {"/health", "/livez", "/readyz"}
-ALIVE = {"", "/ping"}  # where the clients of Ollama, TEI and vLLM look whether somebody is there
-METRICS = "/metrics"
-GET = ("GET", "HEAD")
 CLOSE = (b"connection", b"close")
 SOON = (b"retry-after", b"5")
-OPTIONS = 204
 CLIENT_CLOSED = 499
 _CUT = Refusal(
     503,
@@ -61,6 +58,7 @@ class Gateway:
         self._served, self._keys, self._limits = served, keys, limits
         self._ledger, self._workshop, self._audit = ledger, workshop, audit
         self.tally = Tally(ledger)
+        self.cors = Cors(self.settings.cors) if self.settings.cors else None
         self.draining = False  # each answer closes its connection
         self.cutting = False  # requests are cancelled because the process must end
         self._started = int(time.time())
@@ -142,6 +140,8 @@ class Gateway:
     def _route(self, head: Head, note: Note) -> Route | Response | str | None:
         """None: a page that asks for no key; a text: /metrics; a Response: what OPTIONS asked."""
         method, path = head.method, head.path.rstrip("/")
+        if method == "OPTIONS" and (said := options.answer(head, self.cors)) is not None:
+            return said
         if path in ALIVE and method in GET:
             return Response(200, b"")
         if path in OPEN or path == METRICS:
@@ -156,9 +156,6 @@ class Gateway:
         else:
             found = dialects.find(method, head.path)
         if isinstance(found, Refusal):
-            if method == "OPTIONS" and found.status == 405:
-                allow = found.headers["allow"].encode() + b", OPTIONS"
-                return Response(OPTIONS, b"", headers=[(b"allow", allow)])
             note.refuse = dialects.refuse_at(head.path)
             raise found
         return found
@@ -351,9 +348,11 @@ class Gateway:
     def headers(self, response: Response, note: Note) -> list[tuple[bytes, bytes]]:
         """All headers of the response but the protocol's own."""
         headers = [*note.headers(), *response.headers]
-        if response.status != OPTIONS:
+        if response.status != options.STATUS:
             headers.append((b"content-type", response.kind))
             headers.append((b"content-length", b"%d" % len(response.body)))
+        if self.cors is not None:
+            headers += self.cors.headers(note.request.head)
         unread = not note.request.read and b"expect" in note.request.head.headers
         if (self.draining or unread) and CLOSE not in headers:
             # Of a client that waited to be asked for its body none can tell what it sends next.
