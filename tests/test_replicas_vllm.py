@@ -1,4 +1,4 @@
-"""The mover against real vLLM: merged batches equal transformers, its refusals are known."""
+"""Real vLLM: answers equal transformers in any batch, through the mover and the whole gateway."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import suite
 from er.config import Config, Gateway, Model, Replica
 from er.engine import inside
 from er.engine.command import INSIDE
@@ -36,10 +37,13 @@ RERANK = {
 }
 
 
+def model_of(task: str) -> Path:
+    return MODELS / ("tiny-embed" if task == "embed" else "tiny-rerank")
+
+
 def argv_of(task: str, port: int) -> list[str]:
-    folder = MODELS / ("tiny-embed" if task == "embed" else "tiny-rerank")
     argv = [str(ENVIRONMENT / "bin/python"), "-m", "vllm.entrypoints.launchers.api_server.entry"]
-    argv += ["--model", str(folder), "--runner", "pooling", "--enforce-eager"]
+    argv += ["--model", str(model_of(task)), "--runner", "pooling", "--enforce-eager"]
     argv += ["--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)]
     argv += ["--max-model-len", "4096", "--max-num-batched-tokens", "4096"]
     argv += ["--no-enable-chunked-prefill", "--disable-uvicorn-access-log"]
@@ -113,3 +117,37 @@ async def test_merged_answers_are_right_and_faults_are_known(
     assert replicas._movers["m"].members["r0"].upstream.inside
     await replicas.close()
     ledger.close()
+
+
+def test_the_reference_suite(vllm: tuple[str, str], tmp_path: Path) -> None:
+    """Every row through the gateway, by itself and in random company; texts never command."""
+    task, address = vllm
+    reference = json.loads((MODELS / "reference.json").read_text())
+    rows = reference["embeddings" if task == "embed" else "scores"]
+    limits = sorted({row["max_tokens"] for row in rows})
+    # an empty text to embed is refused; its ids and vector: test_prompts, and the test above
+    asked = [row for row in rows if row.get("text") != ""]
+    with suite.serving(tmp_path, task, model_of(task), limits, address) as gateway:
+        lone = (
+            b'{"model": "m4096", "input": "\\ud83d", "query": "\\ud83d", "documents": ["\\ude42"]}'
+        )
+        path = suite.request(asked[:1])[0]
+        reply = gateway.ask("POST", path, lone)
+        assert reply.status == 400, reply.body
+        if task == "embed":
+            refused = gateway.ask("POST", path, {"model": "m4096", "input": ""})
+            assert refused.status == 400 and "empty" in refused.message
+            prompted = next(row for row in rows if row["name"] == "a prompt already")
+            body = {"model": "m4096", "input": prompted["text"], "input_type": "query"}
+            (item,) = gateway.ask("POST", path, body).json["data"]
+            assert suite.distance(prompted, item["embedding"]) < suite.CLOSE
+        figures = {"rows": len(asked), "alone": suite.alone(gateway, asked)}
+        figures["in company"] = suite.together(gateway, asked, rounds=20)
+    commanded = [row for row in asked if "commanded" in row]
+    assert len(commanded) >= 6
+    for row in commanded:
+        # the plain recipe gives another answer: ER's stands at the text's, proven above
+        assert row["commanded"]["ids"] != row["ids"]
+        value = row["commanded"]["embedding" if task == "embed" else "score"]
+        assert suite.distance(row, value) > 100 * suite.CLOSE, row["name"]
+    suite.report(task, reference["made_with"] | {"vllm": "0.32.0"}, figures)
