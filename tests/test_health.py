@@ -114,7 +114,9 @@ def test_what_numbers_can_be_right() -> None:
     assert "not within 0 to 1" in judge("score", [1.5])
     assert judge("embed", [0.6, 0.8]) == ""
     assert judge("embed", [0.6, 0.9]).startswith("gave a vector of length")
-    assert judge("embed", [float("inf"), 0.0]) == "gave NaN"
+    assert judge("embed", [float("nan"), 0.0]) == "gave NaN"
+    assert judge("embed", [float("inf"), 0.0]) == "gave infinity"
+    assert judge("score", [float("nan")]) == "gave NaN"
 
 
 def test_two_answers_agree_within_rounding() -> None:

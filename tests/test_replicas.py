@@ -284,7 +284,7 @@ async def test_lies_never_reach_a_client(
     await under_load(worker, 200)
     verdict = worker.ledger.verdict("r0")
     assert verdict.state == "down" and verdict.wrong >= 1
-    assert "it answered" in verdict.reason
+    assert verdict.reason.startswith(("it answered", "it gave"))
     calls = engines[0].seen()["calls"]
     assert calls <= 4  # those on their way when the first lie was seen
     await under_load(worker, 20)

@@ -157,6 +157,10 @@ async def test_connection_close_is_obeyed() -> None:
 # -- what is believed ------------------------------------------------------------------------
 
 
+def numbers(*values: float) -> Reply:
+    return Reply(200, "application/octet-stream", np.array(values, "<f4").tobytes())
+
+
 @pytest.mark.parametrize(
     ("reply", "kind", "text"),
     [
@@ -170,23 +174,47 @@ async def test_connection_close_is_obeyed() -> None:
         (Reply(200, "", b"1234"), "wrong", "no type"),
         (Reply(200, "application/octet-stream", b"\0" * 4), "wrong", "4 bytes in place of 8"),
         (Reply(200, "application/octet-stream", b"\0" * 9), "wrong", "9 bytes in place of 8"),
-        (
-            Reply(200, "application/octet-stream", np.array([1, np.nan], "<f4").tobytes()),
-            "wrong",
-            "NaN",
-        ),
-        (
-            Reply(200, "application/octet-stream", np.array([np.inf, 0], "<f4").tobytes()),
-            "wrong",
-            "not finite",
-        ),
+        (numbers(1, np.nan), "wrong", "gave NaN"),
+        (numbers(np.inf, 0), "wrong", "gave infinity"),
+        (numbers(np.inf, np.nan), "wrong", "gave NaN"),
+        (numbers(0, 0), "wrong", "length 0, not 1"),
+        (numbers(-0.0, 0), "wrong", "length 0, not 1"),
+        (numbers(1e-45, 0), "wrong", "length 1.4013e-45, not 1"),
+        (numbers(0.6, 0.9), "wrong", "length 1.08167, not 1"),
+        (numbers(0.6, 0.76), "wrong", "length 0.968297, not 1"),
+        (numbers(3e38, 3e38), "wrong", "length 4.24264e+38, not 1"),
     ],
 )
 def test_nothing_odd_is_believed(reply: Reply, kind: str, text: str) -> None:
     with pytest.raises(UpstreamError) as caught:
-        checked(reply, 8)
+        checked(reply, 8, 2)
     assert caught.value.kind == kind
     assert text in caught.value.text
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        (1.0001, "the score 1.0001, not within 0 to 1"),
+        (-0.5, "the score -0.5, not within 0 to 1"),
+        (np.nan, "gave NaN"),
+        (np.inf, "gave infinity"),
+    ],
+)
+def test_scores_are_within_0_to_1(score: float, text: str) -> None:
+    assert checked(numbers(0, 1, 0.5, 1e-45), 16, 0).tolist()[:3] == [0, 1, 0.5]
+    with pytest.raises(UpstreamError, match=text) as caught:
+        checked(numbers(0.5, score, 1, score), 16, 0)
+    assert caught.value.kind == "wrong" and list(caught.value.rows) == [1, 3]
+
+
+def test_the_wrong_vectors_of_many_are_named() -> None:
+    """Also where the first and the last are right; an engine in bfloat16 is no liar."""
+    good = [0.6, 0.8]
+    assert checked(numbers(*good, 0.601, 0.802), 16, 2).shape == (2, 2)
+    with pytest.raises(UpstreamError, match="gave NaN") as caught:
+        checked(numbers(*good, np.nan, 0, *good, 0, 0, *good), 40, 2)
+    assert list(caught.value.rows) == [1, 3]
 
 
 # -- a server in this process, one raw answer a connection -----------------------------------
@@ -208,7 +236,7 @@ async def raw() -> AsyncIterator[Callable[[Serve], Awaitable[str]]]:
         server.close()
 
 
-GOOD = np.zeros((1, DIM), "<f4").tobytes()
+GOOD = expected([1], DIM).tobytes()
 GOOD_ANSWER = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: %d\r\n\r\n"
     % len(GOOD)
@@ -371,7 +399,7 @@ async def test_an_engine_that_came_back_with_the_path_inside_is_asked_there(
                 paths.append(head.split()[1])
                 there = upgraded or paths[-1] == "/pooling"
                 kind = "application/octet-stream" if there else "text/plain"
-                body = np.ones(DIM, "<f4").tobytes() if there else b"no"
+                body = expected([1], DIM).tobytes() if there else b"no"
                 line = f"HTTP/1.1 {200 if there else 404} x\r\ncontent-type: {kind}\r\n"
                 writer.write(f"{line}content-length: {len(body)}\r\n\r\n".encode() + body)
         writer.close()

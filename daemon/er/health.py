@@ -16,11 +16,11 @@ import httpx
 import msgspec
 import numpy as np
 
+from er import vectors
 from er.job import Task
 from er.prompts import Prompter
 
 State = Literal["right", "wrong", "late", "refused"]
-NORM_TOLERANCE = 0.02  # bfloat16 engines normalise to within a few thousandths
 SAME_TOLERANCE = 0.05  # between two answers to one question: the batch around it changes rounding
 QUESTION = "What is the capital of France?"
 DOCUMENT = "Paris is the capital of France."
@@ -86,14 +86,9 @@ async def probe(
 
 def judge(task: Task, value: Sequence[float]) -> str:
     """Why these numbers can't be right, "" when they can."""
-    if not all(map(math.isfinite, value)):
-        return "gave NaN"
-    if task == "score":
-        return "" if 0.0 <= value[0] <= 1.0 else f"gave the score {value[0]:g}, not within 0 to 1"
-    norm = math.sqrt(sum(v * v for v in value))
-    if abs(norm - 1.0) > NORM_TOLERANCE:
-        return f"gave a vector of length {norm:g}, not 1"
-    return ""
+    made = np.array(value, np.float32)
+    rows = made if task == "score" else made[None]
+    return vectors.fault(rows[0]) if vectors.wrong_rows(rows) else ""
 
 
 def same(task: Task, first: Sequence[float], again: Sequence[float]) -> bool:

@@ -6,8 +6,8 @@ restarted with the path, after an upgrade.
 
 A small HTTP/1.1 client on asyncio.Protocol and httptools: one request at a time on a connection,
 no redirects, no pipelining, no cookies; general clients cost many times as much of a core. Nothing
-leaves here unchecked: status, content type, exact size and finiteness. A connection that has seen
-anything odd is closed and not used again, so no answer can reach the wrong call.
+leaves here unchecked: status, content type, exact size, lengths of vectors, range of scores.
+A connection that has seen anything odd is closed for good: no answer can reach the wrong call.
 Cancelling a call closes its connection, on which vLLM stops computing for it.
 Answers come by callback: a call on a kept connection costs no task, no future and no timer.
 """
@@ -28,6 +28,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from er import vectors
 from er.job import Ids, Task
 from er.wire import BINARY, INSIDE, JSON, asked, packed
 
@@ -44,13 +45,14 @@ class UpstreamError(Exception):
     """A call that gave nothing usable.
 
     refused: no connection. broken: it died, or an answer 5xx. busy: 503. bad_request: 400, some
-    sequence is at fault. wrong: an answer that must not be believed. late: out of time.
+    sequence is at fault. wrong: an answer that must not be believed, for `rows` of it that can't be
+    right, or as a whole. late: out of time.
     """
 
-    def __init__(self, kind: ErrorKind, text: str) -> None:
+    def __init__(self, kind: ErrorKind, text: str, rows: Sequence[int] = ()) -> None:
         super().__init__(text)
         self.kind: ErrorKind = kind
-        self.text = text
+        self.text, self.rows = text, rows
 
 
 class Reply(NamedTuple):
@@ -195,7 +197,7 @@ class Upstream:
         request_id: str,
         answered: Answered,
     ) -> Call:
-        """Compute `sequences`: float32 (n, dimensions) for embed, (n,) for score; all finite.
+        """Compute `sequences`: float32 (n, dimensions) for embed, (n,) for score; all possible.
 
         `answered` gets them or an UpstreamError, once, from the event loop and not from in here.
         There is no limit of time but for connecting: who has waited long enough cancels.
@@ -351,11 +353,10 @@ class Call:
             self._connect()
             return
         try:
-            values = checked(reply, self._size)
+            answer: NDArray[np.float32] | UpstreamError = checked(reply, self._size, self._columns)
         except UpstreamError as error:
-            self._ends(error)
-            return
-        self._ends(values.reshape(-1, self._columns) if self._columns else values)
+            answer = error
+        self._ends(answer)
 
     def _ends(self, answer: NDArray[np.float32] | UpstreamError) -> None:
         answered, self._answered = self._answered, None
@@ -363,8 +364,8 @@ class Call:
             answered(answer)
 
 
-def checked(reply: Reply, size: int) -> NDArray[np.float32]:
-    """The numbers of a reply, shape (size / 4,), if it is what was asked for.
+def checked(reply: Reply, size: int, columns: int) -> NDArray[np.float32]:
+    """The numbers of a reply, shape (n, columns), or (n,) for 0 columns, if they can be right.
 
     Raises UpstreamError: busy, bad_request, broken or wrong.
     """
@@ -381,10 +382,12 @@ def checked(reply: Reply, size: int) -> NDArray[np.float32]:
         raise UpstreamError("wrong", f"it answered {content_type or 'no type'}, not {BINARY}")
     if len(body) != size:
         raise UpstreamError("wrong", f"it answered {len(body)} bytes in place of {size}")
-    values = np.frombuffer(body, "<f4")
-    if not np.isfinite(values).all():
-        raise UpstreamError("wrong", "it answered numbers that are not finite (NaN or infinity)")
-    return values.astype(np.float32, copy=False)
+    values = np.frombuffer(body, "<f4").astype(np.float32, copy=False)
+    if columns:
+        values = values.reshape(-1, columns)
+    if rows := vectors.wrong_rows(values):
+        raise UpstreamError("wrong", f"it {vectors.fault(values[rows[0]])}", rows)
+    return values
 
 
 def _message(body: bytes) -> str:

@@ -1,6 +1,8 @@
-"""Numbers between the engine and an answer: cut and renormalise, compare, rank, write as text."""
+"""Numbers between the engine and an answer: judge, cut to unit length, compare, rank, write."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import orjson
@@ -10,6 +12,30 @@ from er.job import Refusal, Scores, Vectors
 
 # Wire format of base64 answers, on every host: little-endian float32, as openai-python reads it.
 WIRE = np.dtype("<f4")
+LENGTH_TOLERANCE = 0.02  # bfloat16 engines normalise to within a few thousandths
+SQUARE_LEAST, SQUARE_MOST = (1 - LENGTH_TOLERANCE) ** 2, (1 + LENGTH_TOLERANCE) ** 2
+
+
+def wrong_rows(values: Vectors | Scores) -> list[int]:
+    """Which of an engine's vectors (n, D) or scores (n,) can't be right; `fault` says why.
+
+    A vector has length 1, so one of zeros, of next to nothing, of NaN or infinity is wrong, and
+    one that an engine did not normalise; a score is within 0 to 1.
+    """
+    if values.ndim == 1:
+        return [i for i, score in enumerate(values.tolist()) if not 0.0 <= score <= 1.0]
+    with np.errstate(over="ignore"):  # of numbers whose squares no float32 holds
+        squares = np.vecdot(values, values).tolist()
+    return [i for i, s in enumerate(squares) if not SQUARE_LEAST < s < SQUARE_MOST]
+
+
+def fault(row: Vectors | Scores) -> str:
+    """Why this vector (D,) or this score () can't be right."""
+    if not np.isfinite(row).all():
+        return "gave NaN" if np.isnan(row).any() else "gave infinity"
+    if not row.ndim:
+        return f"gave the score {float(row):g}, not within 0 to 1"
+    return f"gave a vector of length {math.hypot(*row.tolist()):g}, not 1"
 
 
 def check_dimensions(wanted: int | None, available: int, name: str = "dimensions") -> None:
