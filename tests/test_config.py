@@ -93,6 +93,8 @@ def test_the_good_one_is_good() -> None:
         (6, 'path = "/m"\naliases = "x"', "aliases must be a list of texts"),
         (6, 'path = "/m"\nmax_tokens = "8k"', "max_tokens is '8k'; it must be a whole number"),
         (6, 'path = "/m"\ntoken_ids = "yes"', "must be one of: refuse, cl100k, model"),
+        (6, 'path = "/m"\nkind = "passage"', "must be one of: document, query"),
+        (9, 'task = "score"\nkind = "query"', 'kind is for task = "embed"'),
         (8, 'name = "m"', "'m' already names another model"),
         (10, 'via = "nothing"', "via must name an embed model; there are: m"),
         (12, 'name = "Big One"', "a replica's name has only a-z, 0-9 and -"),

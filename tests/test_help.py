@@ -79,7 +79,7 @@ def test_the_defaults_are_the_code_s() -> None:
     told = {k: v[0] for k, v in rows("configuration", "## [[model]]").items()}
     for key in ("max_tokens", "batch_tokens"):
         assert told[key] == str(getattr(model, key))
-    for key in ("token_ids", "over_length"):
+    for key in ("token_ids", "over_length", "kind"):
         assert told[key] == f'"{getattr(model, key)}"'
 
 

@@ -36,7 +36,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     token_ids: tuple[tuple[int, ...], ...] = ()  # embed: inputs that came as ids, instead of texts
     query: str = ""  # score only
     queries: tuple[str, ...] = ()  # score only: one for each text, in place of `query`
-    kind: Kind = "document"  # embed only: whether the texts are queries
+    # embed only: whether the texts are queries; None = as er.toml says for the model
+    kind: Kind | None = None
     instruction: str | None = None  # the task sentence; None = the model's default
     over_length: OverLength | None = None  # None = as er.toml says for the model
     cut_start: bool = False  # a text that is cut loses its beginning, not its end

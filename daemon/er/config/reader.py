@@ -157,10 +157,13 @@ class Reader:
             "batch_tokens": f.integer("batch_tokens", 8192, 16, 1 << 20),
             "dimensions": f.integer("dimensions", None, 1, 1 << 16),
             "instruction": f.text("instruction"),
+            "kind": f.choice("kind", ("document", "query"), "document"),
             "dtype": f.choice("dtype", ("bfloat16", "float16", "float32"), None),
             "via": via,
         }
         self.unknown(table, set(fields), "model", index)
+        if "kind" in table and fields["task"] == "score":
+            f.wrong("kind", 'is for task = "embed"; a reranker is told which is the query')
         if path and not Path(path).is_absolute():
             self.say("model", index, "path", f"path {path!r} must be absolute, as in /srv/models/…")
         return Model(**fields)

@@ -65,6 +65,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     batch_tokens: int = 8192  # the engine's step
     dimensions: int | None = None
     instruction: str | None = None
+    kind: Literal["document", "query"] = "document"  # embed: texts of which a client says nothing
     dtype: Literal["bfloat16", "float16", "float32"] | None = None
     via: str | None = None
 

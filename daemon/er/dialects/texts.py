@@ -1,7 +1,8 @@
 """The texts of a request, and the one table of how clients say which side of a search they are on.
 
 Documents are embedded as they are, queries under an instruction. Plain OpenAI has no word for it,
-so a text is a document unless the client says "query" in one of these ways; nothing is guessed.
+so a text is what er.toml says of the model (a document, if it says nothing) unless the client says
+which in one of these ways; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -41,10 +42,13 @@ TRUNCATE: Mapping[str, tuple[OverLength | None, bool]] = {
 
 
 class Side(NamedTuple):
-    """Of which model, on which side, under which instruction the texts are embedded."""
+    """Of which model, on which side, under which instruction the texts are embedded.
+
+    `kind` None: the client did not say.
+    """
 
     model: str
-    kind: Kind
+    kind: Kind | None
     instruction: str | None
 
 
@@ -70,7 +74,7 @@ def side(
     elif prompt_name:
         kind = _known("prompt_name", prompt_name, PROMPTS)
     elif kind is None:
-        kind = "query" if instruction else "document"
+        kind = "query" if instruction else None
     return Side(name, kind, instruction or None)
 
 

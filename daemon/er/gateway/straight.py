@@ -158,7 +158,7 @@ class Straight:
         except Refusal:
             return None
         quick = prompter.documents()
-        if quick is None or not may_use(who, model):
+        if quick is None or model.kind != "document" or not may_use(who, model):
             return None
         if model.dimensions not in (None, prompter.dimensions):
             return None

@@ -114,7 +114,7 @@ class Workshop:
     async def tokens(self, job: Job, model: Model, size: int, deadline: int, note: Note) -> Answer:
         """The tokens of `job`'s texts, whose body had `size` bytes. Raises Refusal 503, 504."""
         prompter = self._served.prompter(model)
-        pieces = await self._by_size(size, deadline, _pieces, prompter, job)
+        pieces = await self._by_size(size, deadline, _pieces, prompter, job, model)
         return Answer(
             id=note.request.id,
             model=model.name,
@@ -184,9 +184,9 @@ class Workshop:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _pieces(prompter: Prompter, job: Job) -> list[list[Piece]]:
-    special = bool(job.extra["special"])
-    return [prompter.pieces(text, kind=job.kind, special=special) for text in job.texts]
+def _pieces(prompter: Prompter, job: Job, model: Model) -> list[list[Piece]]:
+    special, kind = bool(job.extra["special"]), job.kind or model.kind
+    return [prompter.pieces(text, kind=kind, special=special) for text in job.texts]
 
 
 def _prompted(prompter: Prompter, job: Job, model: Model) -> Prompted:
@@ -239,7 +239,7 @@ def _prompted(prompter: Prompter, job: Job, model: Model) -> Prompted:
         texts = tuple(prompts.cl100k_texts(job.token_ids))
     return prompter.embed(
         texts,
-        kind=job.kind,
+        kind=job.kind or model.kind,
         instruction=job.instruction,
         over_length=over_length,
         what=job.texts_name,
