@@ -8,6 +8,8 @@ import pytest
 
 from er import config
 from er.config import ConfigError
+from er.config.reader import SIDES
+from er.dialects.texts import ENDINGS
 
 GOOD = """\
 [gateway]
@@ -96,6 +98,10 @@ def test_the_good_one_is_good() -> None:
         (6, 'path = "/m"\nkind = "passage"', "must be one of: document, query"),
         (9, 'task = "score"\nkind = "query"', 'kind is for task = "embed"'),
         (8, 'name = "m"', "'m' already names another model"),
+        (4, 'name = "m:query"', "'m:query' can't end in :query, by which clients say what"),
+        (6, 'path = "/m"\naliases = ["x", "y:document"]', "can't end in :document"),
+        (6, 'path = "/m"\naliases = [" x"]', "' x' is empty, or has a blank at an end"),
+        (6, 'path = "/m"\naliases = [""]', "'' is empty, or has a blank at an end"),
         (10, 'via = "nothing"', "via must name an embed model; there are: m"),
         (12, 'name = "Big One"', "a replica's name has only a-z, 0-9 and -"),
         (13, 'model = "x"', "no model 'x'; models: m, s"),
@@ -120,6 +126,10 @@ def test_a_wrong_value_is_told_on_its_line(line: int, wrong: str, said: str) -> 
     found = findings("\n".join(lines))
     at = line + ("\n" in wrong and "port means" not in said)
     assert any(n == at and said in message for n, message in found), found
+
+
+def test_the_endings_that_no_name_may_have_are_the_dialects() -> None:
+    assert tuple(ENDINGS) == SIDES
 
 
 @pytest.mark.parametrize(

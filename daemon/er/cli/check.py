@@ -16,7 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from er import model_files, ports
-from er.cli import as_user, check_cache, check_cards
+from er.cli import as_user, check_cache, check_cards, check_names
 from er.config import Config, Finding, Model, Replica, directory
 from er.config.reader import Reader
 from er.engine.build import Build, BuildError
@@ -64,6 +64,8 @@ class Check:
         for index, model in enumerate(self._config.models):
             if model.path is not None:
                 self._model(index, model)
+        for index, key, message in check_names.findings(self._config):
+            self._say("model", index, key, message, level="warning")
         self._programs()
         self._gpus()
         self._memory()

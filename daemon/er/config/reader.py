@@ -20,6 +20,8 @@ REQUEST_BOUNDS = {
     "max_rerank_tokens": (8192, 1 << 30),
 }
 CACHE_MIN, CACHE_MAX = 16 << 20, 1 << 40  # bytes
+# What clients put behind a model's name to say which side of a search a text is on.
+SIDES = (":query", ":document")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
 # What the launcher says to vLLM itself; given a second time in `args` it would win unseen.
 OWN_ARGS = {"--port", "--host", "--uds", "--model", "--served-model-name", "--runner", "--api-key"}
@@ -207,10 +209,12 @@ class Reader:
         names: dict[str, int] = {}
         for i, model in enumerate(config.models):
             for name in (model.name, *model.aliases):
+                key = "name" if name == model.name else "aliases"
                 if name in names:
-                    key = "name" if name == model.name else "aliases"
                     self.say("model", i, key, f"{name!r} already names another model")
                 names[name] = i
+                if wrong := _wrong_name(name):
+                    self.say("model", i, key, f"{name!r} {wrong}")
             if model.via is not None:
                 self._via(config, model, i)
         if not config.models:
@@ -250,3 +254,14 @@ class Reader:
         elif target is None or target.task != "embed" or target.via is not None:
             known = ", ".join(m.name for m in config.models if m.task == "embed") or "none"
             self.say("model", index, "via", f"via must name an embed model; there are: {known}")
+
+
+def _wrong_name(name: str) -> str:
+    """Why clients could not ask for a model of that name; "": they can."""
+    if name.endswith(SIDES):
+        end = f":{name.rpartition(':')[2]}"
+        cure = "choose another name" if name in SIDES else f"leave {end} out"
+        return f"can't end in {end}, by which clients say what their texts are; {cure}"
+    if name.strip() != name or not name:
+        return "is empty, or has a blank at an end; take the blanks away"
+    return ""
