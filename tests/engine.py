@@ -13,7 +13,8 @@ Also started as the launcher starts vLLM (`serve MODEL --port …`, `--model MOD
 
 A vector is a function of the ids alone (`expected`), so a test can tell whose answer it got.
 POST /_fault {"kind": K, "count": n|null, …} switches a fault on (null: until {"kind": "none"}):
-nan short long wrong_type 500 503 hang reset cut exit drop_idle, slow {"ms"}, 400_if_id {"id"}.
+nan zero long_vector short long wrong_type 500 503 hang reset cut exit drop_idle, slow {"ms"},
+400_if_id {"id"}, nan_if_id {"id"}.
 {"kind": "fresh"} ends all faults and counts anew. GET /_seen says how it was called.
 """
 
@@ -259,6 +260,9 @@ class Connection(asyncio.Protocol):
             if await self.fails_before(lists):
                 return
             vectors = await engine.compute(lists)
+            if (bad := engine.faults.get("nan_if_id")) is not None:
+                for i, ids in enumerate(lists):
+                    vectors[i] *= np.float32(np.nan if bad["id"] in ids else 1)
             seen["items"] += len(lists)
             seen["tokens"] += tokens
             self.vectors(vectors, str(wish.get("encoding_format", "float")), tokens)
@@ -293,6 +297,9 @@ class Connection(asyncio.Protocol):
         engine = self.engine
         if engine.misbehaves("nan"):
             vectors[0] = np.full_like(vectors[0], np.nan)
+        for kind, times in (("zero", 0), ("long_vector", 3)):
+            if engine.misbehaves(kind):
+                vectors[-1] = (vectors[-1] + (engine.task == "classify")) * np.float32(times)
         if engine.misbehaves("short"):
             vectors = vectors[:-1]
         if encoding == "float":

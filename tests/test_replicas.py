@@ -343,6 +343,89 @@ async def test_what_breaks_every_replica_is_given_up_in_three_calls(
     assert sum(engine.seen()["calls"] for engine in engines) <= 3
 
 
+# -- texts without numbers ----------------------------------------------------------------------
+
+
+async def test_a_text_that_has_no_numbers_takes_one_replica_out_and_not_all(
+    worker: Worker, engines: list[EngineProcess], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its neighbours are answered, it fails by itself, and again at once when it comes again."""
+    for engine in engines:
+        engine.fault("nan_if_id", id=7)
+        engine.fault("slow", 8, ms=50)  # so that the rest is merged
+    good = [asyncio.create_task(worker.right(texts(1 + seed % 3, seed))) for seed in range(60)]
+    bad = asyncio.create_task(worker.refused([[5], [6, 7], [8]]))
+    refusal = await bad
+    await asyncio.gather(*good)
+    assert (refusal.status, refusal.code) == (500, "internal_error")
+    assert "Item 1 gets no right numbers" in refusal.message and "gave NaN" in refusal.message
+    assert refusal.spent is not None and refusal.spent.engine_ns > 0
+    verdicts = [worker.ledger.verdict(name) for name in ("r0", "r1")]
+    assert sorted(verdict.state for verdict in verdicts) == ["down", "up"]
+    assert sum(verdict.wrong for verdict in verdicts) == 1
+    out = worker.ledger
+    for name in ("r0", "r1"):  # the other one was started anew
+        out.set_verdict(name, "up", "", time.time())
+    for _ in range(5):
+        assert (await worker.refused([[6, 7]])).status == 500
+        await worker.right(texts(20))
+    assert [out.verdict(name).state for name in ("r0", "r1")] == ["up", "up"]
+    said = [line for line in capfd.readouterr().out.splitlines() if "no right numbers" in line]
+    assert len(said) == 6 and "item 1 of request r gets no right numbers anywhere" in said[0]
+
+
+async def test_a_lone_replica_is_proven_before_a_text_is_blamed(
+    single: Worker, engines: list[EngineProcess]
+) -> None:
+    engines[0].fault("nan_if_id", id=7)
+    refusal = await single.refused([[7]])
+    assert (refusal.status, refusal.code) == (503, "no_healthy_replica")
+    assert "r0 is down (it gave NaN)" in refusal.message
+    assert (await single.refused([[1]])).code == "no_healthy_replica"
+    assert engines[0].seen()["calls"] == 1
+    single.ledger.set_verdict("r0", "up", "", time.time())
+    assert (await single.refused([[7]])).status == 500
+    await single.right([[1]])
+    assert single.ledger.verdict("r0").state == "up"
+    engines[0].fault("none")
+    await single.right([[7]])  # right now: what was held against it is forgotten
+    engines[0].fault("nan", 1)
+    assert (await single.refused([[7]])).code == "no_healthy_replica"
+
+
+async def test_a_lying_replica_is_not_a_texts_fault(
+    worker: Worker, engines: list[EngineProcess]
+) -> None:
+    """The same text in call after call to it, all of them on their way when it is found out."""
+    engines[0].fault("nan")
+    engines[0].fault("slow", 4, ms=100)
+    await asyncio.gather(*(worker.right([[7], *texts(3, seed)]) for seed in range(30)))
+    assert [worker.ledger.verdict(name).state for name in ("r0", "r1")] == ["down", "up"]
+
+
+@pytest.mark.parametrize("fault", ["zero", "long_vector"])
+async def test_vectors_of_another_length_are_asked_for_again(
+    worker: Worker, engines: list[EngineProcess], fault: str
+) -> None:
+    engines[0].fault(fault)
+    await under_load(worker, 100)
+    verdict = worker.ledger.verdict("r0")
+    assert verdict.state == "down" and "it gave a vector of length" in verdict.reason
+
+
+async def test_scores_beyond_1_are_asked_for_again(tmp_path: Path) -> None:
+    with EngineProcess(task="classify") as liar, EngineProcess(task="classify") as engine:
+        liar.fault("long_vector")
+        worker = Worker(tmp_path / "ledger", [liar.address, engine.address], task="score")
+        for seed in range(20):
+            documents = texts(10, seed)
+            values = (await worker.run(documents)).values
+            assert values.tolist() == [expected_score(ids) for ids in documents]
+        assert "not within 0 to 1" in worker.ledger.verdict("r0").reason
+        await worker.replicas.close()
+        worker.ledger.close()
+
+
 # -- bad sequences ---------------------------------------------------------------------------
 
 

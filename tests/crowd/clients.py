@@ -27,6 +27,7 @@ from crowd.tally import Tally
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 NUMBER = re.compile(rb"\r\nx-request-id: *([^\r]+)", re.IGNORECASE)
+CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 KNOWN = re.compile(rb'cache;desc="(\d+) known')
 PLACE = re.compile(rb"item (\d+)", re.IGNORECASE)
 CODES = ("no_healthy_replica", "overloaded", "internal_error")
@@ -142,6 +143,9 @@ class Link(asyncio.Protocol):
         head, _, body = bytes(self._got[: self._need]).partition(b"\r\n\r\n")
         del self._got[: self._need]
         self._waits = False
+        if CLOSE.search(head) and self._transport is not None:
+            self._transport.close()
+            self._transport = None
         self._crowd.swapped(self, head, body)
 
     def answered(self, head: bytes, body: bytes) -> None:

@@ -27,6 +27,7 @@ from er.replicas.pools import (
     too_late,
 )
 from er.replicas.spent import Flights, flights, spent
+from er.replicas.suspects import Suspects, no_numbers
 from er.scheduler import Scheduler
 from er.tickets import Batch, Item, Load, Ticket
 from er.upstream import UpstreamError
@@ -36,7 +37,6 @@ STUCK_WATCH_S = 0.02  # the same, where another replica could take over
 RECHECK_S = 0.002  # about a tenth of an engine's step
 LATE_S = 20.0  # no call is given up sooner; slow replicas get as long as their pace asks for
 DOUBT_S = 5.0  # the same, once somebody else has found the replica down
-STRIKES = 2
 ALIVE_NS = 5_000_000  # how long it counts that a replica was seen there
 SPARE = 0.9  # of the time until a deadline is reckoned with
 SLICE = 16  # answers handed out in one turn of the event loop, which hears others between
@@ -65,6 +65,7 @@ class Mover:
         self._gauge = metrics.queue_sequences.labels(model.name)
         self._calls: dict[Batch, Call] = {}
         self._finished: deque[tuple[Ticket, int]] = deque()  # complete, and when: told in slices
+        self._suspects = Suspects()
         self._pump_soon = False
         self._alive_until = 0  # monotonic ns
         self._recheck: asyncio.TimerHandle | None = None
@@ -240,6 +241,8 @@ class Mover:
     def _right(self, call: Call, values: NDArray[np.float32], now: int) -> None:
         """Hand out the answer."""
         batch = call.batch
+        if self._suspects:
+            self._suspects.clear(batch, now)
         call.member.forgive()
         self._ledger.paced(batch.replica, batch.in_flight, (now - batch.taken) / SECOND_NS)
         twin = batch.twin
@@ -287,8 +290,15 @@ class Mover:
 
     def _lost(self, call: Call, error: UpstreamError, now: int) -> None:
         metrics.upstream_errors.labels(call.batch.replica, error.kind).inc()
-        self._blame(call.member, error, now)
+        guilty = self._suspects.met(call.batch, error.rows, now)
+        if not guilty or len(guilty) < len(error.rows):
+            call.member.blamed(error, self._ledger, now, self._wall())
         twin = call.batch.twin
+        way = flights([call.batch, *self.scheduler.flying()]) if guilty else {}
+        for item in guilty:
+            if item.ticket.over is None:
+                self.scheduler.cancel(item.ticket)
+                self._fails(item.ticket, no_numbers(call.batch, item, error), way)
         lost = self.scheduler.failed(call.batch)
         way = flights([call.batch, *self.scheduler.flying()]) if lost else {}
         for item in lost:
@@ -305,23 +315,6 @@ class Mover:
             self.scheduler.cancel(item.ticket)
             fails(item.ticket, Refusal(500, "internal_error", "Something failed inside ER."))
         self._drop(self.scheduler.unwanted())
-
-    def _blame(self, member: Member, error: UpstreamError, now: int) -> None:
-        """Remember the failure; mark the replica down in the ledger when it is proof enough."""
-        wall = self._wall()
-        member.shun(now, wall)
-        if error.kind == "busy":
-            return
-        member.strikes += 1
-        if error.kind == "broken" and member.strikes < STRIKES:
-            return
-        before = self._ledger.verdict(member.name)
-        wrong = error.kind == "wrong"
-        if before.health == "down" and not wrong and abs(wall - before.checked) < 1.0:
-            return
-        self._ledger.set_verdict(member.name, "down", error.text, wall, wrong=wrong)
-        if before.health != "down" and not before.drained_by:
-            log("warning", f"replica {member.name} is down: {error.text}", replica=member.name)
 
     def _fails(self, ticket: Ticket, refusal: Refusal, way: Flights) -> None:
         assert isinstance(ticket, Request)

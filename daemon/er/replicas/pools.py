@@ -15,12 +15,13 @@ from prometheus_client import Histogram
 from er import metrics, upstream
 from er.config import Replica
 from er.job import Ids, Refusal
-from er.journal import mishap
+from er.journal import log, mishap
 from er.ledger import Ledger, Verdict
 from er.scheduler import ATTEMPTS
 from er.tickets import Batch, Item, Ticket
 from er.upstream import Upstream, UpstreamError
 
+STRIKES = 2  # broken connections in a row
 BACKOFF_S, BACKOFF_MAX_S = 0.25, 4.0
 START_S = 60.0  # about what a vLLM takes to start: the estimate behind Retry-After
 SECOND_NS = 1_000_000_000
@@ -124,6 +125,22 @@ class Member:
         """Another one answered a call on which this one is stuck. That proves nothing yet."""
         self.shun(now, wall)
         self.lags += 1
+
+    def blamed(self, error: UpstreamError, ledger: Ledger, now: int, wall: float) -> None:
+        """After a call that failed: mark it down in the ledger where that is proof enough."""
+        self.shun(now, wall)
+        if error.kind == "busy":
+            return
+        self.strikes += 1
+        if error.kind == "broken" and self.strikes < STRIKES:
+            return
+        before = ledger.verdict(self.name)
+        wrong = error.kind == "wrong"
+        if before.health == "down" and not wrong and abs(wall - before.checked) < 1.0:
+            return
+        ledger.set_verdict(self.name, "down", error.text, wall, wrong=wrong)
+        if before.health != "down" and not before.drained_by:
+            log("warning", f"replica {self.name} is down: {error.text}", replica=self.name)
 
     def forgive(self) -> None:
         self.strikes = self.lags = self.shunned_until = 0
