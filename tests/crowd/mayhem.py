@@ -94,7 +94,6 @@ class World:
         self.done: Counter[str] = Counter()
         self.folder = folder
         self._pack: list[str] = []
-        self.packs = 0
         self.replicas = [
             Replica(i, folder, given.chance, given.engine_swaps) for i in range(REPLICAS)
         ]
@@ -217,7 +216,6 @@ class World:
         if not self._pack:
             cards = self.given.cards or CARDS
             self._pack = self.pick.sample(cards, len(cards))
-            self.packs += 1
         card, replica = self._pack.pop(), self.pick.choice(self.replicas)
         self.done[card] += 1
         if card == "kill":
@@ -271,7 +269,7 @@ class World:
             assert all(client.poll() is None for client in self.clients), "clients ended"
             assert self.gateway.process is not None and self.gateway.process.poll() is None
             counts = total(self.tallies)
-            if counts["batches"] >= given.batches and (self.packs > 1 or not given.mayhem):
+            if counts["batches"] >= given.batches and (not given.mayhem or self.all_happened()):
                 break
             if counts["wrong"] >= given.enough:
                 break
@@ -294,13 +292,21 @@ class World:
             found += [json.loads(line) for line in text.splitlines()]
         return found
 
+    def failures(self) -> dict[str, int]:
+        """How often each kind happened: what was ordered from an engine may not have."""
+        engines = total([Tally(replica.path, standin.NAMES) for replica in self.replicas])
+        return {card: self.done[card] if card in WORLD else engines[card] for card in CARDS}
+
+    def all_happened(self) -> bool:
+        """Whether each kind that was to happen did."""
+        happened = self.failures()
+        return all(happened[card] for card in self.given.cards or CARDS)
+
     def report(self, seconds: float) -> dict[str, Any]:
         """All that was counted."""
         counts = total(self.tallies)
         engines = total([Tally(replica.path, standin.NAMES) for replica in self.replicas])
         metrics = self.gateway.ask("GET", "/metrics").body.decode()
-        failures = {kind: engines[kind] for kind in standin.KINDS}
-        failures |= {card: self.done[card] for card in WORLD}
         refused = {code: counts[f"refused {code}"] for code in clients.CODES}
         return {
             "batches": counts["batches"],
@@ -315,7 +321,7 @@ class World:
             "replicas": 2 * REPLICAS,
             "refused_and_sent_again": refused,
             "connections_cut_off": counts["cut off"],
-            "failures_injected": failures,
+            "failures_injected": self.failures(),
             "engines_started_anew": {k: v for k, v in self.done.items() if k.startswith("started")},
             "upstream_calls": engines["calls"],
             "upstream_sequences": engines["sequences"],
