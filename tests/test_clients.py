@@ -171,6 +171,13 @@ def test_cohere_rerank(er: Gateway, root: str) -> None:
     assert v1.results[0].document and v1.results[0].document.text == "a"
 
 
+def test_cohere_lists_models(er: Gateway, root: str) -> None:
+    client = cohere_client(er, root)
+    told = {m.name: (m.endpoints, m.context_length) for m in client.models.list().models}
+    assert told["embed"] == (["embed"], 512) and told["rerank"] == (["rerank"], 1024)
+    assert client.models.get("embed").context_length == 512
+
+
 def test_cohere_raises_its_own(er: Gateway, root: str) -> None:
     client = cohere_client(er, root)
     with pytest.raises(cohere.NotFoundError, match="there is no model"):
@@ -377,6 +384,11 @@ def test_ollama(er: Gateway, root: str) -> None:
     assert_close(client.embeddings(model="embed", prompt="q").embedding, vectors(er, ["q"])[0])
     assert [m.model for m in client.list().models] == ["embed", "bi", "rerank", "dead"]
     assert er.ask("GET", "/api/version").json["version"]
+    shown = client.show("text-embedding-v4:latest")
+    assert shown.capabilities == ["embedding"] and shown.modelinfo
+    assert shown.modelinfo["qwen3.context_length"] == 512
+    assert shown.modelinfo["qwen3.embedding_length"] == DIMENSIONS
+    assert next(m.context_length for m in client.ps().models) == 512
     assert_close(
         client.embed(model="embed", input=LONG).embeddings,
         vectors(er, [LONG], over_length="cut"),
@@ -387,6 +399,9 @@ def test_ollama_raises_its_own(er: Gateway, root: str) -> None:
     client = ollama.Client(host=root, headers={"authorization": f"Bearer {er.key}"})
     with pytest.raises(ollama.ResponseError, match=r"^there is no model") as missing:
         client.embed(model="nope", input="x")
+    assert missing.value.status_code == 404
+    with pytest.raises(ollama.ResponseError, match=r"^there is no model") as missing:
+        client.show("nope")
     assert missing.value.status_code == 404
     with pytest.raises(ollama.ResponseError, match="512"):
         client.embed(model="embed", input=LONG, truncate=False)

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from er import dialects
-from er.dialects import Route, cohere, numbers, ollama, openai, rerank, tei, vllm
+from er.dialects import Route, cohere, models, numbers, ollama, openai, rerank, tei, vllm
+from er.dialects.models import ModelCard
 from er.job import Answer, Job, Piece, Refusal
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*/*.json"))
@@ -220,23 +221,50 @@ def test_names_are_escaped() -> None:
 
 def test_models_as_their_clients_read_them() -> None:
     cards = [
-        openai.ModelCard(id="E", task="embed", created=5, max_model_len=8192),
-        openai.ModelCard(id="org/R", task="score", created=5, max_model_len=4096),
+        ModelCard(id="E", task="embed", created=5, max_model_len=8192, dimensions=64),
+        ModelCard(id="org/R", task="score", created=5, max_model_len=4096),
     ]
-    body = json.loads(openai.models(cards))
-    assert body["object"] == "list"
-    assert body["data"][0] == json.loads(openai.model(cards[0]))
+    body = json.loads(models.models(cards))
+    assert body["object"] == "list" and body["models"] == body["data"]
+    assert body["data"][0] == json.loads(models.model(cards[0]))
     assert body["data"][1] == {
         "id": "org/R",
         "object": "model",
         "created": 5,
         "owned_by": "er",
-        "model_type": "rerank",
-        "max_model_len": 4096,
         "task": "score",
         "aliases": [],
+        "root": "org/R",
+        "max_model_len": 4096,
+        "model_type": "rerank",
+        "max_tokens": 4096,
+        "capabilities": ["rerank"],
+        "name": "org/R",
+        "endpoints": ["rerank"],
+        "finetuned": False,
+        "context_length": 4096,
     }
-    assert body["data"][0]["model_type"] == "embedding"
+    first = body["data"][0]
+    assert (first["model_type"], first["endpoints"], first["dimensions"]) == (
+        "embedding",
+        ["embed"],
+        64,
+    )
+    assert first["query_id"] == "E:query"
+
+
+def test_one_model_as_ollamas_clients_read_it() -> None:
+    card = ModelCard(id="E", task="embed", created=5, max_model_len=8192, dimensions=64)
+    shown = json.loads(ollama.show(card))
+    assert shown["capabilities"] == ["embedding"]
+    assert shown["model_info"]["qwen3.context_length"] == 8192
+    assert shown["model_info"]["qwen3.embedding_length"] == 64
+    (runs,) = json.loads(ollama.running([card]))["models"]
+    assert (runs["name"], runs["context_length"]) == ("E", 8192)
+    assert ollama.read_show(b'{"model": "E:query:latest"}') == "E"
+    assert ollama.read_show(b'{"name": "E", "verbose": true}') == "E"
+    with pytest.raises(Refusal, match="model is missing"):
+        ollama.read_show(b'{"model": ""}')
 
 
 # -- paths -------------------------------------------------------------------------------------
@@ -246,7 +274,8 @@ def test_models_as_their_clients_read_them() -> None:
     "path",
     [
         "/v1/rerank", "/rerank", "/v2/rerank", "/v1/v2/rerank", "/v1/v1/rerank", "/v1/reranking",
-        "/reranking", "/reranks", "/compatible-api/v1/reranks", "/v1/rerank/",
+        "/reranking", "/reranks", "/compatible-api/v1/reranks", "/v1/rerank/", "//v1/rerank",
+        "/v1//rerank", "/api/v1/rerank", "/v1/rerank//",
     ],
 )  # fmt: skip
 def test_rerank_paths(path: str) -> None:
@@ -255,8 +284,11 @@ def test_rerank_paths(path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/embeddings", "/embeddings", "/v1/v1/embeddings/", "/compatible-mode/v1/embeddings"],
-)
+    [
+        "/v1/embeddings", "/embeddings", "/v1/v1/embeddings/", "/compatible-mode/v1/embeddings",
+        "/api/v1/embeddings", "/v1/api/v1/embeddings", "//embeddings",
+    ],
+)  # fmt: skip
 def test_embeddings_paths(path: str) -> None:
     assert route(path)[:3] == (openai, "embeddings", "")
 

@@ -791,7 +791,16 @@ def test_models_are_listed_and_found_by_any_name(shared: Gateway) -> None:
     assert reply.json["model_type"] == "rerank"
     assert_refused(shared.ask("GET", "/v1/models/none"), 404, "model_not_found")
     assert_refused(shared.ask("GET", "/v1/models", key=None), 401, "invalid_api_key")
-    assert_refused(shared.ask("GET", "/v1/cluster/auth", key=None), 404, "not_found")
+    assert shared.ask("GET", "/v1/models/embed:query").json["id"] == "embed"
+
+
+def test_xinferences_clients_learn_that_a_key_is_wanted(shared: Gateway) -> None:
+    """They ask without one, and send theirs only after this answer; a 404 would keep it back."""
+    for path in ("/v1/cluster/auth", "/cluster/auth/"):
+        reply = shared.ask("GET", path, key=None)
+        assert (reply.status, reply.json) == (200, {"auth": True})
+    wrong = shared.ask("POST", "/v1/cluster/auth", {}, key=None)
+    assert_refused(wrong, 405, "method_not_allowed")
 
 
 def test_a_refusal_names_only_the_models_that_the_key_may_use(shared: Gateway) -> None:
@@ -840,6 +849,7 @@ def test_health_needs_no_key_and_metrics_does(shared: Gateway) -> None:
     health = shared.ask("GET", "/health", key=None)
     assert (health.status, health.json["status"]) == (200, "ok")
     assert_refused(shared.ask("GET", "/metrics", key=None), 401, "invalid_api_key")
+    assert_refused(shared.ask("GET", "/v1/nothing", key=None), 404, "not_found")
     text = shared.ask("GET", "/metrics").body.decode()
     assert 'er_requests_total{dialect="openai",model="embed",status="200"}' in text
     assert 'er_requests_total{dialect="-",model="-",status="404"}' in text

@@ -58,7 +58,11 @@ class Crowd:
         self.tally.add("wrong")
         self.said += 1
         if self.said <= SAID:
-            told = {"wrong": text, "path": batch.path, "asked": batch.body[:600].decode(errors="replace")}
+            told = {
+                "wrong": text,
+                "path": batch.path,
+                "asked": batch.body[:600].decode(errors="replace"),
+            }
             told["answer"] = body[:400].decode(errors="replace")
             sys.stdout.write(orjson.dumps(told).decode() + "\n")
             sys.stdout.flush()

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 from urllib.parse import unquote
 
-from er.dialects import cohere, dashscope, ollama, openai, rerank, tei, vllm
+from er.dialects import cohere, dashscope, models, ollama, openai, rerank, tei, vllm
 from er.dialects.json_body import Part, refuse
-from er.dialects.openai import ModelCard
+from er.dialects.models import ModelCard
 from er.job import Answer, Job, Refusal
 
 __all__ = ["EMBEDDINGS", "HOT", "Dialect", "Refuse", "Route"]
@@ -18,7 +18,8 @@ __all__ += ["choose", "find", "name", "refuse", "refuse_at"]
 Refuse = Callable[[Refusal, str], bytes]
 
 # Base URLs differ from client to client: some bring a version of their own, some double it.
-PREFIX = re.compile(r"(?:/v1|/compatible-api/v1|/compatible-mode/v1)*(?=/)")
+PREFIX = re.compile(r"(?:/v1|/api/v1(?!/services/)|/compatible-api/v1|/compatible-mode/v1)*(?=/)")
+SLASHES = re.compile("/{2,}")
 
 
 class Dialect(Protocol):
@@ -37,14 +38,17 @@ class Dialect(Protocol):
 class Route(NamedTuple):
     """Where a request goes.
 
-    `model` is the name in the path, with the name "model" only; `page` makes what is told of all
-    models of a key, with the name "models" only.
+    `page` makes what is told of all models of a key, with the name "models", or what is told to
+    everybody, with "open". With the name "model", `one` makes what is told of one model, whose name
+    is `model` or what `named` finds in the body.
     """
 
     dialect: Dialect
-    name: Literal["embeddings", "rerank", "tokenize", "models", "model"]
+    name: Literal["embeddings", "rerank", "tokenize", "models", "model", "open"]
     model: str = ""
     page: Callable[[Sequence[ModelCard]], bytes] | None = None
+    one: Callable[[ModelCard], bytes] = models.model
+    named: Callable[[bytes], str] | None = None
 
 
 EMBEDDINGS = Route(openai, "embeddings")
@@ -73,11 +77,16 @@ POSTS = {
     "/api/v1/services/rerank/text-rerank/text-rerank": Route(dashscope.RERANK, "rerank"),
 }
 GETS = {
-    "/models": Route(openai, "models", page=openai.models),
+    "/models": Route(openai, "models", page=models.models),
+    "/cluster/auth": Route(openai, "open", page=models.key_wanted),  # Xinference
+    "/version": Route(vllm.SCORE, "models", page=vllm.version),
     "/info": Route(tei.EMBED, "models", page=tei.info),
     "/api/tags": Route(ollama.EMBED, "models", page=ollama.tags),
+    "/api/ps": Route(ollama.EMBED, "models", page=ollama.running),
     "/api/version": Route(ollama.EMBED, "models", page=ollama.version),
 }
+# What is told of the model that a body names.
+SHOWS = {"/api/show": Route(ollama.EMBED, "model", one=ollama.show, named=ollama.read_show)}
 # The addresses that nearly all requests are sent to, as they stand in a request's first line.
 _KNOWN = {b + path: route for b in ("", "/v1") for path, route in POSTS.items() if path != "/"}
 HOT = {path.encode(): path for path in _KNOWN}
@@ -94,8 +103,8 @@ def find(method: str, path: str) -> Route | Refusal:
     plain = _plain(path)
     page = GETS.get(plain)
     if page is None and plain.startswith(MODELS):
-        page = Route(openai, "model", unquote(plain[len(MODELS) :]))
-    route = POSTS.get(plain)
+        page = Route(openai, "model", models.named(unquote(plain[len(MODELS) :])))
+    route = POSTS.get(plain) or SHOWS.get(plain)
     if route is not None and method == "POST":
         return route
     if page is not None and method in ("GET", "HEAD"):
@@ -126,10 +135,10 @@ def choose(dialect: Dialect, body: bytes) -> Dialect:
 def refuse_at(path: str) -> Refuse:
     """How a request is refused that found no Route: as whoever's address it nearly is."""
     plain = _plain(path)
-    route = POSTS.get(plain) or GETS.get(plain)
+    route = POSTS.get(plain) or SHOWS.get(plain) or GETS.get(plain)
     if route is not None:
         return route.dialect.refuse
-    if plain.startswith("/api/v1/"):
+    if plain.startswith("/api/v1/services/"):
         return dashscope.refuse
     return ollama.refuse if plain.startswith("/api/") else refuse
 
@@ -142,8 +151,9 @@ def name(dialect: Dialect) -> str:
 
 
 def _plain(path: str) -> str:
-    """`path` without what clients' base URLs put before it, and without a slash at its end."""
-    plain = path[:-1] if path.endswith("/") and path != "/" else path
+    """`path` without what clients' base URLs put before it, and without a slash too many."""
+    plain = SLASHES.sub("/", path) if "//" in path else path
+    plain = plain[:-1] if plain.endswith("/") and plain != "/" else plain
     prefix = PREFIX.match(plain)
     return plain[prefix.end() :] if prefix else plain
 

@@ -5,19 +5,29 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import orjson
 
 from er import vectors
 from er.dialects import texts as shared
-from er.dialects.json_body import Part, Shape
-from er.dialects.openai import ModelCard
+from er.dialects.json_body import Part, Shape, flag, refuse_field
+from er.dialects.models import ModelCard
 from er.job import Answer, Job, OverLength, Refusal
 
 VERSION = (
     "0.13.0"  # of Ollama, whose requests are spoken here; clients ask whether it is new enough
 )
+FOREVER = "2318-01-01T00:00:00Z"
+DETAILS = {
+    "parent_model": "",
+    "format": "safetensors",
+    "family": "qwen3",
+    "families": ["qwen3"],
+    "parameter_size": "",
+    "quantization_level": "",
+}
 LATEST = ":latest"  # what its clients put behind a name without a tag
 
 
@@ -31,7 +41,7 @@ class Embed(msgspec.Struct):
 
     input: str | list[str]
     model: str | None = None
-    truncate: bool | None = None
+    truncate: bool | str | None = None
     dimensions: int | None = None
     input_type: str | None = None
     instruct: str | None = None
@@ -70,7 +80,8 @@ def read_embed(body: bytes) -> Job:
     """The Job in a body of POST /api/embed. Raises Refusal 400."""
     request = EMBED_SHAPE.read(body)
     texts = shared.texts(request.input, "input", FIELDS["input"])
-    over_length: OverLength = "refuse" if request.truncate is False else "cut"
+    cuts = request.truncate is None or flag(request.truncate, "truncate")
+    over_length: OverLength = "cut" if cuts else "refuse"
     return _job(request, texts, over_length, request.dimensions)
 
 
@@ -129,23 +140,78 @@ def tags(cards: Sequence[ModelCard]) -> bytes:
     return orjson.dumps({"models": [_tag(card) for card in cards]})
 
 
-def _tag(card: ModelCard) -> dict[str, object]:
-    moment = datetime.fromtimestamp(card.created, UTC)
+def running(cards: Sequence[ModelCard]) -> bytes:
+    """GET /api/ps: no model is ever unloaded here, so all run, until Ollama's "forever"."""
+    rows = [
+        {
+            **_tag(card),
+            "size_vram": 0,
+            "expires_at": FOREVER,
+            "context_length": card.max_model_len,
+        }
+        for card in cards
+    ]
+    return orjson.dumps({"models": rows})
+
+
+def _tag(card: ModelCard) -> dict[str, Any]:
     return {
         "name": card.id,
         "model": card.id,
-        "modified_at": moment.isoformat().replace("+00:00", "Z"),
+        "modified_at": _moment(card),
         "size": 0,
         "digest": hashlib.sha256(card.id.encode()).hexdigest(),
-        "details": {
-            "parent_model": "",
-            "format": "safetensors",
-            "family": "qwen3",
-            "families": ["qwen3"],
-            "parameter_size": "",
-            "quantization_level": "",
-        },
+        "details": DETAILS,
     }
+
+
+def _moment(card: ModelCard) -> str:
+    return datetime.fromtimestamp(card.created, UTC).isoformat().replace("+00:00", "Z")
+
+
+class Show(msgspec.Struct):
+    """A request for one model's card; older clients say `name`."""
+
+    model: str | None = None
+    name: str | None = None
+
+
+SHOW_SHAPE = Shape(
+    Show,
+    {"model": FIELDS["model"], "name": FIELDS["model"]},
+    once=("model", "name"),
+    example='{"model": "..."}',
+)
+
+
+def read_show(body: bytes) -> str:
+    """The model that a body of POST /api/show names. Raises Refusal 400."""
+    request = SHOW_SHAPE.read(body)
+    name = request.model or request.name
+    if not name:
+        refuse_field("model", f"model is missing; model must be {FIELDS['model']}")
+    return shared.split_model(name.removesuffix(LATEST))[0]
+
+
+def show(card: ModelCard) -> bytes:
+    """POST /api/show. Clients look at `capabilities` for what a model is good for."""
+    size = {} if card.dimensions is None else {"qwen3.embedding_length": card.dimensions}
+    return orjson.dumps(
+        {
+            "modelfile": "",
+            "parameters": "",
+            "template": "",
+            "details": DETAILS,
+            "model_info": {
+                "general.architecture": "qwen3",
+                "general.basename": card.id,
+                "qwen3.context_length": card.max_model_len,
+                **size,
+            },
+            "capabilities": ["embedding"] if card.task == "embed" else [],
+            "modified_at": _moment(card),
+        }
+    )
 
 
 def version(cards: Sequence[ModelCard]) -> bytes:

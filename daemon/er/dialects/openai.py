@@ -1,8 +1,7 @@
-"""OpenAI's embeddings and its list of models, with what Jina, Voyage and vLLM ask for there too."""
+"""OpenAI's embeddings, with what Jina, Voyage and vLLM ask for there too."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -12,9 +11,9 @@ import pybase64
 from er.dialects import numbers
 from er.dialects import texts as shared
 from er.dialects.json_body import Shape, flag, refuse, refuse_field
-from er.job import Answer, Dtype, Job, OverLength, Task, Vectors
+from er.job import Answer, Dtype, Job, OverLength, Vectors
 
-__all__ = ["ModelCard", "model", "models", "one", "plain", "read", "refuse", "write"]
+__all__ = ["one", "plain", "read", "refuse", "write"]
 
 TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
@@ -197,38 +196,3 @@ def write(job: Job, answer: Answer) -> bytes:
     rows = numbers.rows_json(answer.vectors, job.dtype, job.base64)
     data = b",".join([_ITEM % (i, row) for i, row in enumerate(rows)])
     return _LIST % (data, orjson.dumps(answer.model), answer.tokens, answer.tokens)
-
-
-class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
-    """What clients are told of a model."""
-
-    id: str
-    task: Task
-    created: int  # Unix seconds
-    max_model_len: int  # tokens, special ones included
-    dimensions: int | None = None  # of a vector; None where it is not known yet, or no vector
-    aliases: tuple[str, ...] = ()
-    max_inputs: int = 1  # texts (or documents) in one request
-    owned_by: str = "er"
-
-
-def model(card: ModelCard) -> bytes:
-    """One model. `model_type` is for Xinference's clients, `max_model_len` for vLLM's."""
-    told: dict[str, Any] = {
-        "id": card.id,
-        "object": "model",
-        "created": card.created,
-        "owned_by": card.owned_by,
-        "model_type": "embedding" if card.task == "embed" else "rerank",
-        "max_model_len": card.max_model_len,
-        "task": card.task,
-        "aliases": card.aliases,
-    }
-    if card.dimensions is not None:
-        told["dimensions"] = card.dimensions
-    return orjson.dumps(told)
-
-
-def models(cards: Sequence[ModelCard]) -> bytes:
-    """The list of models."""
-    return b'{"object":"list","data":[%b]}' % b",".join(map(model, cards))

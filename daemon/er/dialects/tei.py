@@ -13,7 +13,8 @@ from er import vectors
 from er.dialects import numbers
 from er.dialects import texts as shared
 from er.dialects.json_body import Part, Shape, flag, refuse_field
-from er.dialects.openai import ModelCard, TokenId
+from er.dialects.models import ModelCard
+from er.dialects.openai import TokenId
 from er.job import Answer, Job, OverLength, Refusal
 
 # TEI's words for what went wrong, by status.
@@ -342,7 +343,7 @@ def info(cards: Sequence[ModelCard]) -> bytes:
             "max_batch_tokens": max(16384, length),
             "max_batch_requests": None,
             "max_client_batch_size": card.max_inputs if card else 0,
-            "auto_truncate": False,
+            "auto_truncate": card.cuts if card else False,
             "tokenization_workers": 1,
             "version": VERSION,
             "sha": None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from er import vectors
 from er.dialects import numbers
 from er.dialects import texts as shared
 from er.dialects.json_body import Part, Shape, flag, refuse_field
+from er.dialects.models import ModelCard
 from er.dialects.openai import TokenId
 from er.job import Answer, Job, Refusal
 
@@ -19,6 +21,7 @@ from er.job import Answer, Job, Refusal
 LEFT = ("queries", "text_1", "data_1")
 RIGHT = ("documents", "items", "text_2", "data_2")
 MODEL = "the name of a model, as text"
+VERSION = "0.32.0"  # of vLLM, whose requests are spoken here
 LIMIT = "a whole number of at least 1, or -1 for the model's limit"
 INSTRUCTION = "a text, the task in a sentence"
 
@@ -282,6 +285,11 @@ def _list(rows: list[bytes], answer: Answer) -> bytes:
         answer.tokens,
         answer.tokens,
     )
+
+
+def version(cards: Sequence[ModelCard]) -> bytes:
+    """GET /version."""
+    return orjson.dumps({"version": VERSION})
 
 
 SCORE = Part("vllm", read_score, write_score, refuse)

@@ -12,11 +12,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
 from er import dialects, journal, keys, limits, metrics
 from er.config import Model
-from er.dialects import Dialect, Route, openai
+from er.dialects import Dialect, Route
+from er.dialects.models import ModelCard
 from er.gateway import options, wellness
 from er.gateway.cors import Cors
 from er.gateway.exchange import LOCAL, Gone, Head, Note, Request, Response, plain_address
@@ -30,7 +29,6 @@ from er.ledger import Ledger
 from er.limits import Limits, LimitsFull
 
 CLOSE = (b"connection", b"close")
-SOON = (b"retry-after", b"5")
 CLIENT_CLOSED = 499
 _CUT = Refusal(
     503,
@@ -68,17 +66,19 @@ class Gateway:
         """The answer to one request, by the contract's order of checks. Raises Refusal, Gone."""
         route = request.head.route or self._route(request.head, note)  # 404, 405
         if route is None:
-            return self._open_page(request.head.path.rstrip("/"))
+            return wellness.page(request.head.path.rstrip("/"), self._served, self._ledger)
         if isinstance(route, Response):
             return route
         if not isinstance(route, str):
             note.refuse = route.dialect.refuse
+            if route.name == "open" and route.page is not None:
+                return Response(200, route.page(()))
         who = note.who = self._who(request)  # 401
         if isinstance(route, str):
             return await self._metrics_page()
         note.dialect = dialects.name(route.dialect)
         if route.name in ("models", "model"):
-            return self._models(route, who, note)
+            return await self._models(route, request, who, note)
         body = request.whole
         if body is None or len(body) > self.settings.max_body:
             body = await request.body(self.settings.max_body, self.settings.timeout_s)  # 413
@@ -213,34 +213,25 @@ class Gateway:
 
     # -- pages -------------------------------------------------------------------------------
 
-    def _open_page(self, path: str) -> Response:
-        now, now_ns = time.time(), time.monotonic_ns()
-        if path == "/livez":
-            return Response(200, b'{"status":"ok"}')
-        if path == "/readyz":
-            if wellness.ready(self._served, self._ledger, now, now_ns):
-                return Response(200, b'{"status":"ok"}')
-            return Response(503, b'{"status":"down"}', headers=[SOON])
-        report = wellness.report(self._served, self._ledger, now, now_ns)
-        status = wellness.STATUS[report["status"]]
-        return Response(status, orjson.dumps(report), headers=[SOON] if status == 503 else None)
-
     async def _metrics_page(self) -> Response:
         text = await asyncio.to_thread(metrics.render)
         return Response(200, text, metrics.CONTENT_TYPE.encode())
 
-    def _models(self, route: Route, who: Identity, note: Note) -> Response:
+    async def _models(self, route: Route, request: Request, who: Identity, note: Note) -> Response:
         if route.page is not None:
             cards = [self._card(m) for m in self._served.config.models if may_use(who, m)]
             return Response(200, route.page(cards))
         note.model = route.model
-        model = self._served.named(route.model, who)
+        if route.named is not None:
+            body = await request.body(self.settings.max_body, self.settings.timeout_s)
+            note.model = route.named(body)
+        model = self._served.named(note.model, who)
         _check_right(who, model)
-        return Response(200, openai.model(self._card(model)))
+        return Response(200, route.one(self._card(model)))
 
-    def _card(self, model: Model) -> openai.ModelCard:
+    def _card(self, model: Model) -> ModelCard:
         prompter = self._served.prompters.get(model.via or model.name)
-        return openai.ModelCard(
+        return ModelCard(
             id=model.name,
             task=model.task,
             created=self._started,
@@ -250,6 +241,7 @@ class Gateway:
             else None,
             aliases=model.aliases,
             max_inputs=self._workshop.bounds.most(model.task),
+            cuts=model.over_length == "cut" or model.task == "score",
         )
 
     # -- ASGI --------------------------------------------------------------------------------

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+import orjson
+
 from er.config import Model
+from er.gateway.exchange import Response
 from er.gateway.served import Served
 from er.ledger import UP, VERDICT_AGE_S, Ledger
 
 STATUS = {"ok": 200, "degraded": 200, "down": 503}
+SOON = (b"retry-after", b"5")
+
+
+def page(path: str, served: Served, ledger: Ledger) -> Response:
+    """The answer to GET /livez, /readyz or /health."""
+    now, now_ns = time.time(), time.monotonic_ns()
+    if path == "/livez":
+        return Response(200, b'{"status":"ok"}')
+    if path == "/readyz":
+        if ready(served, ledger, now, now_ns):
+            return Response(200, b'{"status":"ok"}')
+        return Response(503, b'{"status":"down"}', headers=[SOON])
+    found = report(served, ledger, now, now_ns)
+    status = STATUS[found["status"]]
+    return Response(status, orjson.dumps(found), headers=[SOON] if status == 503 else None)
 
 
 def report(served: Served, ledger: Ledger, now: float, now_ns: int) -> dict[str, Any]:
