@@ -290,6 +290,25 @@ def test_hugging_face_inference_client(er: Gateway, root: str, only_embed: str) 
     assert got == pytest.approx([float(pair[0] @ pair[1]), 1.0], abs=1e-6)
 
 
+def test_tei_tells_what_a_request_took(er: Gateway, only_embed: str) -> None:
+    """As TEI's proxies and Hugging Face's endpoints read it: whole numbers in headers."""
+    names = ("compute-time", "total-time", "tokenization-time", "queue-time", "inference-time")
+    for path, body, characters in (
+        ("/embed", {"inputs": ["ab", "三"]}, 3),
+        ("/", {"inputs": "ab"}, 2),
+        ("/tokenize", {"inputs": "ab"}, 2),
+        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["bc"]}}, 3),
+    ):
+        headers = er.ask("POST", path, body, key=only_embed).headers
+        assert headers["x-compute-type"]
+        assert int(headers["x-compute-characters"]) == characters
+        assert int(headers["x-compute-tokens"]) >= characters
+        assert all(0 <= int(headers[f"x-{name}"]) < 10_000 for name in names)
+    ranked = er.ask("POST", "/rerank", {"model": "rerank", "query": "ab", "texts": ["c", "d"]})
+    assert ranked.headers["x-compute-characters"] == "6"  # the query counts with each text
+    assert "x-compute-time" not in er.embed().headers
+
+
 def test_hugging_face_reads_what_went_wrong(root: str, only_embed: str) -> None:
     client = huggingface_hub.InferenceClient(model=f"{root}/embed", token=only_embed)
     with pytest.raises(huggingface_hub.errors.HfHubHTTPError, match="512") as long:
@@ -436,6 +455,19 @@ def test_vllm_score_and_pooling(er: Gateway) -> None:
     assert_close([row["data"] for row in pooled], vectors(er, TEXTS))
     wrong = er.ask("POST", "/score", {"text_1": ["a", "b"], "text_2": TEXTS})
     assert (wrong.status, wrong.json["error"]["code"]) == (400, 400)
+
+
+def test_vllm_pooling_in_bytes(er: Gateway) -> None:
+    want = vectors(er, TEXTS)
+    body = {"model": "embed", "input": TEXTS, "encoding_format": "bytes"}
+    reply = er.ask("POST", "/pooling", body)
+    assert reply.headers["content-type"] == "application/octet-stream"
+    for item in json.loads(reply.headers["metadata"])["data"]:
+        row = np.frombuffer(reply.body[item["start"] : item["end"]], "<f4")
+        assert_close(row, want[item["index"]])
+    bare = er.ask("POST", "/pooling", {**body, "encoding_format": "bytes_only"})
+    assert bare.body == reply.body and "metadata" not in bare.headers
+    assert er.ask("GET", "/version").json["version"]
 
 
 def test_llama_cpp_and_infinity(er: Gateway) -> None:

@@ -279,7 +279,8 @@ def test_one_model_as_ollamas_clients_read_it() -> None:
     ],
 )  # fmt: skip
 def test_rerank_paths(path: str) -> None:
-    assert route(path)[:2] == (rerank, "rerank")
+    found = route(path)
+    assert (found.dialect.read, found.name) == (rerank.read, "rerank")
 
 
 @pytest.mark.parametrize(
@@ -415,15 +416,26 @@ BAD_EMBEDDINGS: list[tuple[str | dict[str, Any], str, str]] = [
     ({"input": "a", "model": 3}, "model", "model is a number; model must be the name"),
     ({"input": "a", "encoding_format": "int8"}, "encoding_format", '"float" or "base64"'),
     ({"input": "a", "encoding_format": 1}, "encoding_format", '"float" or "base64"'),
-    ({"input": "a", "dimensions": 0}, "dimensions", "at least 1"),
-    ({"input": "a", "dimensions": -5}, "dimensions", "at least 1"),
-    ({"input": "a", "dimensions": 1.5}, "dimensions", "at least 1"),
+    ({"input": "a", "dimensions": -5}, "dimensions", "at least 0"),
+    ({"input": "a", "output_dimension": -1}, "output_dimension", "at least 0"),
+    ({"input": "a", "dimensions": 1.5}, "dimensions", "a whole number"),
     ({"input": "a", "dimensions": "256"}, "dimensions", "dimensions is a text"),
     ('{"input": "a", "dimensions": 1e400}', "dimensions", "out of range"),
     ('{"input": "a", "dimensions": %s}' % ("9" * 9000), "dimensions", "out of range"),
     ({"input": "a", "input_type": "image"}, "input_type", "search_query"),
     ({"input": "a", "prompt_name": "s2p"}, "prompt_name", "query, document"),
     ({"input": "a", "task": 1}, "task", "task is a number"),
+    ({"input": "a", "late_chunking": True}, "late_chunking", "does not do"),
+    ({"input": "a", "return_multivector": "true"}, "return_multivector", "does not do"),
+    ({"input": "a", "normalized": False}, "normalized", "length 1"),
+    ({"input": "a", "embed_dtype": "float16"}, "embed_dtype", "/pooling"),
+    ({"input": "a", "endianness": "big"}, "endianness", "/pooling"),
+    ({"input": [{"image": "http://x/y.png"}]}, "input", "input[0] holds an image"),
+    (
+        {"input": "a", "truncate_prompt_tokens": 5, "truncation_side": "middle"},
+        "truncation_side",
+        "left or right",
+    ),
 ]
 D = ["d"]
 BAD_RERANK: list[tuple[str | dict[str, Any], str, str]] = [
@@ -435,7 +447,18 @@ BAD_RERANK: list[tuple[str | dict[str, Any], str, str]] = [
     ({"query": "q", "documents": []}, "documents", "empty list"),
     ({"query": "q", "documents": [1]}, "documents", "documents[0] is a number"),
     ({"query": "q", "documents": ["a", None]}, "documents", "documents[1] is null"),
-    ({"query": "q", "documents": {"content": []}}, "documents", "documents is an object"),
+    ({"query": "q", "documents": {"content": []}}, "documents", "an empty list as its content"),
+    ({"query": "q", "documents": {"x": 1}}, "documents", "documents[0] has no field text"),
+    ({"query": "q", "documents": 5}, "documents", "documents is a number"),
+    ({"query": {"content": [7]}, "documents": D}, "query", "query has a part that is no text"),
+    (
+        {"query": "q", "documents": ["a", {"content": [{"type": "image_url", "image_url": {}}]}]},
+        "documents",
+        "documents[1] holds an image",
+    ),
+    ({"query": {"image": "x"}, "documents": D}, "query", "query holds an image"),
+    ({"query": "q", "documents": D, "truncate_prompt_tokens": 0}, "truncate_prompt_tokens", "-1"),
+    ({"query": "q", "documents": D, "max_tokens_per_doc": -1}, "max_tokens_per_doc", "at least 0"),
     ({"query": "q", "documents": ["a", {"x": 1}]}, "documents", "documents[1] has no field text"),
     ({"query": "q", "documents": [{"text": 5}]}, "documents", "text that is no text"),
     ({"query": "q", "documents": [{"a": 1}], "rank_fields": ["b"]}, "documents", "rank_fields b"),
@@ -462,6 +485,36 @@ def test_bad_fields_are_named(path: str, body: Any, param: str, said: str) -> No
     assert said in found.message and (found.param or "") == param
     assert "Expected" not in found.message and "$" not in found.message
     assert len(found.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        (
+            "/v2/embed",
+            {"inputs": [{"content": [{"type": "image_url"}]}]},
+            "inputs[0] holds an image",
+        ),
+        ("/v2/embed", {"images": ["data:..."]}, "images must be left out"),
+        ("/pooling", {"input": "a", "encoding_format": "int8"}, "bytes_only"),
+        ("/pooling", {"input": "a", "embed_dtype": "fp8_e4m3"}, "float32, float16, bfloat16"),
+        ("/pooling", {"input": "a", "add_special_tokens": False}, "special tokens"),
+        ("/pooling", {"input": ["a"] * 65, "encoding_format": "bytes"}, "bytes_only"),
+        ("/score", {"text_1": "q", "text_2": [{"content": [{"type": "video"}]}]}, "holds a video"),
+        (
+            "/api/v1/services/embeddings/text-embedding/text-embedding",
+            {"input": {"texts": ["a"]}, "parameters": {"output_type": "dense&sparse"}},
+            "no sparse vectors",
+        ),
+    ],
+)
+def test_what_no_model_here_does_is_refused_in_words(
+    path: str, body: dict[str, Any], said: str
+) -> None:
+    """A client that asks for one kind of answer and gets another would never know."""
+    with pytest.raises(Refusal) as refused:
+        route(path).dialect.read(json.dumps(body).encode())
+    assert refused.value.status == 400 and said in refused.value.message
 
 
 def test_a_field_twice_inside_a_document_is_no_matter() -> None:
@@ -569,6 +622,46 @@ def _job_or_400(path: str, body: bytes) -> None:
         pieces=[[Piece(1, "a", start=0, stop=1)]] * count,
     )
     json.loads(dialect.write(made, whole))
+
+
+# -- bytes of vLLM's -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["native", "little", "big"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_pooling_in_bytes_as_vllms_clients_read_them(dtype: str, end: str) -> None:
+    asked = {"input": ["a", "b", "c"], "embed_dtype": dtype, "endianness": end}
+    made = Answer(id="i", model="三", tokens=3, created=1, vectors=VECTORS)
+
+    def floats(raw: bytes) -> Any:
+        order = ">" if end == "big" else "<"
+        if dtype == "bfloat16":
+            upper = np.frombuffer(raw, order + "u2").astype(np.uint32) << 16
+            return upper.view(np.float32)
+        return np.frombuffer(raw, order + ("f4" if dtype == "float32" else "f2"))
+
+    near = 0 if dtype == "float32" else 2**-8
+    for encoding in ("bytes", "bytes_only"):
+        read = job("/pooling", **asked, encoding_format=encoding)
+        whole = vllm.write_pooling(read, made)
+        assert np.abs(floats(whole).reshape(3, 2) - VECTORS).max() <= near
+        dress = vllm.dress_pooling(read, made)
+        assert dress.kind == b"application/octet-stream"
+        told = dict(dress.headers).get(b"metadata")
+        assert (told is None) == (encoding == "bytes_only")
+        for item in json.loads(told)["data"] if told else ():
+            row = floats(whole[item["start"] : item["end"]])
+            assert np.abs(row - VECTORS[item["index"]]).max() <= near
+            assert item["shape"] == [2] and item["endianness"] == end
+    body = json.loads(vllm.write_pooling(job("/pooling", **asked, encoding_format="base64"), made))
+    for row, item in zip(VECTORS, body["data"], strict=True):
+        assert np.abs(floats(base64.b64decode(item["data"])) - row).max() <= near
+
+
+def test_a_bfloat16_is_rounded_to_even() -> None:
+    exact = np.array([[0x3F800000, 0x3F808000, 0x3F818000, 0x3F808001]], np.uint32)
+    made = numbers.as_vllm(exact.view(np.float32), "bfloat16", False)
+    assert made.tolist() == [[0x3F80, 0x3F80, 0x3F82, 0x3F81]]
 
 
 # -- numbers -----------------------------------------------------------------------------------

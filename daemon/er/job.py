@@ -80,7 +80,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     cosine: bool = False
     pieces: Sequence[Sequence[Piece]] = ()  # of each text, where only its tokens were asked for
     limit: int = 0  # tokens that the model takes at most, where only tokens were asked for
-    took_ns: int = 0  # tokenising, waiting and computing
+    tokenise_ns: int = 0
+    queue_ns: int = 0
+    engine_ns: int = 0
+
+    @property
+    def took_ns(self) -> int:
+        """Tokenising, waiting and computing."""
+        return self.tokenise_ns + self.queue_ns + self.engine_ns
 
 
 class Spent(NamedTuple):

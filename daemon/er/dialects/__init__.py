@@ -12,7 +12,7 @@ from er.dialects.json_body import Part, refuse
 from er.dialects.models import ModelCard
 from er.job import Answer, Job, Refusal
 
-__all__ = ["EMBEDDINGS", "HOT", "Dialect", "Refuse", "Route"]
+__all__ = ["EMBEDDINGS", "HOT", "Dialect", "Part", "Refuse", "Route"]
 __all__ += ["choose", "find", "name", "refuse", "refuse_at"]
 
 Refuse = Callable[[Refusal, str], bytes]
@@ -56,7 +56,7 @@ RERANK = Route(rerank, "rerank")
 POSTS = {
     "/embeddings": EMBEDDINGS,
     "/rerank": RERANK,
-    "/v2/rerank": RERANK,  # Cohere
+    "/v2/rerank": Route(cohere.RERANK_V2, "rerank"),
     "/reranks": RERANK,  # DashScope
     "/reranking": RERANK,  # llama.cpp
     "/embed": Route(cohere.V1, "embeddings"),
@@ -121,7 +121,7 @@ def find(method: str, path: str) -> Route | Refusal:
 
 def choose(dialect: Dialect, body: bytes) -> Dialect:
     """The dialect that `body` is in, where the address of `dialect` serves another one too."""
-    if dialect is rerank:
+    if dialect is rerank or dialect is cohere.RERANK_V2:
         return tei.RERANK if tei.reranks(body) else dialect
     if dialect is cohere.V1:
         return tei.EMBED if tei.embeds(body) else dialect

@@ -1,4 +1,4 @@
-"""Cohere's embeddings, v1 and v2. Its rerank is the one in `rerank`."""
+"""Cohere's embeddings, v1 and v2. Its rerank is the one in `rerank`, with v2's errors here."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import orjson
 
-from er.dialects import numbers
+from er.dialects import numbers, rerank
 from er.dialects import texts as shared
 from er.dialects.json_body import Part, Shape, refuse, refuse_field
-from er.job import Answer, Job
+from er.job import Answer, Job, Refusal
 
 TYPES = (*numbers.DTYPES, "base64")
 
@@ -87,19 +87,7 @@ def _texts(request: Request) -> tuple[str, ...]:
         return shared.texts(request.texts, "texts", FIELDS["texts"])
     if request.inputs is None:
         refuse_field("texts", f"texts is missing; texts must be {FIELDS['texts']}")
-    given = [_content(item, i) for i, item in enumerate(request.inputs)]
-    return shared.texts(given, "inputs", FIELDS["inputs"])
-
-
-def _content(item: dict[str, Any], index: int) -> str:
-    parts = item.get("content")
-    if isinstance(parts, str):
-        return parts
-    if not isinstance(parts, list) or not all(
-        isinstance(part, dict) and isinstance(part.get("text"), str) for part in parts
-    ):
-        refuse_field("inputs", f"inputs[{index}] is no text; inputs must be {FIELDS['inputs']}")
-    return "\n".join(part["text"] for part in parts)
+    return shared.texts(request.inputs, "inputs", FIELDS["inputs"])
 
 
 def _types(request: Request, version: int) -> tuple[str, ...]:
@@ -191,6 +179,12 @@ def _write_tokenize(job: Job, answer: Answer) -> bytes:
     )
 
 
+def refuse_v2(refusal: Refusal, request_id: str) -> bytes:
+    """The error body of v2, in which the request's id stands too."""
+    return orjson.dumps({"id": request_id, **orjson.loads(refuse(refusal, request_id))})
+
+
 TOKENIZE = Part("cohere", _read_tokenize, _write_tokenize, refuse)
 V1 = Part("cohere", partial(_read, version=1), write, refuse)
-V2 = Part("cohere", partial(_read, version=2), write, refuse)
+V2 = Part("cohere", partial(_read, version=2), write, refuse_v2)
+RERANK_V2 = Part("rerank", rerank.read, rerank.write, refuse_v2)

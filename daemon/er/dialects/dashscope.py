@@ -90,7 +90,9 @@ def read_embedding(body: bytes) -> Job:
         refuse_field("input", f"input has no texts; input must be {EMBEDDING_FIELDS['input']}")
     if how.output_type not in (None, "", "dense"):
         refuse_field(
-            "output_type", f'output_type is {how.output_type[:40]!r}; it must be "dense" here'
+            "output_type",
+            f"output_type is {how.output_type[:40]!r}; the models here make no sparse vectors, so "
+            'output_type must be "dense"',
         )
     side = shared.side(
         request.model, input_type=how.text_type, instruction=how.instruct, field="text_type"
@@ -124,7 +126,7 @@ def write_embedding(job: Job, answer: Answer) -> bytes:
 class Query(msgspec.Struct):
     """What is ranked."""
 
-    query: str | None = None
+    query: str | dict[str, Any] | None = None
     documents: list[str | dict[str, Any]] | None = None
 
 
@@ -174,7 +176,7 @@ def read_rerank(body: bytes) -> Job:
         dialect="dashscope",
         task="score",
         model=request.model or "",
-        query=shared.one(request.input.query, "query"),
+        query=shared.one(shared.text_of(request.input.query, None, "query", "a text"), "query"),
         texts=shared.some(documents, "documents"),
         instruction=how.instruct or None,
         top_n=shared.at_least(how.top_n, 0, "top_n") or None,

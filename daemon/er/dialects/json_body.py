@@ -30,13 +30,24 @@ MISSING = re.compile(r"missing required field `(\w+)`")
 BYTE = re.compile(r"(.*) \(byte (\d+)\)\Z")
 
 
+class Dress(NamedTuple):
+    """What an answer has besides its body."""
+
+    kind: bytes  # its Content-Type
+    headers: list[tuple[bytes, bytes]]
+
+
 class Part(NamedTuple):
-    """One request of a dialect that has several; with `read` and the rest a dialect itself."""
+    """One request of a dialect that has several; with `read` and the rest a dialect itself.
+
+    `dress` is there where a good answer has headers of the dialect's own, or is no JSON.
+    """
 
     name: str
     read: Callable[[bytes], Job]
     write: Callable[[Job, Answer], bytes]
     refuse: Callable[[Refusal, str], bytes]
+    dress: Callable[[Job, Answer], Dress] | None = None
 
 
 class Shape(Generic[T]):

@@ -9,6 +9,8 @@ one highest, filled up with 0; binary is ubinary - 128.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import orjson
 import pybase64
@@ -19,6 +21,7 @@ from er.dialects.json_body import refuse_field
 from er.job import Dtype, Scores, Vectors
 
 DTYPES: dict[str, Dtype] = {d: d for d in ("float", "int8", "uint8", "binary", "ubinary")}
+VLLM_DTYPES = ("float32", "float16", "bfloat16")
 WIDTH = 8.0  # of the scale, in root mean squares: far less than one number in a thousand is beyond
 LEAST = 1e-7  # a probability's distance from 0 and 1 where its logit is asked for
 
@@ -55,6 +58,18 @@ def rows_json(vectors: Vectors, wanted: Dtype, base64: bool) -> list[bytes]:
     if base64:
         return [b'"%b"' % pybase64.b64encode(row.data) for row in rows]
     return [orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) for row in rows]
+
+
+def as_vllm(vectors: Vectors, wanted: str, big_endian: bool) -> NDArray[Any]:
+    """Vectors (n, D) as the numbers of one of vLLM's embed_dtypes in VLLM_DTYPES, in that order of
+    bytes; a bfloat16 is the upper half of a float32, rounded to even.
+    """
+    if wanted == "bfloat16":
+        bits = np.ascontiguousarray(vectors, np.float32).view(np.uint32)
+        made: NDArray[Any] = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    else:
+        made = vectors.astype(wanted)
+    return np.ascontiguousarray(made.byteswap() if big_endian else made)
 
 
 def list_json(rows: list[bytes]) -> bytes:

@@ -39,18 +39,22 @@ class Request(msgspec.Struct):
     truncate: bool | str | None = None  # Jina, NVIDIA
     truncation: bool | str | None = None  # Voyage
     truncate_prompt_tokens: int | None = None  # vLLM
+    truncation_side: str | None = None  # vLLM
+    embed_dtype: str | None = None  # vLLM
+    endianness: str | None = None  # vLLM
     output_dtype: str | None = None  # Voyage
     output_dimension: int | None = None  # Voyage
     embedding_type: str | list[str] | None = None  # Jina
     normalized: bool | str | None = None  # Jina
     late_chunking: bool | str | None = None  # Jina
+    return_multivector: bool | str | None = None  # Jina
 
 
 FIELDS = {
     "input": "a text, a list of texts, a list of token ids or a list of lists of token ids",
     "model": "the name of a model, as text",
     "encoding_format": 'the text "float" or "base64"',
-    "dimensions": "a whole number of at least 1",
+    "dimensions": "a whole number; 0 or nothing means all",
     "input_type": 'a text, "query" or "document"',
     "task": 'a text such as "retrieval.query"',
     "prompt_name": 'the text "query" or "document"',
@@ -60,11 +64,15 @@ FIELDS = {
     "truncate": "true or false, or one of the texts NONE, START and END",
     "truncation": "true or false",
     "truncate_prompt_tokens": "a whole number of at least 1, or -1 for the model's limit",
+    "truncation_side": 'one of the texts "left" and "right"',
+    "embed_dtype": 'the text "float32"; other types are made at /pooling',
+    "endianness": 'one of the texts "native" and "little"; "big" is made at /pooling',
     "output_dtype": "one of the texts float, int8, uint8, binary and ubinary",
-    "output_dimension": "a whole number of at least 1",
+    "output_dimension": "a whole number; 0 or nothing means all",
     "embedding_type": "one of the texts float, base64, int8, uint8, binary and ubinary",
     "normalized": "true or false",
     "late_chunking": "true or false",
+    "return_multivector": "true or false",
 }
 SHAPE = Shape(
     Request,
@@ -91,8 +99,9 @@ def read(body: bytes) -> Job:
     )
     dtype, base64 = _numbers(request)
     over_length, cut_start, max_tokens = _truncation(request)
-    shared.at_least(request.dimensions, 1, "dimensions")
-    shared.at_least(request.output_dimension, 1, "output_dimension")
+    for name in ("dimensions", "output_dimension"):
+        # Infinity's clients send 0 for "all" with each request.
+        shared.at_least(getattr(request, name), 0, name)
     return Job(
         dialect="openai",
         task="embed",
@@ -104,7 +113,7 @@ def read(body: bytes) -> Job:
         over_length=over_length,
         cut_start=cut_start,
         max_tokens=max_tokens,
-        dimensions=request.dimensions or request.output_dimension,
+        dimensions=request.dimensions or request.output_dimension or None,
         dimensions_name="dimensions" if request.output_dimension is None else "output_dimension",
         dtype=dtype,
         base64=base64,
@@ -146,6 +155,10 @@ def one(vectors: Vectors, as_base64: bool, model: bytes, tokens: int) -> bytes:
 def _numbers(request: Request) -> tuple[Dtype, bool]:
     """The type of the numbers, and whether they are sent as base64."""
     encoding = request.encoding_format
+    if request.embed_dtype not in (None, "float32"):
+        refuse_field("embed_dtype", f"embed_dtype must be {FIELDS['embed_dtype']}")
+    if request.endianness not in (None, "native", "little"):
+        refuse_field("endianness", f"endianness must be {FIELDS['endianness']}")
     if encoding not in (None, "float", "base64"):
         refuse_field(
             "encoding_format",
@@ -168,11 +181,11 @@ def _numbers(request: Request) -> tuple[Dtype, bool]:
 
 def _truncation(request: Request) -> tuple[OverLength | None, bool, int | None]:
     """What to do with too long texts, whether from their start, and of how many tokens on."""
-    if request.late_chunking is not None and flag(request.late_chunking, "late_chunking"):
-        refuse_field(
-            "late_chunking",
-            "late_chunking is true, which this server does not do; leave the field out",
-        )
+    for name in ("late_chunking", "return_multivector"):
+        if flag(getattr(request, name), name):
+            refuse_field(
+                name, f"{name} is true, which this server does not do; leave the field out"
+            )
     if request.normalized is not None:
         shared.demand_unit_length(request.normalized, "normalized")
     limit = request.truncate_prompt_tokens
@@ -182,7 +195,8 @@ def _truncation(request: Request) -> tuple[OverLength | None, bool, int | None]:
                 "truncate_prompt_tokens",
                 f"truncate_prompt_tokens must be {FIELDS['truncate_prompt_tokens']}",
             )
-        return "cut", False, limit if limit > 0 else None
+        left = shared.left(request.truncation_side, "truncation_side")
+        return "cut", left, limit if limit > 0 else None
     if request.truncate is not None:
         return *shared.truncation(request.truncate, "truncate"), None
     if request.truncation is None:

@@ -15,7 +15,7 @@ from er import vectors
 from er.dialects import numbers
 from er.dialects import texts as texts_of
 from er.dialects.json_body import Shape, flag, refuse, refuse_deep, refuse_field
-from er.job import Answer, Job
+from er.job import Answer, Job, OverLength
 
 __all__ = ["read", "refuse", "write"]
 
@@ -25,8 +25,8 @@ DOCUMENTS_PER_UNIT = 100  # what Cohere bills as one search
 class Request(msgspec.Struct):
     """The fields that mean something here. null is the same as absent, but for the first two."""
 
-    query: str
-    documents: str | list[str | dict[str, Any]]
+    query: str | dict[str, Any]
+    documents: str | dict[str, Any] | list[str | dict[str, Any]]
     model: str | None = None
     top_n: int | None = None
     top_k: int | None = None
@@ -35,7 +35,10 @@ class Request(msgspec.Struct):
     instruct: str | None = None
     instruction: str | None = None
     truncation: bool | str | None = None  # Jina, Voyage
-    max_tokens_per_doc: int | None = None  # Cohere
+    max_tokens_per_doc: int | None = None  # Cohere, vLLM
+    truncate_prompt_tokens: int | None = None  # vLLM
+    truncation_side: str | None = None  # vLLM
+    use_activation: bool | str | None = None  # vLLM
     raw_scores: bool | str | None = None  # Infinity
 
 
@@ -50,7 +53,10 @@ FIELDS = {
     "instruct": "a text, the task in a sentence",
     "instruction": "a text, the task in a sentence",
     "truncation": "true or false",
-    "max_tokens_per_doc": "a whole number of at least 1",
+    "max_tokens_per_doc": "a whole number; 0 or nothing means the model's limit",
+    "truncate_prompt_tokens": "a whole number of at least 1, or -1 for the model's limit",
+    "truncation_side": 'one of the texts "left" and "right"',
+    "use_activation": "true or false",
     "raw_scores": "true or false",
 }
 SHAPE = Shape(
@@ -71,17 +77,20 @@ def read(body: bytes) -> Job:
 
 
 def _job(request: Request) -> Job:
-    documents = [request.documents] if isinstance(request.documents, str) else request.documents
-    if not request.query:
+    documents = request.documents
+    if not isinstance(documents, list):
+        documents = [documents]
+    query = texts_of.text_of(request.query, None, "query", FIELDS["query"])
+    if not query:
         refuse_field("query", "query is empty; send a text of at least one character")
     if not documents:
         refuse_field("documents", "documents is an empty list; send at least one document")
     return_documents = flag(request.return_documents, "return_documents")
     extra: dict[str, Any] = {
         "top_k": request.top_k is not None,
-        "raw_scores": flag(request.raw_scores, "raw_scores"),
+        "raw_scores": _raw(request),
     }
-    over_length, cut_start = texts_of.truncation(request.truncation, "truncation")
+    over_length, cut_start, max_tokens = _truncation(request)
     if set(map(type, documents)) == {str}:
         texts: list[str] = documents  # type: ignore[assignment]
     else:
@@ -95,15 +104,37 @@ def _job(request: Request) -> Job:
         task="score",
         model=request.model or "",
         texts=tuple(texts),
-        query=request.query,
+        query=query,
         instruction=request.instruct or request.instruction or None,
         over_length=over_length,
         cut_start=cut_start,
-        max_tokens=texts_of.at_least(request.max_tokens_per_doc, 1, "max_tokens_per_doc"),
+        max_tokens=max_tokens,
         top_n=_top_n(request),
         return_documents=return_documents,
         extra=extra,
     )
+
+
+def _raw(request: Request) -> bool:
+    """Whether logits are asked for: Infinity's word for it, or vLLM's for the opposite."""
+    active = request.use_activation is None or flag(request.use_activation, "use_activation")
+    return flag(request.raw_scores, "raw_scores") or not active
+
+
+def _truncation(request: Request) -> tuple[OverLength | None, bool, int | None]:
+    """What to do with too long documents, whether from their start, and of how many tokens on."""
+    over_length, cut_start = texts_of.truncation(request.truncation, "truncation")
+    cut_start = texts_of.left(request.truncation_side, "truncation_side") or cut_start
+    most = texts_of.at_least(request.max_tokens_per_doc, 0, "max_tokens_per_doc") or None
+    whole = request.truncate_prompt_tokens
+    if whole is not None:
+        if whole < 1 and whole != -1:
+            must = FIELDS["truncate_prompt_tokens"]
+            refuse_field("truncate_prompt_tokens", f"truncate_prompt_tokens must be {must}")
+        over_length = "cut"
+        if whole > 0:
+            most = min(whole, most or whole)
+    return over_length, cut_start, most
 
 
 def _top_n(request: Request) -> int | None:
@@ -125,12 +156,7 @@ def _text(document: str | dict[str, Any], index: int, rank_fields: list[str]) ->
         return "\n".join(
             part if isinstance(part, str) else msgspec.json.encode(part).decode() for part in parts
         )
-    text = document.get("text")
-    if not isinstance(text, str):
-        wrong = "has no field text" if text is None else "has a field text that is no text"
-        refuse_field(
-            "documents", f"documents[{index}] {wrong}; documents must be {FIELDS['documents']}"
-        )
+    text: str = texts_of.text_of(document, index, "documents", FIELDS["documents"])
     return text
 
 

@@ -12,13 +12,14 @@ import orjson
 from er import vectors
 from er.dialects import numbers
 from er.dialects import texts as shared
-from er.dialects.json_body import Part, Shape, flag, refuse_field
+from er.dialects.json_body import Dress, Part, Shape, flag, refuse_field
 from er.dialects.models import ModelCard
 from er.dialects.openai import TokenId
 from er.job import Answer, Job, OverLength, Refusal
 
-# TEI's words for what went wrong, by status.
+# TEI's words for what went wrong, by ER's code, then by status.
 ERROR_TYPES = {
+    "no_healthy_replica": "unhealthy",
     401: "unauthorized",
     403: "unauthorized",
     424: "backend",
@@ -36,9 +37,29 @@ TRUNCATE = {
 
 def refuse(refusal: Refusal, request_id: str) -> bytes:
     """TEI's error body, in which `error` is a text."""
-    kind = ERROR_TYPES.get(refusal.status, "backend" if refusal.status >= 500 else "validation")
+    other = "backend" if refusal.status >= 500 else "validation"
+    kind = ERROR_TYPES.get(refusal.code) or ERROR_TYPES.get(refusal.status, other)
     text = refusal.message.encode(errors="replace").decode()
     return orjson.dumps({"error": text, "error_type": kind})
+
+
+def dress(job: Job, answer: Answer) -> Dress:
+    """TEI's headers; times in whole milliseconds, characters as it counts them.
+
+    The type is the one word that TEI itself sends from every kind of machine.
+    """
+    characters = sum(map(len, job.texts)) + len(job.query) * len(job.texts)
+    counts = {
+        b"compute-time": answer.took_ns // 1_000_000,
+        b"compute-characters": characters,
+        b"compute-tokens": answer.tokens,
+        b"total-time": answer.took_ns // 1_000_000,
+        b"tokenization-time": answer.tokenise_ns // 1_000_000,
+        b"queue-time": answer.queue_ns // 1_000_000,
+        b"inference-time": answer.engine_ns // 1_000_000,
+    }
+    headers = [(b"x-" + name, b"%d" % n) for name, n in counts.items()]
+    return Dress(b"application/json", [(b"x-compute-type", b"gpu+optimized"), *headers])
 
 
 def embeds(body: bytes) -> bool:
@@ -60,12 +81,7 @@ def _truncation(
     truncate: bool | str | None, direction: str | None
 ) -> tuple[OverLength | None, bool]:
     over_length, start = shared.truncation(truncate, "truncate")
-    if direction is not None and direction.lower() not in ("left", "right"):
-        refuse_field(
-            "truncation_direction",
-            f"truncation_direction is {direction[:40]!r}; it must be left or right",
-        )
-    return over_length, start or (direction or "").lower() == "left"
+    return over_length, shared.left(direction, "truncation_direction") or start
 
 
 # -- /embed --------------------------------------------------------------------------------------
@@ -353,8 +369,8 @@ def info(cards: Sequence[ModelCard]) -> bytes:
 
 
 VERSION = "1.8.0"  # of TEI, whose requests are spoken here
-EMBED = Part("tei", read_embed, write_embed, refuse)
-RERANK = Part("tei", read_rerank, write_rerank, refuse)
-TOKENIZE = Part("tei", read_tokenize, write_tokenize, refuse)
-SIMILARITY = Part("tei", read_similarity, write_similarity, refuse)
+EMBED = Part("tei", read_embed, write_embed, refuse, dress)
+RERANK = Part("tei", read_rerank, write_rerank, refuse, dress)
+TOKENIZE = Part("tei", read_tokenize, write_tokenize, refuse, dress)
+SIMILARITY = Part("tei", read_similarity, write_similarity, refuse, dress)
 OTHER = Part("tei", read_other, write_embed, refuse)

@@ -40,6 +40,9 @@ TRUNCATE: Mapping[str, tuple[OverLength | None, bool]] = {
     "LEFT": ("cut", True),
 }
 
+# What multimodal clients send beside texts, by what stands in the names of their fields.
+MEDIA = {"image": "an image", "video": "a video", "audio": "sound", "pdf": "a PDF"}
+
 
 class Side(NamedTuple):
     """Of which model, on which side, under which instruction the texts are embedded.
@@ -68,7 +71,7 @@ def side(
     name, kind = split_model(model or "")
     if input_type:
         kind = _known(field, input_type, SIDES)
-    elif task:
+    elif task and ("." in task or not prompt_name):
         # Jina's: retrieval.query, code.query; all others are documents.
         kind = "query" if task.endswith(".query") else "document"
     elif prompt_name:
@@ -107,6 +110,13 @@ def truncation(value: bool | str | None, field: str) -> tuple[OverLength | None,
             field, f"{field} is {value[:40]!r}; it must be NONE, START or END, or true or false"
         )
     return found
+
+
+def left(value: str | None, field: str) -> bool:
+    """Whether a text that is cut loses its beginning. Raises Refusal 400 for another word."""
+    if value is not None and value.lower() not in ("left", "right"):
+        refuse_field(field, f"{field} is {value[:40]!r}; it must be left or right")
+    return value is not None and value.lower() == "left"
 
 
 def at_least(value: int | None, least: int, field: str) -> int | None:
@@ -185,12 +195,42 @@ def inputs(
     return (), tuple(map(tuple, items))
 
 
-def text_of(item: Any, index: int, field: str, must: str) -> Any:
-    """The text of an object {"text": ...}; anything else as it is. Raises Refusal 400."""
+def text_of(item: Any, index: int | None, field: str, must: str) -> Any:
+    """The text of an object {"text": ...} or {"content": ...}; anything else as it is.
+
+    `index` is its place in a list, if it is in one. Raises Refusal 400.
+    """
     if not isinstance(item, dict):
         return item
+    where = field if index is None else f"{field}[{index}]"
     text = item.get("text")
+    if text is None and "content" in item:
+        parts = item["content"]
+        parts = parts if isinstance(parts, list) else [parts]
+        found = [part if isinstance(part, str) else _part(part, where, field) for part in parts]
+        if not found:
+            refuse_field(field, f"{where} has an empty list as its content; {field} must be {must}")
+        return "\n".join(found)
     if not isinstance(text, str):
+        _refuse_media(item, where, field)
         wrong = "has no field text" if text is None else "has a field text that is no text"
-        refuse_field(field, f"{field}[{index}] {wrong}; {field} must be {must}")
+        refuse_field(field, f"{where} {wrong}; {field} must be {must}")
     return text
+
+
+def _part(part: Any, where: str, field: str) -> str:
+    """The text of one part of a content, {"type": "text", "text": ...}."""
+    text = part.get("text") if isinstance(part, dict) else None
+    if not isinstance(text, str):
+        _refuse_media(part, where, field)
+        refuse_field(field, f"{where} has a part that is no text; {field} must hold texts")
+    return text
+
+
+def _refuse_media(item: Any, where: str, field: str) -> None:
+    """Refuse in words what is there in place of a text, if it is one of these."""
+    said = [item.get("type"), *item] if isinstance(item, dict) else []
+    for word in said:
+        found = next((medium for medium in MEDIA if medium in str(word)[:40].lower()), None)
+        if found is not None:
+            refuse_field(field, f"{where} holds {MEDIA[found]}, but the models here read texts")

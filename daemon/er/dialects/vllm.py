@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import orjson
+import pybase64
 
 from er import vectors
 from er.dialects import numbers
 from er.dialects import texts as shared
-from er.dialects.json_body import Part, Shape, flag, refuse_field
+from er.dialects.json_body import Dress, Part, Shape, flag, refuse_field
 from er.dialects.models import ModelCard
 from er.dialects.openai import TokenId
 from er.job import Answer, Job, Refusal
 
+ENCODINGS = ("float", "base64", "bytes", "bytes_only")
+ENDS = ("native", "little", "big")
+BYTES_MAX = 64  # texts; clients read headers of 8 KiB at least
 # vLLM's names for what stands on the left of each pair and on the right, older ones behind.
 LEFT = ("queries", "text_1", "data_1")
 RIGHT = ("documents", "items", "text_2", "data_2")
 MODEL = "the name of a model, as text"
 VERSION = "0.32.0"  # of vLLM, whose requests are spoken here
 LIMIT = "a whole number of at least 1, or -1 for the model's limit"
+SIDE = 'one of the texts "left" and "right"'
 INSTRUCTION = "a text, the task in a sentence"
 
 
@@ -47,18 +53,23 @@ def _limit(value: int | None) -> int | None:
 # -- /score --------------------------------------------------------------------------------------
 
 
+Given = str | dict[str, Any] | list[str | dict[str, Any]] | None
+
+
 class Score(msgspec.Struct):
     """The fields that mean something here: one of each side's names, and how."""
 
-    queries: str | list[str] | None = None
-    text_1: str | list[str] | None = None
-    data_1: str | list[str] | None = None
-    documents: str | list[str] | None = None
-    items: str | list[str] | None = None
-    text_2: str | list[str] | None = None
-    data_2: str | list[str] | None = None
+    queries: Given = None
+    text_1: Given = None
+    data_1: Given = None
+    documents: Given = None
+    items: Given = None
+    text_2: Given = None
+    data_2: Given = None
     model: str | None = None
     truncate_prompt_tokens: int | None = None
+    truncation_side: str | None = None
+    max_tokens_per_doc: int | None = None
     use_activation: bool | str | None = None
     activation: bool | str | None = None
     instruct: str | None = None
@@ -69,6 +80,8 @@ SCORE_FIELDS = {
     **dict.fromkeys((*LEFT, *RIGHT), "a text or a list of texts"),
     "model": MODEL,
     "truncate_prompt_tokens": LIMIT,
+    "truncation_side": SIDE,
+    "max_tokens_per_doc": "a whole number; 0 or nothing means the model's limit",
     "use_activation": "true or false",
     "activation": "true or false",
     "instruct": INSTRUCTION,
@@ -97,7 +110,8 @@ def read_score(body: bytes) -> Job:
         )
     active = request.activation if request.use_activation is None else request.use_activation
     pairs = len(left) > 1
-    limit = request.truncate_prompt_tokens
+    limit = _limit(request.truncate_prompt_tokens)
+    most = shared.at_least(request.max_tokens_per_doc, 0, "max_tokens_per_doc") or None
     return Job(
         dialect="vllm",
         task="score",
@@ -106,8 +120,9 @@ def read_score(body: bytes) -> Job:
         queries=left if pairs else (),
         texts=right,
         instruction=request.instruct or request.instruction or None,
-        over_length=None if limit is None else "cut",
-        max_tokens=_limit(limit),
+        over_length=None if request.truncate_prompt_tokens is None else "cut",
+        cut_start=shared.left(request.truncation_side, "truncation_side"),
+        max_tokens=min(limit, most) if limit and most else limit or most,
         extra={"raw_scores": active is not None and not flag(active, "use_activation")},
     )
 
@@ -117,8 +132,9 @@ def _given(request: Score, names: tuple[str, ...], common: str) -> tuple[str, tu
     name = next((name for name in names if getattr(request, name) is not None), None)
     if name is None:
         refuse_field(common, f"{common} is missing; {common} must be {SCORE_FIELDS[common]}")
-    value: str | list[str] = getattr(request, name)
-    texts = [value] if isinstance(value, str) else value
+    value = getattr(request, name)
+    given = value if isinstance(value, list) else [value]
+    texts = [shared.text_of(item, i, name, SCORE_FIELDS[name]) for i, item in enumerate(given)]
     return name, shared.some(texts, name)
 
 
@@ -143,19 +159,27 @@ class Pooling(msgspec.Struct):
     model: str | None = None
     task: str | None = None
     encoding_format: str | None = None
+    embed_dtype: str | None = None
+    endianness: str | None = None
     dimensions: int | None = None
     normalize: Any = None
     truncate_prompt_tokens: int | None = None
+    truncation_side: str | None = None
+    add_special_tokens: bool | str | None = None
 
 
 POOLING_FIELDS = {
     "input": "a text, a list of texts, a list of token ids or a list of lists of token ids",
     "model": MODEL,
     "task": 'the text "embed"',
-    "encoding_format": 'the text "float" or "base64"',
+    "encoding_format": f"one of the texts {', '.join(ENCODINGS)}",
+    "embed_dtype": f"one of the texts {', '.join(numbers.VLLM_DTYPES)}",
+    "endianness": f"one of the texts {', '.join(ENDS)}",
     "dimensions": "left out: /pooling takes none; send them to /v1/embeddings",
     "normalize": "left out: vectors here have length 1",
     "truncate_prompt_tokens": LIMIT,
+    "truncation_side": SIDE,
+    "add_special_tokens": "true, or left out: these models' vectors need their special tokens",
 }
 POOLING_SHAPE = Shape(
     Pooling,
@@ -177,11 +201,22 @@ def read_pooling(body: bytes) -> Job:
             "task",
             f'task is {request.task[:40]!r}; it must be "embed" (scores are asked at /score)',
         )
-    encoding = request.encoding_format
-    if encoding not in (None, "float", "base64"):
+    special = request.add_special_tokens
+    if special is not None and not flag(special, "add_special_tokens"):
+        must = POOLING_FIELDS["add_special_tokens"]
+        refuse_field("add_special_tokens", f"add_special_tokens must be {must}")
+    encoding = _one_of(request, "encoding_format", ENCODINGS)
+    extra = {
+        "encoding": encoding,
+        "dtype": _one_of(request, "embed_dtype", numbers.VLLM_DTYPES),
+        "endianness": _one_of(request, "endianness", ENDS),
+    }
+    count = len(texts) or len(ids)
+    if encoding == "bytes" and count > BYTES_MAX:
         refuse_field(
             "encoding_format",
-            f"encoding_format is {encoding[:40]!r}; it must be {POOLING_FIELDS['encoding_format']}",
+            f'encoding_format is "bytes", which tells of each text in a header; there are {count}, '
+            f'at most {BYTES_MAX} fit. Send fewer, or ask for "bytes_only"',
         )
     side = shared.side(request.model)
     limit = request.truncate_prompt_tokens
@@ -193,19 +228,68 @@ def read_pooling(body: bytes) -> Job:
         token_ids=ids,
         kind=side.kind,
         over_length=None if limit is None else "cut",
+        cut_start=shared.left(request.truncation_side, "truncation_side"),
         max_tokens=_limit(limit),
         base64=encoding == "base64",
+        extra=extra,
     )
 
 
+def _one_of(request: Pooling, field: str, known: Sequence[str]) -> str:
+    """The word in a field, the first of those known for none. Raises Refusal 400 for another."""
+    word: str = getattr(request, field) or known[0]
+    if word not in known:
+        refuse_field(field, f"{field} is {word[:40]!r}; it must be {POOLING_FIELDS[field]}")
+    return word
+
+
 def write_pooling(job: Job, answer: Answer) -> bytes:
-    """The vectors in the order of the request."""
+    """The vectors in the order of the request; as JSON, or nothing but their bytes."""
     assert answer.vectors is not None
-    rows = numbers.rows_json(answer.vectors, "float", job.base64)
+    if job.extra["encoding"] == "float":
+        rows = numbers.rows_json(answer.vectors, "float", False)
+    else:
+        whole = numbers.as_vllm(
+            answer.vectors, job.extra["dtype"], job.extra["endianness"] == "big"
+        )
+        if not job.base64:
+            return whole.tobytes()
+        rows = [b'"%b"' % pybase64.b64encode(row.data) for row in whole]
     return _list(
         [b'{"index":%d,"object":"pooling","data":%b}' % (i, row) for i, row in enumerate(rows)],
         answer,
     )
+
+
+def dress_pooling(job: Job, answer: Answer) -> Dress:
+    """What vLLM tells of bytes in a header, as there is no JSON: which of them are whose."""
+    assert answer.vectors is not None
+    encoding = job.extra["encoding"]
+    if encoding in ("float", "base64"):
+        return Dress(b"application/json", [])
+    headers = []
+    if encoding == "bytes":
+        size = answer.vectors.shape[1] * (4 if job.extra["dtype"] == "float32" else 2)
+        items = [
+            {
+                "index": i,
+                "embed_dtype": job.extra["dtype"],
+                "endianness": job.extra["endianness"],
+                "start": i * size,
+                "end": (i + 1) * size,
+                "shape": [answer.vectors.shape[1]],
+            }
+            for i in range(len(answer.vectors))
+        ]
+        told = {
+            "id": answer.id,
+            "created": answer.created,
+            "model": answer.model,
+            "data": items,
+            "usage": {"prompt_tokens": answer.tokens, "total_tokens": answer.tokens},
+        }
+        headers.append((b"metadata", json.dumps(told).encode()))  # ASCII, as a header must be
+    return Dress(b"application/octet-stream", headers)
 
 
 # -- /tokenize -----------------------------------------------------------------------------------
@@ -217,8 +301,8 @@ class Tokenize(msgspec.Struct):
     prompt: str | None = None
     messages: Any = None
     model: str | None = None
-    add_special_tokens: bool | None = None
-    return_token_strs: bool | None = None
+    add_special_tokens: bool | str | None = None
+    return_token_strs: bool | str | None = None
 
 
 TOKENIZE_FIELDS = {
@@ -246,6 +330,7 @@ def read_tokenize(body: bytes) -> Job:
     if request.messages is not None:
         refuse_field("messages", f"messages must be {TOKENIZE_FIELDS['messages']}")
     side = shared.side(request.model)
+    special = request.add_special_tokens
     return Job(
         dialect="vllm",
         task="embed",
@@ -253,8 +338,8 @@ def read_tokenize(body: bytes) -> Job:
         texts=shared.tokenized(request.prompt or "", "prompt", TOKENIZE_FIELDS["prompt"]),
         kind=side.kind,
         extra={
-            "special": request.add_special_tokens is not False,
-            "texts": request.return_token_strs is True,
+            "special": special is None or flag(special, "add_special_tokens"),
+            "texts": flag(request.return_token_strs, "return_token_strs"),
         },
     )
 
@@ -294,4 +379,4 @@ def version(cards: Sequence[ModelCard]) -> bytes:
 
 SCORE = Part("vllm", read_score, write_score, refuse)
 TOKENIZE = Part("vllm", read_tokenize, write_tokenize, refuse)
-POOLING = Part("vllm", read_pooling, write_pooling, refuse)
+POOLING = Part("vllm", read_pooling, write_pooling, refuse, dress_pooling)

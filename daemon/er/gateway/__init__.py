@@ -14,7 +14,7 @@ from typing import Any
 
 from er import dialects, journal, keys, limits, metrics
 from er.config import Model
-from er.dialects import Dialect, Route
+from er.dialects import Dialect, Part, Route
 from er.dialects.models import ModelCard
 from er.gateway import options, wellness
 from er.gateway.cors import Cors
@@ -23,7 +23,7 @@ from er.gateway.options import ALIVE, GET, METRICS, OPEN
 from er.gateway.served import Served, may_use
 from er.gateway.tally import Tally
 from er.gateway.work import Workshop
-from er.job import Refusal
+from er.job import Answer, Job, Refusal
 from er.keys import Identity, Keys
 from er.ledger import Ledger
 from er.limits import Limits, LimitsFull
@@ -101,7 +101,7 @@ class Gateway:
             self._check_rate(who, note)  # 429
             inside = inside or self._demand_place(model)  # 503
             answer = await work.tokens(job, model, len(body), deadline, note)
-            return Response(200, await work.write(dialect, job, answer, deadline))
+            return _good(dialect, job, answer, await work.write(dialect, job, answer, deadline))
         finally:
             if inside:
                 self._ledger.leave()
@@ -130,7 +130,7 @@ class Gateway:
             began = time.monotonic_ns()
             text = await work.write(dialect, job, answer, deadline)
             note.encode_ns = time.monotonic_ns() - began
-            return Response(200, text)
+            return _good(dialect, job, answer, text)
         finally:
             if inside:
                 ledger.leave()
@@ -350,6 +350,12 @@ class Gateway:
             # Of a client that waited to be asked for its body none can tell what it sends next.
             headers.append(CLOSE)
         return headers
+
+
+def _good(dialect: Dialect, job: Job, answer: Answer, body: bytes) -> Response:
+    if isinstance(dialect, Part) and dialect.dress is not None:
+        return Response(200, body, *dialect.dress(job, answer))
+    return Response(200, body)
 
 
 def _mishap(request_id: str) -> Refusal:

@@ -114,6 +114,7 @@ class Workshop:
     async def tokens(self, job: Job, model: Model, size: int, deadline: int, note: Note) -> Answer:
         """The tokens of `job`'s texts, whose body had `size` bytes. Raises Refusal 503, 504."""
         prompter = self._served.prompter(model)
+        began = time.monotonic_ns()
         pieces = await self._by_size(size, deadline, _pieces, prompter, job, model)
         return Answer(
             id=note.request.id,
@@ -122,6 +123,7 @@ class Workshop:
             created=int(time.time()),
             pieces=pieces,
             limit=prompter.max_tokens,
+            tokenise_ns=time.monotonic_ns() - began,
         )
 
     async def compute(
@@ -172,7 +174,9 @@ class Workshop:
             vectors=values if scores is None else None,
             scores=scores,
             cosine=model.via is not None,
-            took_ns=note.tokenise_ns + note.queue_ns + note.engine_ns,
+            tokenise_ns=note.tokenise_ns,
+            queue_ns=note.queue_ns,
+            engine_ns=note.engine_ns,
         )
 
     def retry_s(self, model: Model) -> float:
