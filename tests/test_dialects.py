@@ -20,7 +20,10 @@ from er.dialects import Route, cohere, models, numbers, ollama, openai, rerank, 
 from er.dialects.models import ModelCard
 from er.job import Answer, Job, Piece, Refusal
 
-GOLDEN = sorted((Path(__file__).parent / "golden").glob("*/*.json"))
+REQUESTS = ("cohere", "dashscope", "ollama", "openai", "rerank", "tei", "vllm")
+GOLDEN = sorted(
+    file for name in REQUESTS for file in (Path(__file__).parent / "golden" / name).glob("*.json")
+)
 UNCHECKED: dict[str, Any] = {"extra": {}, "texts_name": "input", "dimensions_name": "dimensions"}
 SCORES = np.array([0.25, 0.9, 0.25, 0.5], np.float32)
 VECTORS = np.array([[0.6, 0.8], [1.0, 0.0], [-0.28, 0.96]], np.float32)
@@ -703,6 +706,16 @@ def test_logits_are_never_infinite() -> None:
         ("/rerank", {"query": "q", "documents": ["texts", '"texts":']}, "rerank"),
         ("/rerank", {"query": "q"}, "rerank"),
         ("/embed", {"inputs": "a"}, "tei"),
+        ("/v1/embed", {"inputs": "a"}, "tei"),
+        ("/embed", {"inputs": ['"texts": [{'], "x": [{}]}, "tei"),
+        ("/embed", {}, "tei"),
+        ("/v1/embed", {}, "cohere"),
+        ("/", {"texts": ["a"]}, "cohere"),
+        ("/tokenize", {}, "tei"),
+        ("/v1/tokenize", {}, "cohere"),
+        ("/v1/tokenize", {"inputs": "a"}, "tei"),
+        ("/v2/rerank", {"query": "q", "texts": ["d"]}, "tei"),
+        ("/v2/rerank", {"query": "q", "documents": ["d"]}, "rerank"),
         ("/embed", {"inputs": ["a"], "model": "m"}, "tei"),
         ("/embed", {"inputs": [{"content": "a"}], "model": "m"}, "cohere"),
         ("/embed", {"texts": ["inputs"], "model": "m"}, "cohere"),

@@ -53,15 +53,16 @@ class Route(NamedTuple):
 
 EMBEDDINGS = Route(openai, "embeddings")
 RERANK = Route(rerank, "rerank")
+EMBED = Route(tei.EMBED, "embeddings")
 POSTS = {
     "/embeddings": EMBEDDINGS,
     "/rerank": RERANK,
     "/v2/rerank": Route(cohere.RERANK_V2, "rerank"),
     "/reranks": RERANK,  # DashScope
     "/reranking": RERANK,  # llama.cpp
-    "/embed": Route(cohere.V1, "embeddings"),
+    "/embed": EMBED,
     "/v2/embed": Route(cohere.V2, "embeddings"),
-    "/": Route(tei.EMBED, "embeddings"),  # huggingface_hub, given a base_url
+    "/": EMBED,  # huggingface_hub, given a base_url
     "/similarity": Route(tei.SIMILARITY, "embeddings"),
     **dict.fromkeys(
         ("/predict", "/embed_all", "/embed_sparse", "/decode"), Route(tei.OTHER, "embeddings")
@@ -76,6 +77,11 @@ POSTS = {
     ),
     "/api/v1/services/rerank/text-rerank/text-rerank": Route(dashscope.RERANK, "rerank"),
 }
+# Behind a version these are Cohere's: what is refused unread is refused in its shape.
+VERSIONED = {
+    "/embed": Route(cohere.V1, "embeddings"),
+    "/tokenize": Route(cohere.TOKENIZE, "tokenize"),
+}
 GETS = {
     "/models": Route(openai, "models", page=models.models),
     "/cluster/auth": Route(openai, "open", page=models.key_wanted),  # Xinference
@@ -88,7 +94,8 @@ GETS = {
 # What is told of the model that a body names.
 SHOWS = {"/api/show": Route(ollama.EMBED, "model", one=ollama.show, named=ollama.read_show)}
 # The addresses that nearly all requests are sent to, as they stand in a request's first line.
-_KNOWN = {b + path: route for b in ("", "/v1") for path, route in POSTS.items() if path != "/"}
+_KNOWN = {path: route for path, route in POSTS.items() if path != "/"}
+_KNOWN |= {"/v1" + path: route for path, route in (_KNOWN | VERSIONED).items()}
 HOT = {path.encode(): path for path in _KNOWN}
 MODELS = "/models/"
 
@@ -100,11 +107,11 @@ def find(method: str, path: str) -> Route | Refusal:
     """
     if method == "POST" and (known := _KNOWN.get(path)) is not None:
         return known
-    plain = _plain(path)
+    plain, versioned = _plain(path)
     page = GETS.get(plain)
     if page is None and plain.startswith(MODELS):
         page = Route(openai, "model", models.named(unquote(plain[len(MODELS) :])))
-    route = POSTS.get(plain) or SHOWS.get(plain)
+    route = _posted(plain, versioned)
     if route is not None and method == "POST":
         return route
     if page is not None and method in ("GET", "HEAD"):
@@ -125,17 +132,21 @@ def choose(dialect: Dialect, body: bytes) -> Dialect:
         return tei.RERANK if tei.reranks(body) else dialect
     if dialect is cohere.V1:
         return tei.EMBED if tei.embeds(body) else dialect
-    if dialect is tei.TOKENIZE:
+    if dialect is tei.EMBED:
+        return cohere.V1 if cohere.embeds(body) else dialect
+    if dialect is tei.TOKENIZE or dialect is cohere.TOKENIZE:
         if vllm.tokenizes(body):
             return vllm.TOKENIZE
-        return cohere.TOKENIZE if cohere.tokenizes(body) else dialect
+        if cohere.tokenizes(body):
+            return cohere.TOKENIZE
+        return tei.TOKENIZE if b'"inputs"' in body else dialect
     return dialect
 
 
 def refuse_at(path: str) -> Refuse:
     """How a request is refused that found no Route: as whoever's address it nearly is."""
-    plain = _plain(path)
-    route = POSTS.get(plain) or SHOWS.get(plain) or GETS.get(plain)
+    plain, versioned = _plain(path)
+    route = _posted(plain, versioned) or GETS.get(plain)
     if route is not None:
         return route.dialect.refuse
     if plain.startswith("/api/v1/services/"):
@@ -150,12 +161,20 @@ def name(dialect: Dialect) -> str:
     return str(getattr(dialect, "__name__", "")).rsplit(".", 1)[-1]
 
 
-def _plain(path: str) -> str:
-    """`path` without what clients' base URLs put before it, and without a slash too many."""
+def _posted(plain: str, versioned: bool) -> Route | None:
+    found = VERSIONED.get(plain) if versioned else None
+    return found or POSTS.get(plain) or SHOWS.get(plain)
+
+
+def _plain(path: str) -> tuple[str, bool]:
+    """`path` without what clients' base URLs put before it, and without a slash too many; whether
+    there was anything before it.
+    """
     plain = SLASHES.sub("/", path) if "//" in path else path
     plain = plain[:-1] if plain.endswith("/") and plain != "/" else plain
     prefix = PREFIX.match(plain)
-    return plain[prefix.end() :] if prefix else plain
+    end = prefix.end() if prefix else 0
+    return plain[end:], end > 0
 
 
 def _wrong_method(method: str, path: str, allowed: str) -> Refusal:

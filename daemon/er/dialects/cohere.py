@@ -14,6 +14,7 @@ from er.dialects import texts as shared
 from er.dialects.json_body import Part, Shape, refuse, refuse_field
 from er.job import Answer, Job, Refusal
 
+EMBEDS = re.compile(rb'"texts"\s*:|"inputs"\s*:\s*\[\s*\{')
 TYPES = (*numbers.DTYPES, "base64")
 
 
@@ -52,6 +53,11 @@ SHAPE = Shape(
     once=("texts", "model"),
     example='{"model": "...", "texts": ["a text"], "input_type": "search_document"}',
 )
+
+
+def embeds(body: bytes) -> bool:
+    """Whether a body sent to /embed is Cohere's: it has texts, or inputs that are objects."""
+    return EMBEDS.search(body) is not None
 
 
 def _read(body: bytes, version: int) -> Job:
