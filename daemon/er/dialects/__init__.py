@@ -60,6 +60,7 @@ POSTS = {
     "/v2/rerank": Route(cohere.RERANK_V2, "rerank"),
     "/reranks": RERANK,  # DashScope
     "/reranking": RERANK,  # llama.cpp
+    "/api/rerank": RERANK,  # Dify's plugin for Ollama
     "/embed": EMBED,
     "/v2/embed": Route(cohere.V2, "embeddings"),
     "/": EMBED,  # huggingface_hub, given a base_url

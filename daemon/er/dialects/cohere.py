@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import partial
 from typing import Any
 
@@ -175,11 +176,16 @@ def _read_tokenize(body: bytes) -> Job:
 
 
 def _write_tokenize(job: Job, answer: Answer) -> bytes:
+    """The tokens; their texts, one behind the other, are the whole: Dify puts it together so."""
     (pieces,) = answer.pieces
+    text, stops = job.texts[0], [piece.stop for piece in pieces]
+    form = unicodedata.normalize("NFC", text)  # whose characters Qwen's tokenizer counts
+    if stops[-1:] == [len(form)]:
+        text = form
     return orjson.dumps(
         {
             "tokens": [piece.id for piece in pieces],
-            "token_strings": [piece.text for piece in pieces],
+            "token_strings": [text[a:b] for a, b in zip([0, *stops], stops, strict=False)],
             "meta": {"api_version": {"version": "1"}},
         }
     )

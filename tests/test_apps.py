@@ -1,0 +1,199 @@
+"""The requests of applications, as recorded in tests/golden/apps, against a running gateway.
+
+Each is sent as it stands there, read as that application reads it (app_readers), and compared with
+what the engine computes for its texts. Also what the application shows of a wrong key, an unknown
+model and a text that is too long, and that its page of `er help` says what the record says.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from app_readers import BY_INDEX, READERS, SHOWN
+from engine import expected, expected_score
+from er import keys, model_files
+from er.cli import __main__ as cli
+from er.prompts import Prompter
+from fakes import EngineProcess
+from running import DIMENSIONS, Gateway, Reply, model_folder
+
+GOLDEN = Path(__file__).parent / "golden/apps"
+EMBED, RERANK = "Qwen3-Embedding-0.6B", "Qwen3-Reranker-0.6B"
+LONG = "word " * 300  # over the 512 and the 1,024 tokens of the models here, a byte each
+
+
+class Recorded(NamedTuple):
+    """One way of an application to ask: a plugin, a provider, a channel."""
+
+    application: str
+    name: str
+    page: str
+    data: dict[str, Any]
+
+
+def recorded() -> Iterator[Recorded]:
+    """All of them."""
+    for path in sorted(GOLDEN.glob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for name, data in found["clients"].items():
+            data = {"source": found["source"], **data}
+            yield Recorded(found["application"], name, found["page"], data)
+
+
+ALL = list(recorded())
+
+
+@pytest.fixture(scope="module")
+def er(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway with an embedding model and a reranker, under the names that the records have."""
+    folder = tmp_path_factory.mktemp("apps")
+    with (
+        EngineProcess(dim=DIMENSIONS) as embed,
+        EngineProcess(task="classify", dim=DIMENSIONS) as score,
+    ):
+        running = Gateway(folder, [embed])
+        running.models[0]["aliases"] = [EMBED, "jina-embeddings-v3", "jina-embeddings-v4"]
+        path = str(model_folder(folder / "reranker", limit=1024))
+        running.models[1] = {"name": "rerank", "task": "score", "path": path, "aliases": [RERANK]}
+        running.replicas.append({"name": "r0", "model": "rerank", "url": score.address})
+        try:
+            running.start()
+            yield running
+        finally:
+            running.kill()
+
+
+@pytest.fixture(scope="module")
+def narrow(er: Gateway) -> dict[str, str]:
+    """A key for each model alone."""
+    path, now = er.state / "er_api_keys.json", datetime.now(UTC)
+    return {
+        name: str(keys.create(path, name=name, now=now, models=[name]).secret)
+        for name in ("embed", "rerank")
+    }
+
+
+def ask(er: Gateway, who: Recorded, request: dict[str, Any], key: str, body: Any) -> Reply:
+    """Send one request as the application would, with this key and this body."""
+    base = who.data["fields"][request.get("base", who.data["base"])]
+    method, path = request["line"].replace("BASE", base).split()
+    path = path.removeprefix("http://HOST:2048")
+    headers = request.get("headers", who.data["headers"])
+    sent = {name: value.replace("KEY", key) for name, value in headers.items()}
+    return er.ask(method, path, body, key=None, headers=sent)
+
+
+def texts_of(items: str | list[Any]) -> list[str]:
+    """The texts, bare or in objects."""
+    given = [items] if isinstance(items, str) else items
+    return [item["text"] if isinstance(item, dict) else item for item in given]
+
+
+def vectors(er: Gateway, texts: list[str], side: Any) -> Any:
+    """What the engine computes for these texts, shape (n, 64)."""
+    files = model_files.read(er.folder / "model")
+    tool = Prompter(files, prompt="qwen3", max_tokens=512, instruction=None, task="embed")
+    made = tool.embed(texts, kind=side, instruction=None, over_length="refuse")
+    return np.stack([expected(ids, DIMENSIONS) for ids in made.sequences])
+
+
+def scores(er: Gateway, query: str, texts: list[str]) -> list[float]:
+    """What the engine computes for these documents."""
+    files = model_files.read(er.folder / "reranker")
+    tool = Prompter(files, prompt="qwen3", max_tokens=1024, instruction=None, task="score")
+    return [expected_score(ids) for ids in tool.score(query, texts, instruction=None).sequences]
+
+
+def check(er: Gateway, request: dict[str, Any], reply: Reply) -> None:
+    """The answer, read as the application reads it, is right."""
+    body = request["body"]
+    found = READERS[request["read"]](reply, body)
+    if "texts" in request:
+        want = vectors(er, texts_of(body[request["texts"]]), request["side"])
+        got = np.array(found, np.float32)
+        assert got.shape == want.shape and np.abs(got - want).max() < 1e-6
+    elif "ranks" in request:
+        query, documents = (body[field] for field in request["ranks"])
+        right = scores(er, query, texts_of(documents))
+        assert len(found) == min(body.get("top_n") or len(right), len(right))
+        assert [s for _, s in found] == pytest.approx([right[i] for i, _ in found], abs=1e-6)
+        if request["read"] not in BY_INDEX:
+            assert found == sorted(found, key=lambda pair: -pair[1])
+            best = sorted(right, reverse=True)[: len(found)]
+            assert [s for _, s in found] == pytest.approx(best, abs=1e-6)
+    else:
+        assert found == request["want"]
+
+
+@pytest.mark.parametrize("who", ALL, ids=lambda who: f"{who.page}: {who.name}")
+def test_each_request_gets_the_right_answer(
+    er: Gateway, narrow: dict[str, str], who: Recorded
+) -> None:
+    """In the order of the record, which is that of the application: saving, indexing, asking."""
+    for request in who.data["requests"]:
+        key = narrow[request["key_for"]] if "key_for" in request else er.key
+        reply = ask(er, who, request, key, request["body"])
+        try:
+            check(er, request, reply)
+        except Exception as error:
+            raise AssertionError(
+                f"{request['what']}: {reply.status} {reply.body[:300]!r}"
+            ) from error
+
+
+@pytest.mark.parametrize(
+    "who", [w for w in ALL if w.data["refused"]], ids=lambda who: f"{who.page}: {who.name}"
+)
+def test_each_shows_what_is_wrong(er: Gateway, narrow: dict[str, str], who: Recorded) -> None:
+    """A wrong key, an unknown model, a text that is too long: said where the application looks."""
+    shows = SHOWN[who.data["shows"]]
+    wrong = who.data["refused"]
+    for request in who.data["requests"]:
+        if not {"texts", "ranks"} & set(request):
+            continue
+        key = narrow[request["key_for"]] if "key_for" in request else er.key
+        said = {}
+        if "key" in wrong:
+            said["key"] = ask(er, who, request, "sk-wrong", request["body"])
+        if "model" in wrong:
+            said["model"] = ask(er, who, request, key, {**request["body"], "model": "nope"})
+        if "length" in wrong:
+            said["length"] = ask(er, who, request, key, too_long(request))
+        want = {"key": (401, "API key"), "model": (404, "nope"), "length": (400, "tokens")}
+        for what, reply in said.items():
+            status, word = want[what]
+            assert reply.status == status, (request["what"], what, reply)
+            shown = shows(reply)
+            assert (str(status) if who.data["shows"] == "status" else word) in shown
+
+
+def too_long(request: dict[str, Any]) -> dict[str, Any]:
+    """The body with a text, or a query, that is over the limit."""
+    body = copy.deepcopy(request["body"])
+    if "texts" in request:
+        body[request["texts"]] = LONG if isinstance(body[request["texts"]], str) else [LONG]
+    else:
+        body[request["ranks"][0]] = LONG
+    assert isinstance(body, dict)
+    return body
+
+
+@pytest.mark.parametrize("who", ALL, ids=lambda who: f"{who.page}: {who.name}")
+def test_each_record_is_whole_and_its_page_says_the_same(who: Recorded) -> None:
+    """Where it was read, how, and the addresses that the page tells its user."""
+    data = who.data
+    assert len(data["source"]["commit"]) == 40 and data["source"]["repository"].count("/") == 1
+    assert data["read"] and data["version"] and data["shows"] in SHOWN
+    assert {request["read"] for request in data["requests"]} <= set(READERS)
+    page = cli.pages()[who.page]
+    refused = [request["read"] == "refused" for request in data["requests"]]
+    if not all(refused):
+        assert data["fields"][data["base"]] in page
