@@ -36,8 +36,26 @@ def rows(page: str, heading: str = "") -> dict[str, tuple[str, str]]:
 def test_the_pages_that_the_contract_names_are_there() -> None:
     """Each with a heading that the list of topics shows."""
     wanted = {"quickstart", "configuration", "api", "keys", "operating", "replicas", "faults"}
-    assert wanted | {"bench", "metrics", "status"} == set(PAGES)
+    assert wanted | {"bench", "metrics", "status", *cli.APPLICATIONS} == set(PAGES)
     assert all(re.match(r"# \w.*: ", text) for text in PAGES.values())
+
+
+def test_the_list_of_pages_has_the_applications_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    """First ER's own, then those of programs that use it; each in a line of a terminal."""
+    assert cli.show_help(None) == 0
+    own, _, applications = capsys.readouterr().out.partition("Setting up applications:")
+    named = re.findall(r"^  (\S+) ", applications, re.MULTILINE)
+    assert named == sorted(cli.APPLICATIONS)
+    assert set(re.findall(r"^  (\S+) ", own, re.MULTILINE)) == set(PAGES) - set(named)
+    assert all(width(line) <= 80 for line in (own + applications).splitlines())
+
+
+@pytest.mark.parametrize("name", cli.APPLICATIONS)
+def test_a_page_of_an_application_reads_on_a_narrow_terminal(name: str) -> None:
+    """Prose and lines to copy in 80 columns; a screen or so."""
+    lines = PAGES[name].splitlines()
+    assert len(lines) <= 70
+    assert [line for line in lines if width(line) > 80 and not line.startswith("|")] == []
 
 
 @pytest.mark.parametrize(

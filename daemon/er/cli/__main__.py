@@ -14,6 +14,11 @@ from typing import NoReturn
 from er import __version__
 
 WRONG_USE = 64
+# Pages for those who set another program up; the rest are about ER itself.
+APPLICATIONS = (
+    *("anythingllm", "dify", "fastgpt", "langchain", "one-api", "open-webui", "ragflow"),
+    "xinference",
+)
 OVERVIEW = """\
 er {version}: embedding and reranking on your own GPUs
 
@@ -198,8 +203,12 @@ def show_help(topic: str | None) -> int:
     known = pages()
     if topic is None:
         print("The manual. Read a page with: er help TOPIC\n")
-        for name in sorted(known):
-            print(f"  {name:14} {known[name].splitlines()[0].lstrip('# ')}")
+        own = sorted(set(known) - set(APPLICATIONS))
+        for heading, names in (("", own), ("\nSetting up applications:\n", APPLICATIONS)):
+            if heading:
+                print(heading)
+            for name in names:
+                print(f"  {name:14} {known[name].splitlines()[0].lstrip('# ')}")
         return 0
     if topic not in known:
         near = ", ".join(sorted(known))
