@@ -1,8 +1,8 @@
 """The requests of applications, as recorded in tests/golden/apps, against a running gateway.
 
 Each is sent as it stands there, read as that application reads it (app_readers), and compared with
-what the engine computes for its texts. Also what the application shows of a wrong key, an unknown
-model and a text that is too long, and that its page of `er help` says what the record says.
+what the engine computes for its texts. Also what the application shows of a refusal, and that its
+page of `er help` says what the record says.
 """
 
 from __future__ import annotations
@@ -22,12 +22,21 @@ from engine import expected, expected_score
 from er import keys, model_files
 from er.cli import __main__ as cli
 from er.prompts import Prompter
-from fakes import EngineProcess
+from fakes import EngineProcess, free_port
 from running import DIMENSIONS, Gateway, Reply, model_folder
 
 GOLDEN = Path(__file__).parent / "golden/apps"
 EMBED, RERANK = "Qwen3-Embedding-0.6B", "Qwen3-Reranker-0.6B"
 LONG = "word " * 300  # over the 512 and the 1,024 tokens of the models here, a byte each
+DEAD = {"texts": "dead", "ranks": "dead-rerank"}  # models without a living replica
+# What is refused: the status, and a word of what must be shown.
+REFUSED = {
+    "key": (401, "API key"),
+    "model": (404, "nope"),
+    "length": (400, "tokens"),
+    "rate": (429, "er keys set"),
+    "replica": (503, "No replica"),
+}
 
 
 class Recorded(NamedTuple):
@@ -63,7 +72,16 @@ def er(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         running.models[0]["aliases"] = [EMBED, "jina-embeddings-v3", "jina-embeddings-v4"]
         path = str(model_folder(folder / "reranker", limit=1024))
         running.models[1] = {"name": "rerank", "task": "score", "path": path, "aliases": [RERANK]}
-        running.replicas.append({"name": "r0", "model": "rerank", "url": score.address})
+        running.models += [
+            {"name": DEAD["texts"], "task": "embed", "path": str(folder / "model")},
+            {"name": DEAD["ranks"], "task": "score", "path": path},
+        ]
+        nowhere = f"http://127.0.0.1:{free_port()}"
+        running.replicas += [
+            {"name": "r0", "model": "rerank", "url": score.address},
+            {"name": "d0", "model": DEAD["texts"], "url": nowhere},
+            {"name": "d1", "model": DEAD["ranks"], "url": nowhere},
+        ]
         try:
             running.start()
             yield running
@@ -71,14 +89,24 @@ def er(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
             running.kill()
 
 
+def new_key(er: Gateway, name: str, **limits: Any) -> str:
+    """A further key's secret."""
+    path = er.state / "er_api_keys.json"
+    return str(keys.create(path, name=name, now=datetime.now(UTC), **limits).secret)
+
+
 @pytest.fixture(scope="module")
 def narrow(er: Gateway) -> dict[str, str]:
     """A key for each model alone."""
-    path, now = er.state / "er_api_keys.json", datetime.now(UTC)
-    return {
-        name: str(keys.create(path, name=name, now=now, models=[name]).secret)
-        for name in ("embed", "rerank")
-    }
+    return {name: new_key(er, name, models=[name]) for name in ("embed", "rerank")}
+
+
+@pytest.fixture(scope="module")
+def spent(er: Gateway) -> str:
+    """A key that has asked all that it may for an hour."""
+    secret = new_key(er, "spent", rate_limit="1/hour")
+    assert er.embed(key=secret).status == 200
+    return secret
 
 
 def ask(er: Gateway, who: Recorded, request: dict[str, Any], key: str, body: Any) -> Reply:
@@ -152,26 +180,27 @@ def test_each_request_gets_the_right_answer(
 @pytest.mark.parametrize(
     "who", [w for w in ALL if w.data["refused"]], ids=lambda who: f"{who.page}: {who.name}"
 )
-def test_each_shows_what_is_wrong(er: Gateway, narrow: dict[str, str], who: Recorded) -> None:
-    """A wrong key, an unknown model, a text that is too long: said where the application looks."""
-    shows = SHOWN[who.data["shows"]]
-    wrong = who.data["refused"]
+def test_each_shows_what_is_wrong(
+    er: Gateway, narrow: dict[str, str], spent: str, who: Recorded
+) -> None:
+    """Each kind of refusal, said where the application looks."""
     for request in who.data["requests"]:
-        if not {"texts", "ranks"} & set(request):
+        kind = next((kind for kind in DEAD if kind in request), None)
+        if kind is None:
             continue
-        key = narrow[request["key_for"]] if "key_for" in request else er.key
-        said = {}
-        if "key" in wrong:
-            said["key"] = ask(er, who, request, "sk-wrong", request["body"])
-        if "model" in wrong:
-            said["model"] = ask(er, who, request, key, {**request["body"], "model": "nope"})
-        if "length" in wrong:
-            said["length"] = ask(er, who, request, key, too_long(request))
-        want = {"key": (401, "API key"), "model": (404, "nope"), "length": (400, "tokens")}
-        for what, reply in said.items():
-            status, word = want[what]
+        good, body = narrow.get(request.get("key_for", ""), er.key), request["body"]
+        wrong = {
+            "key": ("sk-wrong", body),
+            "model": (good, {**body, "model": "nope"}),
+            "length": (good, too_long(request)),
+            "rate": (spent, {**body, "model": "embed" if kind == "texts" else "rerank"}),
+            "replica": (good, {**body, "model": DEAD[kind]}),
+        }
+        for what in who.data["refused"]:
+            status, word = REFUSED[what]
+            reply = ask(er, who, request, *wrong[what])
             assert reply.status == status, (request["what"], what, reply)
-            shown = shows(reply)
+            shown = SHOWN[who.data["shows"]](reply)
             assert (str(status) if who.data["shows"] == "status" else word) in shown
 
 
@@ -184,6 +213,15 @@ def too_long(request: dict[str, Any]) -> dict[str, Any]:
         body[request["ranks"][0]] = LONG
     assert isinstance(body, dict)
     return body
+
+
+def test_who_asks_by_open_webui_is_written_nowhere(er: Gateway) -> None:
+    """Its headers about the user are in neither the log nor the audit."""
+    who = next(w for w in ALL if w.page == "open-webui")
+    (request,) = (r for r in who.data["requests"] if "X-OpenWebUI-User-Email" in str(r))
+    reply = ask(er, who, request, er.key, request["body"])
+    er.wait_for(reply.headers["x-request-id"])
+    assert "a@example.org" not in er.text() and "A Name" not in er.text()
 
 
 @pytest.mark.parametrize("who", ALL, ids=lambda who: f"{who.page}: {who.name}")
