@@ -102,7 +102,9 @@ class Reply(NamedTuple):
 
     @property
     def message(self) -> str:
-        return str(self.json["message"])
+        """What a refusal says, as most dialects or as TEI and Ollama write it."""
+        said = self.json
+        return str(said["message"] if "message" in said else said["error"])
 
 
 class Gateway:
