@@ -196,7 +196,7 @@ def cohere_token_strings(reply: Reply, body: Body) -> Any:
 
 def refused(reply: Reply, body: Body) -> Any:
     """What can't work with ER, and says so."""
-    assert reply.message and reply.json["error"]["message"]
+    assert reply.message and reply.json["error"]
     return reply.status
 
 
