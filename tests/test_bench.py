@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from er.cli import bench as er_bench
-from er.cli.bench_load import Tally, Where, Wrong, _refusal
+from er.cli.bench_load import Tally, Where, Wrong, refusal_text
 from fakes import free_port
 from running import Gateway, gateway
 from test_cli import er
@@ -71,8 +71,8 @@ def test_urls(url: str, where: Where) -> None:
 def test_a_refusal_is_told_in_its_own_words() -> None:
     """Whatever shape it has."""
     body = b'{"error": {"code": "overloaded", "message": "too\\nmuch"}}'
-    assert _refusal(503, body) == "503 overloaded: too much"
-    assert _refusal(502, b"<html>") == "502"
+    assert refusal_text(503, body) == "503 overloaded: too much"
+    assert refusal_text(502, b"<html>") == "502"
 
 
 # -- the command ---------------------------------------------------------------------------------

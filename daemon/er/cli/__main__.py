@@ -27,6 +27,7 @@ er {version}: embedding and reranking on your own GPUs
   er doctor            looks for the cause of trouble
   er keys list         who may ask; create, rotate, revoke, set
   er bench             how fast it is, measured on the running service
+  er embed             a file of texts into a file of vectors
   er check             what is wrong with er.toml on this machine
   sudo er apply        makes systemd match er.toml
   er help              the manual
@@ -74,6 +75,7 @@ def parser() -> Parser:
         command(name, text).add_argument("name", metavar="NAME", help="the replica's name")
     _keys(command("keys", "the clients' keys"))
     _bench(command("bench", "measure the running service: rate and percentiles"))
+    _embed(command("embed", "embed the texts of a file; goes on where it was interrupted"))
     command("doctor", "look for the cause of trouble, with cures")
     topic = command("help", "the manual's pages")
     topic.add_argument("topic", nargs="?", metavar="TOPIC")
@@ -119,6 +121,37 @@ def _bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--json", action="store_true", help="for programs")
 
 
+def _embed(embed: argparse.ArgumentParser) -> None:
+    lines = 'JSON lines, or texts where it ends in .txt; .gz too; "-": standard input'
+    embed.add_argument("file", metavar="FILE", help=lines)
+    out = "the rows with their vectors: .parquet or .jsonl"
+    embed.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help=out)
+    embed.add_argument("--field", metavar="F", default="text", help="the text's (default: text)")
+    embed.add_argument("--plain", action="store_true", help="each line is a text")
+    name = "what the vectors' is called (default: embedding)"
+    embed.add_argument("--vector", metavar="F", default="embedding", help=name)
+    embed.add_argument("--model", metavar="M", help="default: the first embedding model")
+    side = embed.add_mutually_exclusive_group()
+    side.add_argument("--query", action="store_true", help="the texts are queries")
+    side.add_argument("--document", action="store_true", help="(default: the model's kind)")
+    embed.add_argument("--instruction", metavar="S", help="the task in a sentence, for queries")
+    embed.add_argument("--dimensions", metavar="N", type=int, help="the first so many numbers")
+    embed.add_argument("--cut", action="store_true", help="cut the end of texts that are too long")
+    bad = "rows that are empty, too long or no row: end there (default), or leave them out"
+    embed.add_argument("--bad", choices=("stop", "skip"), default="stop", help=bad)
+    for option, default, text in (
+        ("inputs", 256, "texts in a request"),
+        ("clients", 8, "requests at once"),
+    ):
+        what = f"{text} (default: {default})"
+        embed.add_argument(f"--{option}", type=int, metavar="N", default=default, help=what)
+    where = "another service, with a key (default: gateway.sock, without one)"
+    embed.add_argument("--url", metavar="U", help=where)
+    key = "a file with the key for --url (default: the variable ER_API_KEY)"
+    embed.add_argument("--key-file", metavar="F", type=Path, help=key)
+    embed.add_argument("--force", action="store_true", help="begin anew, over what is there")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit status."""
     for stream in (sys.stdout, sys.stderr):
@@ -150,6 +183,11 @@ def _dispatch(args: argparse.Namespace) -> int:
 
         given = {k: v for k, v in vars(args).items() if k in bench.Wish.__struct_fields__}
         return bench.run(bench.Wish(as_json=args.json, **given))
+    if command == "embed":
+        from er.cli import embed
+
+        given = {k: v for k, v in vars(args).items() if k in embed.Wish.__struct_fields__}
+        return embed.run(embed.Wish(**given))
     if command in ("status", "wait", "doctor"):
         return _run_status(args)
     from er.cli import units as cli_units

@@ -147,11 +147,12 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._parts: list[bytes] = []
         self._retry_after = 0.0
+        self.texts_cut = 0
         self.open = False
 
     async def ask(self, request: bytes) -> tuple[int, float, bytes]:
         """(status, seconds of Retry-After, body). Raises OSError when the connection breaks."""
-        self._parts, self._retry_after = [], 0.0
+        self._parts, self._retry_after, self.texts_cut = [], 0.0, 0
         self._reply = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return await self._reply
@@ -181,6 +182,8 @@ class Connection(asyncio.Protocol):
         if name.lower() == b"retry-after":
             with contextlib.suppress(ValueError):
                 self._retry_after = float(value)
+        elif name.lower() == b"x-er-texts-cut" and value.isdigit():
+            self.texts_cut = int(value)
 
     def on_body(self, body: bytes) -> None:
         self._parts.append(body)
@@ -206,6 +209,13 @@ class Client:
 
     async def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
         """The body of an answer 200. Raises Wrong for any other, OSError for none."""
+        status, retry_after, answer = await self.exchange(method, path, body)
+        if status != 200:
+            raise Wrong(refusal_text(status, answer), min(retry_after, PAUSE_MAX_S))
+        return answer
+
+    async def exchange(self, method: str, path: str, body: bytes = b"") -> tuple[int, float, bytes]:
+        """(status, seconds of Retry-After, body) of any answer. Raises OSError for none."""
         if self._connection is None or not self._connection.open:
             self._connection = await self._connect()
         head = f"{method} {self._where.prefix}{path} HTTP/1.1\r\n{self._head}"
@@ -213,13 +223,10 @@ class Client:
         request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
         try:
             async with asyncio.timeout(ANSWER_S):
-                status, retry_after, answer = await self._connection.ask(request)
+                return await self._connection.ask(request)
         except BaseException:
             self.close()
             raise
-        if status != 200:
-            raise Wrong(_refusal(status, answer), min(retry_after, PAUSE_MAX_S))
-        return answer
 
     async def _connect(self) -> Connection:
         loop, where = asyncio.get_running_loop(), self._where
@@ -230,12 +237,17 @@ class Client:
         _, made = await loop.create_connection(Connection, where.host, where.port, ssl=context)
         return made
 
+    @property
+    def texts_cut(self) -> int:
+        """How many texts of the last request the service has cut."""
+        return self._connection.texts_cut if self._connection is not None else 0
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
 
 
-def _refusal(status: int, body: bytes) -> str:
+def refusal_text(status: int, body: bytes) -> str:
     """An error answer in a few words: "429 rate_limit_exceeded: the message"."""
     try:
         value = orjson.loads(body)

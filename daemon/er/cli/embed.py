@@ -1,0 +1,325 @@
+"""`er embed`: a file of texts through the service into a file of vectors; goes on where it was."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from er.cli import embed_run
+from er.cli.bench_load import Where, Wrong
+from er.cli.embed_ask import Hopeless, Unreached
+from er.cli.embed_out import JsonLines, Parquet, Writer, into_place
+from er.cli.embed_part import Part, PartError, Plan
+from er.cli.embed_rows import Columns, Damaged, Reading, Row, Source, TooManyColumns
+from er.cli.embed_run import LISTED, Progress, Stop
+from er.cli.screen import age, clean
+from er.config import directory
+
+ENDINGS = {".parquet": "parquet", ".jsonl": "lines", ".ndjson": "lines"}
+LIMITS = {"inputs": 2048, "clients": 1024, "dimensions": 1 << 16}
+KEY = "ER_API_KEY"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+STDIN = "-"
+
+
+class Wish(msgspec.Struct, kw_only=True):
+    """What the command line asked for. None = not said."""
+
+    file: str
+    output: Path
+    field: str = "text"
+    plain: bool = False
+    vector: str = "embedding"
+    model: str | None = None
+    query: bool = False
+    document: bool = False
+    instruction: str | None = None
+    dimensions: int | None = None
+    cut: bool = False
+    bad: Literal["stop", "skip"] = "stop"
+    inputs: int = 256
+    clients: int = 8
+    url: str | None = None
+    key_file: Path | None = None
+    force: bool = False
+
+    @property
+    def kind(self) -> str | None:
+        return "query" if self.query else "document" if self.document else None
+
+    def again(self) -> str:
+        """What to type to go on."""
+        words = ["er", "embed", self.file, "-o", str(self.output)]
+        for field in msgspec.structs.fields(type(self)):
+            value = getattr(self, field.name)
+            if field.name in ("file", "output", "force") or value == field.default:
+                continue
+            words.append("--" + field.name.replace("_", "-"))
+            words += [] if value is True else [str(value)]
+        return shlex.join(words) + (" (with the same input)" if self.file == STDIN else "")
+
+
+class Scanned(msgspec.Struct, frozen=True, kw_only=True):
+    """What a first look at the input told."""
+
+    rows: int
+    digest: str
+    kinds: dict[str, str]  # of the columns, for Parquet
+
+
+def run(wish: Wish) -> int:
+    """Embed it. Returns 0 when all is written, 1 when not, 64 for wrong use."""
+    try:
+        where, key = _where(wish)
+    except ValueError as error:
+        print(f"er embed: {error}", file=sys.stderr)
+        return 64
+    job = _Job(wish, where, key)
+    try:
+        job.run()
+    except (Stop, PartError, Damaged, Hopeless, Wrong) as error:
+        return job.ended(clean(error))
+    except Unreached as error:
+        return job.ended(job.unreached(error.args[0]))
+    except KeyboardInterrupt:
+        return job.ended("interrupted")
+    except OSError as error:
+        return job.ended(job.why(error))
+    finally:
+        job.close()
+    return 0
+
+
+def _where(wish: Wish) -> tuple[Where, str]:
+    """Whom to ask, with which key. Raises ValueError for what can't be asked."""
+    if wish.output.suffix not in ENDINGS:
+        raise ValueError(f"-o {wish.output}: the name must end in one of: {', '.join(ENDINGS)}")
+    for name, most in LIMITS.items():
+        value = getattr(wish, name)
+        if value is not None and not 1 <= value <= most:
+            raise ValueError(f"--{name} {value}: from 1 to {most}")
+    if wish.vector == wish.field:
+        raise ValueError(f"--vector and --field are both {wish.field!r}")
+    if wish.instruction and wish.document:
+        raise ValueError("--instruction is for queries; leave it or --document out")
+    source = Path(wish.file)
+    if (
+        wish.file != STDIN
+        and source.exists()
+        and wish.output.exists()
+        and wish.output.samefile(source)
+    ):
+        raise ValueError("the output is the input; give it another name")
+    if wish.url is None:
+        if wish.key_file is not None:
+            raise ValueError("--key-file goes with --url; gateway.sock takes no key")
+        return Where(directory("runtime") / "gateway.sock"), ""
+    where = Where.parse(wish.url)
+    if wish.key_file is None:
+        return where, os.environ.get(KEY, "")
+    try:
+        key = wish.key_file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--key-file {wish.key_file}: {error}") from None
+    if not key.isascii() or len(key.split()) != 1:
+        raise ValueError(f"--key-file {wish.key_file}: it must hold one key, and nothing else")
+    return where, key
+
+
+class _Job:
+    """One run of the command."""
+
+    def __init__(self, wish: Wish, where: Where, key: str) -> None:
+        self._wish, self._where, self._key = wish, where, key
+        self._parquet = ENDINGS[wish.output.suffix] == "parquet"
+        self._writing = Path(f"{wish.output}.writing")
+        self._part: Part | None = None
+        self._open = contextlib.ExitStack()
+        self.progress = Progress(sys.stderr)
+
+    def close(self) -> None:
+        """Leave nothing open; what was done stays in the work file."""
+        self.progress.end()
+        if self._part is not None:
+            if not self._part.rows and not self._part.written:
+                self._part.remove()
+            self._part.close()
+        self._open.close()
+
+    def run(self) -> None:
+        """All of it. Raises Stop, PartError, Hopeless, Wrong, OSError."""
+        wish, path = self._wish, Path(f"{self._wish.output}.part")
+        if not wish.force and wish.output.exists() and not path.exists():
+            raise Stop(f"{wish.output} is there already; to write it anew: --force")
+        folder = wish.output.absolute().parent
+        if not folder.is_dir():
+            raise Stop(f"there is no folder {folder}; make it, or name another output")
+        source = self._source()
+        scanned = self._scan(source)
+        part = self._part = Part(path, anew=wish.force)
+        if part.written and not self._writing.exists():
+            part.remove()  # it was killed when all was done
+            print(f"{wish.output} was whole already")
+            return
+        asked = embed_run.Asked(
+            where=self._where,
+            key=self._key,
+            plan=Plan(
+                digest=scanned.digest,
+                rows=scanned.rows,
+                plain=wish.plain,
+                field=wish.field,
+                model=wish.model or "",
+                kind=wish.kind,
+                instruction=wish.instruction,
+                dimensions=wish.dimensions,
+                overwrite=wish.force,
+            ),
+            cut=wish.cut,
+            skip=wish.bad == "skip",
+            inputs=wish.inputs,
+            clients=wish.clients,
+            output=wish.output,
+            lines=not self._parquet,
+        )
+        began, before = time.monotonic(), (part.rows, part.tokens)
+        embed_run.embed(asked, source, part, self.progress)
+        took = time.monotonic() - began
+        self._assemble(source, scanned, part)
+        self.progress.end()
+        print(_summary(wish.output, part, before, took))
+
+    def why(self, error: OSError) -> str:
+        """What went wrong with a file, and what to do."""
+        if error.errno in FULL:
+            folder = self._wish.output.absolute().parent
+            return f"no space is left on the disk of {folder}; make room there"
+        return f"{error.filename or self._wish.output}: {error.strerror or error}"
+
+    def unreached(self, error: OSError) -> str:
+        """Why nobody answers, and what to do."""
+        if self._where.path is None:
+            return f"{self._wish.url}: {error.strerror or error}"
+        if isinstance(error, PermissionError):
+            return f"{self._where.path} is for root and members of group er: use sudo, or --url"
+        text = error.strerror or error
+        return (
+            f"no gateway answers at {self._where.path} ({text}); start it, or name one with --url"
+        )
+
+    def ended(self, why: str) -> int:
+        """Say why it ended before its end, and how to go on."""
+        self.progress.end()
+        print(f"er embed: {why}", file=sys.stderr)
+        part = self._part
+        if part is not None and part.plan is not None and part.rows and part.path.exists():
+            done = f"{part.rows:,} of {part.plan.rows:,} rows are done and kept in {part.path}"
+            print(f"{done}. To go on:\n  {self._wish.again()}", file=sys.stderr)
+        return 1
+
+    # -- the input -----------------------------------------------------------------------------
+
+    def _source(self) -> Source:
+        wish = self._wish
+        made: dict[str, Any] = {"plain": wish.plain, "field": wish.field}
+        if wish.file != STDIN:
+            path = Path(wish.file)
+            name = path.with_suffix("") if path.suffix == ".gz" else path
+            made["plain"] = wish.plain or name.suffix == ".txt"
+            return Source(path=path, **made)
+        # It is read more than once: beside the output there must be room for as much anyway.
+        folder = wish.output.absolute().parent
+        spool = self._open.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115 - is one
+        shutil.copyfileobj(sys.stdin.buffer, spool)
+        return Source(spool=spool, **made)
+
+    def _scan(self, source: Source) -> Scanned:
+        """Read all of it once: how much it is, and whether each row can be asked. Raises Stop."""
+        wish, reading, columns = self._wish, Reading(source), Columns()
+        count = wrong = 0
+        for row in reading:
+            count += 1
+            self.progress.show(f"reading {source.name}: {count:,} rows")
+            if wish.vector in row.value:
+                why = f"has a field {wish.vector}, as the vectors' would be; choose --vector NAME"
+                raise Stop(f"{source.name}: line {row.line} {clean(why)}")
+            if row.wrong:
+                wrong += 1
+                if wrong <= LISTED:
+                    self.progress.say(f"line {row.line} {clean(row.wrong)}")
+            elif self._parquet:
+                self._note(columns, row)
+        if wrong > LISTED:
+            self.progress.say(f"and {wrong - LISTED:,} lines more")
+        if wrong and wish.bad == "stop":
+            cure = "correct them, or leave them out with --bad skip"
+            raise Stop(f"{source.name}: {wrong:,} of {count:,} rows can't be embedded; {cure}")
+        if wrong == count:
+            raise Stop(f"{source.name} has no row that can be embedded")
+        return Scanned(rows=count, digest=reading.digest, kinds=columns.kinds())
+
+    def _note(self, columns: Columns, row: Row) -> None:
+        try:
+            columns.add(row.value)
+        except TooManyColumns:
+            cure = "a table is not for that: write .jsonl"
+            raise Stop(f"over 1000 different fields by line {row.line}; {cure}") from None
+
+    # -- the output ----------------------------------------------------------------------------
+
+    def _assemble(self, source: Source, scanned: Scanned, part: Part) -> None:
+        """Rows and vectors into the output. Raises Stop, OSError."""
+        wish = self._wish
+        if not part.dimensions:
+            part.remove()
+            raise Stop(f"no row of {source.name} could be embedded")
+        reading = Reading(source)
+        rows = iter(reading)
+        try:
+            writer: Writer
+            if self._parquet:
+                writer = Parquet(self._writing, wish.vector, scanned.kinds, part.dimensions)
+            else:
+                writer = JsonLines(self._writing, wish.vector)
+            for done, found in part.results():
+                self.progress.show(f"writing {wish.output}: {done.first:,} of {part.rows:,} rows")
+                gone = set(done.missing)
+                block = enumerate(islice(rows, done.count))
+                good = [row for i, row in block if i not in gone]
+                if len(good) != len(found):
+                    break
+                writer.add(good, found)
+            writer.close()
+            if sum(1 for _ in rows) or reading.digest != scanned.digest:
+                raise Stop(f"{source.name} was changed meanwhile; begin anew with --force")
+        except BaseException:
+            self._writing.unlink(missing_ok=True)
+            raise
+        part.note_written()
+        into_place(self._writing, wish.output)
+        part.remove()
+
+
+def _summary(output: Path, part: Part, before: tuple[int, int], took: float) -> str:
+    """What was done, in a line."""
+    rows, tokens = part.rows - before[0], part.tokens - before[1]
+    text = f"{output}: {part.rows - part.missing:,} rows, {part.tokens:,} tokens"
+    if part.missing:
+        text += f", {part.missing:,} rows left out"
+    if part.cut:
+        text += f", {part.cut:,} texts cut"
+    if rows and took > 0:
+        now = f", {rows:,} rows this time" if before[0] else ""
+        text += f" ({age(took)}{now}, {rows / took:,.0f} rows/s, {tokens / took:,.0f} tokens/s)"
+    return text
