@@ -168,24 +168,14 @@ class _Job:
         source = self._source()
         scanned = self._scan(source)
         part = self._part = Part(path, anew=wish.force)
-        if part.written and not self._writing.exists():
-            part.remove()  # it was killed when all was done
-            print(f"{wish.output} was whole already")
+        plan = self._plan(scanned, source)
+        if part.written and wish.output.exists() and not self._writing.exists():
+            self._end_written(plan, part)
             return
         asked = embed_run.Asked(
             where=self._where,
             key=self._key,
-            plan=Plan(
-                digest=scanned.digest,
-                rows=scanned.rows,
-                plain=wish.plain,
-                field=wish.field,
-                model=wish.model or "",
-                kind=wish.kind,
-                instruction=wish.instruction,
-                dimensions=wish.dimensions,
-                overwrite=wish.force,
-            ),
+            plan=plan,
             cut=wish.cut,
             skip=wish.bad == "skip",
             inputs=wish.inputs,
@@ -199,6 +189,32 @@ class _Job:
         self._assemble(source, scanned, part)
         self.progress.end()
         print(_summary(wish.output, part, before, took))
+
+    def _plan(self, scanned: Scanned, source: Source) -> Plan:
+        wish = self._wish
+        return Plan(
+            digest=scanned.digest,
+            rows=scanned.rows,
+            plain=source.plain,
+            field=wish.field,
+            model=wish.model or "",
+            kind=wish.kind,
+            instruction=wish.instruction,
+            dimensions=wish.dimensions,
+            overwrite=wish.force,
+        )
+
+    def _end_written(self, plan: Plan, part: Part) -> None:
+        """The run before was killed when all was done but its work file. Raises Stop."""
+        begun, output = part.plan, self._wish.output
+        assert begun is not None
+        other = msgspec.structs.replace(plan, model=plan.model or begun.model).differs(begun)
+        part.remove()
+        if other:
+            raise Stop(
+                f"{output} is there already, with another {other}; to write it anew: --force"
+            )
+        print(f"{output} was whole already")
 
     def why(self, error: OSError) -> str:
         """What went wrong with a file, and what to do."""

@@ -176,7 +176,7 @@ class Columns:
     def add(self, value: dict[str, Any]) -> None:
         """Take note of one row. Raises TooManyColumns."""
         for name, one in value.items():
-            before = self._kinds.get(name, "")
+            before = self._kinds.get(name)
             kind = self._kind(name, one)
             if kind == before:
                 continue

@@ -228,8 +228,8 @@ class _Run:
         part, total = self._part, self._asked.plan.rows
         took = max(time.monotonic() - self._began, 1e-9)
         rows, tokens = part.rows - self._before[0], part.tokens - self._before[1]
-        text = f"{part.rows:,} of {total:,} rows  {100 * part.rows / max(total, 1):.1f} %"
+        text = f"{part.rows:,} of {total:,} rows, {100 * part.rows / max(total, 1):.1f} %"
         if rows:
             left = age((total - part.rows) * took / rows)
-            text += f"  {rows / took:,.0f} rows/s  {tokens / took:,.0f} tokens/s  {left} left"
-        return text + (f"  waiting: {waiting}" if waiting else "")
+            text += f", {rows / took:,.0f} rows/s, {tokens / took:,.0f} tokens/s, {left} left"
+        return text + (f", waiting: {waiting}" if waiting else "")
