@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import tomllib
@@ -36,7 +38,7 @@ def rows(page: str, heading: str = "") -> dict[str, tuple[str, str]]:
 def test_the_pages_that_the_contract_names_are_there() -> None:
     """Each with a heading that the list of topics shows."""
     wanted = {"quickstart", "configuration", "api", "keys", "operating", "replicas", "faults"}
-    assert wanted | {"bench", "metrics", "status", *cli.APPLICATIONS} == set(PAGES)
+    assert wanted | {"bench", "embed", "metrics", "status", *cli.APPLICATIONS} == set(PAGES)
     assert all(re.match(r"# \w.*: ", text) for text in PAGES.values())
 
 
@@ -148,6 +150,7 @@ def test_every_command_and_option_is_in_the_manual() -> None:
         "resume",
         "doctor",
         "bench",
+        "embed",
     ):
         assert f"er {word}" in text, word
     for action in ("list", "create", "rotate", "revoke", "set"):
@@ -156,6 +159,17 @@ def test_every_command_and_option_is_in_the_manual() -> None:
         assert option in PAGES["keys"], option
     for option in ("--model", "--task", "--clients", "--tokens", "--inputs", "--seconds", "--url"):
         assert option in PAGES["bench"], option
+    known = re.findall(r"^  (--[a-z-]+|-o)", _options("embed"), re.MULTILINE)
+    told = ", ".join(name for name in rows("embed") if name.startswith("-"))
+    assert len(known) >= 15 and set(known) - {"--version"} <= set(told.split(", "))
+
+
+def _options(command: str) -> str:
+    """What `er COMMAND --help` says of its options."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    return out.getvalue().split("options:")[1]
 
 
 def test_every_metric_is_explained() -> None:
