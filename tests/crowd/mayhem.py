@@ -38,7 +38,9 @@ from er.ledger import Ledger
 from fakes import free_port
 from running import Gateway, model_folder
 
-HERE = Path(__file__).parent
+TOP = Path(__file__).parent.parent.parent
+SEEN = os.pathsep.join([str(TOP / "tests"), str(TOP / "daemon"), os.environ.get("PYTHONPATH", "")])
+ENVIRONMENT = {**os.environ, "PYTHONPATH": SEEN}
 REPLICAS, WORKERS, PROCESSES, KEYS = 3, 2, 2, 4
 SAMPLE_S = 0.5
 WORLD = ("kill", "kill all", "worker", "reload", "drain")
@@ -60,7 +62,7 @@ class Replica:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self._argv)
+        self.process = subprocess.Popen(self._argv, env=ENVIRONMENT)
 
     def listens(self) -> bool:
         for port in self.ports:
@@ -150,10 +152,16 @@ class World:
             argv += ["--keys", ",".join(made), "--tally", str(tally)]
             argv += ["--embedder", str(self.folder / "model")]
             argv += ["--reranker", str(self.folder / "ranker")]
-            argv += ["--seed", str(self.given.seed * 100 + i), "--poisoned", "0.004"]
+            argv += [
+                "--seed",
+                str(self.given.seed * 100 + i),
+                "--poisoned",
+                f"{self.given.poisoned}",
+            ]
             argv += ["--swaps", str(self.given.client_swaps)]
+            argv += ["--connections", str(self.given.connections_each)]
             with (self.folder / f"clients{i}.out").open("wb") as out:
-                self.clients.append(subprocess.Popen(argv, stdout=out))
+                self.clients.append(subprocess.Popen(argv, env=ENVIRONMENT, stdout=out))
             self.tallies.append(Tally(tally, clients.NAMES))
 
     def stop(self) -> None:
@@ -367,6 +375,7 @@ def options(*words: str) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--every", type=float, default=2.0, help="seconds between two cards")
     parser.add_argument("--chance", type=float, default=0.002, help="of a call to meet a fault")
+    parser.add_argument("--poisoned", type=float, default=0.004, help="of batches that are bad")
     parser.add_argument("--enough", type=int, default=10, help="wrong answers end it")
     parser.add_argument("--connections-each", type=int, default=24)
     parser.add_argument("--client-swaps", type=int, default=0)
