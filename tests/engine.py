@@ -13,8 +13,8 @@ Also started as the launcher starts vLLM (`serve MODEL --port …`, `--model MOD
 
 A vector is a function of the ids alone (`expected`), so a test can tell whose answer it got.
 POST /_fault {"kind": K, "count": n|null, …} switches a fault on (null: until {"kind": "none"}):
-nan zero long_vector short long wrong_type 500 503 hang reset cut exit drop_idle, slow {"ms"},
-400_if_id {"id"}, nan_if_id {"id"}.
+nan zero long_vector late_vector short long wrong_type 500 503 hang reset cut exit drop_idle,
+slow {"ms"}, 400_if_id {"id"}, nan_if_id {"id"}.
 {"kind": "fresh"} ends all faults and counts anew. GET /_seen says how it was called.
 """
 
@@ -300,6 +300,8 @@ class Connection(asyncio.Protocol):
         for kind, times in (("zero", 0), ("long_vector", 3)):
             if engine.misbehaves(kind):
                 vectors[-1] = (vectors[-1] + (engine.task == "classify")) * np.float32(times)
+        if engine.misbehaves("late_vector"):
+            vectors = [np.eye(engine.dim, dtype=np.float32)[-1] for _ in vectors]
         if engine.misbehaves("short"):
             vectors = vectors[:-1]
         if encoding == "float":
