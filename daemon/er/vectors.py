@@ -24,8 +24,11 @@ def wrong_rows(values: Vectors | Scores) -> list[int]:
     """
     if values.ndim == 1:
         return [i for i, score in enumerate(values.tolist()) if not 0.0 <= score <= 1.0]
-    with np.errstate(over="ignore"):  # of numbers whose squares no float32 holds
-        squares = np.vecdot(values, values).tolist()
+    if len(values) == 1:
+        squares = [np.vdot(values, values)]  # a third of what the general way takes
+    else:
+        with np.errstate(over="ignore"):  # of numbers whose squares no float32 holds
+            squares = np.vecdot(values, values).tolist()
     return [i for i, s in enumerate(squares) if not SQUARE_LEAST < s < SQUARE_MOST]
 
 

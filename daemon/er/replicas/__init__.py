@@ -8,6 +8,7 @@ together, which merges what came together and delays nothing.
 When a replica fails:
   refused, late,   it is marked down at once; a wrong answer also counts as one, so that its
   wrong            launcher restarts it. Only a true inference (the prober's) brings it back.
+                   A text that is answered wrong twice is at fault itself: see suspects.
   broken           once may be chance: others are preferred for a moment. Twice in a row: down.
   busy             others are preferred for a moment.
 Its sequences go elsewhere at once. No replica left: 503 for all that wait, at once.
