@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -269,6 +270,20 @@ def test_the_samples_shape_is_the_one_that_status_shows(tmp_path: Path) -> None:
     sampler._store(None)
     assert set(json.loads((tmp_path / "one.json").read_text())) == set(shown)
     assert set(engine_sample.GPU_FIELDS) == set(shown["gpu"][0])
+
+
+def test_a_proof_does_not_call_up_what_a_worker_found_wrong_meanwhile(tmp_path: Path) -> None:
+    """Only a new engine's READY does."""
+    made = parse(TOML.format(path="/m", gpu='"cpu"'), Path("er.toml"))
+    voice = Voice(made, Life(name="one"), tmp_path / "ledger")
+    assert voice.ledger is not None
+    voice.verdict("up", "")
+    voice.ledger.set_verdict("one", "down", "it gave NaN", time.time(), wrong=True)
+    voice.verdict("up", "")
+    assert voice.ledger.verdict("one").health == "down"
+    assert voice.wrong_answer() == "it gave NaN"
+    voice.ready(1.0, 1.0)
+    assert voice.ledger.verdict("one").health == "up" and voice.wrong_answer() is None
 
 
 def test_without_a_ledger_the_launcher_still_runs(

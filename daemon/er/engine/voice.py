@@ -66,8 +66,11 @@ class Voice:
         self._notifier.stopping("stopping")
 
     def verdict(self, state: Literal["starting", "up", "down"], reason: str) -> None:
-        """Tell the gateway's workers at once, through the ledger."""
-        if self.ledger is not None:
+        """Tell the gateway's workers at once, through the ledger.
+
+        What a worker found wrong is not called "up" by a proof that ran beside it.
+        """
+        if self.ledger is not None and not (state == "up" and self.wrong_answer()):
             self.ledger.set_verdict(self.life.name, state, reason, time.time())
 
     def answered_since(self, began: float) -> bool:
