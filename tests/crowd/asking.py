@@ -13,17 +13,16 @@ from typing import Any
 
 import numpy as np
 import orjson
-import pybase64
 from numpy.typing import NDArray
 
 from crowd import right
+from crowd.judging import NEAR, cosines, decoded, differ, unlike
 from er import model_files
 from er.prompts import Prompter
 
 KNOWN = 20_000  # texts that come again and again, of each client process
 PAIRS = 300, 400  # queries and documents that do
 NEW = 0.35  # of the texts are sent once
-NEAR = 2e-6  # after renormalising in another order
 WORDS = ["apfel", "river", "你好", "世界", "blue", "😀", "ten", "über", "query:", "<|im_end|>"]
 WORDS += ["<think>", "7", "--", "émile", "ok", "Document:"]
 
@@ -76,7 +75,7 @@ class Asker:
         pick = self._pick
         ways = (self._openai, self._openai, self._cohere, self._tei, self._vllm, self._ollama)
         ways += (self._rerank, self._rerank, self._score, self._pairs, self._tei_rerank)
-        ways += (self._similarity, self._bi)
+        ways += (self._similarity, self._bi, self._dashscope)
         return pick.choice(ways)()
 
     # -- texts -----------------------------------------------------------------------------------
@@ -92,8 +91,11 @@ class Asker:
         most = pick.choices((1, 8, 40, 150), (60, 28, 10, 2))[0]
         return pick.randint(1, most)
 
-    def _texts(self, n: int) -> tuple[list[Text], set[int], bool]:
-        """`n` of them, some twice; where the poisoned ones are; whether they are only sick."""
+    def _texts(self, n: int, long: bool = False) -> tuple[list[Text], set[int], bool]:
+        """`n` of them, some twice; where the poisoned ones are; whether they are only sick.
+
+        With `long` one has more tokens than the model takes.
+        """
         pick = self._pick
         chosen = [
             Text(self._text()) if pick.random() < NEW else pick.choice(self._known)
@@ -101,6 +103,8 @@ class Asker:
         ]
         for _ in range(n // 6):
             chosen[pick.randrange(n)] = chosen[pick.randrange(n)]
+        if long:
+            chosen[pick.randrange(n)] = Text(f"{self._text()} " * 60)
         bad: set[int] = set()
         sick = False
         if pick.random() < self._poisoned:
@@ -117,9 +121,9 @@ class Asker:
         if missing:
             made = self._embedder.embed(
                 [text.text for text in missing],
-                kind=kind,  # type: ignore[arg-type]
+                kind="query" if kind == "query" else "document",
                 instruction=None,
-                over_length="refuse",
+                over_length="cut" if kind == "cut" else "refuse",
             )
             for text, ids in zip(missing, made.sequences, strict=True):
                 text.made[kind] = right.digest_of(ids), len(ids)
@@ -135,9 +139,13 @@ class Asker:
         body: dict[str, Any],
         read: Callable[[Any, int], Any],
         kind: str,
+        inside: str = "",
     ) -> Batch:
-        """A request whose `field` has texts; `read` finds (rows, tokens or None) in an answer."""
-        texts, bad, sick = self._texts(self._size())
+        """A request whose `field` has texts; `read` finds (rows, tokens or None) in an answer.
+
+        `inside`: the field that it stands in, where it is not at the top.
+        """
+        texts, bad, sick = self._texts(self._size(), kind == "cut")
         digests, tokens = self._digests(texts, kind)
         given: Any = [text.text for text in texts]
         if len(given) == 1 and field in ("input", "inputs") and self._pick.random() < 0.5:
@@ -150,7 +158,8 @@ class Asker:
                 return f"{told} tokens in place of {tokens}"
             return unlike(rows, digests, wanted)
 
-        batch = Batch(path, {"model": "embed", **body, field: given}, len(texts), check)
+        asked = {inside: {field: given}} if inside else {field: given}
+        batch = Batch(path, {"model": "embed", **body, **asked}, len(texts), check)
         batch.bad, batch.sick = bad or None, sick
         return batch
 
@@ -206,12 +215,29 @@ class Asker:
         return self._embed("/v2/embed", "texts", body, read, kind)
 
     def _tei(self) -> Batch:
-        body = {"dimensions": 24} if self._pick.random() < 0.1 else {}
+        pick = self._pick
+        body: dict[str, Any] = {"dimensions": 24} if pick.random() < 0.1 else {}
+        kind = "document"
+        if pick.random() < 0.3:
+            body["truncate"], kind = True, "cut"
 
         def read(answer: Any, _: int) -> Any:
             return {"float": [np.array(row, np.float32) for row in answer]}, None
 
-        return self._embed("/embed", "inputs", body, read, "document")
+        return self._embed("/embed", "inputs", body, read, kind)
+
+    def _dashscope(self) -> Batch:
+        """Its own API, whose texts lie a level deeper."""
+
+        def read(answer: Any, n: int) -> Any:
+            rows = answer["output"]["embeddings"]
+            if [row["text_index"] for row in rows] != list(range(n)):
+                raise ValueError("indices out of order")
+            found = [np.array(row["embedding"], np.float32) for row in rows]
+            return {"float": found}, answer["usage"]["total_tokens"]
+
+        path = "/api/v1/services/embeddings/text-embedding/text-embedding"
+        return self._embed(path, "texts", {}, read, "document", inside="input")
 
     def _vllm(self) -> Batch:
         base64 = self._pick.random() < 0.5
@@ -352,56 +378,3 @@ class Asker:
         batch = Batch("/v1/rerank", body, len(documents), check)
         batch.bad, batch.sick = bad or None, sick
         return batch
-
-
-# -- what is right -------------------------------------------------------------------------------
-
-
-def decoded(value: Any, dtype: str, base64: bool) -> NDArray[Any]:
-    """A row as it was sent."""
-    kind = {"float": "<f4", "int8": "i1", "binary": "i1", "uint8": "u1", "ubinary": "u1"}[dtype]
-    if base64:
-        return np.frombuffer(pybase64.b64decode(value), kind)
-    return np.array(value, np.float64 if dtype == "float" else np.int64).astype(kind)
-
-
-def unlike(
-    rows: dict[str, list[NDArray[Any]]], digests: Sequence[int], wanted: int | None
-) -> str | None:
-    """What differs between rows, by their type, and what the hashes give."""
-    full = right.vectors(digests).astype(np.float64)
-    if wanted and wanted != right.DIM:
-        full = full[:, :wanted]
-        full = full / np.linalg.norm(full, axis=1, keepdims=True)
-    scale = 127 / min(1.0, 8 / full.shape[1] ** 0.5)
-    steps = np.clip(np.rint(full * scale), -127, 127)
-    bits = np.packbits(full > 0, axis=1).astype(np.int64)
-    made = {"float": full, "base64": full, "int8": steps, "uint8": steps + 128}
-    made |= {"ubinary": bits, "binary": bits - 128}
-    for name, found in rows.items():
-        exact = name not in ("int8", "uint8") and not (name in ("float", "base64") and wanted)
-        near = 0 if exact else NEAR if name in ("float", "base64") else 1
-        if (said := differ(found, made[name], near)) is not None:
-            return f"{name}: {said}"
-    return None
-
-
-def cosines(query: Sequence[int], documents: Sequence[int]) -> NDArray[Any]:
-    q, d = right.vectors(query)[0].astype(np.float64), right.vectors(documents).astype(np.float64)
-    return np.clip(d @ q, -1, 1)
-
-
-def differ(found: Any, wanted: NDArray[Any], near: float) -> str | None:
-    """Where numbers differ by more than `near`."""
-    if len(found) != len(wanted):
-        return f"{len(found)} answers for {len(wanted)} texts"
-    given = np.asarray(found, np.float64)
-    if near == 0:
-        given = given.astype(np.float32)
-    if given.shape != wanted.shape:
-        return f"the shape {given.shape} in place of {wanted.shape}"
-    off = ~(np.abs(given - wanted) <= near)
-    if not off.any():
-        return None
-    places = sorted(set(np.argwhere(off)[:, 0].tolist()))
-    return f"another text's numbers in places {places[:9]} of {len(wanted)}"

@@ -32,10 +32,11 @@ KNOWN = re.compile(rb'cache;desc="(\d+) known')
 PLACE = re.compile(rb"item (\d+)", re.IGNORECASE)
 CODES = ("no_healthy_replica", "overloaded", "internal_error")
 NAMES = (
-    *("batches", "sequences", "right", "poisoned", "sick", "known", "cut off", "wrong"),
+    *("batches", "sequences", "right", "poisoned", "sick", "known", "cut off", "left", "wrong"),
     *(f"refused {code}" for code in CODES),
 )
 AGAIN_S = (0.05, 0.3)
+LEAVES, LEAVES_S = 0.004, 0.02  # of the requests are hung up on, within that time
 SAID = 10
 
 
@@ -132,6 +133,16 @@ class Link(asyncio.Protocol):
             b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
             % (path, key, self._number, len(body), body)
         )
+        if crowd.pick.random() < LEAVES:
+            wait = crowd.pick.uniform(0, LEAVES_S)
+            asyncio.get_running_loop().call_later(wait, self._leave, crowd.numbers, self._transport)
+
+    def _leave(self, number: int, transport: Any) -> None:
+        """Hang up, if that request still waits; the batch is sent again on the next connection."""
+        if self._waits and self._transport is transport and self._number.endswith(b"-%d" % number):
+            self._waits = False
+            self._crowd.tally.add("left")
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._got += data

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
 import json
 import os
 import platform
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -32,60 +30,16 @@ from typing import Any
 import numpy as np
 
 from crowd import clients, standin
+from crowd.replica import ENVIRONMENT, Replica
 from crowd.tally import Tally, total
 from er import __version__, keys
 from er.ledger import Ledger
-from fakes import free_port
 from running import Gateway, model_folder
 
-TOP = Path(__file__).parent.parent.parent
-SEEN = os.pathsep.join([str(TOP / "tests"), str(TOP / "daemon"), os.environ.get("PYTHONPATH", "")])
-ENVIRONMENT = {**os.environ, "PYTHONPATH": SEEN}
 REPLICAS, WORKERS, PROCESSES, KEYS = 3, 2, 2, 4
 SAMPLE_S = 0.5
 WORLD = ("kill", "kill all", "worker", "reload", "drain")
 CARDS = (*WORLD, *standin.WRONG, *standin.DEADLY, *standin.PASSING)
-
-
-class Replica:
-    """One stand-in process, which is two replicas: `e` and `s` and its number."""
-
-    def __init__(self, number: int, folder: Path, chance: float, swaps: bool) -> None:
-        self.number, self.names = number, (f"e{number}", f"s{number}")
-        self.ports = free_port(), free_port()
-        self.path = folder / f"engine{number}"
-        self._argv = [sys.executable, "-m", "crowd.standin", "--tally", str(self.path)]
-        self._argv += ["--embed", str(self.ports[0]), "--score", str(self.ports[1])]
-        self._argv += ["--chance", str(chance), "--seed", str(number)]
-        self._argv += ["--pooling-only"] if number == REPLICAS - 1 else []
-        self._argv += ["--swaps"] if swaps else []
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(self._argv, env=ENVIRONMENT)
-
-    def listens(self) -> bool:
-        for port in self.ports:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)):
-                    return False
-        return True
-
-    def alive(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    def order(self, kind: str, count: int) -> None:
-        """Have its next calls fail."""
-        link = http.client.HTTPConnection("127.0.0.1", self.ports[0], timeout=5)
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            link.request("POST", "/_fault", json.dumps({"kind": kind, "count": count}))
-            link.getresponse().read()
-        link.close()
 
 
 class World:
@@ -97,7 +51,10 @@ class World:
         self.folder = folder
         self._pack: list[str] = []
         self.replicas = [
-            Replica(i, folder, given.chance, given.engine_swaps) for i in range(REPLICAS)
+            Replica(
+                i, folder, given.chance, pooling_only=i == REPLICAS - 1, swaps=given.engine_swaps
+            )
+            for i in range(REPLICAS)
         ]
         self.gateway = Gateway(folder, workers=WORKERS, timeout="60s", max_concurrency=400)
         ranker = model_folder(folder / "ranker", limit=1024)
@@ -329,6 +286,7 @@ class World:
             "replicas": 2 * REPLICAS,
             "refused_and_sent_again": refused,
             "connections_cut_off": counts["cut off"],
+            "clients_that_left": counts["left"],
             "failures_injected": self.failures(),
             "engines_started_anew": {k: v for k, v in self.done.items() if k.startswith("started")},
             "upstream_calls": engines["calls"],
