@@ -29,6 +29,12 @@ GOLDEN = Path(__file__).parent / "golden/apps"
 EMBED, RERANK = "Qwen3-Embedding-0.6B", "Qwen3-Reranker-0.6B"
 LONG = "word " * 300  # over the 512 and the 1,024 tokens of the models here, a byte each
 DEAD = {"texts": "dead", "ranks": "dead-rerank"}  # models without a living replica
+# How applications write their JSON.
+WRITES: dict[str, dict[str, Any]] = {
+    "escaped": {},
+    "utf-8": {"ensure_ascii": False, "separators": (",", ":")},
+    "indented": {"ensure_ascii": False, "indent": 2},
+}
 # What is refused: the status, and a word of what must be shown.
 REFUSED = {
     "key": (401, "API key"),
@@ -116,7 +122,8 @@ def ask(er: Gateway, who: Recorded, request: dict[str, Any], key: str, body: Any
     path = path.removeprefix("http://HOST:2048")
     headers = request.get("headers", who.data["headers"])
     sent = {name: value.replace("KEY", key) for name, value in headers.items()}
-    return er.ask(method, path, body, key=None, headers=sent)
+    text = None if body is None else json.dumps(body, **WRITES[who.data["writes"]]).encode()
+    return er.ask(method, path, text, key=None, headers=sent)
 
 
 def texts_of(items: str | list[Any]) -> list[str]:
@@ -229,7 +236,7 @@ def test_each_record_is_whole_and_its_page_says_the_same(who: Recorded) -> None:
     """Where it was read, how, and the addresses that the page tells its user."""
     data = who.data
     assert len(data["source"]["commit"]) == 40 and data["source"]["repository"].count("/") == 1
-    assert data["read"] and data["version"] and data["shows"] in SHOWN
+    assert data["read"] and data["version"] and data["seen"] and data["shows"] in SHOWN
     assert {request["read"] for request in data["requests"]} <= set(READERS)
     page = cli.pages()[who.page]
     refused = [request["read"] == "refused" for request in data["requests"]]
