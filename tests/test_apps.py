@@ -152,7 +152,8 @@ def check(er: Gateway, request: dict[str, Any], reply: Reply) -> None:
     body = request["body"]
     found = READERS[request["read"]](reply, body)
     if "texts" in request:
-        want = vectors(er, texts_of(body[request["texts"]]), request["side"])
+        texts = request.get("bare") or texts_of(body[request["texts"]])  # without the prompt
+        want = vectors(er, texts, request["side"])
         got = np.array(found, np.float32)
         assert got.shape == want.shape and np.abs(got - want).max() < 1e-6
     elif "ranks" in request:
