@@ -209,8 +209,8 @@ def _import(dotted: str) -> Any:
 
 
 def files() -> list[Path]:
-    """The test files that declare rows."""
-    mine = re.compile(r"^\w+ = (?:client_rows\.)?Client\(", re.MULTILINE)
+    """The test files that declare rows: `NAME = Client(...)`, or `ROWS`, a list of them."""
+    mine = re.compile(r"^\w+ = (?:client_rows\.)?Client\(|^ROWS = ", re.MULTILINE)
     found = sorted(TESTS.glob("test_*.py"))
     return [path for path in found if mine.search(path.read_text(encoding="utf-8"))]
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from app_readers import BY_INDEX, READERS, SHOWN
+from client_rows import KEY, Client, here
 from engine import expected, expected_score
 from er import keys, model_files
 from er.cli import __main__ as cli
@@ -46,12 +47,27 @@ REFUSED = {
 
 
 class Recorded(NamedTuple):
-    """One way of an application to ask: a plugin, a provider, a channel."""
+    """One way of an application to ask: a plugin, a provider, a channel; its row in the READMEs."""
 
     application: str
     name: str
     page: str
     data: dict[str, Any]
+    row: Client | None
+
+    def form(self, er: Gateway, key: str) -> dict[str, str]:
+        """What its user fills in, for this gateway."""
+        root, fields = f"http://127.0.0.1:{er.port}", self.data["fields"]
+        if self.row is not None:
+            return {label: self.row.field(label, root, key) for label in fields}
+        return {label: here(value, root, key) for label, value in fields.items()}
+
+    def words(self) -> list[str]:
+        """What its requests prove, in the words of the READMEs' table."""
+        sides = {request.get("side") for request in self.data["requests"]}
+        ranks = any("ranks" in request for request in self.data["requests"])
+        words = {"embeddings": "document" in sides, "queries": "query" in sides, "rerank": ranks}
+        return [word for word, proven in words.items() if proven]
 
 
 def recorded() -> Iterator[Recorded]:
@@ -60,10 +76,15 @@ def recorded() -> Iterator[Recorded]:
         found = json.loads(path.read_text(encoding="utf-8"))
         for name, data in found["clients"].items():
             data = {"source": found["source"], **data}
-            yield Recorded(found["application"], name, found["page"], data)
+            page, row = found["page"], None
+            if "row" in data:
+                version, fields = data["version"], data["fields"]
+                row = Client(data["row"], recorded=version, fields=fields, page=page)
+            yield Recorded(found["application"], name, page, data, row)
 
 
 ALL = list(recorded())
+ROWS = [who for who in ALL if who.row is not None]
 
 
 @pytest.fixture(scope="module")
@@ -117,11 +138,13 @@ def spent(er: Gateway) -> str:
 
 def ask(er: Gateway, who: Recorded, request: dict[str, Any], key: str, body: Any) -> Reply:
     """Send one request as the application would, with this key and this body."""
-    base = who.data["fields"][request.get("base", who.data["base"])]
+    form = who.form(er, key)
+    base = form[request.get("base", who.data["base"])]
     method, path = request["line"].replace("BASE", base).split()
-    path = path.removeprefix("http://HOST:2048")
+    path = path.removeprefix(f"http://127.0.0.1:{er.port}")
+    secret = next((form[label] for label, v in who.data["fields"].items() if v == KEY), key)
     headers = request.get("headers", who.data["headers"])
-    sent = {name: value.replace("KEY", key) for name, value in headers.items()}
+    sent = {name: value.replace("KEY", secret) for name, value in headers.items()}
     text = None if body is None else json.dumps(body, **WRITES[who.data["writes"]]).encode()
     return er.ask(method, path, text, key=None, headers=sent)
 
@@ -243,3 +266,9 @@ def test_each_record_is_whole_and_its_page_says_the_same(who: Recorded) -> None:
     refused = [request["read"] == "refused" for request in data["requests"]]
     if not all(refused):
         assert data["fields"][data["base"]] in page
+
+
+for _who in ROWS:
+    assert _who.row is not None
+    _who.row.proves(*_who.words())(test_each_request_gets_the_right_answer)
+    _who.row.proves("errors")(test_each_shows_what_is_wrong)
