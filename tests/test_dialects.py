@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from er import dialects
-from er.dialects import Route, cohere, models, numbers, ollama, openai, rerank, tei, vllm
+from er.dialects import Route, cohere, models, numbers, ollama, openai, pooling, rerank, tei, vllm
 from er.dialects.models import ModelCard
 from er.job import Answer, Job, Piece, Refusal
 
@@ -433,6 +433,7 @@ BAD_EMBEDDINGS: list[tuple[str | dict[str, Any], str, str]] = [
     ({"input": "a", "normalized": False}, "normalized", "length 1"),
     ({"input": "a", "embed_dtype": "float16"}, "embed_dtype", "/pooling"),
     ({"input": "a", "endianness": "big"}, "endianness", "/pooling"),
+    ({"input": "http://x/y.png", "modality": "image"}, "modality", "read nothing else"),
     ({"input": [{"image": "http://x/y.png"}]}, "input", "input[0] holds an image"),
     (
         {"input": "a", "truncate_prompt_tokens": 5, "truncation_side": "middle"},
@@ -499,6 +500,8 @@ def test_bad_fields_are_named(path: str, body: Any, param: str, said: str) -> No
             "inputs[0] holds an image",
         ),
         ("/v2/embed", {"images": ["data:..."]}, "images must be left out"),
+        ("/classify", {"input": "a"}, "no model here classifies"),
+        ("/score", {"text_1": "a", "text_2": "b", "chat_template_kwargs": {"instruct": 7}}, "text"),
         ("/pooling", {"input": "a", "encoding_format": "int8"}, "bytes_only"),
         ("/pooling", {"input": "a", "embed_dtype": "fp8_e4m3"}, "float32, float16, bfloat16"),
         ("/pooling", {"input": "a", "add_special_tokens": False}, "special tokens"),
@@ -541,21 +544,67 @@ GOOD: dict[str, dict[str, Any]] = {
 }
 GOOD |= {"/embeddings": {"input": "a"}, "/rerank": {"query": "q", "documents": ["d"]}}
 ALL = st.sampled_from(sorted(GOOD))
-NAMES = st.sampled_from(
-    sorted(
-        {name for body in GOOD.values() for name in body}
-        | {name for module in (cohere, ollama, openai, rerank) for name in module.FIELDS}
-        | {*tei.EMBED_FIELDS, *tei.RERANK_FIELDS, *vllm.SCORE_FIELDS, *vllm.POOLING_FIELDS}
-    )
+ALL_NAMES = (
+    {name for body in GOOD.values() for name in body}
+    | {name for module in (cohere, ollama, openai, rerank) for name in module.FIELDS}
+    | {*tei.EMBED_FIELDS, *tei.RERANK_FIELDS, *vllm.SCORE_FIELDS, *pooling.FIELDS}
 )
+NAMES = st.sampled_from(sorted(ALL_NAMES))
 
 
 REPEATED = {"/reranks", "/reranking", "/v2/rerank", "/api/rerank"}  # /rerank by other names
 
 
 def test_each_address_has_a_good_body() -> None:
-    other = {path for path, found in dialects.POSTS.items() if found.dialect is tei.OTHER}
+    unread = (tei.OTHER, vllm.CLASSIFY)
+    other = {path for path, found in dialects.POSTS.items() if found.dialect in unread}
     assert set(GOOD) | other | REPEATED == set(dialects.POSTS)
+
+
+def _read(path: str, body: dict[str, Any]) -> Job | str:
+    """The Job of a body, or why it is refused."""
+    text = json.dumps(body).encode()
+    try:
+        return dialects.choose(route(path).dialect, text).read(text)
+    except Refusal as refused:
+        return refused.message
+
+
+def _deeper(body: dict[str, Any], name: str, value: Any) -> list[dict[str, Any]]:
+    """`body` with one more field, at its top or inside, wherever there is none of that name."""
+    inner = [key for key, held in body.items() if isinstance(held, dict) and name not in held]
+    return [
+        *([] if name in body else [{**body, name: value}]),
+        *({**body, key: {**body[key], name: value}} for key in inner),
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(GOOD))
+def test_null_is_absent_and_what_is_unknown_is_ignored(path: str) -> None:
+    good = GOOD[path]
+    want = _read(path, good)
+    assert isinstance(want, Job)
+    for name in {*ALL_NAMES, "kwargs", "priority", "user", "a.b", ""}:
+        # These say whose the body is, or where a text of another name stands.
+        if name in ("texts", "documents", "inputs", "prompt", "messages", "text"):
+            continue
+        for body in _deeper(good, name, None):
+            assert _read(path, body) == want, (name, body)
+    for body in _deeper(good, "nobody_knows_this", [{"x": [1]}]):
+        assert _read(path, body) == want
+
+
+FLAGS = """add_special_tokens late_chunking normalize normalized raw_scores return_documents
+return_multivector return_text return_token_strs truncate truncation use_activation activation"""
+
+
+@pytest.mark.parametrize("path", sorted(GOOD))
+def test_booleans_may_be_words(path: str) -> None:
+    for name in FLAGS.split():
+        for value, word in ((True, "true"), (False, "false")):
+            asked = zip(*(_deeper(GOOD[path], name, v) for v in (value, word)), strict=True)
+            for plain, worded in asked:
+                assert _read(path, worded) == _read(path, plain), worded
 
 
 @given(ALL, st.dictionaries(NAMES, VALUES, max_size=3), st.sets(NAMES, max_size=1))
@@ -649,9 +698,9 @@ def test_pooling_in_bytes_as_vllms_clients_read_them(dtype: str, end: str) -> No
     near = 0 if dtype == "float32" else 2**-8
     for encoding in ("bytes", "bytes_only"):
         read = job("/pooling", **asked, encoding_format=encoding)
-        whole = vllm.write_pooling(read, made)
+        whole = pooling.write(read, made)
         assert np.abs(floats(whole).reshape(3, 2) - VECTORS).max() <= near
-        dress = vllm.dress_pooling(read, made)
+        dress = pooling.dress(read, made)
         assert dress.kind == b"application/octet-stream"
         told = dict(dress.headers).get(b"metadata")
         assert (told is None) == (encoding == "bytes_only")
@@ -659,7 +708,7 @@ def test_pooling_in_bytes_as_vllms_clients_read_them(dtype: str, end: str) -> No
             row = floats(whole[item["start"] : item["end"]])
             assert np.abs(row - VECTORS[item["index"]]).max() <= near
             assert item["shape"] == [2] and item["endianness"] == end
-    body = json.loads(vllm.write_pooling(job("/pooling", **asked, encoding_format="base64"), made))
+    body = json.loads(pooling.write(job("/pooling", **asked, encoding_format="base64"), made))
     for row, item in zip(VECTORS, body["data"], strict=True):
         assert np.abs(floats(base64.b64decode(item["data"])) - row).max() <= near
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 from urllib.parse import unquote
 
-from er.dialects import cohere, dashscope, models, ollama, openai, rerank, tei, vllm
+from er.dialects import cohere, dashscope, models, ollama, openai, pooling, rerank, tei, vllm
 from er.dialects.json_body import Part, refuse
 from er.dialects.models import ModelCard
 from er.job import Answer, Job, Refusal
@@ -70,7 +70,8 @@ POSTS = {
     ),
     "/tokenize": Route(tei.TOKENIZE, "tokenize"),
     "/score": Route(vllm.SCORE, "rerank"),
-    "/pooling": Route(vllm.POOLING, "embeddings"),
+    "/pooling": Route(pooling.POOLING, "embeddings"),
+    "/classify": Route(vllm.CLASSIFY, "embeddings"),
     "/api/embed": Route(ollama.EMBED, "embeddings"),
     "/api/embeddings": Route(ollama.EMBEDDINGS, "embeddings"),
     "/api/v1/services/embeddings/text-embedding/text-embedding": Route(

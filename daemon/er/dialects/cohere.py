@@ -13,7 +13,7 @@ import orjson
 from er.dialects import numbers, rerank
 from er.dialects import texts as shared
 from er.dialects.json_body import Part, Shape, refuse, refuse_field
-from er.job import Answer, Job, Refusal
+from er.job import Answer, Job, OverLength, Refusal
 
 EMBEDS = re.compile(rb'"texts"\s*:|"inputs"\s*:\s*\[\s*\{')
 TYPES = (*numbers.DTYPES, "base64")
@@ -28,7 +28,7 @@ class Request(msgspec.Struct):
     model: str | None = None
     input_type: str | None = None
     embedding_types: list[str] | None = None
-    truncate: str | None = None
+    truncate: bool | str | None = None
     output_dimension: int | None = None
     max_tokens: int | None = None
     instruct: str | None = None
@@ -71,7 +71,7 @@ def _read(body: bytes, version: int) -> Job:
         input_type=request.input_type,
         instruction=request.instruct or request.instruction,
     )
-    over_length, cut_start = shared.truncation(request.truncate or "END", "truncate")
+    over_length, cut_start = _truncation(request.truncate)
     return Job(
         dialect="cohere",
         task="embed",
@@ -87,6 +87,11 @@ def _read(body: bytes, version: int) -> Job:
         dimensions_name="output_dimension",
         extra={"types": _types(request, version), "version": version},
     )
+
+
+def _truncation(value: bool | str | None) -> tuple[OverLength | None, bool]:
+    """What is said of too long texts; Cohere cuts them at their end where nothing is."""
+    return shared.truncation("END" if value is None or value == "" else value, "truncate")
 
 
 def _texts(request: Request) -> tuple[str, ...]:

@@ -48,6 +48,7 @@ class Request(msgspec.Struct):
     normalized: bool | str | None = None  # Jina
     late_chunking: bool | str | None = None  # Jina
     return_multivector: bool | str | None = None  # Jina
+    modality: str | None = None  # Infinity
 
 
 FIELDS = {
@@ -73,6 +74,7 @@ FIELDS = {
     "normalized": "true or false",
     "late_chunking": "true or false",
     "return_multivector": "true or false",
+    "modality": 'the text "text": the models here read nothing else',
 }
 SHAPE = Shape(
     Request,
@@ -86,6 +88,8 @@ def read(body: bytes) -> Job:
     """The Job in a body of POST /v1/embeddings. Raises Refusal 400."""
     request = SHAPE.read(body)
     texts, ids = shared.inputs(request.input, "input", FIELDS["input"])
+    if request.modality not in (None, "", "text"):
+        refuse_field("modality", f"modality must be {FIELDS['modality']}")
     if request.prompt:
         if ids:
             refuse_field("prompt", "prompt goes before texts, but input holds token ids")

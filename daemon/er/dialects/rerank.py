@@ -34,6 +34,7 @@ class Request(msgspec.Struct):
     rank_fields: list[str] | None = None
     instruct: str | None = None
     instruction: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None  # vLLM
     truncation: bool | str | None = None  # Jina, Voyage
     max_tokens_per_doc: int | None = None  # Cohere, vLLM
     truncate_prompt_tokens: int | None = None  # vLLM
@@ -52,6 +53,7 @@ FIELDS = {
     "rank_fields": "a list of the names of fields, as texts",
     "instruct": "a text, the task in a sentence",
     "instruction": "a text, the task in a sentence",
+    "chat_template_kwargs": 'an object such as {"instruction": "a text, the task in a sentence"}',
     "truncation": "true or false",
     "max_tokens_per_doc": "a whole number; 0 or nothing means the model's limit",
     "truncate_prompt_tokens": "a whole number of at least 1, or -1 for the model's limit",
@@ -105,7 +107,7 @@ def _job(request: Request) -> Job:
         model=request.model or "",
         texts=tuple(texts),
         query=query,
-        instruction=request.instruct or request.instruction or None,
+        instruction=texts_of.sentence(request),
         over_length=over_length,
         cut_start=cut_start,
         max_tokens=max_tokens,

@@ -119,6 +119,18 @@ def left(value: str | None, field: str) -> bool:
     return value is not None and value.lower() == "left"
 
 
+def sentence(request: Any) -> str | None:
+    """The task of a rerank request in a sentence: its own field, or vLLM's words to a template."""
+    template = request.chat_template_kwargs or {}
+    inside = template.get("instruction") or template.get("instruct")
+    found = request.instruct or request.instruction or inside or None
+    if found is not None and not isinstance(found, str):
+        refuse_field(
+            "chat_template_kwargs", "instruction in chat_template_kwargs must be a text, the task"
+        )
+    return found
+
+
 def at_least(value: int | None, least: int, field: str) -> int | None:
     """`value`. Raises Refusal 400 below `least`."""
     if value is not None and value < least:

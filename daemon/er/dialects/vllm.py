@@ -1,27 +1,21 @@
-"""vLLM's score and pooling. Its rerank is the one in `rerank`, its embeddings are OpenAI's."""
+"""vLLM's score and tokenize. Its rerank is the one in `rerank`, its embeddings are OpenAI's."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import orjson
-import pybase64
 
 from er import vectors
 from er.dialects import numbers
 from er.dialects import texts as shared
-from er.dialects.json_body import Dress, Part, Shape, flag, refuse_field
+from er.dialects.json_body import Part, Shape, flag, refuse_field
 from er.dialects.models import ModelCard
-from er.dialects.openai import TokenId
 from er.job import Answer, Job, Refusal
 
-ENCODINGS = ("float", "base64", "bytes", "bytes_only")
-ENDS = ("native", "little", "big")
-BYTES_MAX = 64  # texts; clients read headers of 8 KiB at least
 # vLLM's names for what stands on the left of each pair and on the right, older ones behind.
 LEFT = ("queries", "text_1", "data_1")
 RIGHT = ("documents", "items", "text_2", "data_2")
@@ -43,7 +37,7 @@ def refuse(refusal: Refusal, request_id: str) -> bytes:
     return orjson.dumps({"error": error})
 
 
-def _limit(value: int | None) -> int | None:
+def limit(value: int | None) -> int | None:
     """`truncate_prompt_tokens`: None for the model's own limit."""
     if value is not None and value < 1 and value != -1:
         refuse_field("truncate_prompt_tokens", f"truncate_prompt_tokens must be {LIMIT}")
@@ -74,6 +68,7 @@ class Score(msgspec.Struct):
     activation: bool | str | None = None
     instruct: str | None = None
     instruction: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None  # vLLM
 
 
 SCORE_FIELDS = {
@@ -86,6 +81,7 @@ SCORE_FIELDS = {
     "activation": "true or false",
     "instruct": INSTRUCTION,
     "instruction": INSTRUCTION,
+    "chat_template_kwargs": f'an object such as {{"instruction": "{INSTRUCTION}"}}',
 }
 SCORE_SHAPE = Shape(
     Score,
@@ -110,7 +106,7 @@ def read_score(body: bytes) -> Job:
         )
     active = request.activation if request.use_activation is None else request.use_activation
     pairs = len(left) > 1
-    limit = _limit(request.truncate_prompt_tokens)
+    length = limit(request.truncate_prompt_tokens)
     most = shared.at_least(request.max_tokens_per_doc, 0, "max_tokens_per_doc") or None
     return Job(
         dialect="vllm",
@@ -119,10 +115,10 @@ def read_score(body: bytes) -> Job:
         query="" if pairs else left[0],
         queries=left if pairs else (),
         texts=right,
-        instruction=request.instruct or request.instruction or None,
+        instruction=shared.sentence(request),
         over_length=None if request.truncate_prompt_tokens is None else "cut",
         cut_start=shared.left(request.truncation_side, "truncation_side"),
-        max_tokens=min(limit, most) if limit and most else limit or most,
+        max_tokens=min(length, most) if length and most else length or most,
         extra={"raw_scores": active is not None and not flag(active, "use_activation")},
     )
 
@@ -146,150 +142,7 @@ def write_score(job: Job, answer: Answer) -> bytes:
     rows = [
         b'{"index":%d,"object":"score","score":%b}' % (i, score) for i, score in enumerate(scores)
     ]
-    return _list(rows, answer)
-
-
-# -- /pooling ------------------------------------------------------------------------------------
-
-
-class Pooling(msgspec.Struct):
-    """The fields that mean something here. null is the same as absent, but for `input`."""
-
-    input: str | list[str | TokenId | list[TokenId]]
-    model: str | None = None
-    task: str | None = None
-    encoding_format: str | None = None
-    embed_dtype: str | None = None
-    endianness: str | None = None
-    dimensions: int | None = None
-    normalize: Any = None
-    truncate_prompt_tokens: int | None = None
-    truncation_side: str | None = None
-    add_special_tokens: bool | str | None = None
-
-
-POOLING_FIELDS = {
-    "input": "a text, a list of texts, a list of token ids or a list of lists of token ids",
-    "model": MODEL,
-    "task": 'the text "embed"',
-    "encoding_format": f"one of the texts {', '.join(ENCODINGS)}",
-    "embed_dtype": f"one of the texts {', '.join(numbers.VLLM_DTYPES)}",
-    "endianness": f"one of the texts {', '.join(ENDS)}",
-    "dimensions": "left out: /pooling takes none; send them to /v1/embeddings",
-    "normalize": "left out: vectors here have length 1",
-    "truncate_prompt_tokens": LIMIT,
-    "truncation_side": SIDE,
-    "add_special_tokens": "true, or left out: these models' vectors need their special tokens",
-}
-POOLING_SHAPE = Shape(
-    Pooling,
-    POOLING_FIELDS,
-    once=("input", "model"),
-    example='{"model": "...", "input": "a text"}',
-)
-
-
-def read_pooling(body: bytes) -> Job:
-    """The Job in a body of POST /pooling, for an embedding model. Raises Refusal 400."""
-    request = POOLING_SHAPE.read(body)
-    texts, ids = shared.inputs(request.input, "input", POOLING_FIELDS["input"])
-    for name in ("dimensions", "normalize"):
-        if getattr(request, name) is not None:
-            refuse_field(name, f"{name} must be {POOLING_FIELDS[name]}")
-    if request.task not in (None, "embed"):
-        refuse_field(
-            "task",
-            f'task is {request.task[:40]!r}; it must be "embed" (scores are asked at /score)',
-        )
-    special = request.add_special_tokens
-    if special is not None and not flag(special, "add_special_tokens"):
-        must = POOLING_FIELDS["add_special_tokens"]
-        refuse_field("add_special_tokens", f"add_special_tokens must be {must}")
-    encoding = _one_of(request, "encoding_format", ENCODINGS)
-    extra = {
-        "encoding": encoding,
-        "dtype": _one_of(request, "embed_dtype", numbers.VLLM_DTYPES),
-        "endianness": _one_of(request, "endianness", ENDS),
-    }
-    count = len(texts) or len(ids)
-    if encoding == "bytes" and count > BYTES_MAX:
-        refuse_field(
-            "encoding_format",
-            f'encoding_format is "bytes", which tells of each text in a header; there are {count}, '
-            f'at most {BYTES_MAX} fit. Send fewer, or ask for "bytes_only"',
-        )
-    side = shared.side(request.model)
-    limit = request.truncate_prompt_tokens
-    return Job(
-        dialect="vllm",
-        task="embed",
-        model=side.model,
-        texts=texts,
-        token_ids=ids,
-        kind=side.kind,
-        over_length=None if limit is None else "cut",
-        cut_start=shared.left(request.truncation_side, "truncation_side"),
-        max_tokens=_limit(limit),
-        base64=encoding == "base64",
-        extra=extra,
-    )
-
-
-def _one_of(request: Pooling, field: str, known: Sequence[str]) -> str:
-    """The word in a field, the first of those known for none. Raises Refusal 400 for another."""
-    word: str = getattr(request, field) or known[0]
-    if word not in known:
-        refuse_field(field, f"{field} is {word[:40]!r}; it must be {POOLING_FIELDS[field]}")
-    return word
-
-
-def write_pooling(job: Job, answer: Answer) -> bytes:
-    """The vectors in the order of the request; as JSON, or nothing but their bytes."""
-    assert answer.vectors is not None
-    if job.extra["encoding"] == "float":
-        rows = numbers.rows_json(answer.vectors, "float", False)
-    else:
-        whole = numbers.as_vllm(
-            answer.vectors, job.extra["dtype"], job.extra["endianness"] == "big"
-        )
-        if not job.base64:
-            return whole.tobytes()
-        rows = [b'"%b"' % pybase64.b64encode(row.data) for row in whole]
-    return _list(
-        [b'{"index":%d,"object":"pooling","data":%b}' % (i, row) for i, row in enumerate(rows)],
-        answer,
-    )
-
-
-def dress_pooling(job: Job, answer: Answer) -> Dress:
-    """What vLLM tells of bytes in a header, as there is no JSON: which of them are whose."""
-    assert answer.vectors is not None
-    encoding = job.extra["encoding"]
-    if encoding in ("float", "base64"):
-        return Dress(b"application/json", [])
-    headers = []
-    if encoding == "bytes":
-        size = answer.vectors.shape[1] * (4 if job.extra["dtype"] == "float32" else 2)
-        items = [
-            {
-                "index": i,
-                "embed_dtype": job.extra["dtype"],
-                "endianness": job.extra["endianness"],
-                "start": i * size,
-                "end": (i + 1) * size,
-                "shape": [answer.vectors.shape[1]],
-            }
-            for i in range(len(answer.vectors))
-        ]
-        told = {
-            "id": answer.id,
-            "created": answer.created,
-            "model": answer.model,
-            "data": items,
-            "usage": {"prompt_tokens": answer.tokens, "total_tokens": answer.tokens},
-        }
-        headers.append((b"metadata", json.dumps(told).encode()))  # ASCII, as a header must be
-    return Dress(b"application/octet-stream", headers)
+    return listed(rows, answer)
 
 
 # -- /tokenize -----------------------------------------------------------------------------------
@@ -357,7 +210,7 @@ def write_tokenize(job: Job, answer: Answer) -> bytes:
     )
 
 
-def _list(rows: list[bytes], answer: Answer) -> bytes:
+def listed(rows: list[bytes], answer: Answer) -> bytes:
     return (
         b'{"id":%b,"object":"list","created":%d,"model":%b,"data":[%b],'
         b'"usage":{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":0,'
@@ -372,11 +225,25 @@ def _list(rows: list[bytes], answer: Answer) -> bytes:
     )
 
 
+# -- what is for another kind of model ----------------------------------------------------------
+
+
+def read_classify(body: bytes) -> Job:
+    """Raises Refusal 400: vLLM and Infinity have this for classifiers."""
+    raise Refusal(
+        400,
+        "wrong_model_type",
+        "no model here classifies; ER's models embed texts (POST /v1/embeddings) or rank them "
+        "(POST /v1/rerank, /score)",
+        param="model",
+    )
+
+
 def version(cards: Sequence[ModelCard]) -> bytes:
     """GET /version."""
     return orjson.dumps({"version": VERSION})
 
 
 SCORE = Part("vllm", read_score, write_score, refuse)
+CLASSIFY = Part("vllm", read_classify, write_score, refuse)
 TOKENIZE = Part("vllm", read_tokenize, write_tokenize, refuse)
-POOLING = Part("vllm", read_pooling, write_pooling, refuse, dress_pooling)
