@@ -219,7 +219,7 @@ def test_length_is_refused_by_name_with_both_numbers(shared: Gateway) -> None:
         {"model": "embed", "input": [""]},
         {"model": "embed", "input": {"a": 1}},
         {"model": 5, "input": "x"},
-        {"model": "embed", "input": "x", "dimensions": 0},
+        {"model": "embed", "input": "x", "dimensions": -1},
         {"model": "embed", "input": "x", "dimensions": 65},
         {"model": "embed", "input": "x", "dimensions": "many"},
         {"model": "embed", "input": "x", "encoding_format": "morse"},
