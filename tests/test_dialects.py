@@ -523,6 +523,31 @@ def test_what_no_model_here_does_is_refused_in_words(
     assert refused.value.status == 400 and said in refused.value.message
 
 
+TWICE = {
+    "/v1/embeddings": '{"input": "a", "input": "b"}',
+    "/v1/rerank": '{"query": "q", "documents": ["a"], "documents": ["b"]}',
+    "/v2/embed": '{"model": "m", "texts": ["a"], "model": "n"}',
+    "/embed": '{"inputs": "a", "inputs": "b"}',
+    "/api/embed": '{"input": "a", "input": ["b"]}',
+    "/api/embeddings": '{"prompt": "a", "prompt": "b"}',
+    "/pooling": '{"input": "a", "input": "b"}',
+    "/similarity": '{"inputs": {"source_sentence": "a", "sentences": ["b"], "sentences": ["c"]}}',
+    "/api/v1/services/embeddings/text-embedding/text-embedding": (
+        '{"input": {"texts": ["a"], "texts": ["b"]}}'
+    ),
+    "/api/v1/services/rerank/text-rerank/text-rerank": (
+        '{"input": {"query": "q", "documents": [{"query": 1}], "query": "r"}}'
+    ),
+}
+
+
+@pytest.mark.parametrize("path", TWICE)
+def test_a_field_twice_is_refused_in_every_dialect(path: str) -> None:
+    body = TWICE[path].encode()
+    with pytest.raises(Refusal, match="stands in the body more than once"):
+        dialects.choose(route(path).dialect, body).read(body)
+
+
 def test_a_field_twice_inside_a_document_is_no_matter() -> None:
     body = '{"query":"q","documents":[{"text":"a","query":1,"model":2},{"text":"\\"query\\""}]}'
     assert rerank.read(body.encode()).texts == ("a", '"query"')

@@ -78,6 +78,7 @@ EMBEDDING_SHAPE = Shape(
     Embedding,
     EMBEDDING_FIELDS,
     once=("input", "model"),
+    inside={"input": ("texts",)},
     example='{"model": "...", "input": {"texts": ["a text"]}}',
 )
 
@@ -156,6 +157,7 @@ RERANK_SHAPE = Shape(
     Rerank,
     RERANK_FIELDS,
     once=("input", "model"),
+    inside={"input": ("query", "documents")},
     example='{"model": "...", "input": {"query": "a text", "documents": ["a text", "another"]}}',
 )
 

@@ -53,15 +53,24 @@ class Part(NamedTuple):
 class Shape(Generic[T]):
     """One dialect's request: its struct, and for each field of it what must be there, in words.
 
-    Unknown fields are ignored. `once` names the fields that may not stand there twice.
+    Unknown fields are ignored. `once` names the fields that may not stand there twice, `inside`
+    such ones in the object that a field of the outermost holds.
     """
 
     def __init__(
-        self, struct: type[T], fields: Mapping[str, str], *, once: tuple[str, ...], example: str
+        self,
+        struct: type[T],
+        fields: Mapping[str, str],
+        *,
+        once: tuple[str, ...],
+        inside: Mapping[str, tuple[str, ...]] = {},
+        example: str,
     ) -> None:
         self._decoder = msgspec.json.Decoder(struct)
         self._fields = fields
-        self._once = tuple(f'"{name}"'.encode() for name in once)
+        places = [("", name) for name in once]
+        places += [(outer, name) for outer, names in inside.items() for name in names]
+        self._once = tuple((f'"{name}"'.encode(), place, name) for place, name in places)
         self._example = example
 
     def read(self, body: bytes) -> T:
@@ -76,10 +85,10 @@ class Shape(Generic[T]):
             refuse_json("the body is not UTF-8; encode its JSON so")
         except RecursionError:
             refuse_deep()
-        for name in self._once:
+        for quoted, place, name in self._once:
             # Counting is nearly free, and a name inside a text has a backslash before its quote.
-            if body.count(name) > 1:
-                _refuse_double(body, name.decode().strip('"'))
+            if body.count(quoted) > 1:
+                _refuse_double(body, place, name)
         return request
 
     def _explain(self, said: str) -> NoReturn:
@@ -166,15 +175,19 @@ def _half_pair(body: bytes) -> str | None:
     return None
 
 
-def _refuse_double(body: bytes, name: str) -> None:
-    """Refuse if the outermost object has `name` twice: which of the two is meant?"""
+class _Pairs(list[tuple[str, Any]]):
+    """An object as it stands in the body, a field that is there twice included."""
 
-    def keys(pairs: list[tuple[str, Any]]) -> list[str]:
-        return [key for key, _ in pairs]
 
+def _refuse_double(body: bytes, place: str, name: str) -> None:
+    """Refuse if the outermost object, or the one in its field `place`, has `name` twice: which of
+    the two is meant?
+    """
     try:
-        outer = json.loads(body, object_pairs_hook=keys)
+        outer = json.loads(body, object_pairs_hook=_Pairs)
     except (ValueError, RecursionError):
         refuse_json("the body is not UTF-8, or nested too deeply; the fields here are flat")
-    if outer.count(name) > 1:
-        refuse_field(name, f"{name} stands in the body more than once; send it once")
+    found = [held for key, held in outer if key == place] if place else [outer]
+    for held in found:
+        if isinstance(held, _Pairs) and sum(key == name for key, _ in held) > 1:
+            refuse_field(name, f"{name} stands in the body more than once; send it once")

@@ -248,6 +248,7 @@ SIMILARITY_SHAPE = Shape(
     Similarity,
     SIMILARITY_FIELDS,
     once=("inputs", "model"),
+    inside={"inputs": ("source_sentence", "sentences")},
     example='{"inputs": {"source_sentence": "a text", "sentences": ["a text", "another"]}}',
 )
 
