@@ -323,6 +323,7 @@ def test_tei_as_dify_and_litellm_ask_it(er: Gateway) -> None:
     info = er.ask("GET", "/info").json
     assert (info["model_id"], list(info["model_type"])) == ("embed", ["embedding"])
     assert info["max_input_length"] == 512
+    assert info["max_concurrent_requests"] == er.settings.get("max_concurrency", 500)
     other = er.ask("GET", "/info", key=narrow(er, "rerank")).json
     assert (other["model_id"], list(other["model_type"])) == ("rerank", ["reranker"])
     assert er.ask("GET", "/", key=None).status == er.ask("HEAD", "/ping", key=None).status == 200
@@ -426,7 +427,7 @@ def test_ollama_raises_its_own(er: Gateway, root: str) -> None:
         client.embed(model="embed", input=LONG, truncate=False)
     with pytest.raises(ollama.ResponseError, match=r"^no API key"):
         ollama.Client(host=root).embed(model="embed", input="x")
-    with pytest.raises(ollama.ResponseError, match=r"^there is nothing at /api/chat"):
+    with pytest.raises(ollama.ResponseError, match=r"^there is nothing at /api/chat; .*/api/embed"):
         client.chat(model="embed", messages=[])
 
 

@@ -51,6 +51,9 @@ class Route(NamedTuple):
     named: Callable[[bytes], str] | None = None
 
 
+NATIVE = "/api/v1/services/"  # DashScope's own
+_EMBEDDING = "embeddings/text-embedding/text-embedding"
+_RERANK = "rerank/text-rerank/text-rerank"
 EMBEDDINGS = Route(openai, "embeddings")
 RERANK = Route(rerank, "rerank")
 EMBED = Route(tei.EMBED, "embeddings")
@@ -74,10 +77,8 @@ POSTS = {
     "/classify": Route(vllm.CLASSIFY, "embeddings"),
     "/api/embed": Route(ollama.EMBED, "embeddings"),
     "/api/embeddings": Route(ollama.EMBEDDINGS, "embeddings"),
-    "/api/v1/services/embeddings/text-embedding/text-embedding": Route(
-        dashscope.EMBEDDING, "embeddings"
-    ),
-    "/api/v1/services/rerank/text-rerank/text-rerank": Route(dashscope.RERANK, "rerank"),
+    NATIVE + _EMBEDDING: Route(dashscope.EMBEDDING, "embeddings"),
+    NATIVE + _RERANK: Route(dashscope.RERANK, "rerank"),
 }
 # Behind a version these are Cohere's: what is refused unread is refused in its shape.
 VERSIONED = {
@@ -123,8 +124,7 @@ def find(method: str, path: str) -> Route | Refusal:
     return Refusal(
         404,
         "not_found",
-        f"there is nothing at {path[:200]}; ER answers POST /v1/embeddings, POST /v1/rerank and "
-        "GET /v1/models",
+        f"there is nothing at {path[:200]}; ER answers {_instead(plain)}",
     )
 
 
@@ -151,7 +151,7 @@ def refuse_at(path: str) -> Refuse:
     route = _posted(plain, versioned) or GETS.get(plain)
     if route is not None:
         return route.dialect.refuse
-    if plain.startswith("/api/v1/services/"):
+    if plain.startswith(NATIVE):
         return dashscope.refuse
     return ollama.refuse if plain.startswith("/api/") else refuse
 
@@ -177,6 +177,15 @@ def _plain(path: str) -> tuple[str, bool]:
     prefix = PREFIX.match(plain)
     end = prefix.end() if prefix else 0
     return plain[end:], end > 0
+
+
+def _instead(plain: str) -> str:
+    """What there is for the clients of an address where there is nothing."""
+    if plain.startswith(NATIVE):
+        return f"POST {NATIVE}{_EMBEDDING} and POST {NATIVE}{_RERANK}"
+    if plain.startswith("/api/"):
+        return "POST /api/embed, POST /api/show and GET /api/tags"
+    return "POST /v1/embeddings, POST /v1/rerank and GET /v1/models"
 
 
 def _wrong_method(method: str, path: str, allowed: str) -> Refusal:

@@ -26,6 +26,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     dimensions: int | None = None  # of a vector; None where it is not known yet, or no vector
     aliases: tuple[str, ...] = ()
     max_inputs: int = 1  # texts (or documents) in one request
+    max_requests: int = 1  # at once, all models together
     cuts: bool = False  # too long texts are cut unless a request says otherwise
     owned_by: str = "er"
 

@@ -355,7 +355,7 @@ def info(cards: Sequence[ModelCard]) -> bytes:
             "model_dtype": "float32",
             "served_model_name": card.id if card else "",
             "model_type": kind,
-            "max_concurrent_requests": 512,
+            "max_concurrent_requests": card.max_requests if card else 0,
             "max_input_length": length,
             "max_batch_tokens": max(16384, length),
             "max_batch_requests": None,

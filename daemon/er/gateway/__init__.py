@@ -241,6 +241,7 @@ class Gateway:
             else None,
             aliases=model.aliases,
             max_inputs=self._workshop.bounds.most(model.task),
+            max_requests=self.settings.max_concurrency,
             cuts=model.over_length == "cut" or model.task == "score",
         )
 
