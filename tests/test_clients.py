@@ -176,6 +176,9 @@ def test_cohere_lists_models(er: Gateway, root: str) -> None:
     told = {m.name: (m.endpoints, m.context_length) for m in client.models.list().models}
     assert told["embed"] == (["embed"], 512) and told["rerank"] == (["rerank"], 1024)
     assert client.models.get("embed").context_length == 512
+    ranking = client.models.list(endpoint="rerank").models
+    assert {m.name for m in ranking} == {"bi", "rerank"}
+    assert client.models.list(endpoint="chat").models == []
 
 
 def test_cohere_raises_its_own(er: Gateway, root: str) -> None:

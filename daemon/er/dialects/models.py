@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import parse_qs
 
 import msgspec
 import orjson
@@ -44,9 +45,9 @@ def _told(card: ModelCard) -> dict[str, Any]:
         "max_model_len": card.max_model_len,
         "model_type": "embedding" if embeds else "rerank",
         "max_tokens": card.max_model_len,
-        "capabilities": ["embed" if embeds else "rerank"],
+        "capabilities": [_endpoint(card)],
         "name": card.id,
-        "endpoints": ["embed" if embeds else "rerank"],
+        "endpoints": [_endpoint(card)],
         "finetuned": False,
         "context_length": card.max_model_len,
     }
@@ -66,6 +67,16 @@ def models(cards: Sequence[ModelCard]) -> bytes:
     """The list of models, twice."""
     rows = [_told(card) for card in cards]
     return orjson.dumps({"object": "list", "data": rows, "models": rows})
+
+
+def asked(cards: Sequence[ModelCard], query: bytes) -> list[ModelCard]:
+    """The models that Cohere's clients mean with ?endpoint=rerank or embed; all without it."""
+    (endpoint,) = parse_qs(query.decode("latin-1")).get("endpoint", [""])[:1]
+    return [card for card in cards if endpoint in ("", _endpoint(card))]
+
+
+def _endpoint(card: ModelCard) -> str:
+    return "embed" if card.task == "embed" else "rerank"
 
 
 def named(path: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from er import dialects, journal, keys, limits, metrics
 from er.config import Model
-from er.dialects import Dialect, Part, Route
+from er.dialects import Dialect, Part, Route, models
 from er.dialects.models import ModelCard
 from er.gateway import options, wellness
 from er.gateway.cors import Cors
@@ -220,7 +220,7 @@ class Gateway:
     async def _models(self, route: Route, request: Request, who: Identity, note: Note) -> Response:
         if route.page is not None:
             cards = [self._card(m) for m in self._served.config.models if may_use(who, m)]
-            return Response(200, route.page(cards))
+            return Response(200, route.page(models.asked(cards, request.head.query)))
         note.model = route.model
         if route.named is not None:
             body = await request.body(self.settings.max_body, self.settings.timeout_s)
