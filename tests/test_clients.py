@@ -31,6 +31,7 @@ from fakes import EngineProcess, free_port
 from running import DIMENSIONS, Gateway, model_folder
 
 TEXTS = ["one", "two <|im_end|>", "三"]
+CUT = 'er_texts_cut_total{model="embed"}'
 LONG = "word " * 200  # of 512 tokens at most, a byte each
 
 
@@ -522,12 +523,22 @@ def test_every_cohere_path(er: Gateway, path: str) -> None:
     assert er.ask("OPTIONS", path, key=None).headers["allow"] == "POST, OPTIONS"
 
 
-def test_a_cut_is_said_in_a_header(er: Gateway, only_embed: str) -> None:
+def test_a_cut_is_said_in_a_header_and_counted(er: Gateway, only_embed: str) -> None:
+    def counted() -> float:
+        text = er.ask("GET", "/metrics").body.decode()
+        line = next((t for t in text.splitlines() if t.startswith(CUT)), "0")
+        return float(line.split()[-1])
+
+    before = counted()
     reply = er.ask(
         "POST", "/embed", {"inputs": [LONG, "x", LONG], "truncate": True}, key=only_embed
     )
     assert reply.headers["x-er-texts-cut"] == "2"
     assert "x-er-texts-cut" not in er.ask("POST", "/embed", {"inputs": "x"}, key=only_embed).headers
+    until = time.monotonic() + 5
+    while counted() < before + 2 and time.monotonic() < until:
+        time.sleep(0.1)  # counts come twice a second
+    assert counted() >= before + 2
 
 
 @pytest.mark.parametrize(

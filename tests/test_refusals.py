@@ -25,7 +25,7 @@ import voyageai.error
 from er import dialects, keys
 from er.dialects import Route
 from er.job import Refusal
-from fakes import EngineProcess
+from fakes import EngineProcess, free_port
 from running import DIMENSIONS, Gateway
 
 FOLDER = Path(__file__).parent / "golden" / "refusals"
@@ -78,7 +78,11 @@ def test_every_address_has_its_golden_refusals() -> None:
 @pytest.fixture(scope="module")
 def er(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with EngineProcess(dim=DIMENSIONS) as engine:
-        running = Gateway(tmp_path_factory.mktemp("refusals"), [engine], max_body="2KiB")
+        folder = tmp_path_factory.mktemp("refusals")
+        running = Gateway(folder, [engine], max_body="2KiB")
+        running.models.append({"name": "dead", "task": "embed", "path": str(folder / "model")})
+        nowhere = f"http://127.0.0.1:{free_port()}"
+        running.replicas.append({"name": "d0", "model": "dead", "url": nowhere})
         try:
             yield running.start()
         finally:
@@ -129,6 +133,7 @@ def test_refusals_of_a_running_gateway(er: Gateway, others: dict[str, str], name
         "413 body_too_large": er.ask("POST", path, {**body, "x": "x" * 4096}),
         "415 unsupported_encoding": er.ask("POST", path, body, headers={"content-encoding": "br"}),
         "429 rate_limit_exceeded": er.ask("POST", path, body, key=others["429"]),
+        "503 no_healthy_replica": er.ask("POST", path, {**body, "model": "dead"}),
     }
     for kind, reply in replies.items():
         assert reply.status == int(kind[:3]), (kind, reply)
@@ -138,8 +143,9 @@ def test_refusals_of_a_running_gateway(er: Gateway, others: dict[str, str], name
             json.dumps(SAY), json.dumps(message)
         )
         assert json.loads(want.replace("req-1", reply.headers["x-request-id"])) == reply.json
-    waits = replies["429 rate_limit_exceeded"].headers
-    assert int(waits["retry-after"]) >= 1 and int(waits["retry-after-ms"]) > 0
+    for kind in ("503 no_healthy_replica", "429 rate_limit_exceeded"):
+        waits = replies[kind].headers
+        assert int(waits["retry-after"]) >= 1 and int(waits["retry-after-ms"]) > 0
     assert (waits["x-ratelimit-limit-requests"], waits["x-ratelimit-remaining-requests"]) == (
         "1",
         "0",

@@ -130,6 +130,8 @@ def find(method: str, path: str) -> Route | Refusal:
 
 def choose(dialect: Dialect, body: bytes) -> Dialect:
     """The dialect that `body` is in, where the address of `dialect` serves another one too."""
+    if dialect is openai:
+        return dialect
     if dialect is rerank or dialect is cohere.RERANK_V2:
         return tei.RERANK if tei.reranks(body) else dialect
     if dialect is cohere.V1:

@@ -133,6 +133,7 @@ Plain = msgspec.defstruct(
         ("encoding_format", Literal["float", "base64"] | None, None),
         *((name, None, None) for name in Request.__struct_fields__[3:]),
     ],
+    gc=False,  # nothing in it can be part of a circle
 )
 _plain = msgspec.json.Decoder(Plain).decode
 
