@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from er import dialects
@@ -333,6 +333,7 @@ def test_a_wrong_method_is_405(method: str, path: str, allowed: str) -> None:
     assert found.headers["allow"].startswith(allowed)
 
 
+@settings(deadline=None)  # machines are slow at times
 @given(st.text(max_size=40))
 def test_no_path_surprises(path: str) -> None:
     found = dialects.find("POST", path)
@@ -632,6 +633,7 @@ def test_booleans_may_be_words(path: str) -> None:
                 assert _read(path, worded) == _read(path, plain), worded
 
 
+@settings(deadline=None)  # machines are slow at times
 @given(ALL, st.dictionaries(NAMES, VALUES, max_size=3), st.sets(NAMES, max_size=1))
 def test_any_json_gives_a_job_or_a_clear_400(
     path: str, fields: dict[str, Any], gone: set[str]
@@ -640,6 +642,7 @@ def test_any_json_gives_a_job_or_a_clear_400(
     _job_or_400(path, json.dumps(body).encode(errors="replace"))
 
 
+@settings(deadline=None)  # machines are slow at times
 @given(
     ALL,
     st.sampled_from(["input", "parameters", "inputs"]),
@@ -670,6 +673,7 @@ def test_any_json_one_level_down(path: str, name: str, fields: dict[str, Any]) -
     _job_or_400(path, json.dumps({**GOOD[path], name: changed}).encode(errors="replace"))
 
 
+@settings(deadline=None)  # machines are slow at times
 @given(st.binary(max_size=60), ALL)
 def test_any_bytes_give_a_job_or_a_clear_400(body: bytes, path: str) -> None:
     _job_or_400(path, body)
