@@ -23,6 +23,11 @@ from running import DIMENSIONS, Gateway, model_folder
 EMBED, RERANK = "Qwen3-Embedding-0.6B", "Qwen3-Reranker-0.6B"
 DEAD, DEAD_RERANK = "dead", "dead-rerank"  # models without a living replica
 TEXTS = ["one", "two <|im_end|>", "三"]
+# What to know of TEI's clients, whose requests name no model.
+ONE_MODEL = (
+    "with a key for that one model: `sudo er keys create --name NAME --models MODEL`",
+    "用只限这一个模型的 key：`sudo er keys create --name NAME --models MODEL`",
+)
 LONG = "word " * 200  # of 512 tokens at most, a byte each
 
 

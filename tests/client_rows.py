@@ -98,12 +98,15 @@ class Client:
         lines: Sequence[str] = (),
         fields: Mapping[str, str] | None = None,
         page: str = "",
+        note: tuple[str, str] = ("", ""),
     ) -> None:
-        """`packages`: distributions whose version is shown; `recorded`: that of an application."""
+        """`packages`: distributions whose version is shown; `recorded`: that of an application;
+        `page`: a topic of `er help`; `note`: what else to know, in English and Chinese."""
         assert bool(packages) != bool(recorded), "a library has packages, an application a version"
         assert bool(lines) != bool(fields), "a library has lines, an application fields"
         self.name, self.packages, self.recorded = name, tuple(packages), recorded
         self.lines, self.fields, self.page = tuple(lines), dict(fields or {}), page
+        self.note = note
         self.proven: dict[str, set[str]] = {}  # word -> names of its tests
         self.used: set[int | str] = set()  # lines and fields that a test has built from
         twin = Client.all.get(name)
@@ -176,6 +179,8 @@ class Client:
         setup += [f"{label}: `{value}`" for label, value in self.fields.items()]
         if self.page:
             setup.append(f"`er help {self.page}`")
+        if any(self.note):
+            setup.append(self.note[chinese])
         how = "<br>".join(setup).replace("|", "\\|")
         if chinese:
             how = how.replace("HOST", "主机")

@@ -40,7 +40,6 @@ JINA = lines("jina_ai", f"{HOST}/v1", f"{HOST}/v1")
 VOYAGE = lines("voyage", f"{HOST}/v1", f"{HOST}/v1")
 COHERE = lines("cohere", f"{HOST}/v2/embed", HOST)
 DASHSCOPE = lines("dashscope", f"{HOST}/compatible-mode/v1", f"{HOST}/compatible-api/v1")
-# TEI's requests name no model: the key must be for one model only.
 TEI = Client(
     "LiteLLM, huggingface",
     packages=["litellm"],
@@ -50,6 +49,7 @@ TEI = Client(
         'litellm.rerank(model="huggingface/Qwen3-Reranker-0.6B", query=query, documents=texts, '
         'api_base="http://HOST:2048", api_key="sk-er-…")',
     ],
+    note=client_gateway.ONE_MODEL,
 )
 ROUTER = Client(
     "LiteLLM, Router",

@@ -65,12 +65,15 @@ def test_an_assignment_ends_with_the_test() -> None:
 
 @pytest.mark.usefixtures("alone")
 def test_an_application_is_declared_by_its_form() -> None:
-    row = Client("y", recorded="1.2", fields={"URL": "http://HOST:2048/v1"}, page="api")
+    row = Client(
+        "y", recorded="1.2", fields={"URL": "http://HOST:2048/v1"}, page="api", note=("a", "甲")
+    )
     assert row.field("URL", "http://h", "k") == "http://h/v1"
     row.proves("rerank")(lambda: None)
     assert row.row(chinese=False) == (
-        "| y | 1.2 | rerank | URL: `http://HOST:2048/v1`<br>`er help api` |"
+        "| y | 1.2 | rerank | URL: `http://HOST:2048/v1`<br>`er help api`<br>a |"
     )
+    assert row.row(chinese=True).endswith("<br>甲 |")
 
 
 @pytest.mark.usefixtures("alone")
