@@ -575,7 +575,7 @@ async def test_short_texts_behind_long_ones_are_not_refused_for_these(tmp_path: 
     with EngineProcess(dim=DIM, env={"ENGINE_TOKEN_US": "200"}) as engine:
         worker = Worker(tmp_path / "ledger", [engine.address])
         await asyncio.gather(*(worker.run([[1] * 500]) for _ in range(25)))
-        rate = worker.replicas._movers["m"].scheduler.rate
+        rate = worker.replicas.movers["m"].scheduler.rate
         assert 5 < rate.per_s < 15 and 490 < rate.each < 510
         long = asyncio.create_task(worker.run([[1] * 500]))
         await until(lambda: engine.seen()["in_flight"] == 1)

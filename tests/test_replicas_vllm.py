@@ -114,7 +114,7 @@ async def test_merged_answers_are_right_and_faults_are_known(
     for result, value in zip(await asyncio.gather(*good), right, strict=True):
         assert np.abs(result.values[0] - value).max() < 1e-5
     # none of it came from /pooling, which is only asked after a 404
-    assert replicas._movers["m"].members["r0"].upstream.inside
+    assert replicas.movers["m"].members["r0"].upstream.inside
     await replicas.close()
     ledger.close()
 

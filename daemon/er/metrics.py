@@ -110,6 +110,9 @@ seconds = Histogram(
 in_flight = _gauge("er_in_flight", "Requests being worked on", mode="livesum")
 # -- replicas, counted by the workers that call them ----------------------------------------------
 queue_sequences = _gauge("er_queue_sequences", "Sequences waiting", "model", mode="livesum")
+spare_sequences = _gauge(
+    "er_spare_sequences", "Sequences of batches waiting", "model", mode="livesum"
+)
 batch_sequences = Histogram(
     "er_batch_sequences",
     "Sequences in one upstream call",
@@ -129,6 +132,10 @@ retries = _counter("er_retries", "Batches sent again, to another replica or spli
 hedges = _counter(
     "er_hedges", "Calls sent again elsewhere as this replica took far too long", "replica"
 )
+# -- batches, counted by the worker that runs them -------------------------------------------------
+batches = _gauge("er_batches", "Batches that are not over", "status", mode="livesum")
+batches_ended = _counter("er_batches_ended", "Batches that are over", "status")
+batch_lines = _counter("er_batch_lines", "Lines of batches answered", "outcome")  # ok | failed
 # -- the machine, sampled by the admin process ----------------------------------------------------
 replica_up = _gauge("er_replica_up", "1 when the replica answers", "replica", "model")
 machine_cpu = _gauge("er_machine_cpu_ratio", "CPU time in use, 0 to 1")

@@ -22,10 +22,14 @@ import uvloop
 from uvicorn.server import ServerState
 
 from er import config, journal, keys
+from er.batches import Store
 from er.cache import Cache
 from er.child import Child
 from er.gateway import Gateway
+from er.gateway.batches import Shelf
 from er.gateway.door import Door, Heads
+from er.gateway.hand import Tools
+from er.gateway.runner import Disk, Runner
 from er.gateway.served import Served
 from er.gateway.straight import Straight
 from er.gateway.work import Workshop
@@ -34,6 +38,7 @@ from er.keys import Keys
 from er.ledger import Ledger, LedgerError
 from er.limits import Limits
 from er.replicas import Replicas
+from er.replicas.spare import SpareReplicas
 
 ACCEPT_S = 3.0  # at most, for those who had connected before the drain began
 IDLE_S = 2.0  # longer than clients usually pause between two requests on a connection
@@ -68,8 +73,24 @@ class Worker:
             "ledger": self._ledger,
             "audit": self._audit,
         }
-        self.gateway = Gateway(**both, workshop=self._workshop)
+        batches = settings.batches
+        store = Store(
+            config.directory("state") / "batches", quota=batches.quota, keep_s=batches.keep_s
+        )
+        shelf = Shelf(store, batches)
+        self.gateway = Gateway(**both, workshop=self._workshop, shelf=shelf)
         self.straight = Straight(self.gateway, **both, cache=self._cache, replicas=self._replicas)
+        self._spare = SpareReplicas(settings, self._replicas, self._ledger)
+        self._bulk = Workshop(self._served, self._spare, self._cache)
+        tools = Tools(
+            store=store,
+            served=self._served,
+            keys=both["keys"],
+            ledger=self._ledger,
+            workshop=self._bulk,
+            disk=Disk(store),
+        )
+        self._runner = Runner(tools)
         self._state = ServerState()
         self._servers: list[asyncio.Server] = []
         self._drain, self._cut = asyncio.Event(), asyncio.Event()
@@ -86,6 +107,7 @@ class Worker:
             loop.create_task(self._beat()),
             loop.create_task(self._tick()),
         ]
+        batches = loop.create_task(self._runner.run())
         stop = [loop.create_task(self._drain.wait()), loop.create_task(self._cut.wait())]
         first = loop.create_task(self._served.looked.wait())
         await asyncio.wait(
@@ -95,12 +117,14 @@ class Worker:
             await self._listen()
             self._child.ready()
             await asyncio.wait(stop, return_when=asyncio.FIRST_COMPLETED)
+        batches.cancel()  # another worker goes on with them at once
         await self._stop()
         for task in [*background, *stop, first]:
             task.cancel()
-        await asyncio.gather(*background, *stop, first, return_exceptions=True)
+        await asyncio.gather(batches, *background, *stop, first, return_exceptions=True)
         await self._replicas.close()
         self._workshop.close()
+        self._bulk.close()
         self.gateway.tally.flush()
         await asyncio.to_thread(self._cache.close)
         self.gateway.tally.log_refusals()
@@ -134,7 +158,8 @@ class Worker:
                 self._servers.append(await loop.create_server(made, sock=sock, backlog=BACKLOG))
 
     def _loaded(self, model: str) -> None:
-        self._replicas.learn(model, self._served.dimensions[model])
+        for replicas in (self._replicas, self._spare):
+            replicas.learn(model, self._served.dimensions[model])
 
     async def _beat(self) -> None:
         await self._child.beat()

@@ -13,9 +13,20 @@ from pathlib import Path
 from typing import Literal
 
 from er.config.reader import Reader
-from er.config.structs import Cache, Config, ConfigError, Finding, Gateway, Model, Replica, Tls
+from er.config.structs import (
+    Batches,
+    Cache,
+    Config,
+    ConfigError,
+    Finding,
+    Gateway,
+    Model,
+    Replica,
+    Tls,
+)
 
 __all__ = [
+    "Batches",
     "Cache",
     "Config",
     "ConfigError",
@@ -84,11 +95,18 @@ def parse(text: str, path: Path) -> Config:
         line = int(at[1]) if at else len(text.splitlines()) or 1
         message = re.sub(r" \(at .*\)$", "", str(error))
         raise ConfigError([Finding(str(path), line, f"not TOML: {message}")]) from None
-    gateway, cache = reader.gateway(tree), reader.cache(tree)
+    gateway, cache, batches = reader.gateway(tree), reader.cache(tree), reader.batches(tree)
     models = tuple(reader.model(t, i) for i, t in enumerate(reader.tables(tree, "model")))
     replicas = tuple(reader.replica(t, i) for i, t in enumerate(reader.tables(tree, "replica")))
-    reader.unknown(tree, {"gateway", "cache", "model", "replica"}, "", 0)
-    config = Config(gateway=gateway, cache=cache, models=models, replicas=replicas, source=path)
+    reader.unknown(tree, {"gateway", "cache", "batches", "model", "replica"}, "", 0)
+    config = Config(
+        gateway=gateway,
+        cache=cache,
+        batches=batches,
+        models=models,
+        replicas=replicas,
+        source=path,
+    )
     if not reader.findings:
         reader.across(config)
     if any(f.level == "error" for f in reader.findings):

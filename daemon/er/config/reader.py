@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from er.config.fields import Fields
-from er.config.structs import Cache, Config, Finding, Gateway, Model, Replica, Tls
+from er.config.structs import Batches, Cache, Config, Finding, Gateway, Model, Replica, Tls
 
 REPLICAS_MAX = 64
 TIMEOUT_MAX_S = 86400.0
@@ -22,6 +22,7 @@ REQUEST_BOUNDS = {
 CACHE_MIN, CACHE_MAX = 16 << 20, 1 << 40  # bytes
 # What clients put behind a model's name to say which side of a search a text is on.
 SIDES = (":query", ":document")
+QUOTA_MIN, KEEP_MAX_S = 1 << 20, 3650 * 86400.0
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
 # What the launcher says to vLLM itself; given a second time in `args` it would win unseen.
 OWN_ARGS = {"--port", "--host", "--uds", "--model", "--served-model-name", "--runner", "--api-key"}
@@ -142,6 +143,21 @@ class Reader:
             scope = f.choice("scope", ("all", "key"), Cache().scope)
         self.unknown(table, {"size", "scope"}, "cache", 0)
         return Cache(size=size, scope=scope)
+
+    def batches(self, tree: dict[str, Any]) -> Batches:
+        table = tree.get("batches", {})
+        if not isinstance(table, dict):
+            self.say("", 0, "batches", "batches must be a [batches] table")
+            return Batches()
+        f = Fields(self.say, table, "batches", 0)
+        off = table.get("quota") in (0, "0") and table.get("quota") is not False
+        quota = 0 if off else f.size("quota", Batches().quota, QUOTA_MIN) or 0
+        max_file = f.size("max_file", min(Batches().max_file, quota or 1 << 40), 1024) or 0
+        if quota and max_file > quota:
+            f.wrong("max_file", "is more than quota; a file must fit into it")
+        keep_s = f.duration("keep", Batches().keep_s, 60.0, KEEP_MAX_S)
+        self.unknown(table, {"quota", "keep", "max_file"}, "batches", 0)
+        return Batches(quota=quota, keep_s=keep_s, max_file=max_file)
 
     def model(self, table: dict[str, Any], index: int) -> Model:
         f = Fields(self.say, table, "model", index)

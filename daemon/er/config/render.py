@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from er.config.structs import Config, Gateway, Model, Replica
+from er.config.structs import Batches, Config, Gateway, Model, Replica
 
 HEAD = "# Written by `er reload` from er.toml; what needs `sudo er apply` is still as it was.\n"
 
@@ -26,6 +26,8 @@ def render(config: Config) -> str:
         if "size" in cache:
             cache["size"] = f"{config.cache.size}B" if config.cache.size else 0
         parts.append(_table("[cache]", cache))
+    if batches := _batches(config.batches):
+        parts.append(_table("[batches]", batches))
     parts += [_table("[[model]]", _model(m)) for m in config.models]
     parts += [_table("[[replica]]", _replica(r)) for r in config.replicas]
     return "\n".join(parts)
@@ -40,6 +42,17 @@ def _gateway(gateway: Gateway) -> dict[str, Any]:
         values["timeout"] = f"{values.pop('timeout_s')!r}s"
     if "max_body" in values:
         values["max_body"] = f"{gateway.max_body}B"
+    return values
+
+
+def _batches(batches: Batches) -> dict[str, Any]:
+    values = _set(batches)
+    if "quota" in values:
+        values["quota"] = f"{batches.quota}B" if batches.quota else 0
+    if "max_file" in values:
+        values["max_file"] = f"{batches.max_file}B"
+    if "keep_s" in values:
+        values["keep"] = f"{values.pop('keep_s')!r}s"
     return values
 
 

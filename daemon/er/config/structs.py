@@ -96,12 +96,19 @@ class Cache(msgspec.Struct, frozen=True, kw_only=True):
     scope: Literal["all", "key"] = "key"
 
 
+class Batches(msgspec.Struct, frozen=True, kw_only=True):
+    quota: int = 10 << 30  # bytes; 0 = off
+    keep_s: float = 30 * 86400.0
+    max_file: int = 200 << 20  # bytes
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway: Gateway
     models: tuple[Model, ...]
     replicas: tuple[Replica, ...]
     source: Path
     cache: Cache = Cache()
+    batches: Batches = Batches()
 
     def model(self, name: str) -> Model | None:
         """The model that a client means by `name`: its name or one of its aliases."""

@@ -17,10 +17,11 @@ from er.config import Model
 from er.dialects import Dialect, Part, Route, models
 from er.dialects.models import ModelCard
 from er.gateway import options, wellness
+from er.gateway.batches import Place, Shelf, place_at
 from er.gateway.cors import Cors
-from er.gateway.exchange import LOCAL, Gone, Head, Note, Request, Response, plain_address
+from er.gateway.exchange import LOCAL, Gone, Head, Note, Request, Response, Stream, plain_address
 from er.gateway.options import ALIVE, GET, METRICS, OPEN
-from er.gateway.served import Served, may_use
+from er.gateway.served import Served, check_right, may_use
 from er.gateway.tally import Tally
 from er.gateway.work import Workshop
 from er.job import Answer, Job, Refusal
@@ -51,10 +52,12 @@ class Gateway:
         ledger: Ledger,
         workshop: Workshop,
         audit: journal.Audit,
+        shelf: Shelf,
     ) -> None:
         self.settings = served.config.gateway
         self._served, self._keys, self._limits = served, keys, limits
         self._ledger, self._workshop, self._audit = ledger, workshop, audit
+        self._shelf = shelf
         self.tally = Tally(ledger)
         self.cors = Cors(self.settings.cors) if self.settings.cors else None
         self.draining = False  # each answer closes its connection
@@ -71,12 +74,16 @@ class Gateway:
             return route
         if not isinstance(route, str):
             note.refuse = route.dialect.refuse
-            if route.name == "open" and route.page is not None:
+            if isinstance(route, Route) and route.name == "open" and route.page is not None:
                 return Response(200, route.page(()))
         who = note.who = self._who(request)  # 401
         if isinstance(route, str):
             return await self._metrics_page()
         note.dialect = dialects.name(route.dialect)
+        if isinstance(route, Place):
+            return await self._shelf.answer(
+                route, request, who, lambda: self._check_rate(who, note)
+            )
         if route.name in ("models", "model"):
             return await self._models(route, request, who, note)
         body = request.whole
@@ -97,7 +104,7 @@ class Gateway:
             note.model = job.model
             model = self._served.find(job.model, job.task, who)  # 404
             note.model = note.served = model.name
-            _check_right(who, model)  # 403
+            check_right(who, model)  # 403
             self._check_rate(who, note)  # 429
             inside = inside or self._demand_place(model)  # 503
             answer = await work.tokens(job, model, len(body), deadline, note)
@@ -113,12 +120,11 @@ class Gateway:
         inside = ledger.enter(self.settings.max_concurrency)
         try:
             job = await work.read(dialect, body, deadline)  # 400
-            work.bounds.check_items(job)
             note.dialect, note.model, note.items = job.dialect, job.model, job.items
             model = self._served.find(job.model, job.task, who)  # 404
             note.model = note.served = model.name
             if who.models is not None:
-                _check_right(who, model)  # 403
+                check_right(who, model)  # 403
             began = time.monotonic_ns()
             prompted = await work.prompt(job, model, len(body), deadline)  # 400
             note.tokenise_ns = time.monotonic_ns() - began
@@ -137,7 +143,7 @@ class Gateway:
 
     # -- the checks, in their order ----------------------------------------------------------
 
-    def _route(self, head: Head, note: Note) -> Route | Response | str | None:
+    def _route(self, head: Head, note: Note) -> Route | Place | Response | str | None:
         """None: a page that asks for no key; a text: /metrics; a Response: what OPTIONS asked."""
         method, path = head.method, head.path.rstrip("/")
         if method == "OPTIONS" and (said := options.answer(head, self.cors)) is not None:
@@ -147,7 +153,7 @@ class Gateway:
         if path in OPEN or path == METRICS:
             if method in GET:
                 return None if path in OPEN else METRICS
-            found: Route | Refusal = Refusal(
+            found: Route | Place | Refusal = Refusal(
                 405,
                 "method_not_allowed",
                 f"{path} does not take {method[:20]}; use GET",
@@ -155,6 +161,8 @@ class Gateway:
             )
         else:
             found = dialects.find(method, head.path)
+            if isinstance(found, Refusal) and found.status == 404:
+                found = place_at(method, head.path) or found
         if isinstance(found, Refusal):
             note.refuse = dialects.refuse_at(head.path)
             raise found
@@ -226,7 +234,7 @@ class Gateway:
             body = await request.body(self.settings.max_body, self.settings.timeout_s)
             note.model = route.named(body)
         model = self._served.named(note.model, who)
-        _check_right(who, model)
+        check_right(who, model)
         return Response(200, route.one(self._card(model)))
 
     def _card(self, model: Model) -> ModelCard:
@@ -336,6 +344,9 @@ class Gateway:
         headers = self.headers(response, note)
         start = {"type": "http.response.start", "status": response.status, "headers": headers}
         await send(start)
+        if isinstance(response, Stream) and note.request.head.method != "HEAD":
+            async for piece in response.pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": response.body})
 
     def headers(self, response: Response, note: Note) -> list[tuple[bytes, bytes]]:
@@ -343,7 +354,7 @@ class Gateway:
         headers = [*note.headers(), *response.headers]
         if response.status != options.STATUS:
             headers.append((b"content-type", response.kind))
-            headers.append((b"content-length", b"%d" % len(response.body)))
+            headers.append((b"content-length", b"%d" % response.size))
         if self.cors is not None:
             headers += self.cors.headers(note.request.head)
         unread = not note.request.read and b"expect" in note.request.head.headers
@@ -366,15 +377,3 @@ def _mishap(request_id: str) -> Refusal:
         f"something went wrong inside the gateway; the operator finds it in the log under "
         f"{request_id}",
     )
-
-
-def _check_right(who: Identity, model: Model) -> None:
-    if not may_use(who, model):
-        raise Refusal(
-            403,
-            "key_not_permitted",
-            f"key {who.id} ({who.name}) may not use {model.name}; it may use: "
-            f"{', '.join(sorted(who.models or ()))}. To change that, on the server: "
-            f"er keys set {who.id} --models …",
-            param="model",
-        )

@@ -14,7 +14,7 @@ from er.gateway.exchange import Head
 Headers = list[tuple[bytes, bytes]]
 
 ANY = "*"
-METHODS = b"GET, HEAD, POST, OPTIONS"
+METHODS = b"GET, HEAD, POST, DELETE, OPTIONS"
 MAX_AGE_S = 600  # browsers ask again after it; Chromium's own most is 7200
 SHOWN = (
     "x-request-id",

@@ -8,7 +8,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs
@@ -151,6 +151,33 @@ class Request:
                 )
             closing = {"connection": "close"}
             raise Refusal(408, "request_timeout", why, headers=closing) from None
+
+    async def pieces(self, within_s: float) -> AsyncIterator[bytes]:
+        """The body as it comes, for what is too large for the memory; its size is not checked.
+
+        Raises Refusal 415 when it is compressed, 408 when no more comes; Gone.
+        """
+        self.check_coding()
+        if self.whole is not None:
+            yield self.whole
+            return
+        assert self._receive is not None
+        size, end = 0, time.monotonic() + within_s
+        while True:
+            try:
+                left = min(STALL_S, end - time.monotonic())
+                message = await asyncio.wait_for(self._receive(), left)
+            except TimeoutError:
+                why = f"the body stopped after {size} bytes, or took over {within_s:.0f} s in all"
+                closing = {"connection": "close"}
+                raise Refusal(408, "request_timeout", why, headers=closing) from None
+            if message["type"] != "http.request":
+                raise Gone
+            size += len(message["body"])
+            self.read = not message["more_body"]
+            yield message["body"]
+            if self.read:
+                return
 
 
 def plain_address(address: str) -> str:
@@ -299,6 +326,26 @@ class Response:
         headers: list[tuple[bytes, bytes]] | None = None,
     ) -> None:
         self.status, self.body, self.kind, self.headers = status, body, kind, headers or []
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return len(self.body)
+
+
+class Stream(Response):
+    """A body that is read while it is sent."""
+
+    __slots__ = ("_size", "pieces")
+
+    def __init__(self, size: int, pieces: AsyncIterator[bytes], kind: bytes) -> None:
+        """`pieces` give `size` bytes in all."""
+        super().__init__(200, b"", kind)
+        self._size, self.pieces = size, pieces
+
+    @property
+    def size(self) -> int:
+        return self._size
 
 
 def _printable(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from er import dialects
+from er.gateway.batches import methods_at
 from er.gateway.cors import Cors
 from er.gateway.exchange import Head, Response
 
@@ -28,7 +29,7 @@ def answer(head: Head, cors: Cors | None) -> Response | None:
 def allowed(path: str) -> str:
     """The methods that an address takes, as an Allow header has them; "" where nothing is."""
     plain = path.rstrip("/")
-    found: list[str] = []
+    found: list[str] = list(methods_at(path))
     if plain in OPEN | ALIVE | {METRICS, ALL} or _has("GET", path):
         found += GET
     if plain == ALL or _has("POST", path):

@@ -118,3 +118,16 @@ class Served:
 def may_use(who: Identity, model: Model) -> bool:
     """Whether the key's list of models, if it has one, names this one or an alias of it."""
     return who.models is None or not who.models.isdisjoint((model.name, *model.aliases))
+
+
+def check_right(who: Identity, model: Model) -> None:
+    """Raise Refusal 403 if the key may not use the model."""
+    if not may_use(who, model):
+        raise Refusal(
+            403,
+            "key_not_permitted",
+            f"key {who.id} ({who.name}) may not use {model.name}; it may use: "
+            f"{', '.join(sorted(who.models or ()))}. To change that, on the server: "
+            f"er keys set {who.id} --models …",
+            param="model",
+        )

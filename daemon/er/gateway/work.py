@@ -63,10 +63,13 @@ class Workshop:
         self.bounds = Bounds(served.config.gateway)
 
     async def read(self, dialect: Dialect, body: bytes, deadline: int) -> Job:
-        """The Job in `body`. Raises Refusal 400, 504."""
+        """The Job in `body`, of no more texts than one request may have. Raises Refusal 400, 504."""
         if len(body) <= INLINE_READ_BYTES:
-            return dialect.read(body)
-        return await self._aside(deadline, dialect.read, body)
+            job = dialect.read(body)
+        else:
+            job = await self._aside(deadline, dialect.read, body)
+        self.bounds.check_items(job)
+        return job
 
     async def write(self, dialect: Dialect, job: Job, answer: Answer, deadline: int) -> bytes:
         """The body of `answer`. Raises Refusal 504."""

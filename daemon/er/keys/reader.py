@@ -91,6 +91,12 @@ class Keys:
             self._used.note(found.id, int(now_s))
         return found
 
+    def holder(self, key_id: str, now: datetime) -> Identity | None:
+        """The key of that id, for work that goes on without its secret; None: it is no more."""
+        self.look()
+        record, identity = self._records.get(key_id, (None, None))
+        return identity if record is not None and record.valid(now) else None
+
     def _find(self, secret: str, now: datetime) -> Identity | None:
         shape = records.SECRET.match(secret)
         found = self._records.get(shape[1]) if shape else None

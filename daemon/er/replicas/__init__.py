@@ -42,7 +42,7 @@ class Replicas:
         """`dimensions`: of each embed model. `clock` in monotonic ns, `wall` in Unix seconds."""
         self._ledger = ledger
         self._clock = clock
-        self._movers = {
+        self.movers = {
             model.name: Mover(
                 model,
                 dimensions.get(model.name, 1),
@@ -113,7 +113,7 @@ class Replicas:
         `deadline` is monotonic ns. The request's `cancel()` drops its sequences; `done` is not
         called any more.
         """
-        mover = self._movers[model]
+        mover = self.movers[model]
         if task != mover.task or not sequences:
             raise ValueError(f"{len(sequences)} sequences of task {task} for {model}")
         now = self._clock()
@@ -131,25 +131,25 @@ class Replicas:
 
     def demand(self, model: str) -> None:
         """Raise Refusal 503, as `start` would, when no replica of `model` is there to ask."""
-        self._movers[model].demand(self._clock())
+        self.movers[model].demand(self._clock())
 
     def retry_s(self, model: str) -> int:
         """In how many seconds one more request for `model` can be served, after all told before."""
-        return self._movers[model].scheduler.rate.promise(1, 0.0, self._clock())
+        return self.movers[model].scheduler.rate.promise(1, 0.0, self._clock())
 
     def learn(self, model: str, dimensions: int) -> None:
         """The dimensions of a model whose files could only be read later."""
-        self._movers[model].dimensions = dimensions
+        self.movers[model].dimensions = dimensions
 
     def queued(self) -> int:
         """Sequences that wait in this worker."""
-        return sum(mover.scheduler.waiting for mover in self._movers.values())
+        return sum(mover.scheduler.waiting for mover in self.movers.values())
 
     def _tell_queued(self) -> None:
         self._ledger.queued(self.queued())
 
     async def close(self) -> None:
         """Hang up on every replica. Requests still here get 503: drain before."""
-        for mover in self._movers.values():
+        for mover in self.movers.values():
             mover.close()
         await asyncio.sleep(0)  # connections that were being made end with this turn

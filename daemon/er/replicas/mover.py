@@ -34,7 +34,6 @@ from er.upstream import UpstreamError
 
 WATCH_S = 0.25  # how often calls on their way are looked after
 STUCK_WATCH_S = 0.02  # the same, where another replica could take over
-RECHECK_S = 0.002  # about a tenth of an engine's step
 LATE_S = 20.0  # no call is given up sooner; slow replicas get as long as their pace asks for
 DOUBT_S = 5.0  # the same, once somebody else has found the replica down
 ALIVE_NS = 5_000_000  # how long it counts that a replica was seen there
@@ -44,6 +43,8 @@ SLICE = 16  # answers handed out in one turn of the event loop, which hears othe
 
 class Mover:
     """Acts on what one model's scheduler decides."""
+
+    recheck_s = 0.002  # about a tenth of an engine's step
 
     def __init__(
         self,
@@ -60,8 +61,7 @@ class Mover:
         self.model, self.task, self.dimensions = model.name, model.task, dimensions
         self.members = {member.name: member for member in members}
         self.scheduler = Scheduler(model.batch_tokens)
-        self._ledger, self._clock, self._wall = ledger, clock, wall
-        self._tell_queued = queued
+        self._ledger, self._clock, self._wall, self._tell_queued = ledger, clock, wall, queued
         self._gauge = metrics.queue_sequences.labels(model.name)
         self._calls: dict[Batch, Call] = {}
         self._finished: deque[tuple[Ticket, int]] = deque()  # complete, and when: told in slices
@@ -184,7 +184,7 @@ class Mover:
                 # Another worker's answer frees room in the shared budget, and nothing tells us; so
                 # look again a little later, only while we have both a free call and work for it.
                 if scheduler.hungry(list(loads.values())) and self._recheck is None:
-                    self._recheck = loop.call_later(RECHECK_S, self._look_again)
+                    self._recheck = loop.call_later(self.recheck_s, self._look_again)
                 return
             if self._send(batch):
                 load = loads[batch.replica]

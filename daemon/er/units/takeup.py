@@ -38,15 +38,18 @@ def merge(applied: Config, edited: Config) -> TakeUp:
         old, new = getattr(applied.gateway, name), getattr(gateway, name)
         if old != new:
             taken.append(f"[gateway] {name.removesuffix('_s')}: {_pair(old, new)}")
-    for name in edited.cache.__struct_fields__:
-        old, new = getattr(applied.cache, name), getattr(edited.cache, name)
-        if old != new:
-            taken.append(f"[cache] {name}: {_pair(old, new)}")
+    for table in ("cache", "batches"):
+        olds, news = getattr(applied, table), getattr(edited, table)
+        for name in news.__struct_fields__:
+            old, new = getattr(olds, name), getattr(news, name)
+            if old != new:
+                taken.append(f"[{table}] {name.removesuffix('_s')}: {_pair(old, new)}")
     replicas = _replicas(applied, edited, taken, held)
     models = _models(applied, edited, replicas, taken, held)
     config = Config(
         gateway=gateway,
         cache=edited.cache,
+        batches=edited.batches,
         models=models,
         replicas=replicas,
         source=applied.source,

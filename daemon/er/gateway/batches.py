@@ -1,0 +1,302 @@
+"""What clients ask of batches: files and batches as OpenAI's API has them, each key its own."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, BinaryIO, NamedTuple
+from urllib.parse import parse_qs, unquote
+
+import msgspec
+import orjson
+
+from er import dialects, journal
+from er.batches import Batch, File, Full, NotThere, Store
+from er.batches.records import new_id
+from er.config import Batches
+from er.dialects import openai
+from er.dialects.json_body import Shape, refuse_field
+from er.gateway import uploads
+from er.gateway.exchange import Request, Response, Stream
+from er.job import Refusal
+from er.keys import Identity
+from er.quantities import bytes_text, duration_s
+
+PLACE = re.compile(r"/(files|batches)(?:/([^/]+)(?:/(content|cancel))?)?\Z")
+ENDPOINTS = ("/v1/embeddings", "/v1/rerank")
+BODY_MAX = 256 << 10  # bytes of a request that makes a batch
+LIST_MAX = {"files": 10_000, "batches": 100}
+LIST_DEFAULT = {"files": 10_000, "batches": 20}
+WINDOW_MAX_S = 30 * 86400.0
+METADATA_MAX, NAME_MAX, VALUE_MAX = 16, 64, 512
+PIECE = 256 << 10
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+BYTES = b"application/octet-stream"
+METHODS = {
+    ("files", False, ""): ("GET", "POST"),
+    ("files", True, ""): ("GET", "DELETE"),
+    ("files", True, "content"): ("GET",),
+    ("batches", False, ""): ("GET", "POST"),
+    ("batches", True, ""): ("GET",),
+    ("batches", True, "cancel"): ("POST",),
+}
+
+
+class Place(NamedTuple):
+    """An address of this API, and what is asked there."""
+
+    kind: str  # files | batches
+    id: str
+    what: str  # content | cancel | ""
+    method: str
+
+    @property
+    def dialect(self) -> dialects.Dialect:
+        """Whose words refusals are in."""
+        return openai
+
+
+def place_at(method: str, path: str) -> Place | Refusal | None:
+    """The place that a request asks; the Refusal 405 for a wrong method; None for another path."""
+    found, allowed = _found(path), methods_at(path)
+    if found is None or not allowed:
+        return None
+    if method in allowed:
+        kind, name, what = found
+        return Place(kind, name, what, "GET" if method == "HEAD" else method)
+    wanted = " or ".join(m for m in allowed if m != "HEAD")
+    return Refusal(
+        405,
+        "method_not_allowed",
+        f"{path[:200]} does not take {method[:20]}; use {wanted}",
+        headers={"allow": ", ".join(allowed)},
+    )
+
+
+def methods_at(path: str) -> tuple[str, ...]:
+    """What may be asked at a path, HEAD beside GET; () where nothing of batches is."""
+    found = _found(path)
+    allowed = METHODS.get((found[0], bool(found[1]), found[2]), ()) if found else ()
+    return tuple(m for have in allowed for m in ((have, "HEAD") if have == "GET" else (have,)))
+
+
+def _found(path: str) -> tuple[str, str, str] | None:
+    """(files or batches, an id, what of it) in a path, with "" for what it does not name."""
+    plain = path[:-1] if path.endswith("/") else path
+    prefix = dialects.PREFIX.match(plain)
+    found = PLACE.match(plain, prefix.end() if prefix else 0)
+    return (found[1], unquote(found[2] or ""), found[3] or "") if found else None
+
+
+class Wish(msgspec.Struct):
+    """The body of POST /v1/batches."""
+
+    input_file_id: str
+    endpoint: str
+    completion_window: str
+    metadata: dict[str, str] | None = None
+
+
+FIELDS = {
+    "input_file_id": "the id of a file that was uploaded with purpose=batch",
+    "endpoint": f"one of {', '.join(ENDPOINTS)}",
+    "completion_window": 'a time such as "24h"',
+    "metadata": f"an object of at most {METADATA_MAX} texts",
+}
+SHAPE = Shape(
+    Wish,
+    FIELDS,
+    once=("input_file_id", "endpoint"),
+    example='{"input_file_id": "file-…", "endpoint": "/v1/embeddings", "completion_window": "24h"}',
+)
+
+
+class Shelf:
+    """Answers at these addresses. One object a worker."""
+
+    def __init__(self, store: Store, settings: Batches) -> None:
+        self._store, self._settings = store, settings
+
+    async def answer(
+        self, place: Place, request: Request, who: Identity, check_rate: Callable[[], None]
+    ) -> Response:
+        """The answer at `place` for a known client. Raises Refusal, Gone."""
+        if not self._store.quota:
+            text = "the batch API is turned off on this server ([batches] quota in er.toml is 0)"
+            raise Refusal(404, "not_found", text)
+        try:
+            if place.method == "POST" and place.kind == "files":
+                return await self._upload(request, who, check_rate)
+            if place.method == "POST" and not place.id:
+                return await self._create(request, who, check_rate)
+            if place.what == "content":
+                return await self._content(place, who)
+            query = request.head.query.decode("latin-1")
+            return _said(await asyncio.to_thread(self._tell, place, who, query))
+        except NotThere:
+            kind = "file" if place.kind == "files" else "batch"
+            text = f"there is no {kind} {place.id[:64]!r} of this key"
+            raise Refusal(404, "not_found", text, param="id") from None
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise self._no_room(error, who) from None
+
+    def _tell(self, place: Place, who: Identity, query: str) -> dict[str, Any]:
+        """What needs no body. Runs in a thread. Raises Refusal, NotThere, OSError."""
+        store = self._store
+        if not place.id:
+            every: Sequence[File | Batch]
+            every = store.files(who.id) if place.kind == "files" else store.batches(who.id)
+            return _page(every, place.kind, query)
+        if place.kind == "files":
+            if place.method == "GET":
+                return store.file(who.id, place.id).shown()
+            user = store.user_of(who.id, place.id)
+            if user is not None:
+                text = f"batch {user} still reads this file; cancel it first, or wait for its end"
+                raise Refusal(400, "file_in_use", text, param="id")
+            store.delete_file(who.id, place.id)
+            return {"id": place.id, "object": "file", "deleted": True}
+        batch = store.batch(who.id, place.id)
+        if place.what == "cancel" and batch.status not in ("cancelling", "cancelled"):
+            if batch.over or batch.status == "finalizing":
+                text = f"the batch is {batch.status}; there is nothing left to cancel"
+                raise Refusal(400, "invalid_request", text, param="id")
+            store.cancel(who.id, batch.id)
+            batch = store.batch(who.id, batch.id)
+        return batch.shown()
+
+    async def _upload(
+        self, request: Request, who: Identity, check_rate: Callable[[], None]
+    ) -> Response:
+        limit = self._settings.max_file
+        declared = request.head.length or 0
+        if declared > limit + uploads.FORM_MAX:
+            raise uploads.too_large(declared, limit)  # 413
+        check_rate()  # 429: before the body is read, which may be large
+        file = await uploads.receive(request, self._store, who.id, limit)
+        return _said(file.shown())
+
+    async def _create(
+        self, request: Request, who: Identity, check_rate: Callable[[], None]
+    ) -> Response:
+        body = await request.body(BODY_MAX, uploads.UPLOAD_S)  # 413
+        wish = SHAPE.read(body)  # 400
+        window_s = _checked(wish)
+        try:
+            file = await asyncio.to_thread(self._store.file, who.id, wish.input_file_id)
+        except NotThere:
+            text = f"there is no file {wish.input_file_id[:64]!r} of this key"
+            raise Refusal(404, "not_found", text, param="input_file_id") from None
+        if file.purpose != "batch":
+            refuse_field("input_file_id", f"{file.id} holds a batch's results, not requests")
+        check_rate()  # 429
+        now = time.time()
+        batch = Batch(
+            id=new_id("batch_"),
+            endpoint=wish.endpoint,
+            input_file_id=file.id,
+            completion_window=wish.completion_window,
+            created_at=int(now),
+            expires_at=int(now + window_s),
+            metadata=wish.metadata,
+            uid=who.local_uid,
+        )
+        await asyncio.to_thread(self._store.add_batch, who.id, batch)
+        return _said(batch.shown())
+
+    async def _content(self, place: Place, who: Identity) -> Response:
+        file = await asyncio.to_thread(self._store.open_file, who.id, place.id)
+        size = await asyncio.to_thread(file.seek, 0, 2)
+        file.seek(0)
+        return Stream(size, _pieces(file, size), BYTES)
+
+    def _no_room(self, error: OSError, who: Identity) -> Refusal:
+        """Neither 507, which clients would send again and again, nor 409, for the same reason."""
+        if isinstance(error, Full):
+            why = (
+                f"files and batches take {bytes_text(error.used)} of the "
+                f"{bytes_text(error.quota)} that [batches] quota in er.toml allows all keys"
+            )
+        else:
+            why = "the server's disk has no room for it"
+            if _shouts.due("disk"):
+                journal.log("warning", f"no room for files of batches: {error.strerror}")
+        files = self._store.files(who.id)
+        own = bytes_text(sum(file.bytes for file in files))
+        text = (
+            f"{why}. Delete files that are not needed any more: GET /v1/files lists yours "
+            f"({len(files)} with {own}), DELETE /v1/files/ID removes one"
+        )
+        return Refusal(413, "storage_full", text, headers={"connection": "close"})
+
+
+_shouts = journal.Seldom()
+
+
+def _said(tree: dict[str, Any]) -> Response:
+    return Response(200, orjson.dumps(tree))
+
+
+def _checked(wish: Wish) -> float:
+    """The seconds of the wish's window, whose other fields are right too. Raises Refusal."""
+    if wish.endpoint not in ENDPOINTS:
+        told = f"endpoint is {wish.endpoint[:100]!r}; it must be {FIELDS['endpoint']}"
+        refuse_field("endpoint", told)
+    try:
+        window_s = duration_s(wish.completion_window)
+    except ValueError:
+        window_s = 0.0
+    if not 1 <= window_s <= WINDOW_MAX_S:
+        told = f"completion_window is {wish.completion_window[:40]!r}"
+        refuse_field("completion_window", f'{told}; it must be a time of at most 30d, as "24h"')
+    metadata = wish.metadata or {}
+    if len(metadata) > METADATA_MAX or any(
+        len(name) > NAME_MAX or len(value) > VALUE_MAX for name, value in metadata.items()
+    ):
+        told = f"metadata must be {FIELDS['metadata']}, names of up to {NAME_MAX} characters and "
+        refuse_field("metadata", f"{told}values of up to {VALUE_MAX}")
+    return window_s
+
+
+def _page(every: Sequence[File | Batch], kind: str, query: str) -> dict[str, Any]:
+    """The part of a list that the query asks for; `every` is the newest first. Raises Refusal."""
+    asked = {name: values[-1] for name, values in parse_qs(query).items()}
+    most = LIST_MAX[kind]
+    said = asked.get("limit", str(LIST_DEFAULT[kind]))
+    if not (said.isascii() and said.isdigit() and len(said) < 9 and 1 <= int(said) <= most):
+        refuse_field("limit", f"limit is {said[:20]!r}; it must be a whole number from 1 to {most}")
+    limit = int(said)
+    order = asked.get("order", "desc")
+    if order not in ("asc", "desc"):
+        refuse_field("order", f'order is {order[:20]!r}; it must be "asc" or "desc"')
+    purpose = asked.get("purpose")
+    found = [x for x in every if purpose in (None, getattr(x, "purpose", None))]
+    if order == "asc":
+        found.reverse()
+    after = asked.get("after")
+    if after:
+        found = [x for x in found if (x.id > after if order == "asc" else x.id < after)]
+    page = found[:limit]
+    return {
+        "object": "list",
+        "data": [x.shown() for x in page],
+        "first_id": page[0].id if page else None,
+        "last_id": page[-1].id if page else None,
+        "has_more": len(found) > limit,
+    }
+
+
+async def _pieces(file: BinaryIO, size: int) -> AsyncIterator[bytes]:
+    """The first `size` bytes of `file`, which is closed then."""
+    with file:
+        while size > 0:
+            piece = await asyncio.to_thread(file.read, min(PIECE, size))
+            if not piece:
+                raise OSError(errno.EIO, "the file became shorter while it was sent")
+            size -= len(piece)
+            yield piece

@@ -1,0 +1,196 @@
+"""Runs batches: in one worker of all that there are, the one that holds the lock.
+
+When that worker dies or drains the kernel frees the lock, and another goes on within a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from er import journal, metrics
+from er.batches import Batch, NotThere, Store
+from er.batches.records import OVER
+from er.gateway.hand import Tools
+from er.gateway.run import Run
+from er.quantities import bytes_text
+
+LOOK_S = 0.5  # how often it is looked for the lock, and for new batches
+AGAIN_S = 1.0  # before a disk that refused something is asked again
+ROOM_S = 2.0  # how old it may be what the folder takes
+SWEEP_S = 60.0
+RUNS = 4  # batches at once
+STALLED_S = 10.0  # without a line done, after which another's turn has come
+PAUSE_S = 5.0  # before a batch that ended with a mistake of ours is run again
+LIVING = ("validating", "in_progress", "finalizing", "cancelling")
+
+
+class Disk:
+    """Does what writes, in threads; waits and says so once while there is no room for it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._said = ""
+        self._looked, self._full = -ROOM_S, ""
+
+    async def write(self, work: Callable[[], None]) -> None:
+        """Do `work`; again, while the disk refuses it. Once begun it ends, cancelled or not."""
+        waited = False
+        while True:
+            doing = asyncio.get_running_loop().run_in_executor(None, work)
+            try:
+                await asyncio.shield(doing)
+            except asyncio.CancelledError:
+                await asyncio.wait([doing])
+                raise
+            except OSError as error:
+                why = os.strerror(error.errno) if error.errno else str(error)
+                room = " (df)" if error.errno == errno.ENOSPC else ""
+                self._say(f"{why}; make room in {self._store.root}{room}")
+                waited = True
+                await asyncio.sleep(AGAIN_S)
+                continue
+            if waited:
+                self._say("")
+            return
+
+    async def grow(self, work: Callable[[], None]) -> None:
+        """The same, once the quota has room."""
+        waited = False
+        while True:
+            if time.monotonic() - self._looked > ROOM_S:
+                used = await asyncio.to_thread(self._store.used)
+                self._looked, quota = time.monotonic(), self._store.quota
+                self._full = ""
+                if used >= quota:
+                    self._full = (
+                        f"they take {bytes_text(used)} of the {bytes_text(quota)} of [batches] "
+                        "quota; raise it, or have files deleted"
+                    )
+            if not self._full:
+                break
+            waited = True
+            self._say(self._full)
+            await asyncio.sleep(AGAIN_S)
+        if waited:
+            self._say("")
+        await self.write(work)
+
+    def _say(self, wrong: str) -> None:
+        if wrong and not self._said:
+            journal.log("warning", f"batches wait for room: {wrong}")
+        elif self._said and not wrong:
+            journal.log("notice", "batches go on: there is room again")
+        self._said = wrong
+
+
+class Runner:
+    """One worker's part in it."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools, self._store = tools, tools.store
+        self._runs: dict[tuple[str, str], tuple[Run, asyncio.Task[None]]] = {}
+        self._not_before: dict[tuple[str, str], float] = {}  # monotonic seconds
+        self._swept = -SWEEP_S
+
+    async def run(self) -> None:
+        """Try for the lock, and with it run batches, until cancelled."""
+        if not self._store.quota:
+            return
+        while True:
+            try:
+                lock = await asyncio.to_thread(self._store.lock)
+                if lock is not None:
+                    try:
+                        await self._hold()
+                    finally:
+                        os.close(lock)
+            except OSError as error:
+                if _shouts.due("lock"):
+                    where = f"{self._store.root}: {error.strerror}"
+                    journal.log("err", f"batches can't be run: {where}")
+            except Exception as error:
+                journal.mishap(error, "running batches")
+            await asyncio.sleep(LOOK_S)
+
+    async def _hold(self) -> None:
+        try:
+            while True:
+                found = await asyncio.to_thread(self._living)
+                self._settle()
+                self._begin(found)
+                self._tell(found)
+                if time.monotonic() - self._swept > SWEEP_S:
+                    self._swept = time.monotonic()
+                    await asyncio.to_thread(self._store.sweep, time.time())
+                await asyncio.sleep(LOOK_S)
+        finally:
+            tasks = [task for _, task in self._runs.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._runs.clear()
+            self._tell({})
+
+    def _living(self) -> dict[tuple[str, str], Batch]:
+        """The batches that are not over, the oldest first."""
+        found = {}
+        for owner, name in self._store.open_batches():
+            key = owner, name
+            if key in self._runs:
+                found[key] = self._runs[key][0].batch
+                continue
+            try:
+                found[key] = self._store.batch(owner, name)
+            except NotThere:
+                continue  # being made
+        return found
+
+    def _settle(self) -> None:
+        """Take away the runs that have ended."""
+        for key, (_, task) in list(self._runs.items()):
+            if not task.done():
+                continue
+            del self._runs[key]
+            if not task.cancelled() and (error := task.exception()) is not None:
+                journal.mishap(error, f"running {key[1]}")
+                self._not_before[key] = time.monotonic() + PAUSE_S
+
+    def _begin(self, found: dict[tuple[str, str], Batch]) -> None:
+        """Start what may run: few at once, of each owner one before a second."""
+        now = time.monotonic()
+        for key in self._not_before.keys() - found.keys():
+            del self._not_before[key]
+        waiting = [key for key in found if key not in self._runs]
+        waiting = [key for key in waiting if self._not_before.get(key, 0.0) <= now]
+        while waiting:
+            if len(self._runs) >= RUNS and not self._park(now):
+                return
+            if len(self._runs) >= RUNS:
+                return  # the parked one ends in a moment
+            busy = Counter(owner for owner, _ in self._runs)
+            key = min(waiting, key=lambda k: (busy[k[0]], self._not_before.get(k, 0.0), k[1]))
+            waiting.remove(key)
+            run = Run(self._tools, key[0], found[key])
+            self._runs[key] = run, asyncio.create_task(run.go())
+
+    def _park(self, now: float) -> bool:
+        """End a run that gets nothing done, so that another has its turn."""
+        for key, (run, task) in self._runs.items():
+            if now - run.moved > STALLED_S and not task.done():
+                self._not_before[key] = now
+                task.cancel()
+                return True
+        return False
+
+    def _tell(self, found: dict[tuple[str, str], Batch]) -> None:
+        counts = Counter(batch.status for batch in found.values() if batch.status not in OVER)
+        for status in LIVING:
+            metrics.batches.labels(status).set(counts[status])  # type: ignore[index]
+
+
+_shouts = journal.Seldom()

@@ -1,0 +1,88 @@
+"""The replicas as the lines of batches have them: a queue of their own, served with what is left.
+
+Clients' requests never stand behind it, nor does what waits here count against them: their
+scheduler knows nothing of it, but for the tokens that are in flight on a replica.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from er import metrics
+from er.config import Config, Model
+from er.job import Ids
+from er.ledger import Ledger
+from er.replicas import Replicas
+from er.replicas.mover import Mover
+from er.replicas.pools import Call, Member
+from er.spare import Spare
+from er.tickets import Load
+from er.upstream import UpstreamError
+
+LOOK_S = 0.01  # how often it is looked whether a replica is free by now
+
+
+class SpareMover(Mover):
+    """One model's lines of batches, and their calls."""
+
+    recheck_s = LOOK_S
+
+    def __init__(
+        self,
+        model: Model,
+        main: Mover,
+        ledger: Ledger,
+        *,
+        clock: Callable[[], int],
+        wall: Callable[[], float],
+    ) -> None:
+        """`main`: the same model's requests of clients, on the same members."""
+        members: Sequence[Member] = tuple(main.members.values())
+        super().__init__(
+            model, main.dimensions, members, ledger, clock=clock, wall=wall, queued=lambda: None
+        )
+        self._gauge = metrics.spare_sequences.labels(model.name)
+        self._main = main
+        self._rule = Spare(model.batch_tokens)
+        self.scheduler.call_tokens = self._rule.call_tokens
+
+    def demand_time(self, sequences: Sequence[Ids], left_ns: int, now: int) -> None:
+        """Nothing is refused for being many: a batch has a day."""
+
+    def _loads(self, now: int) -> dict[str, Load]:
+        if self._ledger.in_flight():
+            self._rule.asked(now)
+        waits = self._main.scheduler.waiting > 0
+        return {
+            name: self._rule.offer(load, waits=waits, calls=self.scheduler.calls(name), now=now)
+            for name, load in super()._loads(now).items()
+        }
+
+    def _landed(self, call: Call, answer: NDArray[np.float32] | UpstreamError) -> None:
+        now = self._clock()
+        self._rule.answered(call.batch.replica, now - call.batch.taken, now)
+        super()._landed(call, answer)
+
+
+class SpareReplicas(Replicas):
+    """All replicas of one worker, for batches: `start` and `run` as for requests."""
+
+    def __init__(
+        self,
+        config: Config,
+        main: Replicas,
+        ledger: Ledger,
+        *,
+        clock: Callable[[], int] = time.monotonic_ns,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._ledger, self._clock = ledger, clock
+        models: Mapping[str, Model] = {model.name: model for model in config.models}
+        self.movers: dict[str, Mover] = {
+            name: SpareMover(models[name], mover, ledger, clock=clock, wall=wall)
+            for name, mover in main.movers.items()
+        }

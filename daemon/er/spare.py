@@ -1,0 +1,49 @@
+"""What of a replica the lines of batches may take: only what others leave.
+
+Pure: times are arguments, monotonic ns. Counted in tokens, as a replica's budget is. Beside
+requests of clients a batch has at most a quarter of an engine's step on a replica, together with
+what is there already; while nobody else asks, half a step. So whoever comes waits for no more than
+that. Behind a replica that is never left alone a batch still gets on: one small call, then a rest
+of 19 times as long as that took, so a twentieth of the replica's time at most.
+"""
+
+from __future__ import annotations
+
+from er.tickets import Load
+
+LATELY_NS = 1_000_000_000  # for which a client's request counts
+REST = 19  # times what the last call took
+REST_MAX_NS = 60_000_000_000
+
+
+class Spare:
+    """One model's rule, in the worker that runs batches."""
+
+    def __init__(self, batch_tokens: int) -> None:
+        """`batch_tokens`: the engine's step."""
+        self.call_tokens = max(1, batch_tokens // 4)
+        self.budget = 2 * batch_tokens  # what the scheduler takes for a replica's
+        self._asked = -LATELY_NS  # when a client's request was seen last
+        self._rested: dict[str, int] = {}  # replica -> from when on it need not be free
+
+    def asked(self, now: int) -> None:
+        """Clients' requests are being worked on."""
+        self._asked = now
+
+    def answered(self, replica: str, took: int, now: int) -> None:
+        """A call of a batch came back from `replica` after `took` ns."""
+        self._rested[replica] = now + min(REST * took, REST_MAX_NS)
+
+    def offer(self, load: Load, *, waits: bool, calls: int, now: int) -> Load:
+        """`load` as the scheduler of batches is to see it: taken, but for what it may have.
+
+        `load.tokens` are all in flight there, `calls` those of batches. `waits`: a client's
+        sequences wait for a replica of the model.
+        """
+        lately = now - self._asked < LATELY_NS
+        most = self.call_tokens if lately else 2 * self.call_tokens
+        room = 0 if waits else max(0, most - load.tokens)
+        # Where nothing of its own is in flight the scheduler sends one call in any case.
+        free = not waits and not load.tokens
+        free = free or (not calls and now >= self._rested.get(load.replica, 0))
+        return load._replace(tokens=self.budget - room, mine=0 if free else 1)
