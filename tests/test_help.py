@@ -16,10 +16,11 @@ from er import config, dialects, metrics, prompts
 from er.cli import __main__ as cli
 from er.cli import check_cards
 from er.cli.screen import width
-from er.config import Cache, Gateway, Model, Replica
+from er.config import Batches, Cache, Gateway, Model, Replica
 from er.dialects import Route
 from er.engine import command
 from er.gateway import ALIVE, METRICS, OPEN
+from er.gateway.batches import Place, place_at
 from er.units import takeup
 
 TOP = Path(__file__).parent.parent
@@ -38,7 +39,8 @@ def rows(page: str, heading: str = "") -> dict[str, tuple[str, str]]:
 def test_the_pages_that_the_contract_names_are_there() -> None:
     """Each with a heading that the list of topics shows."""
     wanted = {"quickstart", "configuration", "api", "keys", "operating", "replicas", "faults"}
-    assert wanted | {"bench", "embed", "metrics", "status", *cli.APPLICATIONS} == set(PAGES)
+    more = {"batches", "bench", "embed", "metrics", "status", *cli.APPLICATIONS}
+    assert wanted | more == set(PAGES)
     assert all(re.match(r"# \w.*: ", text) for text in PAGES.values())
 
 
@@ -65,6 +67,7 @@ def test_a_page_of_an_application_reads_on_a_narrow_terminal(name: str) -> None:
     [
         ("## [gateway]", Gateway, {"tls": None, "timeout_s": "timeout"}),
         ("## [cache]", Cache, {}),
+        ("## [batches]", Batches, {"keep_s": "keep"}),
         ("## [[model]]", Model, {}),
         ("## [[replica]]", Replica, {}),
     ],
@@ -95,6 +98,10 @@ def test_the_defaults_are_the_code_s() -> None:
     told = {k: v[0] for k, v in rows("configuration", "## [cache]").items()}
     assert told["size"] == f'"{Cache().size >> 30}GiB"'
     assert told["scope"] == f'"{Cache().scope}"'
+    told = {k: v[0] for k, v in rows("configuration", "## [batches]").items()}
+    assert told["quota"] == f'"{Batches().quota >> 30}GiB"'
+    assert told["keep"] == f'"{Batches().keep_s / 86400:.0f}d"'
+    assert told["max_file"] == f'"{Batches().max_file >> 20}MiB"'
     model = Model(name="m", task="embed")
     told = {k: v[0] for k, v in rows("configuration", "## [[model]]").items()}
     for key in ("max_tokens", "batch_tokens"):
@@ -132,7 +139,7 @@ def test_the_shipped_file_uses_only_explained_keys() -> None:
     text = (TOP / "etc/er.toml").read_text(encoding="utf-8")
     keys = set(re.findall(r"^(?:# )?([a-z_]+) = ", text, re.MULTILINE))
     known = {k for part in ("gateway", "model", "replica") for k in rows("configuration", part)}
-    for part in ("## [gateway]", "## [cache]", "## [[model]]", "## [[replica]]"):
+    for part in ("## [gateway]", "## [cache]", "## [batches]", "## [[model]]", "## [[replica]]"):
         known |= set(rows("configuration", part))
     assert keys <= known, keys - known
 
@@ -209,6 +216,7 @@ def test_the_paths_and_figures_of_the_api_page_are_there() -> None:
         method = cell.split()[0]
         for path in re.findall(r"/[a-z0-9/{}_-]+", cell):
             known = path in OPEN | ALIVE or path == METRICS
+            known = known or isinstance(place_at(method, path), Place)
             assert known or isinstance(dialects.find(method, path), Route), path
     told = rows("api")
     gateway = Gateway()

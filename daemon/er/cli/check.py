@@ -16,7 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from er import model_files, ports
-from er.cli import as_user, check_cache, check_cards, check_names
+from er.cli import as_user, check_batches, check_cache, check_cards, check_names
 from er.config import Config, Finding, Model, Replica, directory
 from er.config.reader import Reader
 from er.engine.build import Build, BuildError
@@ -77,6 +77,9 @@ class Check:
         said = any(line.lstrip().startswith("[cache]") for line in self._reader.lines)
         for key, message in check_cache.findings(self._config, directory("cache"), said):
             self._say("cache", 0, key, message, level="warning")
+        for key, message in check_batches.findings(self._config, directory("state")):
+            if not key or self._says("batches", 0, key):
+                self._say("batches", 0, key, message, level="warning")
         self.found.sort(key=lambda f: f.finding.line)
         return self.found
 

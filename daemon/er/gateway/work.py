@@ -63,7 +63,7 @@ class Workshop:
         self.bounds = Bounds(served.config.gateway)
 
     async def read(self, dialect: Dialect, body: bytes, deadline: int) -> Job:
-        """The Job in `body`, of no more texts than one request may have. Raises Refusal 400, 504."""
+        """The Job in `body`, if it has no more texts than one may. Raises Refusal 400, 504."""
         if len(body) <= INLINE_READ_BYTES:
             job = dialect.read(body)
         else:
