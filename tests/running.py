@@ -123,6 +123,7 @@ class Gateway:
             {"name": f"e{i}", "model": "embed", "url": engine.address}
             for i, engine in enumerate(engines)
         ]
+        self.batches: dict[str, Any] = {}  # [batches]
         self.state, self.runtime = folder / "state", folder / "run"
         self.config = folder / "er.toml"
         self.log = folder / "log"
@@ -133,6 +134,9 @@ class Gateway:
         """er.toml from settings, models and replicas."""
         text = f'[gateway]\nlisten = ["127.0.0.1:{self.port}"]\n'
         text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in self.settings.items())
+        if self.batches:
+            text += "\n[batches]\n"
+            text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in self.batches.items())
         for kind, tables in (("model", self.models), ("replica", self.replicas)):
             for table in tables:
                 text += f"\n[[{kind}]]\n"

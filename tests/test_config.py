@@ -162,6 +162,12 @@ def test_what_is_missing_is_told_at_its_table(left_out: int, at: int, said: str)
         ("model = 5\n", 1, "model must be written as [[model]] tables"),
         ("[model]\nname = 'm'\n", 1, "model must be written as [[model]] tables"),
         ("[gatway]\n", 1, "unknown key 'gatway'; did you mean gateway?"),
+        ("batches = 1\n", 1, "batches must be a [batches] table"),
+        ('[batches]\nquota = "1KiB"\n', 2, "quota must be at least 1048576 bytes"),
+        ("[batches]\nquota = 5\n", 2, 'write a size as "32MiB"'),
+        ('[batches]\nkeep = "1s"\n', 2, "it must be from 60 s"),
+        ('[batches]\nquota = "1MiB"\nmax_file = "2MiB"\n', 3, "max_file is more than quota"),
+        ('[batches]\nmax_files = "2MiB"\n', 2, "did you mean max_file?"),
         (GOOD + "[gateway.tls]\n", 16, "HTTPS is not in this version; put a TLS proxy in front"),
     ],
 )

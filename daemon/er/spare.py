@@ -1,10 +1,11 @@
 """What of a replica the lines of batches may take: only what others leave.
 
 Pure: times are arguments, monotonic ns. Counted in tokens, as a replica's budget is. Beside
-requests of clients a batch has at most a quarter of an engine's step on a replica, together with
-what is there already; while nobody else asks, half a step. So whoever comes waits for no more than
-that. Behind a replica that is never left alone a batch still gets on: one small call, then a rest
-of 19 times as long as that took, so a twentieth of the replica's time at most.
+requests of clients batches have one call at once to a replica, of at most a quarter of an engine's
+step together with what is there already; while nobody else asks, two of them. So whoever comes
+waits for no more than that. A call of less than an eighth of a step is not worth its price. Behind
+a replica that is never left alone a batch still gets on: one small call, then a rest of 19 times as
+long as that took, so a twentieth of the replica's time at most.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from er.tickets import Load
 
 LATELY_NS = 1_000_000_000  # for which a client's request counts
+CALLS = 2  # to one replica, while no client asks
 REST = 19  # times what the last call took
 REST_MAX_NS = 60_000_000_000
 
@@ -41,9 +43,10 @@ class Spare:
         sequences wait for a replica of the model.
         """
         lately = now - self._asked < LATELY_NS
-        most = self.call_tokens if lately else 2 * self.call_tokens
-        room = 0 if waits else max(0, most - load.tokens)
+        idle, most = not load.tokens, 1 if lately else CALLS
+        room = most * self.call_tokens - load.tokens
+        if waits or calls >= most or room < self.call_tokens // 2:
+            room, idle = 0, False
         # Where nothing of its own is in flight the scheduler sends one call in any case.
-        free = not waits and not load.tokens
-        free = free or (not calls and now >= self._rested.get(load.replica, 0))
+        free = idle or (not calls and now >= self._rested.get(load.replica, 0))
         return load._replace(tokens=self.budget - room, mine=0 if free else 1)

@@ -177,7 +177,9 @@ def unanswered(batch: str, line: Line, code: str, message: str) -> bytes:
 def number_of(result: bytes) -> int | None:
     """The number of the line whose result this is; None: it is no whole result."""
     found = ID.match(result)
-    return int(found[1]) if found and result.endswith(b"}\n") else None
+    # After a lost power there may be pages that were never written.
+    whole = result.endswith(b"}\n") and b"\0" not in result
+    return int(found[1]) if found and whole else None
 
 
 def _id(batch: str, line: Line) -> bytes:

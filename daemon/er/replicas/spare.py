@@ -19,17 +19,40 @@ from er.ledger import Ledger
 from er.replicas import Replicas
 from er.replicas.mover import Mover
 from er.replicas.pools import Call, Member
+from er.scheduler import Scheduler
 from er.spare import Spare
-from er.tickets import Load
+from er.tickets import Batch, Load
 from er.upstream import UpstreamError
 
 LOOK_S = 0.01  # how often it is looked whether a replica is free by now
+
+
+class SpareScheduler(Scheduler):
+    """The queue of one model's lines of batches. Pure, as every scheduler."""
+
+    def __init__(self, batch_tokens: int) -> None:
+        """`batch_tokens`: the engine's step."""
+        super().__init__(batch_tokens)
+        self.rule = Spare(batch_tokens)
+        self.call_tokens = self.rule.call_tokens
+        self.waits = False  # a client's sequences wait for a replica
+
+    def take(self, loads: Sequence[Load], now: int) -> Batch | None:
+        """The next batch, for a replica that has room to spare."""
+        offer, waits = self.rule.offer, self.waits
+        spare = [offer(x, waits=waits, calls=self.calls(x.replica), now=now) for x in loads]
+        return super().take(spare, now)
+
+    def landed(self, batch: Batch, now: int) -> None:
+        """The call of `batch` came back, well or not."""
+        self.rule.answered(batch.replica, now - batch.taken, now)
 
 
 class SpareMover(Mover):
     """One model's lines of batches, and their calls."""
 
     recheck_s = LOOK_S
+    scheduler: SpareScheduler
 
     def __init__(
         self,
@@ -47,24 +70,19 @@ class SpareMover(Mover):
         )
         self._gauge = metrics.spare_sequences.labels(model.name)
         self._main = main
-        self._rule = Spare(model.batch_tokens)
-        self.scheduler.call_tokens = self._rule.call_tokens
+        self.scheduler = SpareScheduler(model.batch_tokens)
 
     def demand_time(self, sequences: Sequence[Ids], left_ns: int, now: int) -> None:
         """Nothing is refused for being many: a batch has a day."""
 
     def _loads(self, now: int) -> dict[str, Load]:
         if self._ledger.in_flight():
-            self._rule.asked(now)
-        waits = self._main.scheduler.waiting > 0
-        return {
-            name: self._rule.offer(load, waits=waits, calls=self.scheduler.calls(name), now=now)
-            for name, load in super()._loads(now).items()
-        }
+            self.scheduler.rule.asked(now)
+        self.scheduler.waits = self._main.scheduler.waiting > 0
+        return super()._loads(now)
 
     def _landed(self, call: Call, answer: NDArray[np.float32] | UpstreamError) -> None:
-        now = self._clock()
-        self._rule.answered(call.batch.replica, now - call.batch.taken, now)
+        self.scheduler.landed(call.batch, self._clock())
         super()._landed(call, answer)
 
 
