@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from er.batches import Batch, File, Full, Line, NotThere, Results, Store, lines
+from er.batches import Batch, File, Full, Line, NotThere, Results, Store, Upload, lines
 from er.batches.records import new_id
 from er.batches.results import Result
 from er.batches.source import AROUND, READ_BYTES, READ_LINES, Source
@@ -362,7 +362,7 @@ def test_a_record_that_can_not_be_written_stays_as_it_was(
 ) -> None:
     one = batch(uploaded(store, "k1").id)
     store.add_batch("k1", one)
-    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    monkeypatch.setattr("os.fsync", lambda _: full())
     with pytest.raises(OSError, match="full"):
         store.save("k1", one.became("failed", 5))
     second = batch(one.input_file_id)
@@ -371,4 +371,22 @@ def test_a_record_that_can_not_be_written_stays_as_it_was(
     monkeypatch.undo()
     assert store.batch("k1", one.id) == one
     assert store.open_batches() == [("k1", one.id)]
-    assert not list(store.folder("k1").glob("*.new"))
+    upload = store.upload("k1", 10)
+    upload.write(b"0123456789")
+    monkeypatch.setattr("os.fsync", lambda n: None if n == upload_fd(upload) else full())
+    with pytest.raises(OSError, match="full"):
+        upload.keep("x")
+    upload.drop()
+    monkeypatch.undo()
+    assert {path.name.partition(".")[0] for path in store.folder("k1").iterdir()} == {
+        one.id,
+        one.input_file_id,
+    }
+
+
+def upload_fd(upload: Upload) -> int:
+    return -1 if upload._file.closed else upload._file.fileno()
+
+
+def full() -> None:
+    raise OSError(errno.ENOSPC, "full")

@@ -23,6 +23,7 @@ import numpy  # noqa: F401
 import orjson  # noqa: F401
 import prometheus_client  # noqa: F401
 import pybase64  # noqa: F401
+import python_multipart  # noqa: F401
 import uvicorn  # noqa: F401
 import uvloop  # noqa: F401
 

@@ -65,7 +65,11 @@ class Upload:
         """It is whole: on the disk, and its owner's from now on. Raises OSError."""
         os.fsync(self._file.fileno())
         self._file.close()
-        return self._store.add_file(self._owner, self.id, self._part, filename, "batch")
+        try:
+            return self._store.add_file(self._owner, self.id, self._part, filename, "batch")
+        except OSError:
+            (self._store.folder(self._owner) / self.id).unlink(missing_ok=True)
+            raise
 
     def drop(self) -> None:
         """Forget what came of it."""

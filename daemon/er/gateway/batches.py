@@ -184,7 +184,15 @@ class Shelf:
     async def _create(
         self, request: Request, who: Identity, check_rate: Callable[[], None]
     ) -> Response:
-        body = await request.body(BODY_MAX, uploads.UPLOAD_S)  # 413
+        try:
+            body = await request.body(BODY_MAX, uploads.UPLOAD_S)  # 413
+        except Refusal as refusal:
+            if refusal.status == 413:
+                refusal.message = (
+                    f"the body is over {BODY_MAX} bytes ({bytes_text(BODY_MAX)}); what makes a "
+                    "batch is short: its requests stand in the file"
+                )
+            raise
         wish = SHAPE.read(body)  # 400
         window_s = _checked(wish)
         try:

@@ -32,8 +32,8 @@ class Disk(Protocol):
     async def write(self, work: Callable[[], None]) -> None:
         """Do `work` in a thread; again, while the disk refuses it."""
 
-    async def grow(self, work: Callable[[], None]) -> None:
-        """The same, once the quota has room."""
+    async def grow(self, work: Callable[[], None], size: int) -> None:
+        """The same, once the quota has room for the `size` bytes that it adds."""
 
 
 class Room:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -83,6 +84,7 @@ class Run:
                         await self._ends(ending)
                         return
                     await asyncio.to_thread(_look, source, check)
+                    self.moved = time.monotonic()
         except (NotThere, FileNotFoundError):
             gone = Problem(code="no_file", message="the input file is gone", param="input_file_id")
             await self._fail((gone,))
@@ -120,9 +122,7 @@ class Run:
                     ending = self._ending()
                     await self._count(results)
         finally:
-            await self._let_go(feeding)
-            if ending is None:
-                await asyncio.to_thread(results.close)
+            await _surely(self._let_go(feeding, results, close=ending is None))
         if ending in ("expired", "failed"):
             await self._leave_unanswered(results, ending)
         await self._write(results.sync)
@@ -137,7 +137,7 @@ class Run:
             self._barred = "the input file is gone"
         return "failed" if self._barred else "completed"
 
-    async def _let_go(self, feeding: asyncio.Task[None]) -> None:
+    async def _let_go(self, feeding: asyncio.Task[None], results: Results, *, close: bool) -> None:
         """End all that is at work here; what was answered by now is written."""
         tasks = [feeding, *self._hands]
         for task in tasks:
@@ -149,6 +149,8 @@ class Run:
             if not done:
                 self._flushing.cancel()
                 await asyncio.gather(self._flushing, return_exceptions=True)
+        if close:
+            await asyncio.to_thread(results.close)
 
     async def _count(self, results: Results) -> None:
         """Show how far it is. Only the owner wants to know, so a disk that is full may refuse."""
@@ -233,7 +235,8 @@ class Run:
             group, self._done = self._done, []
             write = partial(results.write, [result for result, _ in group])
             try:
-                await self._tools.disk.grow(write)
+                size = sum(len(result.text) for result, _ in group)
+                await self._tools.disk.grow(write, size)
             except BaseException:
                 for _, written in group:
                     written.cancel()
@@ -306,6 +309,22 @@ class Run:
             f"is {batch.ending}{why}: {counts.total} lines, {counts.completed} answered, "
             f"{counts.failed} failed, {took_s:.0f} s after it came"
         )
+
+
+async def _surely(work: Coroutine[Any, Any, None]) -> None:
+    """Do `work` to its end, however often this is cancelled meanwhile.
+
+    Who holds the lock next must not find somebody still writing.
+    """
+    doing, cancelled = asyncio.ensure_future(work), False
+    while not doing.done():
+        try:
+            await asyncio.shield(doing)
+        except asyncio.CancelledError:
+            cancelled = True
+    doing.result()
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 def _look(source: Source, check: lines.Check) -> None:

@@ -35,7 +35,7 @@ class Disk:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._said = ""
-        self._looked, self._full = -ROOM_S, ""
+        self._looked, self._used = -ROOM_S, 0  # when it was looked, and bytes taken
 
     async def write(self, work: Callable[[], None]) -> None:
         """Do `work`; again, while the disk refuses it. Once begun it ends, cancelled or not."""
@@ -58,27 +58,28 @@ class Disk:
                 self._say("")
             return
 
-    async def grow(self, work: Callable[[], None]) -> None:
-        """The same, once the quota has room."""
+    async def grow(self, work: Callable[[], None], size: int) -> None:
+        """The same, once the quota has room for the `size` bytes that it adds."""
         waited = False
-        while True:
-            if time.monotonic() - self._looked > ROOM_S:
-                used = await asyncio.to_thread(self._store.used)
-                self._looked, quota = time.monotonic(), self._store.quota
-                self._full = ""
-                if used >= quota:
-                    self._full = (
-                        f"they take {bytes_text(used)} of the {bytes_text(quota)} of [batches] "
-                        "quota; raise it, or have files deleted"
-                    )
-            if not self._full:
-                break
+        while why := await self._over_quota(size):
             waited = True
-            self._say(self._full)
+            self._say(why)
             await asyncio.sleep(AGAIN_S)
         if waited:
             self._say("")
         await self.write(work)
+        self._used += size
+
+    async def _over_quota(self, size: int) -> str:
+        """Why `size` bytes more are too many; empty: they are not."""
+        quota = self._store.quota
+        if time.monotonic() - self._looked > ROOM_S or self._used + size > quota:
+            self._used = await asyncio.to_thread(self._store.used)
+            self._looked = time.monotonic()
+        if self._used + size <= quota:
+            return ""
+        took = f"{bytes_text(self._used)} of the {bytes_text(quota)}"
+        return f"they take {took} of [batches] quota; raise it, or have files deleted"
 
     def _say(self, wrong: str) -> None:
         if wrong and not self._said:
@@ -182,7 +183,7 @@ class Runner:
         """End a run that gets nothing done, so that another has its turn."""
         for key, (run, task) in self._runs.items():
             if now - run.moved > STALLED_S and not task.done():
-                self._not_before[key] = now
+                self._not_before[key] = run.moved = now
                 task.cancel()
                 return True
         return False
