@@ -25,11 +25,13 @@ import pytest
 
 from engine import expected
 from er import config, journal, keys, model_files, prompters
+from er.batches import Store
 from er.cache import Cache
 from er.dialects import openai
 from er.gateway import Gateway as Room
 from er.gateway import exchange
 from er.gateway import served as served_room
+from er.gateway.batches import Shelf
 from er.gateway.exchange import Gone, Request, go_duration
 from er.gateway.served import Served
 from er.gateway.work import Workshop
@@ -880,6 +882,7 @@ async def test_what_nobody_expected_is_500_with_the_request_id(
         ledger=ledger,
         workshop=Workshop(served, Broken(), Cache(served.config, tmp_path / "c", tmp_path)),
         audit=audit,
+        shelf=Shelf(Store(tmp_path / "b", quota=0, keep_s=60), served.config.batches),
     )
     sent: list[dict[str, Any]] = []
     scope = {

@@ -180,7 +180,7 @@ class Inside:
             "audit": self.audit,
         }
         cache: Any = Cache(self.served.config, folder / "c", folder)
-        self.gateway = Room(**both, workshop=None)  # type: ignore[arg-type]
+        self.gateway = Room(**both, workshop=None, shelf=None)  # type: ignore[arg-type]
         replicas: Any = self.replicas
         self.straight = Straight(self.gateway, **both, cache=cache, replicas=replicas)
         self.said: list[Any] = []
