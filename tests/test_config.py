@@ -88,7 +88,7 @@ def test_the_good_one_is_good() -> None:
         (2, 'first_key_in_log = "yes"', "must be true or false"),
         (2, 'metrics = "9464"', "write ADDRESS:PORT"),
         (2, "worker = 2", "unknown key 'worker'; did you mean workers?"),
-        (2, "shade = 2", "unknown key 'shade'; known here: cors, first_key_in_log"),
+        (2, "shade = 2", "unknown key 'shade'; known here: cors, docs, first_key_in_log"),
         (4, "name = 5", "name must be text"),
         (5, 'task = "rerank"', "task is 'rerank'; it must be one of: embed, score"),
         (6, 'path = "models/m"', "path 'models/m' must be absolute"),

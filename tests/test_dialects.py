@@ -478,6 +478,12 @@ BAD_RERANK: list[tuple[str | dict[str, Any], str, str]] = [
     ('{"query": "a", "query": "b", "documents": ["d"]}', "query", "more than once"),
     ('{"query": "a", "documents": ["d"], "documents": []}', "documents", "more than once"),
 ]
+# Two names for one thing: which of the two is meant?
+TWICE: list[tuple[str, dict[str, Any], str, str]] = [
+    ("/score", {"text_1": "a", "text_2": "b", "queries": "a"}, "text_1", "queries and text_1"),
+    ("/score", {"text_1": "a", "text_2": "b", "data_2": []}, "data_2", "text_2 and data_2 mean"),
+    ("/v2/embed", {"texts": ["a"], "inputs": [{}]}, "inputs", "texts and inputs mean the same"),
+]
 BAD = [("/v1/embeddings", *case) for case in BAD_EMBEDDINGS]
 BAD += [("/v1/rerank", *case) for case in BAD_RERANK]
 

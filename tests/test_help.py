@@ -95,6 +95,7 @@ def test_the_defaults_are_the_code_s() -> None:
     assert values["first_key_in_log"] == gateway.first_key_in_log
     assert values["metrics"] == gateway.metrics
     assert tuple(values["cors"]) == gateway.cors
+    assert values["docs"] == gateway.docs
     told = {k: v[0] for k, v in rows("configuration", "## [cache]").items()}
     assert told["size"] == f'"{Cache().size >> 30}GiB"'
     assert told["scope"] == f'"{Cache().scope}"'

@@ -101,6 +101,7 @@ class Reader:
             "first_key_in_log": f.boolean("first_key_in_log", True),
             "metrics": f.address_or_off("metrics", "127.0.0.1:9464"),
             "cors": f.origins("cors"),
+            "docs": f.boolean("docs", True),
         }
         tls = table.get("tls")
         names = {"timeout" if n == "timeout_s" else n for n in fields} | {"tls"}

@@ -50,6 +50,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     first_key_in_log: bool = True
     metrics: str = "127.0.0.1:9464"  # "" = off
     cors: tuple[str, ...] = ()  # origins whose pages may ask; ("*",) = all
+    docs: bool = True  # /docs and /openapi.json, which ask for no key
     tls: Tls | None = None
 
 

@@ -96,6 +96,8 @@ def _truncation(value: bool | str | None) -> tuple[OverLength | None, bool]:
 
 def _texts(request: Request) -> tuple[str, ...]:
     if request.texts is not None:
+        if request.inputs is not None:
+            refuse_field("inputs", "texts and inputs mean the same; send one of them")
         return shared.texts(request.texts, "texts", FIELDS["texts"])
     if request.inputs is None:
         refuse_field("texts", f"texts is missing; texts must be {FIELDS['texts']}")

@@ -54,7 +54,8 @@ class Shape(Generic[T]):
     """One dialect's request: its struct, and for each field of it what must be there, in words.
 
     Unknown fields are ignored. `once` names the fields that may not stand there twice, `inside`
-    such ones in the object that a field of the outermost holds.
+    such ones in the object that a field of the outermost holds. `struct`, `fields` and `example`
+    (JSON) are what it was made of, for who describes it.
     """
 
     def __init__(
@@ -66,12 +67,11 @@ class Shape(Generic[T]):
         inside: Mapping[str, tuple[str, ...]] = {},
         example: str,
     ) -> None:
+        self.struct, self.fields, self.example = struct, fields, example
         self._decoder = msgspec.json.Decoder(struct)
-        self._fields = fields
         places = [("", name) for name in once]
         places += [(outer, name) for outer, names in inside.items() for name in names]
         self._once = tuple((f'"{name}"'.encode(), place, name) for place, name in places)
-        self._example = example
 
     def read(self, body: bytes) -> T:
         """The request in `body`. Raises Refusal 400 that names the field and what it must be."""
@@ -80,7 +80,7 @@ class Shape(Generic[T]):
         except msgspec.ValidationError as error:
             self._explain(str(error))
         except msgspec.DecodeError as error:
-            refuse_json(_malformed(str(error), body, self._example))
+            refuse_json(_malformed(str(error), body, self.example))
         except UnicodeDecodeError:
             refuse_json("the body is not UTF-8; encode its JSON so")
         except RecursionError:
@@ -105,8 +105,8 @@ class Shape(Generic[T]):
         else:
             got = GOT.search(said)
             kind = KINDS.get(got[1], got[1]) if got else "something else"
-            refuse_json(f"the body must be a JSON object such as {self._example}; it is {kind}")
-        refuse_field(field, f"{where} {wrong}; {field} must be {self._fields[field]}")
+            refuse_json(f"the body must be a JSON object such as {self.example}; it is {kind}")
+        refuse_field(field, f"{where} {wrong}; {field} must be {self.fields[field]}")
 
 
 def refuse_field(field: str, message: str) -> NoReturn:

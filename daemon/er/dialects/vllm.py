@@ -125,12 +125,15 @@ def read_score(body: bytes) -> Job:
 
 def _given(request: Score, names: tuple[str, ...], common: str) -> tuple[str, tuple[str, ...]]:
     """The name of the field that was sent for a side, and its texts."""
-    name = next((name for name in names if getattr(request, name) is not None), None)
-    if name is None:
+    given = [name for name in names if getattr(request, name) is not None]
+    if not given:
         refuse_field(common, f"{common} is missing; {common} must be {SCORE_FIELDS[common]}")
+    name = given[0]
+    if len(given) > 1:
+        refuse_field(given[1], f"{name} and {given[1]} mean the same; send one of them")
     value = getattr(request, name)
-    given = value if isinstance(value, list) else [value]
-    texts = [shared.text_of(item, i, name, SCORE_FIELDS[name]) for i, item in enumerate(given)]
+    items = value if isinstance(value, list) else [value]
+    texts = [shared.text_of(item, i, name, SCORE_FIELDS[name]) for i, item in enumerate(items)]
     return name, shared.some(texts, name)
 
 

@@ -16,11 +16,11 @@ from er import dialects, journal, keys, limits, metrics
 from er.config import Model
 from er.dialects import Dialect, Part, Route, models
 from er.dialects.models import ModelCard
-from er.gateway import options, wellness
+from er.gateway import described, options, wellness
 from er.gateway.batches import Place, Shelf, place_at
 from er.gateway.cors import Cors
 from er.gateway.exchange import LOCAL, Gone, Head, Note, Request, Response, Stream, plain_address
-from er.gateway.options import ALIVE, GET, METRICS, OPEN
+from er.gateway.options import ALIVE, GET, METRICS, OPEN, PING
 from er.gateway.served import Served, check_right, may_use
 from er.gateway.tally import Tally
 from er.gateway.work import Workshop
@@ -64,12 +64,13 @@ class Gateway:
         self.cutting = False  # requests are cancelled because the process must end
         self._started = int(time.time())
         self._timeout_ns = int(self.settings.timeout_s * 1e9)
+        self._open = OPEN | described.PATHS if self.settings.docs else OPEN
 
     async def answer(self, request: Request, note: Note) -> Response:
         """The answer to one request, by the contract's order of checks. Raises Refusal, Gone."""
         route = request.head.route or self._route(request.head, note)  # 404, 405
         if route is None:
-            return wellness.page(request.head.path.rstrip("/"), self._served, self._ledger)
+            return await self._open_page(request.head.path.rstrip("/"))
         if isinstance(route, Response):
             return route
         if not isinstance(route, str):
@@ -146,13 +147,16 @@ class Gateway:
     def _route(self, head: Head, note: Note) -> Route | Place | Response | str | None:
         """None: a page that asks for no key; a text: /metrics; a Response: what OPTIONS asked."""
         method, path = head.method, head.path.rstrip("/")
-        if method == "OPTIONS" and (said := options.answer(head, self.cors)) is not None:
+        if (
+            method == "OPTIONS"
+            and (said := options.answer(head, self.cors, self._open)) is not None
+        ):
             return said
         if path in ALIVE and method in GET:
             return Response(200, b"")
-        if path in OPEN or path == METRICS:
+        if path in self._open or path in (METRICS, PING):
             if method in GET:
-                return None if path in OPEN else METRICS
+                return METRICS if path == METRICS else None
             found: Route | Place | Refusal = Refusal(
                 405,
                 "method_not_allowed",
@@ -165,6 +169,8 @@ class Gateway:
                 found = place_at(method, head.path) or found
         if isinstance(found, Refusal):
             note.refuse = dialects.refuse_at(head.path)
+            if found.status == 405:
+                found.headers["allow"] = options.allowed(head.path, self._open)
             raise found
         return found
 
@@ -220,6 +226,11 @@ class Gateway:
             )
 
     # -- pages -------------------------------------------------------------------------------
+
+    async def _open_page(self, path: str) -> Response:
+        if path in described.PATHS:
+            return await asyncio.to_thread(described.page, path, self._served.config)
+        return wellness.page(path, self._served, self._ledger)
 
     async def _metrics_page(self) -> Response:
         text = await asyncio.to_thread(metrics.render)

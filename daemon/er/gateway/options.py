@@ -7,30 +7,34 @@ from er.gateway.batches import methods_at
 from er.gateway.cors import Cors
 from er.gateway.exchange import Head, Response
 
-OPEN = {"/health", "/livez", "/readyz"}
-ALIVE = {"", "/ping"}  # where the clients of Ollama, TEI and vLLM look whether somebody is there
+OPEN = frozenset(("/health", "/livez", "/readyz"))
+PING = "/ping"
+ALIVE = {"", PING}  # where the clients of Ollama, TEI and vLLM look whether somebody is there
 METRICS = "/metrics"
 GET = ("GET", "HEAD")
 STATUS = 204
 ALL = "*"  # the address that means the server, not a page of it
 
 
-def answer(head: Head, cors: Cors | None) -> Response | None:
-    """The answer to OPTIONS, which needs no key. None: nothing is at that address."""
+def answer(head: Head, cors: Cors | None, pages: frozenset[str]) -> Response | None:
+    """The answer to OPTIONS, which needs no key. None: nothing is at that address.
+
+    `pages` are the gateway's own that ask for no key.
+    """
     if cors is not None and (said := cors.preflight(head)) is not None:
         # Whatever the address: a page can read the 404 that follows, but no refused preflight.
         return Response(STATUS, b"", headers=said)
-    methods = allowed(head.path)
+    methods = allowed(head.path, pages)
     if not methods:
         return None
     return Response(STATUS, b"", headers=[(b"allow", f"{methods}, OPTIONS".encode())])
 
 
-def allowed(path: str) -> str:
+def allowed(path: str, pages: frozenset[str]) -> str:
     """The methods that an address takes, as an Allow header has them; "" where nothing is."""
     plain = path.rstrip("/")
     found: list[str] = list(methods_at(path))
-    if plain in OPEN | ALIVE | {METRICS, ALL} or _has("GET", path):
+    if plain in pages | ALIVE | {METRICS, ALL} or _has("GET", path):
         found += GET
     if plain == ALL or _has("POST", path):
         found.append("POST")
