@@ -478,12 +478,6 @@ BAD_RERANK: list[tuple[str | dict[str, Any], str, str]] = [
     ('{"query": "a", "query": "b", "documents": ["d"]}', "query", "more than once"),
     ('{"query": "a", "documents": ["d"], "documents": []}', "documents", "more than once"),
 ]
-# Two names for one thing: which of the two is meant?
-TWICE: list[tuple[str, dict[str, Any], str, str]] = [
-    ("/score", {"text_1": "a", "text_2": "b", "queries": "a"}, "text_1", "queries and text_1"),
-    ("/score", {"text_1": "a", "text_2": "b", "data_2": []}, "data_2", "text_2 and data_2 mean"),
-    ("/v2/embed", {"texts": ["a"], "inputs": [{}]}, "inputs", "texts and inputs mean the same"),
-]
 BAD = [("/v1/embeddings", *case) for case in BAD_EMBEDDINGS]
 BAD += [("/v1/rerank", *case) for case in BAD_RERANK]
 
@@ -553,6 +547,30 @@ def test_a_field_twice_is_refused_in_every_dialect(path: str) -> None:
     body = TWICE[path].encode()
     with pytest.raises(Refusal, match="stands in the body more than once"):
         dialects.choose(route(path).dialect, body).read(body)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param", "said"),
+    [
+        ("/score", {"text_1": "a", "text_2": "b", "queries": "a"}, "text_1", "queries and text_1"),
+        ("/score", {"text_1": "a", "text_2": "b", "data_2": []}, "data_2", "text_2 and data_2"),
+        ("/v2/embed", {"texts": ["a"], "inputs": [{}]}, "inputs", "texts and inputs mean"),
+    ],
+)
+def test_two_names_for_one_thing_are_refused(path: str, body: Any, param: str, said: str) -> None:
+    """Which of the two is meant?"""
+    with pytest.raises(Refusal, match=said) as refused:
+        route(path).dialect.read(json.dumps(body).encode())
+    assert (refused.value.status, refused.value.param) == (400, param)
+
+
+def test_the_side_that_is_cut_counts_for_every_way_to_ask_for_a_cut() -> None:
+    for fields in ({"truncate": True}, {"truncation": True}, {"truncate_prompt_tokens": 5}):
+        body = {"input": "a", "truncation_side": "left", **fields}
+        assert openai.read(json.dumps(body).encode()).cut_start is True
+    assert refusal("/v1/embeddings", {"input": "a", "truncation_side": "up"}).param == (
+        "truncation_side"
+    )
 
 
 def test_a_field_twice_inside_a_document_is_no_matter() -> None:

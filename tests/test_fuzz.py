@@ -19,13 +19,16 @@ from hypothesis import strategies as st
 
 import hostile
 from er import dialects, openapi
+from er.config.structs import Gateway as Settings
 from er.dialects import tei
+from er.gateway import described
 from er.job import Answer, Job, Piece, Refusal
 from er.openapi import refusals
 from er.openapi.operations import OPERATIONS
 
 READ_S = 5.0  # of processor time, for a body of up to 100 KB
-DOCUMENT: dict[str, Any] = json.loads(openapi.document("embed", "bi"))
+LIMITS = {name: getattr(Settings(), name) for name in described.LIMITS}
+DOCUMENT: dict[str, Any] = json.loads(openapi.document("embed", "bi", **LIMITS))
 
 
 def validator(schema: dict[str, Any]) -> Any:

@@ -193,6 +193,7 @@ def _truncation(request: Request) -> tuple[OverLength | None, bool, int | None]:
             )
     if request.normalized is not None:
         shared.demand_unit_length(request.normalized, "normalized")
+    left = shared.left(request.truncation_side, "truncation_side")
     limit = request.truncate_prompt_tokens
     if limit is not None:
         if limit < 1 and limit != -1:
@@ -200,13 +201,12 @@ def _truncation(request: Request) -> tuple[OverLength | None, bool, int | None]:
                 "truncate_prompt_tokens",
                 f"truncate_prompt_tokens must be {FIELDS['truncate_prompt_tokens']}",
             )
-        left = shared.left(request.truncation_side, "truncation_side")
         return "cut", left, limit if limit > 0 else None
     if request.truncate is not None:
-        return *shared.truncation(request.truncate, "truncate"), None
-    if request.truncation is None:
-        return None, False, None
-    return *shared.truncation(request.truncation, "truncation"), None
+        over_length, start = shared.truncation(request.truncate, "truncate")
+    else:
+        over_length, start = shared.truncation(request.truncation, "truncation")
+    return over_length, left or start, None
 
 
 def write(job: Job, answer: Answer) -> bytes:

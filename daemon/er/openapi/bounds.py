@@ -39,8 +39,8 @@ def _left_out(*schemas: Schema) -> Schema:
 
 def _object(text: Schema) -> Schema:
     """An object that holds a text, as `text` or as `content`, whose parts become lines."""
-    part: Schema = {"type": "object", "properties": {"text": TEXT}, "required": ["text"]}
-    parts: Schema = {"type": "array", "items": either(TEXT, part), "minItems": 1}
+    part: Schema = {"type": "object", "properties": {"text": text}, "required": ["text"]}
+    parts: Schema = {"type": "array", "items": either(text, part), "minItems": 1}
     return {
         "type": "object",
         "anyOf": [
@@ -139,7 +139,7 @@ FIELDS: dict[str, Schema] = {
     "TEI.Rerank.query": TEXT,
     "TEI.Rerank.texts": DOCUMENTS,
     "TEI.Tokenize.inputs": either(TOKENIZED, {**TEXTS, "items": TOKENIZED}),
-    "vLLM.Pooling.add_special_tokens": YES,
+    "vLLM.Pooling.add_special_tokens": _left_out({"const": True}, {"const": "true"}),
     "vLLM.Pooling.dimensions": NULL,
     "vLLM.Pooling.embed_dtype": word("", *numbers.VLLM_DTYPES),
     "vLLM.Pooling.encoding_format": word("", *vllm.ENCODINGS),
@@ -182,6 +182,9 @@ NEEDS: dict[str, Schema] = {
     "Cohere.Request": _just_one(("texts", "inputs")),
     "DashScope.Query": {"required": ["query", "documents"]},
     "DashScope.Texts": {"required": ["texts"]},
+    "Ollama.Show": {
+        "anyOf": [{"required": [name], "properties": {name: TEXT}} for name in ("model", "name")]
+    },
     "TEI.Sentences": {"required": ["source_sentence", "sentences"]},
     "vLLM.Score": {
         "allOf": [
