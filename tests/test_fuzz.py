@@ -89,9 +89,23 @@ def check_decoder(path: str, body: bytes) -> bool:
     "".join((*job.texts, *job.queries, job.query, job.instruction or "")).encode()
     assert all(type(i) is int and i >= 0 for ids in job.token_ids for i in ids)
     if job.items <= 50:
-        written = json.loads(dialect.write(job, answer(job)).decode())
-        assert ANSWERS[repr(dialect)].is_valid(written), written
+        check_answer(dialect, job)
     return True
+
+
+def check_answer(dialect: dialects.Dialect, job: Job) -> None:
+    """What is written to `job` is as promised, and so is how it is sent."""
+    made = answer(job)
+    written = dialect.write(job, made)
+    dressed = isinstance(dialect, dialects.Part) and dialect.dress and dialect.dress(job, made)
+    if dressed:
+        lines = [b"%b: %b" % header for header in dressed.headers]
+        assert all(line.isascii() and b"\n" not in line and b"\r" not in line for line in lines)
+    if dressed and dressed.kind == b"application/octet-stream":
+        assert len(written) % (2 * job.items) == 0
+        return
+    found = json.loads(written.decode())
+    assert ANSWERS[repr(dialect)].is_valid(found), found
 
 
 RANDOMS = st.randoms(use_true_random=False)
