@@ -371,9 +371,9 @@ def test_schemathesis_finds_the_document_true(running: Gateway, tmp_path: Path) 
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("seed", range(2, 7))
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", range(2, 5))
 def test_schemathesis_finds_the_document_true_at_length(
     running: Gateway, tmp_path: Path, seed: int
 ) -> None:
-    schemathesis(running, tmp_path, seed=seed, examples=200)
+    schemathesis(running, tmp_path, seed=seed, examples=60)
