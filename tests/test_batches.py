@@ -529,6 +529,15 @@ def test_cancelling_is_soon_and_keeps_what_is_done(slow: Gateway) -> None:
     assert client.files.delete(batch.input_file_id).deleted
 
 
+def test_one_cancelled_before_it_was_begun_is_cancelled(quick: Gateway) -> None:
+    """Whether its runner has found it by then or not."""
+    client = sdk(quick)
+    for _ in range(3):
+        batch_id = begin(client, numbered(1))
+        assert client.batches.cancel(batch_id).status == "cancelling"
+        assert ended(client, batch_id).status in ("cancelled", "completed")
+
+
 def test_a_window_that_ends_leaves_what_is_done(slow: Gateway) -> None:
     client = sdk(slow)
     batch = ended(client, begin(client, numbered(4000), window="3s"))

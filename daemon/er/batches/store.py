@@ -205,6 +205,10 @@ class Store:
         """What is known of a batch. Raises NotThere."""
         return self._as_wanted(owner, self._demand(owner, batch_id, "batch_", Batch))
 
+    def begun(self, owner: str, batch_id: str) -> Batch:
+        """The batch as far as its runner has come, whatever its owner wishes. Raises NotThere."""
+        return self._demand(owner, batch_id, "batch_", Batch)
+
     def _as_wanted(self, owner: str, batch: Batch) -> Batch:
         """The batch with its owner's wish to cancel it, which its runner may not know of yet."""
         if batch.over or batch.status == "finalizing":

@@ -146,7 +146,7 @@ class Runner:
                 found[key] = self._runs[key][0].batch
                 continue
             try:
-                found[key] = self._store.batch(owner, name)
+                found[key] = self._store.begun(owner, name)
             except NotThere:
                 continue  # being made
         return found
