@@ -31,10 +31,12 @@ const answer = (text) => ({
   json: async () => JSON.parse(text), text: async () => text,
 });
 vm.runInNewContext(script, {
+  FormData, Blob,
   location: { pathname: "/behind/a/proxy/docs" },
   document: { getElementById: (id) => byId[id], createElement: (name) => new Element(name) },
   fetch: async (url, options) => {
-    sent.push([url, options]);
+    const body = options.body instanceof FormData ? [...options.body.keys()] : options.body;
+    sent.push([url, { ...options, body }]);
     return answer(url.endsWith("/openapi.json") ? openapi : "{}");
   },
 });

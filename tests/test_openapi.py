@@ -24,16 +24,20 @@ import pytest
 from er import dialects, keys, openapi
 from er.config.structs import Gateway as Settings
 from er.dialects.json_body import Shape
-from er.gateway import METRICS, OPEN, described, options
+from er.gateway import METRICS, OPEN, batches, batches_described, described, options
 from er.openapi import bounds
 from er.openapi.operations import OPERATIONS, Operation
 from running import Gateway, Reply, gateway
 
 LIMITS = {name: getattr(Settings(), name) for name in described.LIMITS}
-DOCUMENT: dict[str, Any] = json.loads(openapi.document("embed", "bi", **LIMITS))
+ALL = (*OPERATIONS, *batches_described.OPERATIONS)
+DOCUMENT: dict[str, Any] = json.loads(
+    openapi.document("embed", "bi", batches_described.OPERATIONS, **LIMITS)
+)
 SCHEMAS: dict[str, dict[str, Any]] = DOCUMENT["components"]["schemas"]
 
 
+STIRRING = ("validating", "in_progress", "finalizing", "cancelling")
 ROUTED = {
     **dialects.POSTS,
     **dialects.SHOWS,
@@ -44,7 +48,7 @@ BODIES = [body.shape.example.encode() for operation in OPERATIONS for body in op
 
 def shapes() -> list[Shape[Any]]:
     """Everything that reads a body in some dialect."""
-    found: list[Shape[Any]] = []
+    found: list[Shape[Any]] = [batches.SHAPE]
     for module in pkgutil.iter_modules(dialects.__path__, "er.dialects."):
         for value in vars(importlib.import_module(module.name)).values():
             if isinstance(value, Shape) and value not in found:
@@ -84,11 +88,18 @@ def test_every_address_is_there() -> None:
     assert posts == set(ROUTED)
     own = {*OPEN, *described.PATHS, METRICS, *options.ALIVE - {""}, "/"}
     assert gets == {*dialects.GETS, f"{dialects.MODELS}{{model}}", *own}
+    asked = {(op.method.upper(), op.path) for op in batches_described.OPERATIONS}
+    wanted = set()
+    for (kind, named, what), methods in batches.METHODS.items():
+        path = f"/v1/{kind}" + (f"/{{{kind[:4].removesuffix('s')}}}" if named else "")
+        path = path.replace("{batc}", "{batch}") + (f"/{what}" if what else "")
+        wanted |= {(method, path) for method in methods}
+    assert asked == wanted
 
 
 def test_every_shape_and_every_field_is_there_in_words() -> None:
     assert shapes(), "no shape was found"
-    told = [body.shape for operation in OPERATIONS for body in operation.bodies]
+    told = [body.shape for operation in ALL for body in operation.bodies]
     for shape in shapes():
         assert shape in told, shape.struct
         name = openapi.requests.ref(shape)["$ref"].rsplit("/", 1)[-1]
@@ -116,7 +127,7 @@ def test_the_document_is_one() -> None:
         for step in ref.split("/"):
             at = at[step]
     ids = [op["operationId"] for path in DOCUMENT["paths"].values() for op in path.values()]
-    assert len(set(ids)) == len(ids) == len(OPERATIONS)
+    assert len(set(ids)) == len(ids) == len(ALL)
     tags = {tag["name"] for tag in DOCUMENT["tags"]}
     assert {op["tags"][0] for path in DOCUMENT["paths"].values() for op in path.values()} == tags
 
@@ -201,16 +212,20 @@ def test_the_page_shows_and_sends_everything(running: Gateway, tmp_path: Path) -
         assert word in shown["text"], word
     assert shown["unlabelled"] == 0
     (_, *trials) = shown["sent"]  # the document itself is the first
-    assert len(trials) == len(OPERATIONS)
+    assert len(trials) == len(ALL)
     for url, said in trials:
         path = url.removeprefix("/behind/a/proxy").replace("/models/embed", "/models/{model}")
+        path = re.sub(r"/(file|batch)-unknown", r"/{\1}", path)
         assert said["method"].lower() in DOCUMENT["paths"][path]
         assert said["headers"]["authorization"] == "Bearer sk-er-test"
-        assert (
-            said["method"] == "GET"
-            or "model" in json.loads(said["body"])
-            or "424" in (DOCUMENT["paths"][path]["post"]["responses"])
-        )
+        operation = DOCUMENT["paths"][path][said["method"].lower()]
+        content = operation.get("requestBody", {}).get("content", {})
+        if "multipart/form-data" in content:
+            assert said["body"] == ["purpose", "file"]
+        elif content:
+            assert valid(content["application/json"]["schema"], json.loads(said["body"]))
+        else:
+            assert "body" not in said
 
 
 def test_they_can_be_turned_off(tmp_path: Path) -> None:
@@ -231,7 +246,10 @@ def test_every_example_works(running: Gateway) -> None:
             bodies = [example["value"] for example in content.get("examples", {}).values()]
             for body in bodies or [content.get("example")]:
                 said = running.ask(method.upper(), path.replace("{model}", "embed"), body)
-                wanted = 200 if "200" in operation["responses"] else 424
+                if operation["tags"] == ["Batches"]:
+                    continue  # whose files have to be there first
+                answers = operation["responses"]
+                wanted = 200 if "200" in answers else 424 if "424" in answers else 400
                 assert said.status == wanted, (path, said)
                 part = operation["responses"][str(wanted)]
                 if "content" in part:
@@ -333,6 +351,47 @@ def running_down(slow: Gateway) -> tuple[int, int]:
     return health.status, said.status
 
 
+# -- batches ---------------------------------------------------------------------------------------
+
+
+def test_files_and_batches_are_as_described(running: Gateway) -> None:
+    """Each of their addresses, asked as it should be and for what is not there."""
+    line = b'{"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"input": "x"}}'
+    form = b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--x\r\n'
+    form += b'Content-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n'
+    form += line + b"\r\n--x--\r\n"
+    ids: dict[str, str] = {}
+    # All others want the file.
+    for operation in sorted(batches_described.OPERATIONS, key=lambda op: op.id == "deleteFile"):
+        method, path = (
+            operation.method.upper(),
+            operation.path.format(**{"file": "", "batch": "", **ids}),
+        )
+        if operation.id == "deleteFile":
+            until = time.monotonic() + 20
+            while running.ask("GET", f"/v1/batches/{ids['batch']}").json["status"] in STIRRING:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+        wish = {"endpoint": "/v1/embeddings", "completion_window": "24h"}
+        body: Any = {**wish, "input_file_id": ids.get("file")} if operation.bodies else None
+        headers = None
+        if operation.form:
+            body, headers = form, {"content-type": "multipart/form-data; boundary=x"}
+        said = running.ask(method, path, body, headers=headers)
+        over = operation.id == "cancelBatch" and said.status == 400  # before it could be cancelled
+        assert said.status == 200 or over, (operation.id, said)
+        if operation.id == "getFileContent":
+            assert (said.headers["content-type"], said.body) == (operation.media, line)
+            continue
+        described_as(running, operation, said)
+        if operation.method == "post" and "{" not in operation.path:
+            ids["file" if operation.form else "batch"] = said.json["id"]
+        if "{" in operation.path:
+            gone = running.ask(method, re.sub(r"{\w+}", "nothing", operation.path))
+            assert gone.status == 404
+            described_as(running, operation, gone)
+
+
 # -- schemathesis ----------------------------------------------------------------------------------
 
 
@@ -357,8 +416,8 @@ def schemathesis(running: Gateway, folder: Path, seed: int, examples: int) -> No
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-8000:]
     tried = {(record["METHOD"].lower(), record["PATH"]) for record in running.audit()}
-    for operation in OPERATIONS:
-        assert operation.named or (operation.method, operation.path) in tried, operation
+    for operation in ALL:
+        assert "{" in operation.path or (operation.method, operation.path) in tried, operation
     mishaps = [record for record in running.audit() if record["STATUS"] == 500]
     assert not mishaps and running.text().count("went wrong inside") == 0
     (line,) = re.findall(r"(\d+) generated", done.stdout)

@@ -28,12 +28,17 @@ def page(path: str, settings: Config) -> Response:
             (b"referrer-policy", b"no-referrer"),
         ]
         return Response(200, text, HTML, headers)
-    from er import openapi
-
     names = {model.task: model.name for model in reversed(settings.models)}
-    limits = {name: getattr(settings.gateway, name) for name in LIMITS}
-    text = openapi.document(names.get("embed"), names.get("score"), **limits)
-    return Response(200, text)
+    limits = tuple((name, getattr(settings.gateway, name)) for name in LIMITS)
+    return Response(200, _document(names.get("embed"), names.get("score"), limits))
+
+
+@cache
+def _document(embed: str | None, score: str | None, limits: tuple[tuple[str, int], ...]) -> bytes:
+    from er import openapi
+    from er.gateway import batches_described
+
+    return openapi.document(embed, score, batches_described.OPERATIONS, **dict(limits))
 
 
 @cache

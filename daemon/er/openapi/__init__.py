@@ -6,7 +6,8 @@ write. Nothing here is imported before somebody asks for it.
 
 from __future__ import annotations
 
-from functools import cache
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -112,7 +113,9 @@ def _good(operation: Operation, answers: dict[Any, Schema], names: examples.Name
     if operation.bodies:
         schema = _either([answers[_key(body.answer)] for body in operation.bodies])
         several = {
-            name: {"value": examples.answer(body, names)} for name, body in _named(operation.bodies)
+            name: {"value": shown}
+            for name, body in _named(operation.bodies)
+            if (shown := examples.answer(body, names)) is not None
         }
         said["content"] = _content("application/json", schema, several=several)
         if operation.bytes:
@@ -141,7 +144,7 @@ def _responses(
 ) -> Schema:
     """All responses; those that are refusals are put among `parts` and referred to."""
     found: Schema = {}
-    if operation.bodies or operation.method == "get":
+    if operation.bodies or operation.answer is not None or operation.method == "get":
         found["200"] = _good(operation, answers, names)
     if operation.down is not None:
         found["503"] = {
@@ -157,6 +160,31 @@ def _responses(
     return found
 
 
+def _parameters(operation: Operation, names: examples.Names) -> list[Schema]:
+    """What the address names and what may stand behind it."""
+    found: list[Schema] = []
+    for name in re.findall(r"{(\w+)}", operation.path):
+        says, example = "The id, as it was given", f"{name}-unknown"
+        if operation.named:
+            says = "The name of a model, or one of its aliases"
+            example = names.get("embed") or names.get("score") or "MODEL"
+        place = {"name": name, "in": "path", "required": True, "description": says}
+        found.append({**place, "schema": {"type": "string", "minLength": 1}, "example": example})
+    for name, says in operation.query:
+        place = {"name": name, "in": "query", "description": says}
+        found.append({**place, "schema": {"type": "string"}})
+    return found
+
+
+def _form(operation: Operation) -> Schema:
+    """A form whose last part is a file."""
+    *fields, (file, says) = operation.form
+    properties: Schema = {name: {"const": value} for name, value in fields}
+    properties[file] = {"type": "string", "format": "binary", "description": says}
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    return _content("multipart/form-data", schema)
+
+
 def _operation(
     operation: Operation, answers: dict[Any, Schema], names: examples.Names, parts: Schema
 ) -> Schema:
@@ -170,17 +198,7 @@ def _operation(
     }
     if operation.text:
         said["description"] = operation.text
-    if operation.named:
-        said["parameters"].append(
-            {
-                "name": "model",
-                "in": "path",
-                "required": True,
-                "description": "The name of a model, or one of its aliases",
-                "schema": {"type": "string", "minLength": 1},
-                "example": names.get("embed") or names.get("score") or "MODEL",
-            }
-        )
+    said["parameters"] += _parameters(operation, names)
     if operation.bodies:
         schema = _either([requests.ref(body.shape) for body in operation.bodies])
         several = {
@@ -189,26 +207,31 @@ def _operation(
         }
         content = _content("application/json", schema, several=several)
         said["requestBody"] = {"required": True, "content": content}
-    elif operation.method == "post":
+    elif operation.form:
+        said["requestBody"] = {"required": True, "content": _form(operation)}
+    elif operation.method == "post" and operation.answer is None:
         content = _content("application/json", {}, {"inputs": "a text"})
         said["requestBody"] = {"content": content}
     return said
 
 
-@cache
-def document(embed: str | None, score: str | None, **limits: int) -> bytes:
+def document(
+    embed: str | None, score: str | None, more: Sequence[Operation] = (), **limits: int
+) -> bytes:
     """The document as JSON; its examples ask for the models of these names, None where none is.
 
-    `limits` are those of one request, by their names in er.toml.
+    `more` are operations that are declared elsewhere, `limits` those of one request by their names
+    in er.toml.
     """
+    operations = (*OPERATIONS, *more)
     names: examples.Names = {"embed": embed, "score": score}
-    kinds = [body.answer for op in OPERATIONS for body in op.bodies]
-    kinds += [kind for op in OPERATIONS for kind in (op.answer, op.down) if kind is not None]
+    kinds = [body.answer for op in operations for body in op.bodies]
+    kinds += [kind for op in operations for kind in (op.answer, op.down) if kind is not None]
     refs, parts = schemas([*kinds, *refusals.STRUCTS.values()])
     answers = {_key(kind): ref for kind, ref in zip(kinds, refs[: len(kinds)], strict=True)}
     responses: Schema = {}
     paths: dict[str, Schema] = {}
-    for operation in OPERATIONS:
+    for operation in operations:
         entry = paths.setdefault(operation.path, {})
         entry[operation.method] = _operation(operation, answers, names, responses)
         for body in operation.bodies:

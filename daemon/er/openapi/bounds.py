@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from er.dialects import cohere, numbers, texts, vllm
+from er.dialects import cohere, numbers, pooling, texts, vllm
 
 Schema = dict[str, Any]
 
@@ -90,6 +90,7 @@ FIELDS: dict[str, Schema] = {
     "max_tokens": COUNT,
     "max_tokens_per_doc": ALL_OR_COUNT,
     "messages": NULL,
+    "modality": word("", "text"),
     "normalize": YES,
     "normalized": YES,
     "output_dimension": COUNT,
@@ -117,7 +118,6 @@ FIELDS: dict[str, Schema] = {
     "truncation_side": word("left", "right"),
     "use_activation": FLAG,
     "Cohere.Request.inputs": {"type": "array", "items": _object(TEXT), "minItems": 1},
-    "Cohere.Request.truncate": word(*sorted(texts.TRUNCATE)),
     "DashScope.Query.documents": {**DOCUMENTS, "items": either(WORDS, _object(WORDS))},
     "Ollama.Embed.input": either(TEXT, TEXTS),
     "Ollama.Embed.truncate": FLAG,
@@ -142,8 +142,8 @@ FIELDS: dict[str, Schema] = {
     "vLLM.Pooling.add_special_tokens": _left_out({"const": True}, {"const": "true"}),
     "vLLM.Pooling.dimensions": NULL,
     "vLLM.Pooling.embed_dtype": word("", *numbers.VLLM_DTYPES),
-    "vLLM.Pooling.encoding_format": word("", *vllm.ENCODINGS),
-    "vLLM.Pooling.endianness": word("", *vllm.ENDS),
+    "vLLM.Pooling.encoding_format": word("", *pooling.ENCODINGS),
+    "vLLM.Pooling.endianness": word("", *pooling.ENDS),
     "vLLM.Pooling.input": either(TEXT, TEXTS, TOKENS, LIST_OF_TOKENS),
     "vLLM.Pooling.normalize": NULL,
     "vLLM.Pooling.task": word("embed"),

@@ -1,7 +1,8 @@
 """Every address of the client API for the OpenAPI document: whose, what for, with which bodies.
 
-An address that a dialect gets, or that the gateway answers itself, is declared here; the tests hold
-this table against `dialects.POSTS`, `dialects.GETS` and the structs that read the bodies.
+An address that a dialect gets, or that the gateway answers itself, is declared here, but for files
+and batches, which stand beside what answers them. The tests hold this table against what routes
+requests and against the structs that read the bodies.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from er import dialects
-from er.dialects import Dialect, cohere, dashscope, ollama, openai, rerank, tei, vllm
+from er.dialects import Dialect, cohere, dashscope, ollama, openai, pooling, rerank, tei, vllm
 from er.dialects.json_body import Shape
 from er.dialects.models import ModelCard
 from er.job import Task
@@ -33,7 +34,7 @@ class Body(NamedTuple):
 class Operation(NamedTuple):
     """One method at one address. Of several bodies the one whose fields were sent counts."""
 
-    method: Literal["get", "post"]
+    method: Literal["get", "post", "delete"]
     path: str
     tag: str
     id: str
@@ -47,12 +48,16 @@ class Operation(NamedTuple):
     down: Any = None  # the answer of 503, where that is no refusal
     named: bool = False  # a model is named in the address
     bytes: bool = False  # the answer may be bytes instead of JSON
+    query: tuple[tuple[str, str], ...] = ()  # what the address may say: names, and what they mean
+    form: tuple[tuple[str, str], ...] = ()  # the parts of a form, in place of JSON
+    more: tuple[int, ...] = ()  # further statuses of refusals
 
 
 TAGS = {
     "OpenAI": "Embeddings and models as OpenAI has them; Jina's, Voyage's and NVIDIA's fields too.",
     "Rerank": "One request and one answer for the clients of Cohere, Jina, Voyage, SiliconFlow, "
     "DashScope's compatible mode, vLLM, Infinity and llama.cpp.",
+    "Batches": "Files of many requests, computed in what other requests leave, as OpenAI has it.",
     "Cohere": "Cohere's embeddings.",
     "TEI": "Hugging Face's Text Embeddings Inference.",
     "vLLM": "vLLM's own requests.",
@@ -93,7 +98,8 @@ def _rerank(path: str, name: str, whose: str, dialect: Dialect = rerank) -> Oper
 
 
 def _other(path: str, name: str) -> Operation:
-    return Operation("post", path, "TEI", name, "Not served here: status 424", _OTHER)
+    summary = "Not served here: status 424"
+    return Operation("post", path, "TEI", name, summary, _OTHER, refuse=tei.refuse)
 
 
 def _page(path: str, name: str, summary: str, answer: Any, **more: Any) -> Operation:
@@ -111,7 +117,15 @@ OPERATIONS: tuple[Operation, ...] = (
         "refused unless the model's `token_ids` in er.toml says what they are.",
         (Body(openai, openai.SHAPE, answers.Embeddings, "embed"),),
     ),
-    Operation("get", "/v1/models", "OpenAI", "listModels", "List models", answer=answers.Models),
+    Operation(
+        "get",
+        "/v1/models",
+        "OpenAI",
+        "listModels",
+        "List models",
+        answer=answers.Models,
+        query=(("endpoint", "embed or rerank: only models for that, as Cohere has it"),),
+    ),
     Operation(
         "get",
         "/v1/models/{model}",
@@ -216,8 +230,17 @@ OPERATIONS: tuple[Operation, ...] = (
         "pooling",
         "Embed texts (vLLM's own shape)",
         'With `encoding_format` "bytes" and "bytes_only" the answer is the numbers\' bytes alone.',
-        (Body(vllm.POOLING, vllm.POOLING_SHAPE, vendors.Pooling, "embed"),),
+        (Body(pooling.POOLING, pooling.SHAPE, vendors.Pooling, "embed"),),
         bytes=True,
+    ),
+    Operation(
+        "post",
+        "/classify",
+        "vLLM",
+        "classify",
+        "Not served here: status 400",
+        "No model here classifies, which is said in vLLM's shape.",
+        refuse=vllm.refuse,
     ),
     Operation(
         "get",

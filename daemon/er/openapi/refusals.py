@@ -45,7 +45,7 @@ SAYS: dict[int, tuple[str, str, str]] = {
         "key kab2cd3ef (web) may not use this model; it may use: …",
     ),
     404: (
-        "There is no such model",
+        "There is no such model, or nothing of that name",
         "model_not_found",
         "there is no model 'x' here; there are: …",
     ),
@@ -118,14 +118,15 @@ def of(operation: Operation) -> list[tuple[int, tuple[Refuse, ...]]]:
     if readers:
         own = list(dict.fromkeys(reader.refuse for reader in readers))
         more = (*KEYED, *COMPUTED)
-    elif operation.bodies:
-        own, more = [operation.refuse], (*KEYED, *NAMED, *READ)
     elif operation.method == "post":
-        own, more = [tei.refuse], (*KEYED, *READ, 424)
+        own, more = [operation.refuse], (*KEYED, *READ)
+        more += NAMED if operation.bodies and not operation.more else ()
+        more += (424,) if operation.refuse is tei.refuse else ()
     else:
         own = [operation.refuse]
         more = () if operation.open else KEYED
         more += NAMED if operation.named else ()
+    more += operation.more
     found = dict.fromkeys(more, own)
     for status in HTTP:
         found[status] = [dialects.refuse, *(refuse for refuse in own if refuse != dialects.refuse)]
