@@ -54,6 +54,17 @@ def test_the_list_of_pages_has_the_applications_apart(capsys: pytest.CaptureFixt
     assert all(width(line) <= 80 for line in (own + applications).splitlines())
 
 
+def test_the_base_urls_of_libraries_are_those_that_tests_have_proven() -> None:
+    """What the READMEs' table gives LangChain and its like, the page has too."""
+    table = (TOP / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (?:LangChain|LlamaIndex|Haystack|LiteLLM), .*", table, re.MULTILINE)
+    proven = {url for row in rows for url in re.findall(r'"(http://HOST:2048[^"]*)"', row)}
+    told = set(re.findall(r"http://HOST:2048[\w/-]*", PAGES["langchain"]))
+    assert len(proven) >= 6 and proven - told == {
+        "http://HOST:2048/embed"
+    }  # LiteLLM as TEI's client
+
+
 @pytest.mark.parametrize("name", cli.APPLICATIONS)
 def test_a_page_of_an_application_reads_on_a_narrow_terminal(name: str) -> None:
     """Prose and lines to copy in 80 columns; a screen or so."""
