@@ -239,9 +239,9 @@ def pages() -> dict[str, str]:
 def show_help(topic: str | None) -> int:
     """Print a page, or the list of pages."""
     known = pages()
+    own = sorted(set(known) - set(APPLICATIONS))
     if topic is None:
         print("The manual. Read a page with: er help TOPIC\n")
-        own = sorted(set(known) - set(APPLICATIONS))
         for heading, names in (("", own), ("\nSetting up applications:\n", APPLICATIONS)):
             if heading:
                 print(heading)
@@ -249,7 +249,7 @@ def show_help(topic: str | None) -> int:
                 print(f"  {name:14} {known[name].splitlines()[0].lstrip('# ')}")
         return 0
     if topic not in known:
-        near = ", ".join(sorted(known))
+        near = ", ".join((*own, *APPLICATIONS))
         print(f"er help: no page {topic!r}; there are: {near}", file=sys.stderr)
         return WRONG_USE
     print(known[topic], end="")
