@@ -157,6 +157,34 @@ def _message(tree: dict[str, Any]) -> str:
     return str(found["message"] if isinstance(found, dict) else found)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/embeddings", "/embeddings", "/v1/v1/embeddings", "/v1/embeddings/", "/v1/embeddings//",
+        "//v1/embeddings", "/v1//embeddings", "/api/v1/embeddings", "/v1/embeddings?version=1",
+        "/compatible-mode/v1/embeddings", "/v1/compatible-mode/v1/embeddings",
+    ],
+)  # fmt: skip
+def test_addresses_that_base_urls_make_lead_there_at_once(er: Gateway, path: str) -> None:
+    """Without a redirect: clients follow one with a GET, or lose their key on it."""
+    assert er.ask("POST", path, BODIES["union"]).json["data"][0]["embedding"]
+    assert er.ask("HEAD", path).headers["allow"] == "POST"
+    assert er.ask("OPTIONS", path, key=None).headers["allow"] == "POST, OPTIONS"
+
+
+@pytest.mark.parametrize(
+    ("path", "has"),
+    [
+        ("/api/chat", "/api/embed"),
+        ("/api/v1/services/aigc/text-generation/generation", "text-rerank/text-rerank"),
+        ("/v1/chat/completions", "/v1/embeddings"),
+    ],
+)
+def test_where_nothing_is_what_there_is_instead_is_said(er: Gateway, path: str, has: str) -> None:
+    reply = er.ask("POST", path, {})
+    assert reply.status == 404 and has in _message(reply.json)
+
+
 # -- what SDKs make of it ------------------------------------------------------------------------
 
 
@@ -213,6 +241,11 @@ def cohere_client(root: str) -> cohere.ClientV2:
     return cohere.ClientV2(api_key="k", base_url=root)
 
 
+@cache
+def ollama_client(root: str) -> ollama.Client:
+    return ollama.Client(host=root)
+
+
 def ask_openai(stub: Stub, retries: int = 0) -> Any:
     client = openai_client(root(stub)).with_options(max_retries=retries)
     return client.embeddings.create(model="m", input="x")
@@ -238,7 +271,7 @@ def ask_voyage(stub: Stub) -> Any:
 
 
 def ask_ollama(stub: Stub) -> Any:
-    return ollama.Client(host=root(stub)).embed(model="m", input="x")
+    return ollama_client(root(stub)).embed(model="m", input="x")
 
 
 def ask_hugging_face(stub: Stub) -> Any:
