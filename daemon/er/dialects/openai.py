@@ -103,9 +103,9 @@ def read(body: bytes) -> Job:
     )
     dtype, base64 = _numbers(request)
     over_length, cut_start, max_tokens = _truncation(request)
-    for name in ("dimensions", "output_dimension"):
-        # Infinity's clients send 0 for "all" with each request.
-        shared.at_least(getattr(request, name), 0, name)
+    # Infinity's clients send 0 for "all" with each request.
+    shared.at_least(request.dimensions, 0, "dimensions")
+    shared.at_least(request.output_dimension, 0, "output_dimension")
     return Job(
         dialect="openai",
         task="embed",
@@ -186,11 +186,12 @@ def _numbers(request: Request) -> tuple[Dtype, bool]:
 
 def _truncation(request: Request) -> tuple[OverLength | None, bool, int | None]:
     """What to do with too long texts, whether from their start, and of how many tokens on."""
-    for name in ("late_chunking", "return_multivector"):
-        if flag(getattr(request, name), name):
-            refuse_field(
-                name, f"{name} is true, which this server does not do; leave the field out"
-            )
+    if request.late_chunking or request.return_multivector:
+        for name in ("late_chunking", "return_multivector"):
+            if flag(getattr(request, name), name):
+                refuse_field(
+                    name, f"{name} is true, which this server does not do; leave the field out"
+                )
     if request.normalized is not None:
         shared.demand_unit_length(request.normalized, "normalized")
     left = shared.left(request.truncation_side, "truncation_side")
