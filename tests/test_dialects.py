@@ -501,7 +501,6 @@ def test_bad_fields_are_named(path: str, body: Any, param: str, said: str) -> No
             "inputs[0] holds an image",
         ),
         ("/v2/embed", {"images": ["data:..."]}, "images must be left out"),
-        ("/classify", {"input": "a"}, "no model here classifies"),
         ("/score", {"text_1": "a", "text_2": "b", "chat_template_kwargs": {"instruct": 7}}, "text"),
         ("/pooling", {"input": "a", "encoding_format": "int8"}, "bytes_only"),
         ("/pooling", {"input": "a", "embed_dtype": "fp8_e4m3"}, "float32, float16, bfloat16"),
@@ -522,6 +521,12 @@ def test_what_no_model_here_does_is_refused_in_words(
     with pytest.raises(Refusal) as refused:
         route(path).dialect.read(json.dumps(body).encode())
     assert refused.value.status == 400 and said in refused.value.message
+
+
+def test_classifying_is_for_another_kind_of_model() -> None:
+    with pytest.raises(Refusal, match="no model here classifies") as refused:
+        route("/classify").dialect.read(b'{"input": "a"}')
+    assert refused.value.status == 424
 
 
 TWICE = {

@@ -232,9 +232,9 @@ def listed(rows: list[bytes], answer: Answer) -> bytes:
 
 
 def read_classify(body: bytes) -> Job:
-    """Raises Refusal 400: vLLM and Infinity have this for classifiers."""
+    """Raises Refusal 424: vLLM and Infinity have this for classifiers."""
     raise Refusal(
-        400,
+        424,
         "wrong_model_type",
         "no model here classifies; ER's models embed texts (POST /v1/embeddings) or rank them "
         "(POST /v1/rerank, /score)",
