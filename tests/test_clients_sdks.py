@@ -258,6 +258,15 @@ def test_cohere_rerank(er: Gateway) -> None:
     assert_ranked(found(v1.results), scores(er, "q", ["a"]))
 
 
+def test_cohere_lists_models(er: Gateway) -> None:
+    models = COHERE.make(0, root(er), er.key).models
+    told = {m.name: (m.endpoints, m.context_length) for m in models.list().models}
+    assert told["embed"] == (["embed"], 512) and told["rerank"] == (["rerank"], 1024)
+    assert {m.name for m in models.list(endpoint="embed").models} == {"embed", DEAD}
+    assert models.list(endpoint="chat").models == []
+    assert models.get("embed").context_length == 512
+
+
 @COHERE.proves("errors")
 def test_cohere_raises_its_own(er: Gateway, spent: str) -> None:
     import cohere
@@ -495,6 +504,11 @@ def test_ollama(er: Gateway) -> None:
     assert names == ["embed", "bi", "rerank", DEAD, DEAD_RERANK]
     cut = vectors(er, [LONG], over_length="cut")
     assert_close(client.embed(model=EMBED, input=LONG).embeddings, cut)
+    shown = client.show("text-embedding-v4:latest")
+    assert shown.capabilities == ["embedding"]
+    assert shown.modelinfo["qwen3.context_length"] == 512
+    assert shown.modelinfo["qwen3.embedding_length"] == DIMENSIONS
+    assert next(m.context_length for m in client.ps().models) == 512
 
 
 @OLLAMA.proves("errors")
@@ -513,7 +527,10 @@ def test_ollama_raises_its_own(er: Gateway, spent: str) -> None:
         with pytest.raises(ollama.ResponseError, match=f"^{said}") as found:
             OLLAMA.make(0, root(er), key).embed(**{"model": EMBED, "input": "x", **more})
         assert found.value.status_code == status
+    with pytest.raises(ollama.ResponseError, match=r"^there is no model") as missing:
+        OLLAMA.make(0, root(er), er.key).show("nope")
+    assert missing.value.status_code == 404
     with pytest.raises(ollama.ResponseError, match=r"^no API key"):
         ollama.Client(host=root(er)).embed(model=EMBED, input="x")
-    with pytest.raises(ollama.ResponseError, match=r"^there is nothing at /api/chat"):
+    with pytest.raises(ollama.ResponseError, match=r"^there is nothing at /api/chat; .*/api/embed"):
         OLLAMA.make(0, root(er), er.key).chat(model=EMBED, messages=[])
