@@ -53,6 +53,9 @@ JINA = Client(
 )
 
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # of libraries about themselves
+
+
 @pytest.fixture(scope="module")
 def er(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with client_gateway.running(tmp_path_factory.mktemp("haystack")) as gateway:

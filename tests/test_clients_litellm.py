@@ -78,6 +78,9 @@ def prove(rows: list[Client], *words: str) -> Callable[[Any], Any]:
     return mark
 
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # of libraries about themselves
+
+
 @pytest.fixture(scope="module")
 def er(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with client_gateway.running(tmp_path_factory.mktemp("litellm")) as gateway:
