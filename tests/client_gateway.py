@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import time
@@ -81,7 +82,7 @@ def spent_key(er: Gateway) -> str:
 
 def answered(er: Gateway, key: keys.Created, good: int) -> list[int]:
     """The statuses that this key's requests got, once the audit has `good` times 200."""
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     seen: list[int] = []
     while seen.count(200) < good and time.monotonic() < until:  # records come a moment later
         seen = [r["STATUS"] for r in er.audit() if r["KEY_ID"] == key.record.id]
@@ -142,29 +143,51 @@ def assert_ranked(pairs: Any, want: list[float]) -> None:
 
 
 @contextlib.contextmanager
-def waits(longest_s: float = 0.0) -> Iterator[list[float]]:
-    """What libraries sleep meanwhile, in seconds, as they ask for it; cut to `longest_s`."""
-    asked: list[float] = []
-    sleep = time.sleep
+def waits(meanwhile: Callable[[], Any] = lambda: None) -> Iterator[list[float]]:
+    """The seconds that libraries sleep, as they ask for them; `meanwhile` is called in place of it.
 
-    def shorter(seconds: float) -> None:
+    A loop's own sleep goes on a little, as what runs for ever beside would spin.
+    """
+    asked: list[float] = []
+    real = asyncio.sleep
+
+    def instead(seconds: float) -> None:
         asked.append(seconds)
-        sleep(min(seconds, longest_s))
+        meanwhile()
+
+    async def shorter(seconds: float, result: Any = None) -> Any:
+        if seconds >= 0.5:
+            instead(seconds)
+        return await real(min(seconds, 0.05), result)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time, "sleep", shorter)
+        patch.setattr(time, "sleep", instead)
+        patch.setattr(asyncio, "sleep", shorter)
         yield asked
 
 
-def assert_patient(er: Gateway, ask: Callable[[str], Any], times: int = 2) -> None:
-    """A client whose key may ask once a second is served `times`, by waiting as it is told to.
+@contextlib.contextmanager
+def patience(er: Gateway) -> Iterator[tuple[str, list[float]]]:
+    """A key that must wait most of a minute, and may go on as soon as somebody begins to wait.
 
-    `ask(key)` makes one request with that key, by the library's own retries.
+    Yields the secret and the waits. Checks that there was a refusal, and an answer after it.
     """
-    key = new_key(er, rate_limit="1/second")
-    with waits(longest_s=1.5) as asked:
-        for _ in range(times):
-            ask(str(key.secret))
-    assert asked and max(asked) <= 1.5, asked
-    seen = answered(er, key, times)
-    assert seen.count(200) == times and 1 <= seen.count(429) <= 2 * times, seen
+    key = new_key(er, rate_limit="1/minute")
+    path = er.state / "er_api_keys.json"
+
+    def go_on() -> None:
+        keys.change(path, key.record.id, now=datetime.now(UTC), rate_limit="1000/minute")
+
+    assert er.embed(key=key.secret).status == 200
+    with waits(go_on) as asked:
+        yield str(key.secret), asked
+    assert asked, "nobody waited"
+    assert answered(er, key, 2) == [200, 429, 200]
+
+
+def assert_patient(er: Gateway, ask: Callable[[str], Any]) -> None:
+    """One request with a key that must wait is served, by the library's own retry, which waits as
+    long as it is told to."""
+    with patience(er) as (key, asked):
+        ask(key)
+    assert len(asked) == 1 and 5 < asked[0] <= 60, asked

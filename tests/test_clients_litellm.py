@@ -199,20 +199,9 @@ def test_errors_of_rerank(er: Gateway, row: Client, spent: str) -> None:
         assert asked == []
 
 
-@prove([OPENAI], "retries")
+@prove(BY_SDK, "retries")
 def test_it_waits_and_is_served(er: Gateway, row: Client) -> None:
     client_gateway.assert_patient(er, lambda key: embed(row, er, key=key))
-
-
-@prove([row for row in BY_SDK if row is not OPENAI], "retries")
-def test_a_failure_that_passes_is_tried_again(er: Gateway, row: Client) -> None:
-    """By the same SDK, so without waiting for each."""
-    key = client_gateway.new_key(er, rate_limit="8/second")
-    with waits(longest_s=0.5) as asked:
-        for _ in range(12):
-            embed(row, er, ["x"], key=str(key.secret))
-    seen = client_gateway.answered(er, key, 12)
-    assert seen.count(200) == 12 and seen.count(429) == len(asked) >= 1
 
 
 @TEI.proves("embeddings", "rerank")
@@ -255,13 +244,12 @@ def test_errors_of_tei(er: Gateway) -> None:
 
 @ROUTER.proves("embeddings", "rerank", "retries")
 async def test_the_router_waits_and_is_served(er: Gateway) -> None:
-    key = client_gateway.new_key(er, rate_limit="2/second")
-    router = ROUTER.make(0, root(er), str(key.secret))
-    want = client_gateway.scores(er, "q", TEXTS)
-    for _ in range(2):
+    with client_gateway.patience(er) as (key, _):
+        router = ROUTER.make(0, root(er), key)
         got = await router.aembedding(model="embed", input=TEXTS)
         assert_close([found["embedding"] for found in got.data], client_gateway.vectors(er, TEXTS))
+    with client_gateway.patience(er) as (key, _):
+        router = ROUTER.make(0, root(er), key)
         ranked = await router.arerank(model="rerank", query="q", documents=TEXTS)
+        want = client_gateway.scores(er, "q", TEXTS)
         assert_ranked([(r["index"], r["relevance_score"]) for r in ranked.results], want)
-    seen = client_gateway.answered(er, key, 4)
-    assert seen.count(200) == 4 and seen.count(429) >= 1
