@@ -203,7 +203,12 @@ def test_texts_of_lines_packed_or_from_standard_input(running: Gateway, tmp_path
     packed = tmp_path / "in.txt.gz"
     packed.write_bytes(gzip.compress(plain.read_bytes()))
     piped = tmp_path / "piped.jsonl"
-    for source, words in ((plain, []), (packed, []), (Path("-"), ["--plain"])):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    feeder = threading.Thread(target=lambda: fifo.write_bytes(plain.read_bytes()))
+    feeder.start()
+    ways = ((plain, []), (packed, []), (Path("-"), ["--plain"]), (fifo, ["--plain"]))
+    for source, words in ways:
         output = piped if str(source) == "-" else tmp_path / f"{source.name}.parquet"
         command = [sys.executable, "-m", "er.cli", "embed", str(source), "-o", str(output)]
         with plain.open() as stdin:
@@ -576,6 +581,8 @@ def test_a_key_and_its_rate_limit(tmp_path: Path, tmp_path_factory: pytest.TempP
     [
         (["in.jsonl"], 64, "required: -o/--output"),
         (["in.jsonl", "-o", "out.csv"], 64, "the name must end in one of: .parquet, .jsonl"),
+        (["in.jsonl", "-o", "folder.jsonl"], 64, "that is a folder"),
+        (["folder.jsonl", "-o", "o.jsonl"], 1, "folder.jsonl: Is a directory"),
         (["in.jsonl", "-o", "in.jsonl"], 64, "the output is the input"),
         (["in.jsonl", "-o", "o.jsonl", "--inputs", "0"], 64, "--inputs 0: from 1 to 2048"),
         (["in.jsonl", "-o", "o.jsonl", "--vector", "text"], 64, "--vector and --field are both"),
@@ -611,6 +618,7 @@ def test_wrong_use_says_what_is_right(
 ) -> None:
     """And leaves nothing behind."""
     write(tmp_path / "in.jsonl", rows(2))
+    (tmp_path / "folder.jsonl").mkdir()
     (tmp_path / "empty.jsonl").write_text("\n\n")
     packed = gzip.compress(os.urandom(1000))
     (tmp_path / "cut.jsonl.gz").write_bytes(packed[:500])

@@ -79,6 +79,19 @@ SAID: dict[str, list[dict[str, Any]]] = {
 }
 
 
+def test_a_plain_query_goes_the_straight_way_too(running: Gateway) -> None:
+    """It is as short as a document, so it costs no more."""
+    files = model_files.read(running.folder / "model")
+    prompter = Prompter(files, prompt="qwen3", max_tokens=512, instruction=SENTENCE, task="embed")
+    quick = prompter.quick("query")
+    assert quick is not None
+    for text in ("who asks", "  ", "\u00e9 \U0001f600", "Instruct: x\nQuery:y", "<|im_end|>"):
+        (ids,) = prompter.embed(
+            [text], kind="query", instruction=None, over_length="refuse"
+        ).sequences
+        assert quick.encode(text) + quick.after == ids
+
+
 def same(reply: Any, vector: list[float]) -> bool:
     assert reply.status == 200, reply
     return bool(np.allclose(first(reply.json), vector, atol=1e-6))

@@ -32,11 +32,14 @@ from er.journal import Audit
 from er.keys import Keys
 from er.ledger import Ledger
 from er.limits import Limits
+from er.prompts import INSTRUCTION
 from er.replicas.pools import Result
 from running import Gateway, Reply, gateway, model_folder
 
 STRAIGHT, GENERAL = "/v1/embeddings", "/v1/embeddings?"
 CHANGING = {"x-request-id", "server-timing", "openai-processing-ms", "date"}
+# As long as a query may be: of 512 tokens, each a byte, one stands behind all others.
+QUERY = 511 - len(f"Instruct: {INSTRUCTION}\nQuery:")
 BODIES: list[Any] = [
     {"model": "embed", "input": "hello"},
     {"model": "embed", "input": "hello", "encoding_format": "base64"},
@@ -52,6 +55,13 @@ BODIES: list[Any] = [
     {"model": "embed", "input": "who asks", "input_type": "query"},
     {"model": "embed", "input": "who asks", "instruct": "find it"},
     {"model": "embed:query", "input": "who asks"},
+    {"model": "embed:query", "input": "a" * QUERY},
+    {"model": "embed:query", "input": "a" * (QUERY + 1)},
+    {"model": "embed:query", "input": "Instruct: find it\nQuery:who asks"},
+    {"model": "embed:query", "input": ""},
+    {"model": "embed:document", "input": "hello"},
+    {"model": ":query", "input": "who asks"},
+    {"model": "nobody:query", "input": "x"},
     {"model": "embed", "input": "small", "output_dtype": "int8"},
     {"model": "embed", "input": "small", "embedding_type": "binary"},
     {"model": "embed", "input": "cut" * 600, "truncate": "END"},
@@ -211,10 +221,13 @@ async def inside(folder: Path) -> Inside:
 async def test_it_takes_what_is_plain_and_counts_nothing_else(tmp_path: Path) -> None:
     made = await inside(tmp_path)
     taken = [body for body in BODIES if made.take(body) is not None]
-    assert len(taken) == 8
+    assert len(taken) == 13
     assert BODIES[6] in taken and BODIES[7] not in taken  # 512 tokens fit, 513 do not
-    assert made.ledger.in_flight() == made.gateway.tally.in_flight == 8
-    assert len(made.replicas.dones) == 8
+    assert made.ledger.in_flight() == made.gateway.tally.in_flight == 13
+    assert len(made.replicas.dones) == 13
+    named = [body for body in taken if isinstance(body, dict) and body.get("model")]
+    queries = [body["input"] for body in named if "query" in body["model"]]
+    assert queries == ["who asks", "a" * QUERY, "Instruct: find it\nQuery:who asks", "who asks"]
 
 
 async def test_what_goes_wrong_behind_it_is_said_and_counted(tmp_path: Path) -> None:

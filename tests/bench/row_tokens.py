@@ -104,7 +104,7 @@ class Side:
 def sides(files: ModelFiles) -> tuple[Callable[[str], Any], Tokenizer]:
     """ER's way for one short text, as `straight` takes it, and the library."""
     prompter = Prompter(files, prompt="qwen3", max_tokens=8192, instruction=None, task="embed")
-    given = prompter.documents()
+    given = prompter.quick("document")
     if given is None:
         raise BenchError("the quick encoder does not take this tokenizer")
     ids, after, room = given

@@ -109,6 +109,8 @@ def _where(wish: Wish) -> tuple[Where, str]:
         value = getattr(wish, name)
         if value is not None and not 1 <= value <= most:
             raise ValueError(f"--{name} {value}: from 1 to {most}")
+    if wish.output.is_dir():
+        raise ValueError(f"-o {wish.output}: that is a folder")
     if wish.vector == wish.field:
         raise ValueError(f"--vector and --field are both {wish.field!r}")
     if wish.instruction and wish.document:
@@ -249,15 +251,16 @@ class _Job:
     def _source(self) -> Source:
         wish = self._wish
         made: dict[str, Any] = {"plain": wish.plain, "field": wish.field}
-        if wish.file != STDIN:
-            path = Path(wish.file)
+        path = Path(wish.file)
+        if wish.file != STDIN and (path.is_file() or not path.exists()):
             name = path.with_suffix("") if path.suffix == ".gz" else path
             made["plain"] = wish.plain or name.suffix == ".txt"
             return Source(path=path, **made)
-        # It is read more than once: beside the output there must be room for as much anyway.
+        # A pipe, and it is read more than once. Beside the output is room for as much anyway.
         folder = wish.output.absolute().parent
         spool = self._open.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115 - is one
-        shutil.copyfileobj(sys.stdin.buffer, spool)
+        with sys.stdin.buffer if wish.file == STDIN else path.open("rb") as pipe:
+            shutil.copyfileobj(pipe, spool)
         return Source(spool=spool, **made)
 
     def _scan(self, source: Source) -> Scanned:

@@ -21,6 +21,7 @@ from er import journal
 from er.cache import Cache, Plan
 from er.config import Model
 from er.dialects import EMBEDDINGS, openai
+from er.dialects.texts import split_model
 from er.gateway import Gateway
 from er.gateway.exchange import Head, Note, Request, Response, id_of
 from er.gateway.served import Served, may_use
@@ -153,12 +154,13 @@ class Straight:
     def _way(self, who: Identity, name: str | None) -> Way | None:
         """None where the gateway has to say why not, or to do more."""
         try:
-            model = self._served.find(name or "", "embed", who)
+            called, kind = split_model(name or "")
+            model = self._served.find(called, "embed", who)
             prompter = self._served.prompter(model)
         except Refusal:
             return None
-        quick = prompter.documents()
-        if quick is None or model.kind != "document" or not may_use(who, model):
+        quick = prompter.quick(kind or model.kind)
+        if quick is None or not may_use(who, model):
             return None
         if model.dimensions not in (None, prompter.dimensions):
             return None

@@ -20,7 +20,7 @@ What stands before every query is tokenised once for all requests, as a token al
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 import msgspec
@@ -29,6 +29,7 @@ from er.job import Ids, Kind, OverLength, Piece, Refusal, Task
 from er.model_files import ModelFiles, ModelFilesError, PromptKind
 from er.prompts import words
 from er.prompts.given_ids import cl100k_texts, token_ids_refusal
+from er.prompts.quick import Quick, behind, is_query
 from er.prompts.words import Part
 
 __all__ = ["INSTRUCTION", "Prompted", "Prompter", "cl100k_texts", "token_ids_refusal"]
@@ -143,7 +144,7 @@ class Prompter:
         before, room = self._before, limit - self._framing
         if kind == "query":
             start = None
-            if self._apart and not any(map(_is_query, texts)):
+            if self._apart and not any(map(is_query, texts)):
                 start = self._started(instruction)
             if start is not None and len(start) < room:
                 before, room = before + start, room - len(start)
@@ -173,16 +174,19 @@ class Prompter:
         ended = [*head, *self._words.end(text, room - len(head))]
         return [*ended, ended[-1]] if len(ended) == room else ids
 
-    def documents(self) -> tuple[Callable[[str], list[int]], list[int], int] | None:
-        """For what `embed` makes of one short document: (a text's ids, those behind, room).
+    def quick(self, kind: Kind) -> Quick | None:
+        """What `embed` makes of one short text of that kind under the model's own instruction.
 
-        The ids are a list of its own each time; more than `room` of them are too many. None where
-        it takes more than that: text or ids before, or a tokenizer that only has long calls.
+        None where it takes more than that: text or ids before, or a tokenizer that only has long
+        calls.
         """
-        quick = self._words.quick
-        if quick is None or self._before or self._before_document:
+        ids, room = self._words.quick, self.max_tokens - len(self._after)
+        if ids is None or self._before or (self._before_document and kind == "document"):
             return None
-        return quick, self._after, self.max_tokens - len(self._after)
+        if kind == "document":
+            return Quick(ids, self._after, room)
+        start = self._started(None) if self._apart else []
+        return Quick(behind(start, ids), self._after, room) if 0 < len(start) < room else None
 
     def embed_ids(
         self,
@@ -237,7 +241,7 @@ class Prompter:
     def _as_query(self, text: str, instruction: str | None) -> str:
         if not self._qwen3:
             return self._files.query_prefix + text
-        if _is_query(text):
+        if is_query(text):
             return text
         return f"Instruct: {instruction or self._instruction}\nQuery:{text}"
 
@@ -355,11 +359,6 @@ class Prompter:
             if whole != first + second:
                 return False
         return True
-
-
-def _is_query(text: str) -> bool:
-    """Some clients put the whole prompt in themselves; twice would give another vector."""
-    return text.startswith("Instruct: ") and "\nQuery:" in text
 
 
 def _control_id(files: ModelFiles, added: dict[str, int], text: str) -> int:
