@@ -74,6 +74,7 @@ def test_what_just_fits_is_answered(narrow: Gateway) -> None:
     said(one_more, "max_tokens_per_request", f"{LEAST + 2} tokens", f"at most {LEAST} fit")
     assert "raise max_request_tokens in [gateway] of er.toml" in one_more.message
     assert one_more.json["error"]["param"] == "input"
+    narrow.wait_for(one_more.headers["x-request-id"])
     (record,) = [r for r in narrow.audit() if r["REQUEST_ID"] == one_more.headers["x-request-id"]]
     assert (record["CODE"], record["ITEMS"]) == ("max_tokens_per_request", 17)
     instruction = {"model": "embed", "input": ["x"] * 20, "instruction": "y" * 450}
