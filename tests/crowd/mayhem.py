@@ -59,6 +59,9 @@ class World:
         self.gateway = Gateway(folder, workers=WORKERS, timeout="60s", max_concurrency=400)
         ranker = model_folder(folder / "ranker", limit=1024)
         self.gateway.models.append({"name": "rank", "task": "score", "path": str(ranker)})
+        for model, tokens in (("embed", 1024), ("rank", 4096)):  # so that calls are small and many
+            (told,) = (m for m in self.gateway.models if m["name"] == model)
+            told["batch_tokens"] = tokens
         for replica in self.replicas:
             for name, model, port in zip(
                 replica.names, ("embed", "rank"), replica.ports, strict=True

@@ -75,6 +75,8 @@ class Connection(asyncio.Protocol):
         self._engine, self._embeds = engine, embeds
         self._parser = httptools.HttpRequestParser(self)
         self._transport: Any = None
+        self._busy = False  # with a slow answer, behind which others wait
+        self._waiting: list[tuple[str, bytes]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -93,6 +95,12 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         body, url = b"".join(self._body), self._url.decode()
+        if self._busy:
+            self._waiting.append((url, body))
+        else:
+            self._serve(url, body)
+
+    def _serve(self, url: str, body: bytes) -> None:
         if url == "/_fault":
             order = orjson.loads(body)
             self._engine.ordered += [order["kind"]] * order["count"]
@@ -154,7 +162,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(data[: len(data) // 2])
             self._transport.close()
         elif fault == "slow":
-            wait = self._engine.pick.uniform(*SLOW_S)
+            wait, self._busy = self._engine.pick.uniform(*SLOW_S), True
             asyncio.get_running_loop().call_later(wait, self._late, data)
         else:
             self._transport.write(data)
@@ -162,6 +170,9 @@ class Connection(asyncio.Protocol):
     def _late(self, data: bytes) -> None:
         if not self._transport.is_closing():  # or the gateway has hung up
             self._transport.write(data)
+            self._busy = False
+            while self._waiting and not self._busy:
+                self._serve(*self._waiting.pop(0))
 
     def _say(self, status: int, body: bytes) -> None:
         head = b"HTTP/1.1 %d x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
