@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import random
@@ -660,6 +661,50 @@ def test_the_whole_gateway_killed_at_random(tmp_path: Path) -> None:
         assert len(results(client, batch.error_file_id)) == 50
         left = {path.suffix for path in (running.state / "batches").glob("k*/*")}
         assert left == {"", ".json"}, left
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", range(6))
+def test_kills_of_every_kind_at_random(tmp_path: Path, seed: int) -> None:
+    """Workers, all of it, reloads, stops, the engine: three batches, no line lost or doubled."""
+    chance = random.Random(seed)
+    with started(tmp_path, step_ms=60) as running:
+        ids = [begin(sdk(running), numbered(2048)) for _ in range(3)]
+        client = sdk(running).with_options(max_retries=5)  # who is killed may be the one asked
+        count = 0
+        while any(client.batches.retrieve(name).status not in ENDED for name in ids):
+            time.sleep(chance.uniform(0.05, 2.0))
+            assert running.process is not None
+            kind = chance.choice(("worker", "worker", "all", "reload", "stop", "engine"))
+            count += 1
+            if kind == "worker":
+                for pid in running.children("er.worker")[: chance.choice((1, 2))]:
+                    os.kill(pid, signal.SIGKILL)
+            elif kind == "reload":
+                running.process.send_signal(signal.SIGHUP)
+            elif kind == "engine":
+                running.engines[0].kill()
+                time.sleep(chance.uniform(0, 1.0))
+                running.engines[0].start()
+            else:
+                running.kill() if kind == "all" else running.stop()
+                running.start()
+            running.wait_for("answers at")
+            until = time.monotonic() + 30
+            while time.monotonic() < until:
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    if running.ask("GET", "/livez").status == 200:
+                        break
+                time.sleep(0.05)
+        wanted = None
+        for name in ids:
+            batch = ended(client, name)
+            counts = batch.request_counts
+            assert (batch.status, counts.completed, counts.failed) == ("completed", 2048, 0)
+            wanted = wanted or vectors(running, 2048)
+            check_vectors(results(client, batch.output_file_id), wanted)
+        print(f"seed {seed}: {count} kills")
 
 
 # -- room ------------------------------------------------------------------------------------------
