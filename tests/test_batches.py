@@ -450,6 +450,7 @@ def test_each_request_is_in_the_audit_and_lines_are_not(quick: Gateway) -> None:
     client = sdk(quick, secret)
     batch_id = begin(client, numbered(30))
     ended(client, batch_id)
+    quick.wait_for(f"batch {batch_id} of {key} is ")
     records = [r for r in quick.audit() if r.get("KEY_ID") == key]
     asked = [(r["METHOD"], r["PATH"], r["STATUS"], r["DIALECT"]) for r in records]
     assert asked[:2] == [
@@ -496,18 +497,6 @@ def test_a_large_file_is_never_in_memory(tmp_path: Path) -> None:
             status = Path(f"/proc/{pid}/status").read_text()
             peak_kb = int(status.split("VmHWM:")[1].split()[0])
             assert peak_kb < 180_000, status
-
-
-def test_it_can_be_turned_off(tmp_path: Path) -> None:
-    running = Gateway(tmp_path)
-    running.batches = {"quota": 0}
-    try:
-        running.start()
-        answer = running.ask("GET", "/v1/files")
-        assert answer.status == 404 and "turned off" in answer.message
-        assert not (running.state / "batches").exists()
-    finally:
-        running.kill()
 
 
 # -- ends ------------------------------------------------------------------------------------------
@@ -648,7 +637,7 @@ def test_the_whole_gateway_killed_at_random(tmp_path: Path) -> None:
         data = numbered(1500) + b"".join(request(f"bad {i}", {"model": "embed"}) for i in range(50))
         batch_id = begin(client, data)
         kills = 0
-        while client.batches.retrieve(batch_id).status not in ENDED and kills < 4:
+        while client.batches.retrieve(batch_id).status not in ENDED and kills < 3:
             time.sleep(chance.uniform(0.1, 1.0))
             running.kill()
             running.start()

@@ -11,10 +11,15 @@ from typing import Any
 
 import pytest
 
+from er import keys
 from er.batches import Batch, Store
 from er.batches.records import new_id
+from er.config import Batches
 from er.gateway import runner
+from er.gateway.batches import Place, Shelf, place_at
+from er.gateway.exchange import Head, Request
 from er.gateway.runner import RUNS, STALLED_S, Disk, Runner
+from er.job import Refusal
 from fakes import until
 
 
@@ -193,3 +198,17 @@ async def test_the_quota_counts_what_is_written_between_two_looks(
     file.unlink()
     await waiting
     assert file.stat().st_size == 30_000
+
+
+async def test_it_can_be_turned_off(tmp_path: Path) -> None:
+    """A quota of 0: nothing is answered, nothing is run, no folder is made."""
+    store = Store(tmp_path / "batches", quota=0, keep_s=1000)
+    shelf, place = Shelf(store, Batches(quota=0)), place_at("GET", "/v1/files")
+    assert isinstance(place, Place)
+    request, nobody = Request(Head("GET", "/v1/files", {}), "x", whole=b""), keys.local(0)
+    with pytest.raises(Refusal, match="turned off") as refused:
+        await shelf.answer(place, request, nobody, lambda: None)
+    assert refused.value.status == 404
+    tools: Any = SimpleNamespace(store=store)
+    await asyncio.wait_for(Runner(tools).run(), 1)
+    assert not store.root.exists()
