@@ -199,6 +199,7 @@ def test_a_batch_is_answered_as_its_requests_are(quick: Gateway) -> None:
         "too long": {"model": "embed", "input": "x" * 3000},
         "unknown": {"model": "nobody", "input": "x"},
         "no input": {"model": "embed"},
+        "many too many": {"model": "embed", "input": ["x"] * 2049},
         "ids": {"model": "embed", "input": [1, 2, 3]},
         "scores": {"model": "bi", "input": "x"},
     }
@@ -209,7 +210,7 @@ def test_a_batch_is_answered_as_its_requests_are(quick: Gateway) -> None:
     good, bad = results(client, batch.output_file_id), results(client, batch.error_file_id)
     counts = batch.request_counts
     assert (
-        (counts.total, counts.completed, counts.failed) == (11, len(good), len(bad)) == (11, 6, 5)
+        (counts.total, counts.completed, counts.failed) == (12, len(good), len(bad)) == (12, 6, 6)
     )
     raw = client.files.content(batch.output_file_id).read()
     for name, sent in wanted.items():

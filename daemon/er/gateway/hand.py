@@ -149,6 +149,7 @@ class Hand:
             self._items.give(job.items)
         metrics.sequences.labels(model.name).inc(job.items)
         metrics.tokens.labels(model.name).inc(prompted.tokens)
+        metrics.texts_cut.labels(model.name).inc(prompted.cut)
         self._tools.ledger.count("sequences", job.items)
         self._tools.ledger.count("tokens", prompted.tokens)
         return text
