@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import hostile
 from er import dialects, openapi
 from er.config.structs import Gateway as Settings
-from er.dialects import tei
+from er.dialects import tei, vllm
 from er.gateway import described
 from er.job import Answer, Job, Piece, Refusal
 from er.openapi import refusals
@@ -78,7 +78,7 @@ def check_decoder(path: str, body: bytes) -> bool:
     try:
         job = dialect.read(body)
     except Refusal as refused:
-        status = 424 if route.dialect is tei.OTHER else 400
+        status = 424 if route.dialect in (tei.OTHER, vllm.CLASSIFY) else 400
         assert refused.status == status and len(refused.message) < 2000
         said = dialect.refuse(refused, "req-1")
         assert REFUSALS[dialect.refuse].is_valid(json.loads(said.decode())), said

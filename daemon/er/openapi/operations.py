@@ -238,9 +238,10 @@ OPERATIONS: tuple[Operation, ...] = (
         "/classify",
         "vLLM",
         "classify",
-        "Not served here: status 400",
+        "Not served here: status 424",
         "No model here classifies, which is said in vLLM's shape.",
         refuse=vllm.refuse,
+        more=(424,),
     ),
     Operation(
         "get",
