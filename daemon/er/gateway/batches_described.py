@@ -7,14 +7,20 @@ from typing import Any, Literal
 from er.batches.records import Counts, Problem, Status
 from er.gateway import batches
 from er.openapi.answers import Shown
+from er.openapi.bounds import WORDS, Schema
 from er.openapi.operations import Body, Operation
 
 TAG = "Batches"
-QUERY = (
-    ("limit", "At most so many"),
-    ("order", "asc or desc (the newest first, which is so where nothing is said)"),
-    ("after", "Only those behind the one of this id"),
-)
+
+
+def _query(kind: str) -> tuple[tuple[str, str, Schema], ...]:
+    limit = {"type": "integer", "minimum": 1, "maximum": batches.LIST_MAX[kind]}
+    order = {"type": "string", "enum": ["asc", "desc"]}
+    return (
+        ("limit", f"At most so many; {batches.LIST_DEFAULT[kind]} where nothing is said", limit),
+        ("order", "The oldest first, or the newest, which is so where nothing is said", order),
+        ("after", "Only those behind the one of this id", WORDS),
+    )
 
 
 class FileObject(Shown):
@@ -110,7 +116,7 @@ OPERATIONS = (
         "listFiles",
         "List files",
         FileList,
-        query=(*QUERY, ("purpose", "Only files of this purpose")),
+        query=(*_query("files"), ("purpose", "Only files of this purpose", WORDS)),
     ),
     _asked("/v1/files/{file}", "getFile", "Describe a file", FileObject),
     Operation(
@@ -138,7 +144,7 @@ OPERATIONS = (
         bodies=(Body(None, batches.SHAPE, BatchObject, "embed"),),
         more=(404, 429),
     ),
-    _asked("/v1/batches", "listBatches", "List batches", BatchList, query=QUERY),
+    _asked("/v1/batches", "listBatches", "List batches", BatchList, query=_query("batches")),
     _asked("/v1/batches/{batch}", "getBatch", "Describe a batch", BatchObject),
     Operation(
         "post",

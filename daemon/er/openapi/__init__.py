@@ -14,6 +14,7 @@ import orjson
 
 from er import __version__, dialects
 from er.openapi import examples, refusals, requests
+from er.openapi.bounds import TEXT
 from er.openapi.operations import OPERATIONS, TAGS, Body, Operation
 from er.openapi.refusals import Schema
 from er.openapi.vendors import schemas
@@ -170,9 +171,9 @@ def _parameters(operation: Operation, names: examples.Names) -> list[Schema]:
             example = names.get("embed") or names.get("score") or "MODEL"
         place = {"name": name, "in": "path", "required": True, "description": says}
         found.append({**place, "schema": {"type": "string", "minLength": 1}, "example": example})
-    for name, says in operation.query:
+    for name, says, schema in operation.query:
         place = {"name": name, "in": "query", "description": says}
-        found.append({**place, "schema": {"type": "string"}})
+        found.append({**place, "schema": schema})
     return found
 
 
@@ -180,7 +181,7 @@ def _form(operation: Operation) -> Schema:
     """A form whose last part is a file."""
     *fields, (file, says) = operation.form
     properties: Schema = {name: {"const": value} for name, value in fields}
-    properties[file] = {"type": "string", "format": "binary", "description": says}
+    properties[file] = {**TEXT, "format": "binary", "description": says}
     schema = {"type": "object", "properties": properties, "required": list(properties)}
     return _content("multipart/form-data", schema)
 

@@ -117,6 +117,17 @@ FIELDS: dict[str, Schema] = {
     "truncation_direction": word("left", "right"),
     "truncation_side": word("left", "right"),
     "use_activation": FLAG,
+    "Batches.Wish.completion_window": {"type": "string", "pattern": r"^[0-9]+(s|m|h|d)$"},
+    "Batches.Wish.endpoint": {"type": "string", "enum": ["/v1/embeddings", "/v1/rerank"]},
+    "Batches.Wish.input_file_id": WORDS,
+    "Batches.Wish.metadata": _left_out(
+        {
+            "type": "object",
+            "maxProperties": 16,
+            "propertyNames": {"maxLength": 64},
+            "additionalProperties": {"type": "string", "maxLength": 512},
+        }
+    ),
     "Cohere.Request.inputs": {"type": "array", "items": _object(TEXT), "minItems": 1},
     "DashScope.Query.documents": {**DOCUMENTS, "items": either(WORDS, _object(WORDS))},
     "Ollama.Embed.input": either(TEXT, TEXTS),

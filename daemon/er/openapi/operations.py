@@ -16,6 +16,7 @@ from er.dialects.json_body import Shape
 from er.dialects.models import ModelCard
 from er.job import Task
 from er.openapi import answers, vendors
+from er.openapi.bounds import WORDS, Schema
 
 
 class Body(NamedTuple):
@@ -48,7 +49,7 @@ class Operation(NamedTuple):
     down: Any = None  # the answer of 503, where that is no refusal
     named: bool = False  # a model is named in the address
     bytes: bool = False  # the answer may be bytes instead of JSON
-    query: tuple[tuple[str, str], ...] = ()  # what the address may say: names, and what they mean
+    query: tuple[tuple[str, str, Schema], ...] = ()  # what the address may say, and what it means
     form: tuple[tuple[str, str], ...] = ()  # the parts of a form, in place of JSON
     more: tuple[int, ...] = ()  # further statuses of refusals
 
@@ -124,7 +125,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "listModels",
         "List models",
         answer=answers.Models,
-        query=(("endpoint", "embed or rerank: only models for that, as Cohere has it"),),
+        query=(("endpoint", "embed or rerank: only models for that, as Cohere has it", WORDS),),
     ),
     Operation(
         "get",
