@@ -121,7 +121,7 @@ def of(operation: Operation) -> list[tuple[int, tuple[Refuse, ...]]]:
     elif operation.method == "post":
         own, more = [operation.refuse], (*KEYED, *READ)
         more += NAMED if operation.bodies and not operation.more else ()
-        more += (424,) if operation.refuse is tei.refuse else ()
+        more += () if operation.bodies or operation.answer is not None else (424,)
     else:
         own = [operation.refuse]
         more = () if operation.open else KEYED
