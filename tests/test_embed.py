@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pty
+import random
 import re
 import shlex
 import signal
@@ -275,6 +276,30 @@ def test_killed_and_gone_on(
     assert done.returncode == 0 and "rows this time" in done.stdout, done
     asked = engine.seen()["items"] - before
     assert asked <= COUNT - kept + 20 and kept >= 400
+    whole(running, output, given)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_killed_at_any_moment(
+    running: Gateway, engine: EngineProcess, tmp_path: Path, ending: str
+) -> None:
+    """While it reads, asks, writes or renames: after however many kills the output is right."""
+    given = rows(4000)
+    source, output = write(tmp_path / "in.jsonl", given), tmp_path / f"out{ending}"
+    words = [source, "-o", output, "--inputs", "70", "--clients", "2"]
+    engine.fault("slow", ms=10)
+    kills, pick = 0, random.Random(ending)
+    for _ in range(60):
+        with begin(running, *words) as process:
+            try:
+                process.wait(pick.uniform(0.2, 2.5))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                kills += 1
+                continue
+            break
+    assert kills >= 2 and (process.returncode == 0 or output.exists())
     whole(running, output, given)
 
 
