@@ -40,7 +40,7 @@ def started(
         running = Gateway(folder, found, workers=2)
         running.batches = batches or {}
         if step_ms:
-            running.models[0]["batch_tokens"] = 2048  # so a call of a batch has some 30 lines
+            running.models[0]["batch_tokens"] = 1024  # so a call of a batch has some 30 lines
         stack.callback(running.kill)
         running.start()
         running.wait_for("answers right", count=engines)

@@ -34,12 +34,12 @@ class SpareScheduler(Scheduler):
         """`batch_tokens`: the engine's step."""
         super().__init__(batch_tokens)
         self.rule = Spare(batch_tokens)
-        self.call_tokens = self.rule.call_tokens
         self.waits = False  # a client's sequences wait for a replica
 
     def take(self, loads: Sequence[Load], now: int) -> Batch | None:
         """The next batch, for a replica that has room to spare."""
         offer, waits = self.rule.offer, self.waits
+        self.call_tokens = self.rule.call_tokens(now)
         spare = [offer(x, waits=waits, calls=self.calls(x.replica), now=now) for x in loads]
         return super().take(spare, now)
 
