@@ -166,8 +166,8 @@ def check_vectors(found: dict[str, Any], wanted: Sequence[list[float]]) -> None:
 
 
 def test_files_as_openai_s_sdk_has_them(quick: Gateway) -> None:
-    client = sdk(quick, new_key(quick)[1])
-    data = numbered(3)
+    _, secret = new_key(quick)
+    client, data = sdk(quick, secret), numbered(3)
     made = [client.files.create(file=(f"{i}.jsonl", data), purpose="batch") for i in range(3)]
     first = made[0]
     assert (first.object, first.bytes, first.filename) == ("file", len(data), "0.jsonl")
@@ -181,6 +181,8 @@ def test_files_as_openai_s_sdk_has_them(quick: Gateway) -> None:
     assert [file.id for file in client.files.list(purpose="assistants")] == []
     page = client.files.list(limit=1, after=ids[1], order="asc")
     assert [file.id for file in page.data] == ids[2:] and not page.has_more
+    head = quick.ask("HEAD", f"/v1/files/{first.id}/content", key=secret)
+    assert (head.status, head.headers["content-length"], head.body) == (200, str(len(data)), b"")
     gone = client.files.delete(first.id)
     assert (gone.id, gone.deleted) == (first.id, True)
     with pytest.raises(openai.NotFoundError, match="there is no file"):
@@ -569,7 +571,7 @@ def test_a_key_that_loses_the_model_ends_its_batches(slow: Gateway) -> None:
 def test_without_a_replica_it_waits_and_goes_on(slow: Gateway) -> None:
     """No line fails for that."""
     client = sdk(slow)
-    batch_id = begin(client, numbered(2000))
+    batch_id = begin(client, numbered(1000))
     wait_until_begun(client, batch_id)
     slow.engines[0].kill()
     try:
@@ -579,8 +581,8 @@ def test_without_a_replica_it_waits_and_goes_on(slow: Gateway) -> None:
     finally:
         slow.engines[0].start()
     batch = ended(client, batch_id)
-    assert (batch.status, batch.request_counts.completed) == ("completed", 2000)
-    check_vectors(results(client, batch.output_file_id), vectors(slow, 2000))
+    assert (batch.status, batch.request_counts.completed) == ("completed", 1000)
+    check_vectors(results(client, batch.output_file_id), vectors(slow, 1000))
 
 
 # -- kills -----------------------------------------------------------------------------------------
@@ -596,22 +598,22 @@ def holder(running: Gateway) -> int | None:
     return None
 
 
-def test_a_worker_that_is_killed_is_followed_within_two_seconds(slow: Gateway) -> None:
+def test_a_worker_that_is_killed_is_followed_by_another(slow: Gateway) -> None:
     client = sdk(slow)
-    batch_id = begin(client, numbered(2048))
+    batch_id = begin(client, numbered(1500))
     for _ in range(3):
         before = done_so_far(client, batch_id)
         wait_until_begun(client, batch_id, before + 1)
         first = holder(slow)
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        until = time.monotonic() + 2
+        until = time.monotonic() + 6  # half a second where nothing else runs
         while holder(slow) in (None, first):
             assert time.monotonic() < until
             time.sleep(0.02)
     batch = ended(client, batch_id)
-    assert (batch.status, batch.request_counts.completed) == ("completed", 2048)
-    check_vectors(results(client, batch.output_file_id), vectors(slow, 2048))
+    assert (batch.status, batch.request_counts.completed) == ("completed", 1500)
+    check_vectors(results(client, batch.output_file_id), vectors(slow, 1500))
     slow.wait_for(f"batch {batch_id} of", count=3)
     assert "goes on: " in slow.text()
 
@@ -619,15 +621,15 @@ def test_a_worker_that_is_killed_is_followed_within_two_seconds(slow: Gateway) -
 def test_a_reload_in_the_middle(slow: Gateway) -> None:
     """The old workers let go of the batch, the new ones go on with it."""
     client = sdk(slow)
-    batch_id = begin(client, numbered(2000))
+    batch_id = begin(client, numbered(1500))
     wait_until_begun(client, batch_id)
     before = set(slow.children("er.worker"))
     assert slow.process is not None
     slow.process.send_signal(signal.SIGHUP)
     batch = ended(client, batch_id)
-    assert (batch.status, batch.request_counts.completed) == ("completed", 2000)
+    assert (batch.status, batch.request_counts.completed) == ("completed", 1500)
     assert holder(slow) not in {*before, None}
-    check_vectors(results(client, batch.output_file_id), vectors(slow, 2000))
+    check_vectors(results(client, batch.output_file_id), vectors(slow, 1500))
 
 
 def test_the_whole_gateway_killed_at_random(tmp_path: Path) -> None:
@@ -635,7 +637,7 @@ def test_the_whole_gateway_killed_at_random(tmp_path: Path) -> None:
     chance = random.Random(5)
     with started(tmp_path, step_ms=60) as running:
         client = sdk(running)
-        data = numbered(1500) + b"".join(request(f"bad {i}", {"model": "embed"}) for i in range(50))
+        data = numbered(1200) + b"".join(request(f"bad {i}", {"model": "embed"}) for i in range(50))
         batch_id = begin(client, data)
         kills = 0
         while client.batches.retrieve(batch_id).status not in ENDED and kills < 3:
@@ -646,8 +648,8 @@ def test_the_whole_gateway_killed_at_random(tmp_path: Path) -> None:
         batch = ended(client, batch_id)
         assert kills >= 3
         counts = batch.request_counts
-        assert (batch.status, counts.completed, counts.failed) == ("completed", 1500, 50)
-        check_vectors(results(client, batch.output_file_id), vectors(running, 1500))
+        assert (batch.status, counts.completed, counts.failed) == ("completed", 1200, 50)
+        check_vectors(results(client, batch.output_file_id), vectors(running, 1200))
         assert len(results(client, batch.error_file_id)) == 50
         left = {path.suffix for path in (running.state / "batches").glob("k*/*")}
         assert left == {"", ".json"}, left
@@ -739,7 +741,7 @@ def test_a_full_disk_in_the_middle_makes_it_wait(tmp_path: Path) -> None:
             running.wait_for("answers right")
             running.key = running.secrets()[-1]
             client = sdk(running)
-            batch_id = begin(client, numbered(2000))
+            batch_id = begin(client, numbered(1200))
             wait_until_begun(client, batch_id)
             filler = fill(running.process.pid, running.state)
             running.wait_for("batches wait for room: No space left on device; make room in")
@@ -751,8 +753,8 @@ def test_a_full_disk_in_the_middle_makes_it_wait(tmp_path: Path) -> None:
             assert running.embed().status == 200
             filler.unlink()
             batch = ended(client, batch_id)
-            assert (batch.status, batch.request_counts.completed) == ("completed", 2000)
-            check_vectors(results(client, batch.output_file_id), vectors(running, 2000))
+            assert (batch.status, batch.request_counts.completed) == ("completed", 1200)
+            check_vectors(results(client, batch.output_file_id), vectors(running, 1200))
             assert running.text().count("batches wait for room") == 1
             assert running.text().count("batches go on") == 1
             assert "unexpected" not in running.text()
