@@ -621,15 +621,21 @@ def test_a_worker_that_is_killed_is_followed_by_another(slow: Gateway) -> None:
 def test_a_reload_in_the_middle(slow: Gateway) -> None:
     """The old workers let go of the batch, the new ones go on with it."""
     client = sdk(slow)
-    batch_id = begin(client, numbered(1500))
+    batch_id = begin(client, numbered(1200))
     wait_until_begun(client, batch_id)
-    before = set(slow.children("er.worker"))
+    before = {*slow.children("er.worker"), None}
+    slow.engines[0].fault("slow", ms=1000)  # so that it is not over before they are there
     assert slow.process is not None
     slow.process.send_signal(signal.SIGHUP)
+    until = time.monotonic() + 40
+    while holder(slow) in before:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    slow.engines[0].fault("none")
     batch = ended(client, batch_id)
-    assert (batch.status, batch.request_counts.completed) == ("completed", 1500)
-    assert holder(slow) not in {*before, None}
-    check_vectors(results(client, batch.output_file_id), vectors(slow, 1500))
+    assert (batch.status, batch.request_counts.completed) == ("completed", 1200)
+    assert f"batch {batch_id} of {slow.key[6:15]} goes on: " in slow.text()
+    check_vectors(results(client, batch.output_file_id), vectors(slow, 1200))
 
 
 def test_the_whole_gateway_killed_at_random(tmp_path: Path) -> None:
