@@ -41,7 +41,8 @@ from er.upstream import Reply  # noqa: E402
 from er.worker import Worker  # noqa: E402
 
 CONNECTIONS, DIMENSIONS, WORDS = 64, 1024, 15
-VECTOR = np.random.default_rng(1).standard_normal(DIMENSIONS).astype("<f4").tobytes()
+_DRAWN = np.random.default_rng(1).standard_normal(DIMENSIONS)
+VECTOR = (_DRAWN / np.linalg.norm(_DRAWN)).astype("<f4").tobytes()  # of any other length is wrong
 
 
 class Transport(asyncio.Transport):
