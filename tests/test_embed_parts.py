@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from er.cli.embed_part import Done, Part, PartError, Plan
@@ -78,6 +78,7 @@ def test_a_second_reading_passes_over_rows_and_sees_all_bytes(tmp_path: Path) ->
     assert len(list(third)) == 3 and third.digest != first.digest
 
 
+@settings(deadline=None)  # machines are slow at times
 @given(st.lists(st.sampled_from(["", "x", "y" * 1000, "z" * GROUP_BYTES])), st.integers(1, 9))
 def test_groups_hold_every_row_once(texts: list[str], most: int) -> None:
     """In order, none larger than it may be unless one row alone is."""
@@ -159,6 +160,7 @@ def test_a_work_file_cut_at_any_byte_is_one_of_fewer_rows(tmp_path: Path) -> Non
         part.close()
 
 
+@settings(deadline=None)  # machines are slow at times
 @given(st.integers(0, 10_000), st.integers(1, 255))
 def test_a_byte_that_is_not_as_it_was_is_seen(
     tmp_path_factory: pytest.TempPathFactory, at: int, change: int
