@@ -197,6 +197,8 @@ PATHS = (
     "/v1/embeddings?api_key=%ff%00", "/v1/embeddings;x", "/v1/embeddings#x", "/v1/embeddings/x",
     "/docs/../metrics", "/openapi.json?x", "/api/v1/x", "/api/x", "/v1/models/embed?x=1", "x",
     "/ /",
+    "/v1/files", "/v1/batches", "/v1/files/x/content", "/v1/batches/..%2f..%2fx/cancel",
+    "/v1/files/..%2f..%2fetc%2fpasswd/content", "/v1/files?limit=x", "/v1/batches/%00",
 )  # fmt: skip
 METHODS = ("GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "get", "POSTX",
            "", "PRI", "M-SEARCH", "PURGE", "POST", "G\x00T", "A" * 500)  # fmt: skip
