@@ -16,6 +16,10 @@ from er.batches import Batch, File, Full, Line, NotThere, Results, Store, Upload
 from er.batches.records import new_id
 from er.batches.results import Result
 from er.batches.source import AROUND, READ_BYTES, READ_LINES, Source
+from er.cli import check_batches
+from er.config import Batches, parse
+from er.config.render import render
+from er.units import takeup
 
 URL = "/v1/embeddings"
 
@@ -390,3 +394,34 @@ def upload_fd(upload: Upload) -> int:
 
 def full() -> None:
     raise OSError(errno.ENOSPC, "full")
+
+
+# -- er.toml ---------------------------------------------------------------------------------------
+
+TOML = '[batches]\n{}\n[[model]]\nname = "m"\ntask = "embed"\npath = "/m"\n'
+
+
+@pytest.mark.parametrize(
+    "text", ["", "quota = 0", 'quota = "1MiB"', 'keep = "2h"\nmax_file = "3MiB"', 'quota = "1GiB"']
+)
+def test_er_toml_is_read_written_and_taken_up(text: str) -> None:
+    made = parse(TOML.format(text), Path("er.toml"))
+    assert parse(render(made), Path("er.toml")).batches == made.batches
+    plain = parse(TOML.format(""), Path("er.toml"))
+    assert plain.batches == Batches(quota=10 << 30, keep_s=30 * 86400, max_file=200 << 20)
+    merged = takeup.merge(plain, made)
+    assert merged.config.batches == made.batches and merged.held == ()
+    for key in ("quota", "keep", "max_file"):
+        if key in text:
+            assert any(f"[batches] {key}: " in taken for taken in merged.taken)
+
+
+def test_check_says_where_there_is_no_room(tmp_path: Path) -> None:
+    """Of a folder that is not there yet, too; what lies in it already is room."""
+
+    def warned(text: str) -> list[tuple[str, str]]:
+        return list(check_batches.findings(parse(TOML.format(text), Path("x")), tmp_path / "state"))
+
+    assert warned('quota = "1MiB"') == [] and warned("quota = 0") == []
+    ((key, said),) = warned('quota = "900000GiB"')
+    assert key == "quota" and "has room for" in said
