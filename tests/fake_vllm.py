@@ -82,5 +82,11 @@ def tiny_model(folder: Path) -> Path:
         "vocab_size": len(vocabulary),
     }
     (folder / "config.json").write_text(json.dumps(config))
+    kind = "sentence_transformers.models."
+    modules = [{"path": "", "type": kind + "Transformer"}, {"path": "", "type": kind + "Pooling"}]
+    modules[1]["path"] = "1_Pooling"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": "mean"}))
     (folder / "model.safetensors").write_bytes(os.urandom(64))
     return folder

@@ -18,7 +18,7 @@ import numpy as np
 
 from running import Gateway
 
-REPORT = Path(__file__).parent / "reports" / "reference.json"
+REPORTS = Path(__file__).parent / "reports"
 CLOSE = 1e-5
 DEFAULT = "Given a web search query, retrieve relevant passages that answer the query"
 Row = dict[str, Any]
@@ -51,16 +51,16 @@ def serving(folder: Path, task: str, model: Path, limits: Sequence[int], url: st
 
 def alike(row: Row) -> tuple[Any, ...]:
     """What rows of one request have in common."""
-    return (row["max_tokens"], row["instruction"], row.get("query"))
+    return (row["max_tokens"], row["instruction"], row.get("query"), row.get("side"))
 
 
 def request(rows: Sequence[Row]) -> tuple[str, Row]:
     """The path and the body that ask for `rows`, which are alike."""
-    limit, task, query = alike(rows[0])
+    limit, task, query, side = alike(rows[0])
     body: Row = {"model": f"m{limit}"}
     if "embedding" in rows[0]:
         body |= {"input": [row["text"] for row in rows]}
-        if task == DEFAULT:
+        if task == DEFAULT or side == "query":
             return "/v1/embeddings", body | {"input_type": "query"}
         return "/v1/embeddings", body | ({} if task is None else {"instruction": task})
     body |= {"query": query, "documents": [row["document"] for row in rows]}
@@ -127,9 +127,10 @@ def together(gateway: Gateway, rows: Sequence[Row], rounds: int, seed: int = 5) 
         return max(pool.map(asked, batches(rows, rounds, seed)))
 
 
-def report(name: str, made_with: Row, figures: Row) -> None:
+def report(file: str, name: str, made_with: Row, figures: Row) -> None:
     """Keep the largest differences ever seen in the report, which is rewritten only for more."""
-    known: Row = json.loads(REPORT.read_text()) if REPORT.exists() else {}
+    path = REPORTS / file
+    known: Row = json.loads(path.read_text()) if path.exists() else {}
     before = known.get(name, {})
     same = {**known, "made_with": made_with} == known and before.get("rows") == figures["rows"]
     worst = ("alone", "in company")
@@ -138,4 +139,4 @@ def report(name: str, made_with: Row, figures: Row) -> None:
     if same:
         figures = figures | {key: max(before[key], figures[key]) for key in worst}
     known |= {"made_with": made_with, name: figures}
-    REPORT.write_text(json.dumps(known, indent=1) + "\n")
+    path.write_text(json.dumps(known, indent=1) + "\n")

@@ -420,7 +420,10 @@ def test_the_command_itself(models: Path) -> None:
     good = free + toml(models, url).split('[[model]]\nname = "rank"')[0] + url
     path.write_text(good)
     done = er_check()
-    assert (done.returncode, done.stdout) == (0, f"{path} is good: 1 model, 1 replica\n")
+    assert done.returncode == 0
+    *recipe, verdict = done.stdout.splitlines()
+    assert verdict == f"{path} is good: 1 model, 1 replica"
+    assert recipe[0].startswith("embed: embed with Qwen3's official prompt") and len(recipe) == 6
     other = models / "other.toml"
     other.write_text("x = ")
     done = er_check("--config", str(other))

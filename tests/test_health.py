@@ -13,6 +13,7 @@ import pytest
 
 from engine import expected, expected_score
 from er.health import judge, probe, same
+from er.job import SECOND_SEGMENT
 from fakes import EngineProcess, free_port
 
 IDS = (5, 6, 7)
@@ -37,6 +38,14 @@ async def test_a_right_vector_comes_back_whole(
     assert (got.state, got.reason) == ("right", "")
     assert got.value == pytest.approx(tuple(map(float, expected(IDS))))
     assert got.ms > 0
+
+
+async def test_a_pair_is_asked_of_the_path_that_knows_segments(client: httpx.AsyncClient) -> None:
+    """vLLM alone could only be told the ids; that is said, not a wrong score taken for right."""
+    with EngineProcess(task="classify") as running:
+        pair = (5, 6, 7 | SECOND_SEGMENT)
+        got = await probe(running.address, "score", pair, 64, 5, client=client)
+    assert got.state == "refused" and "has no /er/pooling, which this model needs" in got.reason
 
 
 async def test_a_right_score(client: httpx.AsyncClient) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from er import wire
 from er.engine import inside
+from er.job import SECOND_SEGMENT
 
 IDS = [[1, 2, 3], [4], [5, 6]]
 
@@ -196,11 +197,35 @@ async def test_api_processes_that_share_an_engine_name_no_sequence_alike() -> No
         process = importlib.util.module_from_spec(source)
         source.loader.exec_module(process)
         params = sys.modules["vllm"].PoolingParams("embed")
-        await process.compute(engine, IDS, params, asyncio.Event().wait)
+        await process.compute(engine, IDS, [params] * len(IDS), asyncio.Event().wait)
     assert len({request.request_id for request in engine.asked}) == 6
 
 
 def test_both_sides_speak_of_the_same() -> None:
     assert (wire.INSIDE, wire.MAGIC) == (inside.PATH, inside.MAGIC)
-    task, sequences = inside.parse(wire.packed("score", IDS), 8, 100)
-    assert (task, sequences) == ("classify", IDS)
+    assert inside.SECOND_SEGMENT == SECOND_SEGMENT
+    assert inside.parse(wire.packed("score", IDS), 8, 100) == ("classify", IDS, None)
+
+
+def test_second_segments_are_told_as_places() -> None:
+    mark = SECOND_SEGMENT
+    pairs = [[1, 2, 3 | mark], [4, 5], [6 | mark]]
+    _, ids, seconds = inside.parse(wire.packed("score", pairs), 8, 100)
+    assert (ids, seconds) == ([[1, 2, 3], [4, 5], [6]], [2, 2, 0])
+    assert seconds is not None
+    params = types.SimpleNamespace(extra_kwargs=None)
+    each = inside.segmented(params, seconds)
+    assert [one.extra_kwargs for one in each] == [
+        {"compressed_token_type_ids": n} for n in (2, 2, 0)
+    ]
+    assert params.extra_kwargs is None  # which all other requests share
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [([1 | SECOND_SEGMENT, 2], "does not go to the end"), ([100 | SECOND_SEGMENT], "vocabulary")],
+)
+def test_a_wrong_second_segment_is_refused(ids: list[int], said: str) -> None:
+    with pytest.raises(inside.Refusal, match=said) as refused:
+        inside.parse(wire.packed("score", [[1], ids]), 8, 100)
+    assert refused.value.status == 400

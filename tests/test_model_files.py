@@ -60,10 +60,91 @@ def test_sentence_transformers_files(tmp_path: Path) -> None:
         ],
         config_sentence_transformers={"prompts": {"query": "query: ", "passage": "passage: "}},
     )
-    make(tmp_path / "2_Dense", config={"out_features": 128})
+    tanh = "torch.nn.modules.activation.Tanh"
+    make(tmp_path / "2_Dense", config={"out_features": 128, "activation_function": tanh})
     files = model_files.read(tmp_path)
     assert (files.prompt, files.dimensions) == ("plain", 128)
     assert (files.query_prefix, files.document_prefix) == ("query: ", "passage: ")
+    assert (files.dense, files.normalised, files.pooling) == (("2_Dense",), False, "")
+    prompts = {"query": "q: ", "document": "", "all": "a: "}
+    make(tmp_path, config_sentence_transformers={"prompts": prompts, "default_prompt_name": "all"})
+    files = model_files.read(tmp_path)
+    assert (files.query_prefix, files.document_prefix) == ("q: ", "")
+    del prompts["query"], prompts["document"]
+    make(tmp_path, config_sentence_transformers={"prompts": prompts, "default_prompt_name": "all"})
+    files = model_files.read(tmp_path)
+    assert (files.query_prefix, files.document_prefix) == ("a: ", "a: ")
+
+
+def modules(*names: str) -> list[dict[str, str]]:
+    return [{"type": f"sentence_transformers.models.{name}", "path": name} for name in names]
+
+
+@pytest.mark.parametrize(
+    ("config", "wanted"),
+    [
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "CLS"),
+        ({"pooling_mode_mean_tokens": True}, "MEAN"),
+        ({"pooling_mode_mean_sqrt_len_tokens": True}, "MEAN"),  # another length, made 1 anyway
+        ({"pooling_mode_lasttoken": True, "include_prompt": True}, "LAST"),
+        ({"pooling_mode": "mean", "embedding_dimension": 8}, "MEAN"),
+    ],
+)
+def test_the_pooling_of_sentence_transformers(
+    tmp_path: Path, config: dict[str, Any], wanted: str
+) -> None:
+    make(tmp_path, modules=modules("Transformer", "Pooling", "Normalize"), Pooling__config=config)
+    files = model_files.read(tmp_path)
+    assert (files.pooling, files.normalised) == (wanted, True)
+
+
+@pytest.mark.parametrize(
+    ("names", "files", "said"),
+    [
+        (["Pooling"], {"Pooling__config": {"pooling_mode_max_tokens": True}}, "pools by max"),
+        (["Pooling"], {"Pooling__config": {}}, "pools by nothing"),
+        (
+            ["Pooling"],
+            {"Pooling__config": {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}},
+            "pools by cls and mean",
+        ),
+        (
+            ["Pooling"],
+            {
+                "Pooling__config": {"pooling_mode_mean_tokens": True, "include_prompt": False},
+                "config_sentence_transformers": {"prompts": {"query": "q: "}},
+            },
+            "include_prompt is false",
+        ),
+        (["Transformer", "LSTM"], {}, "names sentence_transformers.models.LSTM"),
+        (["Dense"], {"Dense__config": {"out_features": 8}}, "activation_function is none"),
+        (
+            ["Normalize", "Dense"],
+            {"Dense__config": {"out_features": 8, "activation_function": "torch.nn.Tanh"}},
+            "behind Normalize",
+        ),
+    ],
+)
+def test_modules_that_no_engine_does_are_refused(
+    tmp_path: Path, names: list[str], files: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ModelFilesError, match=said):
+        model_files.read(make(tmp_path, modules=modules(*names), **files))
+
+
+def test_positions_that_start_behind_the_padding(tmp_path: Path) -> None:
+    xlm = {"architectures": ["XLMRobertaModel"], "max_position_embeddings": 8194, "pad_token_id": 1}
+    make(tmp_path, config=CONFIG | xlm)
+    assert model_files.read(tmp_path).max_tokens == 8192
+    make(tmp_path, config=CONFIG | xlm | {"position_embedding_type": "rotary"})
+    assert model_files.read(tmp_path).max_tokens == 8194
+
+
+def test_a_classifier(tmp_path: Path) -> None:
+    bert = CONFIG | {"architectures": ["BertForSequenceClassification"], "type_vocab_size": 2}
+    for config, labels in (({"id2label": {"0": "X"}}, 1), ({}, 2), ({"num_labels": 3}, 3)):
+        files = model_files.read(make(tmp_path, config=bert | config))
+        assert (files.labels, files.segments, files.prompt) == (labels, 2, "plain")
 
 
 def test_minilm() -> None:

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import model_cache
 from er import model_files, prompts
-from er.job import Refusal
+from er.job import SECOND_SEGMENT, Refusal
 from er.model_files import ModelFiles, ModelFilesError
 from er.prompts import Prompted, Prompter, words
 
@@ -518,6 +518,100 @@ def test_prefixes_of_sentence_transformers() -> None:
     for kind, prefix in (("query", "query: "), ("document", "passage: ")):
         got = own.embed(["x"], kind=kind, instruction=None, over_length="cut")  # type: ignore[arg-type]
         assert got.sequences == [plain(prefix + "x")]
+
+
+# -- cross-encoders ----------------------------------------------------------------------------
+
+
+def cross(**changes: Any) -> Prompter:
+    """A cross-encoder with minilm's tokenizer: [CLS] 101, [SEP] 102."""
+    facts: dict[str, Any] = {
+        "architecture": "BertForSequenceClassification",
+        "tokenizer": _tokenizer("minilm"),
+        "max_tokens": 512,
+        "vocabulary": 30522,
+        "prompt": "plain",
+        "labels": 1,
+        "segments": 2,
+    }
+    options = {"max_tokens": changes.pop("limit", 8192)}
+    made = files(**(facts | changes))
+    return Prompter(made, prompt="plain", instruction=None, task="score", **options)
+
+
+def second(ids: list[int]) -> list[int]:
+    return [number | SECOND_SEGMENT for number in ids]
+
+
+def test_a_pair_is_two_segments_in_the_tokenizers_frame() -> None:
+    query, document = plain("who?")[1:-1], plain("Paris [SEP] x")[1:-1]
+    found = cross().score("who?", ["Paris [SEP] x", ""], instruction=None)
+    head = [101, *query, 102]
+    assert found.sequences == [[*head, *second([*document, 102])], [*head, *second([102])]]
+    assert found.tokens == sum(map(len, found.sequences)) and found.cut == 0
+    assert 102 not in query + document
+
+
+def test_only_the_document_of_a_pair_is_cut() -> None:
+    query, word = plain("who?")[1:-1], plain("word")[1]
+    head = [101, *query, 102]
+    limit = len(head) + 4
+    for words_, cut in ((2, 0), (3, 0), (4, 1), (9999, 1)):
+        found = cross(limit=limit).score("who?", ["word " * words_], instruction=None)
+        assert found.sequences == [[*head, *second([*[word] * min(words_, 3), 102])]]
+        assert found.cut == cut
+    with pytest.raises(Refusal, match=r"document 0 .* limit of this model is"):
+        cross(limit=limit).score("who?", ["word " * 9], instruction=None, over_length="refuse")
+    with pytest.raises(Refusal, match="the query, with its instruction") as refused:
+        cross(limit=limit).score("word " * 9, ["d"], instruction=None)
+    assert refused.value.param == "query"
+
+
+def test_a_plain_model_refuses_a_clients_instruction() -> None:
+    """To drop it would answer another question than was asked."""
+    with pytest.raises(Refusal, match="takes no instruction") as refused:
+        cross().score("q", ["d"], instruction="judge")
+    assert (refused.value.status, refused.value.param) == (400, "instruction")
+    with pytest.raises(Refusal, match="takes no instruction"):
+        minilm().embed(["q"], kind="query", instruction="find", over_length="cut")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"labels": 3}, "a classifier of 3 labels"),
+        ({"segments": 1}, "type_vocab_size"),
+        ({"architecture": "BertModel"}, r"can't score here.*via ="),
+        ({"architecture": "ModernBertForSequenceClassification"}, "can't score here"),
+        ({"limit": 3}, "too low"),
+    ],
+)
+def test_unfit_cross_encoders_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ModelFilesError, match=said):
+        cross(**changes)
+
+
+def test_a_tokenizer_that_joins_no_pairs_is_refused() -> None:
+    alone = json.loads(_tokenizer("minilm")) | {"post_processor": None}
+    with pytest.raises(ModelFilesError, match="does not say how it joins"):
+        cross(tokenizer=json.dumps(alone).encode())
+
+
+def test_an_encoder_must_say_how_it_makes_vectors() -> None:
+    found = model_files.read(model_cache.folder("minilm"))
+    facts = {name: getattr(found, name) for name in found.__struct_fields__}
+    for changes, said in (
+        ({"pooling": ""}, "nothing says how its vectors are made"),
+        ({"architecture": "BertForSequenceClassification"}, 'write task = "score"'),
+    ):
+        with pytest.raises(ModelFilesError, match=said):
+            Prompter(
+                ModelFiles(**(facts | changes)),
+                prompt="plain",
+                max_tokens=99,
+                instruction=None,
+                task="embed",
+            )
 
 
 def test_control_words_in_a_vocabulary_are_out_of_reach() -> None:

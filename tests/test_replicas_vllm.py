@@ -110,7 +110,7 @@ def test_the_reference_suite(vllm: tuple[str, str], tmp_path: Path) -> None:
         assert row["commanded"]["ids"] != row["ids"]
         value = row["commanded"]["embedding" if task == "embed" else "score"]
         assert suite.distance(row, value) > 100 * suite.CLOSE, row["name"]
-    suite.report(task, reference["made_with"] | {"vllm": "0.32.0"}, figures)
+    suite.report("reference.json", task, reference["made_with"] | {"vllm": "0.32.0"}, figures)
 
 
 @pytest.mark.parametrize("vllm", ["embed"], indirect=True)

@@ -17,8 +17,9 @@ import msgspec
 import numpy as np
 
 from er import vectors
-from er.job import Task
+from er.job import SECOND_SEGMENT, Task
 from er.prompts import Prompter
+from er.wire import BINARY, INSIDE, packed
 
 State = Literal["right", "wrong", "late", "refused"]
 SAME_TOLERANCE = 0.05  # between two answers to one question: the batch around it changes rounding
@@ -60,17 +61,33 @@ async def probe(
     `dimensions` is the length of its vectors (embed). `served` is the model's name there: a server
     of something else is then refused. Never raises for what the engine does.
     """
-    body = {"task": INFERENCE[task], "input": [list(ids)], "encoding_format": "bytes_only"}
+    paired = max(ids, default=0) >= SECOND_SEGMENT
+    body: dict[str, object] = {
+        "task": INFERENCE[task],
+        "input": [list(ids)],
+        "encoding_format": "bytes_only",
+    }
     body |= {"endianness": "little"} | ({"model": served} if served else {})
     began = time.monotonic()
     try:
         # httpx's own limit is for each read: a server that trickles would be waited for for ever.
         async with asyncio.timeout(timeout_s):
-            answer = await client.post(f"{address}/pooling", json=body, timeout=timeout_s)
+            if paired:  # /pooling can't be told of segments
+                answer = await client.post(
+                    f"{address}{INSIDE}",
+                    content=packed(task, [ids]),
+                    headers={"content-type": BINARY},
+                    timeout=timeout_s,
+                )
+            else:
+                answer = await client.post(f"{address}/pooling", json=body, timeout=timeout_s)
     except (httpx.TimeoutException, TimeoutError):
         return Probe("late", _ms(began), f"no answer within {timeout_s:.1f} s")
     except httpx.HTTPError as error:
         return Probe("refused", _ms(began), f"can't be reached: {error or type(error).__name__}")
+    if answer.status_code == 404 and paired:
+        cure = "let er-vllm start it: vLLM alone takes no segments with token ids"
+        return Probe("refused", _ms(began), f"has no {INSIDE}, which this model needs; {cure}")
     if answer.status_code != 200:
         said = answer.text[:200].replace("\n", " ")
         return Probe("refused", _ms(began), f"answered {answer.status_code}: {said}")

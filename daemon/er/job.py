@@ -24,6 +24,7 @@ Dtype = Literal["float", "int8", "uint8", "binary", "ubinary"]
 Vectors = NDArray[np.float32]  # shape (items, dimensions)
 Scores = NDArray[np.float32]  # shape (items,)
 Ids = Sequence[int]  # one sequence: the token ids of one text
+SECOND_SEGMENT = 1 << 30  # set in an id that belongs to a pair's second segment (prompts/pairs)
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

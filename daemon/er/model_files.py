@@ -1,4 +1,4 @@
-"""What a model's folder says of itself: limit, dimensions, tokenizer, and which prompt it needs.
+"""What a model's folder says of itself: limit, tokenizer, prompt, how its vectors are made.
 
 Reads only the tokenizer's and the configuration files (config.json, tokenizer*.json, modules.json
 and the sentence-transformers files beside it), never weights: a gateway-only machine needs none.
@@ -19,6 +19,20 @@ HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 
 # Every size of Qwen3-Embedding and Qwen3-Reranker says one of these.
 QWEN3_ARCHITECTURES = {"Qwen3ForCausalLM", "Qwen3Model", "Qwen3ForSequenceClassification"}
+CLASSIFIER = "SequenceClassification"
+# They number positions from behind the number of their padding token, so the last ones are lost.
+OFFSET_POSITIONS = ("Roberta", "XLMRoberta", "Camembert")
+
+Pooling = Literal["CLS", "MEAN", "LAST", ""]  # vLLM's words; "" where the files don't say
+POOLINGS: dict[str, Pooling] = {
+    "cls": "CLS",
+    "mean": "MEAN",
+    "lasttoken": "LAST",
+    "mean_sqrt_len": "MEAN",  # another length, the same direction
+}
+TRANSFORMER_MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
+# What vLLM puts behind a Dense module, by the last word of torch's name.
+ACTIVATIONS = ("Identity", "Tanh", "ReLU", "Sigmoid", "GELU", "SiLU")
 
 
 class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +48,11 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str  # of the weights as the configuration names it
     query_prefix: str = ""  # what sentence-transformers puts before a query; plain models only
     document_prefix: str = ""  # and before a document
+    pooling: Pooling = ""  # how the tokens' states become one vector
+    normalised: bool = True  # whether the files say so themselves: ER's vectors always are
+    dense: tuple[str, ...] = ()  # folders of the layers behind the pooling
+    labels: int = 0  # a classifier's outputs; 0 for other models
+    segments: int = 1  # that a token can belong to: 2 where query and document have one each
 
 
 class ModelFilesError(Exception):
@@ -51,23 +70,27 @@ def read(path: Path) -> ModelFiles:
     architecture = str(names[0]) if isinstance(names, list) and names else "unknown"
     inner = config.get("text_config")
     text: dict[str, Any] = inner if isinstance(inner, dict) else config
-    limit = _number(text, "max_position_embeddings", path)
+    limit = _number(text, "max_position_embeddings", path) - _lost_positions(architecture, text)
     limit = _least(limit, path / "sentence_bert_config.json", "max_seq_length")
     limit = _least(limit, path / "tokenizer_config.json", "model_max_length")
-    prompts = _optional(path / "config_sentence_transformers.json").get("prompts")
-    if not isinstance(prompts, dict):
-        prompts = {}
+    prefixes: dict[str, Any] = _prefixes(path)
+    made: dict[str, Any] = {"labels": _labels(config)} if CLASSIFIER in architecture else {}
+    width = _number(text, "hidden_size", path)
+    if not made and (path / "modules.json").exists():
+        made = _modules(path, prefixed=any(prefixes.values()))
+        width = made.pop("width") or width
     return ModelFiles(
         path=path,
         architecture=architecture,
         tokenizer=_bytes(path / "tokenizer.json"),
         max_tokens=limit,
-        dimensions=_dimensions(path, _number(text, "hidden_size", path)),
+        dimensions=width,
         vocabulary=_number(text, "vocab_size", path),
         prompt="qwen3" if architecture in QWEN3_ARCHITECTURES else "plain",
         dtype=str(text.get("dtype") or text.get("torch_dtype") or "float32"),
-        query_prefix=str(prompts.get("query") or ""),
-        document_prefix=str(prompts.get("document") or prompts.get("passage") or ""),
+        segments=int(text.get("type_vocab_size") or 1),
+        **prefixes,
+        **made,
     )
 
 
@@ -114,16 +137,97 @@ def _least(limit: int, file: Path, key: str) -> int:
     return min(limit, int(value))
 
 
-def _dimensions(path: Path, hidden: int) -> int:
-    """The width of a vector: the last Dense module's where sentence-transformers has one."""
-    modules = path / "modules.json"
-    if not modules.exists():
-        return hidden
-    for module in _parsed(modules, list):
-        if isinstance(module, dict) and str(module.get("type", "")).endswith(".Dense"):
-            where = path / str(module.get("path", "")) / "config.json"
-            hidden = _number(_json(where), "out_features", where.parent)
-    return hidden
+def _prefixes(path: Path) -> dict[str, str]:
+    """What sentence-transformers puts before texts: by their side, else by its default name."""
+    said = _optional(path / "config_sentence_transformers.json")
+    prompts, default = said.get("prompts"), said.get("default_prompt_name")
+    if not isinstance(prompts, dict):
+        return {}
+
+    def first(*names: Any) -> str:
+        return str(next((prompts[name] for name in names if name in prompts), "") or "")
+
+    return {
+        "query_prefix": first("query", default),
+        "document_prefix": first("document", "passage", "corpus", default),
+    }
+
+
+def _lost_positions(architecture: str, config: dict[str, Any]) -> int:
+    absolute = config.get("position_embedding_type") in (None, "absolute")
+    if not absolute or not architecture.startswith(OFFSET_POSITIONS):
+        return 0
+    pad = config.get("pad_token_id")
+    return 1 + (pad if isinstance(pad, int) else 1)
+
+
+def _labels(config: dict[str, Any]) -> int:
+    """A classifier's outputs, as transformers counts them."""
+    names, number = config.get("id2label"), config.get("num_labels")
+    if isinstance(names, dict):
+        return len(names)
+    return number if isinstance(number, int) else 2
+
+
+def _modules(path: Path, *, prefixed: bool) -> dict[str, Any]:
+    """What sentence-transformers does behind the model: pooling, layers, length; and the `width`.
+
+    Raises ModelFilesError for what no engine of ER's does: leaving it out would give other vectors.
+    """
+    file = path / "modules.json"
+    found: dict[str, Any] = {"normalised": False, "width": 0, "dense": ()}
+    for module in _parsed(file, list):
+        name = str(module.get("type") if isinstance(module, dict) else module)
+        kind, where = name.rsplit(".", 1)[-1], path / str(module.get("path") or "")
+        if kind not in TRANSFORMER_MODULES:
+            raise ModelFilesError(
+                f"{file}: names {name}, which ER's engines don't have; use a model of "
+                f"{', '.join(TRANSFORMER_MODULES)} alone"
+            )
+        if kind == "Pooling":
+            found["pooling"] = _pooling(where / "config.json", prefixed)
+        elif kind == "Dense":
+            if found["normalised"]:
+                raise ModelFilesError(
+                    f"{file}: has a Dense module behind Normalize, which no engine does"
+                )
+            found["width"] = _dense(where)
+            found["dense"] += (where.name,)
+        elif kind == "Normalize":
+            found["normalised"] = True
+    return found
+
+
+def _pooling(file: Path, prefixed: bool) -> Pooling:
+    config = _json(file)
+    said = [key for key, value in config.items() if key.startswith("pooling_mode_") and value]
+    names = [key.removeprefix("pooling_mode_").removesuffix("_tokens") for key in said]
+    names = [name.removesuffix("_token") for name in names]
+    if isinstance(config.get("pooling_mode"), str):
+        names = [config["pooling_mode"]]
+    if len(names) != 1 or names[0] not in POOLINGS:
+        raise ModelFilesError(
+            f"{file}: pools by {' and '.join(names) or 'nothing'}; engines can do one of "
+            f"{', '.join(POOLINGS)}"
+        )
+    if prefixed and config.get("include_prompt") is False:
+        raise ModelFilesError(
+            f"{file}: include_prompt is false: the prompt's own tokens are left out of the mean, "
+            "which no engine does"
+        )
+    return POOLINGS[names[0]]
+
+
+def _dense(folder: Path) -> int:
+    """The width behind a Dense module."""
+    config = _json(folder / "config.json")
+    activation = str(config.get("activation_function") or "none, which means Tanh")
+    if activation.rsplit(".", 1)[-1] not in ACTIVATIONS:
+        raise ModelFilesError(
+            f"{folder}/config.json: activation_function is {activation}; engines can do "
+            f"{', '.join(ACTIVATIONS)}"
+        )
+    return _number(config, "out_features", folder)
 
 
 def _optional(path: Path) -> dict[str, Any]:

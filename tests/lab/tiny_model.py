@@ -91,7 +91,17 @@ def put_pooling(out: Path, hidden: int) -> None:
     )
 
 
-def put_weights(out: Path, kind: str, hidden: int, layers: int, seed: int, dtype: str) -> None:
+def put_weights(
+    out: Path,
+    kind: str,
+    hidden: int,
+    layers: int,
+    seed: int,
+    dtype: str,
+    *,
+    heads: int = 4,
+    tied: bool = True,
+) -> None:
     """Config and weights. The wide initial range makes rerank scores spread over (0, 1)."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -102,13 +112,13 @@ def put_weights(out: Path, kind: str, hidden: int, layers: int, seed: int, dtype
         hidden_size=hidden,
         intermediate_size=hidden * 2,
         num_hidden_layers=layers,
-        num_attention_heads=4,
+        num_attention_heads=heads,
         num_key_value_heads=2,
         head_dim=32,
         max_position_embeddings=32768 if kind == "embed" else 40960,
         rms_norm_eps=1e-6,
         rope_theta=1000000,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         bos_token_id=END_OF_TEXT,
         eos_token_id=END_OF_TEXT if kind == "embed" else END_OF_TURN,
         initializer_range=0.2,

@@ -16,13 +16,12 @@ from typing import Any, Literal
 import msgspec
 
 from er import model_files, ports
-from er.cli import as_user, check_batches, check_cache, check_cards, check_names
+from er.cli import as_user, check_batches, check_cache, check_cards, check_names, check_recipe
 from er.config import Config, Finding, Model, Replica, directory
 from er.config.reader import Reader
 from er.engine.build import Build, BuildError
 from er.gpus import Gpu, find, missing
-from er.model_files import HIDDEN, ModelFiles, ModelFilesError
-from er.prompts import Prompter
+from er.model_files import HIDDEN, ModelFilesError
 from er.quantities import bytes_text
 
 HOMES = tuple(map(Path, HIDDEN))
@@ -82,6 +81,14 @@ class Check:
                 self._say("batches", 0, key, message, level="warning")
         self.found.sort(key=lambda f: f.finding.line)
         return self.found
+
+    def recipes(self) -> list[str]:
+        """Lines that say which recipe each model has and why, once it has run."""
+        return [
+            line
+            for name, facts in self._facts.items()
+            for line in check_recipe.shown(name, facts.get("recipe", []))
+        ]
 
     def _say(
         self,
@@ -334,6 +341,7 @@ def _facts(model: Model, seen: Path, path: Path, weights: bool) -> dict[str, Any
     size, wrong = _weights(seen) if weights else (0, "")
     if wrong:
         return {"error": f"{path}: {wrong}"}
+    unfit, recipe = check_recipe.examined(model, files)
     return {
         "error": "",
         "architecture": files.architecture,
@@ -342,23 +350,9 @@ def _facts(model: Model, seen: Path, path: Path, weights: bool) -> dict[str, Any
         "dimensions": files.dimensions,
         "embeds": (seen / "modules.json").exists(),
         "bytes": size,
-        "unfit": _unfit(model, files).replace(str(seen), str(path)),
+        "unfit": unfit.replace(str(seen), str(path)),
+        "recipe": recipe,
     }
-
-
-def _unfit(model: Model, files: ModelFiles) -> str:
-    """Why the model's prompt can't be made from these files as er.toml wants it, "" when it can."""
-    try:
-        Prompter(
-            files,
-            prompt=model.prompt or files.prompt,
-            max_tokens=model.max_tokens,
-            instruction=model.instruction,
-            task=model.task,
-        )
-    except ModelFilesError as error:
-        return str(error)
-    return ""
 
 
 def _closed_parent(path: Path) -> Path | None:

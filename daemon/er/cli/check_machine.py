@@ -42,9 +42,15 @@ def machine(config: Config) -> Machine:
 
 def examine(path: Path) -> tuple[Config | None, list[Found]]:
     """The file at `path`, parsed and held against this machine: (None, …) when it can't be used."""
+    return examined(path)[:2]
+
+
+def examined(path: Path) -> tuple[Config | None, list[Found], list[str]]:
+    """The same with the recipe of each model, in lines."""
     try:
         config = load(path)
         text = path.read_text(encoding="utf-8")
     except ConfigError as error:
-        return None, [Found(finding, True) for finding in error.findings]
-    return config, Check(config, text, machine(config)).run()
+        return None, [Found(finding, True) for finding in error.findings], []
+    check = Check(config, text, machine(config))
+    return config, check.run(), check.recipes()

@@ -38,7 +38,9 @@ def _fail(command: str, text: str) -> int:
 def run_check(path: Path | None) -> int:
     """`er check`. Returns 1 when there is an error among the findings."""
     path = path or edited_path()
-    config, found = check_machine.examine(path)
+    config, found, recipes = check_machine.examined(path)
+    for line in recipes:
+        print(line)
     for item in found:
         print(item.finding)
     errors = sum(item.finding.level == "error" for item in found)

