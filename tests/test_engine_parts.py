@@ -225,6 +225,27 @@ def test_the_environment_of_every_engine() -> None:
     assert not [k for k in env if k.startswith(("NOTIFY", "WATCHDOG", "ER_", "LISTEN"))]
 
 
+def test_how_other_families_vectors_are_made_is_said() -> None:
+    """vLLM would leave BERT's vectors unnormalised, or take the first token, for want of a file."""
+    bert = {"architecture": "BertModel", "prompt": "plain"}
+    for facts, pooling in (
+        (bert | {"pooling": "MEAN", "normalised": False}, "MEAN"),
+        (bert | {"pooling": "CLS"}, "CLS"),
+        ({"normalised": False}, "LAST"),  # a copy of Qwen3-Embedding without its last module
+    ):
+        said = orjson.loads(after(started(**facts), "--pooler-config"))
+        assert said == {"pooling_type": pooling, "use_activation": True}
+    assert "--pooler-config" not in started().argv
+
+
+def test_a_cross_encoders_score_is_a_sigmoid_whatever_its_files_name() -> None:
+    cross = {"architecture": "BertForSequenceClassification", "prompt": "plain", "labels": 1}
+    made = started(name="reranker", **cross)
+    said = orjson.loads(after(made, "--hf-overrides"))
+    assert said == {"problem_type": "multi_label_classification"}
+    assert "--pooler-config" not in made.argv
+
+
 def test_a_reranker_reads_yes_and_no() -> None:
     made = started(name="reranker")
     assert orjson.loads(after(made, "--hf-overrides")) == RERANKER

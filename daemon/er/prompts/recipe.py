@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
 from typing import TYPE_CHECKING
 
 from er.job import Refusal, Task
@@ -87,14 +87,13 @@ def told(files: ModelFiles, prompter: Prompter, prompt: PromptKind, task: Task) 
 
 
 def _embedding(files: ModelFiles, prompter: Prompter, official: bool) -> list[str]:
-    show: Callable[[str], str] = lambda text: repr(text)[1:-1]  # noqa: E731 - newlines as \\n
     framed = prompter.pieces("x", kind="document", special=True)
     around = ["text" if not piece.special else piece.text for piece in framed]
     query = f"Instruct: {prompter.instruction}\nQuery:" if official else files.query_prefix
     document = "" if official else files.document_prefix
     lines = [
-        f"documents  {show(document) + ' before each' if document else 'as they are'}",
-        f"queries    {show(query) + ' before each' if query else 'as documents'}",
+        f"documents  {_shown(document) if document else 'as they are'}",
+        f"queries    {_shown(query) if query else 'as they are'}",
         f"tokens     {' '.join(dict.fromkeys(around)) if 'text' in around else ''}",
     ]
     how = POOLED.get(pooling(files), "?")
@@ -107,6 +106,10 @@ def _embedding(files: ModelFiles, prompter: Prompter, official: bool) -> list[st
     if not official and files.architecture not in EMBED_ARCHITECTURES:
         lines.append("unproven   ER's tests compare other families with transformers, not this one")
     return lines
+
+
+def _shown(prefix: str) -> str:
+    return json.dumps(prefix, ensure_ascii=False) + " before each"
 
 
 def _scoring(files: ModelFiles, prompter: Prompter, official: bool) -> list[str]:
