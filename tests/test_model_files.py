@@ -76,6 +76,24 @@ def test_sentence_transformers_files(tmp_path: Path) -> None:
     assert (files.query_prefix, files.document_prefix) == ("a: ", "a: ")
 
 
+def test_a_layer_without_weights_is_named(tmp_path: Path) -> None:
+    """vLLM would leave it out."""
+    dense = {"out_features": 8, "activation_function": "torch.nn.modules.linear.Identity"}
+    make(tmp_path, modules=modules("Transformer", "Dense"), Dense__config=dense)
+    files = model_files.read(tmp_path)
+    assert "Dense has no weights" in model_files.lacking(files, tmp_path)
+    (tmp_path / "Dense" / "pytorch_model.bin").write_bytes(b"x")
+    assert model_files.lacking(files, tmp_path) == ""
+
+
+def test_small_letters_are_the_tokenizers_to_make(tmp_path: Path) -> None:
+    lower = {"do_lower_case": True}
+    with pytest.raises(ModelFilesError, match="do_lower_case is true"):
+        model_files.read(make(tmp_path, sentence_bert_config=lower))
+    for normalizer in ({"type": "BertNormalizer", "lowercase": True}, {"type": "Lowercase"}):
+        model_files.read(make(tmp_path, tokenizer={"normalizer": normalizer}))
+
+
 def modules(*names: str) -> list[dict[str, str]]:
     return [{"type": f"sentence_transformers.models.{name}", "path": name} for name in names]
 

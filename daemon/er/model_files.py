@@ -31,6 +31,7 @@ POOLINGS: dict[str, Pooling] = {
     "mean_sqrt_len": "MEAN",  # another length, the same direction
 }
 TRANSFORMER_MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
+DENSE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # What vLLM puts behind a Dense module, by the last word of torch's name.
 ACTIVATIONS = ("Identity", "Tanh", "ReLU", "Sigmoid", "GELU", "SiLU")
 
@@ -73,6 +74,8 @@ def read(path: Path) -> ModelFiles:
     limit = _number(text, "max_position_embeddings", path) - _lost_positions(architecture, text)
     limit = _least(limit, path / "sentence_bert_config.json", "max_seq_length")
     limit = _least(limit, path / "tokenizer_config.json", "model_max_length")
+    tokenizer = _bytes(path / "tokenizer.json")
+    _demand_case(path, tokenizer)
     prefixes: dict[str, Any] = _prefixes(path)
     made: dict[str, Any] = {"labels": _labels(config)} if CLASSIFIER in architecture else {}
     width = _number(text, "hidden_size", path)
@@ -82,7 +85,7 @@ def read(path: Path) -> ModelFiles:
     return ModelFiles(
         path=path,
         architecture=architecture,
-        tokenizer=_bytes(path / "tokenizer.json"),
+        tokenizer=tokenizer,
         max_tokens=limit,
         dimensions=width,
         vocabulary=_number(text, "vocab_size", path),
@@ -92,6 +95,17 @@ def read(path: Path) -> ModelFiles:
         **prefixes,
         **made,
     )
+
+
+def lacking(files: ModelFiles, folder: Path) -> str:
+    """What is not there of the layers behind the pooling, as a sentence; "" when all is.
+
+    vLLM leaves out a layer whose weights it does not find, and says so in its log alone.
+    """
+    for name in files.dense:
+        if not any((folder / name / file).exists() for file in DENSE_WEIGHTS):
+            return f"{name} has no weights ({DENSE_WEIGHTS[0]}); copy the whole model folder again"
+    return ""
 
 
 def _check_folder(path: Path) -> None:
@@ -135,6 +149,22 @@ def _least(limit: int, file: Path, key: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 1:
         return limit
     return min(limit, int(value))
+
+
+def _demand_case(path: Path, tokenizer: bytes) -> None:
+    """Refuse what sentence-transformers makes small letters of and the tokenizer does not."""
+    file = path / "sentence_bert_config.json"
+    if _optional(file).get("do_lower_case") is not True:
+        return
+    try:
+        normalizer = orjson.dumps(orjson.loads(tokenizer).get("normalizer"))
+    except (AttributeError, ValueError):
+        return  # said better where the tokenizer is made
+    if b'"lowercase":true' not in normalizer and b'"Lowercase"' not in normalizer:
+        raise ModelFilesError(
+            f"{file}: do_lower_case is true, but tokenizer.json keeps capital letters; add "
+            '{"type": "Lowercase"} to its normalizer'
+        )
 
 
 def _prefixes(path: Path) -> dict[str, str]:
@@ -192,7 +222,7 @@ def _modules(path: Path, *, prefixed: bool) -> dict[str, Any]:
                     f"{file}: has a Dense module behind Normalize, which no engine does"
                 )
             found["width"] = _dense(where)
-            found["dense"] += (where.name,)
+            found["dense"] += (str(where.relative_to(path)),)
         elif kind == "Normalize":
             found["normalised"] = True
     return found

@@ -339,6 +339,7 @@ def _facts(model: Model, seen: Path, path: Path, weights: bool) -> dict[str, Any
     except ModelFilesError as error:
         return {"error": str(error).replace(str(seen), str(path))}
     size, wrong = _weights(seen) if weights else (0, "")
+    wrong = wrong or (model_files.lacking(files, seen) if weights else "")
     if wrong:
         return {"error": f"{path}: {wrong}"}
     unfit, recipe = check_recipe.examined(model, files)

@@ -128,6 +128,8 @@ def _model(model: Model) -> tuple[ModelFiles, int, int, str]:
         ) from None
     if not weights:
         raise Obstacle(f"{path}: has no weights; copy its *.safetensors files there", waiting)
+    if lacking := model_files.lacking(files, path):
+        raise Obstacle(f"{path}: {lacking}", waiting)
     longest = engine_command.max_tokens(model, files)
     try:
         cache = engine_command.cpu_cache_bytes(config, longest)
