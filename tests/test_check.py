@@ -423,7 +423,8 @@ def test_the_command_itself(models: Path) -> None:
     assert done.returncode == 0
     *recipe, verdict = done.stdout.splitlines()
     assert verdict == f"{path} is good: 1 model, 1 replica"
-    assert recipe[0].startswith("embed: embed with Qwen3's official prompt") and len(recipe) == 6
+    assert recipe[0].startswith("embed: embed with Qwen3's official prompt") and len(recipe) == 7
+    assert any("are documents" in line for line in recipe)
     other = models / "other.toml"
     other.write_text("x = ")
     done = er_check("--config", str(other))

@@ -21,6 +21,9 @@ def examined(model: Model, files: ModelFiles) -> tuple[str, list[str]]:
     except ModelFilesError as error:
         return str(error), []
     lines = recipe.told(files, prompter, prompt, model.task)
+    if model.task == "embed":
+        side = "queries" if model.kind == "query" else "documents"
+        lines.append(f"unsaid     texts of which a client says nothing are {side}")
     if model.dimensions is not None and model.dimensions < files.dimensions:
         lines.append(f"answers    {model.dimensions} numbers, unless a request asks for others")
     return "", lines
