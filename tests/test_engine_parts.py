@@ -236,6 +236,10 @@ def test_how_other_families_vectors_are_made_is_said() -> None:
         said = orjson.loads(after(started(**facts), "--pooler-config"))
         assert said == {"pooling_type": pooling, "use_activation": True}
     assert "--pooler-config" not in started().argv
+    xlm = {"architecture": "XLMRobertaModel", "prompt": "plain", "pooling": "CLS"}
+    said = orjson.loads(after(started(**xlm), "--hf-overrides"))
+    assert said == {"position_embedding_type": "absolute"}
+    assert "--hf-overrides" not in started(**xlm, positions="rotary").argv
 
 
 def test_a_cross_encoders_score_is_a_sigmoid_whatever_its_files_name() -> None:

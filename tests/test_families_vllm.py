@@ -10,12 +10,13 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,18 @@ def launched(family: str, task: Any, folder: Path) -> Iterator[tuple[str, subpro
     for name, file in command.MODULES.items():
         shutil.copyfile(Path(engine.__file__).with_name(file), folder / f"{name}.py")
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(start.argv, env=start.env, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            start.argv, env=start.env, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         yield f"http://127.0.0.1:{port}", process
     finally:
         process.terminate()
-        process.wait(60)
+        with suppress(subprocess.TimeoutExpired):  # one that still starts may never end
+            process.wait(30)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def wait_for(address: str, process: subprocess.Popen[bytes], folder: Path) -> None:

@@ -53,6 +53,7 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
     normalised: bool = True  # whether the files say so themselves: ER's vectors always are
     dense: tuple[str, ...] = ()  # folders of the layers behind the pooling
     labels: int = 0  # a classifier's outputs; 0 for other models
+    positions: str = "absolute"  # how the model knows where a token stands
     segments: int = 1  # that a token can belong to: 2 where query and document have one each
 
 
@@ -91,6 +92,7 @@ def read(path: Path) -> ModelFiles:
         vocabulary=_number(text, "vocab_size", path),
         prompt="qwen3" if architecture in QWEN3_ARCHITECTURES else "plain",
         dtype=str(text.get("dtype") or text.get("torch_dtype") or "float32"),
+        positions=str(text.get("position_embedding_type") or "absolute"),
         segments=int(text.get("type_vocab_size") or 1),
         **prefixes,
         **made,

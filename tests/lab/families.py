@@ -323,7 +323,9 @@ def make_roberta(out: Path) -> Row:
     for folder in (english, cross):
         put_tokenizer(folder, byte_level(), 512)
     xlm = {"vocab_size": 700, "type_vocab_size": 1, **SMALL, **ROBERTA}
-    put_model(m3, XLMRobertaConfig(**xlm, max_position_embeddings=8194), 21)
+    config = XLMRobertaConfig(**xlm, max_position_embeddings=8194)
+    # as BGE-M3's own file has it; transformers 5 leaves it out, as e5's below
+    put_model(m3, config, 21, position_embedding_type="absolute")
     put_modules(m3, "cls_token")
     put_model(e5, XLMRobertaConfig(**xlm, max_position_embeddings=514), 22)
     put_modules(e5, "mean_tokens")

@@ -112,7 +112,11 @@ def _pooled(model: Model, files: ModelFiles) -> list[str]:
     if not plain and files.normalised:
         return []
     how = {"pooling_type": recipe.pooling(files), "use_activation": True}  # length 1
-    return ["--pooler-config", orjson.dumps(how).decode()]
+    argv = ["--pooler-config", orjson.dumps(how).decode()]
+    if files.architecture == "XLMRobertaModel" and files.positions == "absolute":
+        # vLLM asks for it by name, and transformers 5 writes it into no file any more
+        argv += ["--hf-overrides", orjson.dumps({"position_embedding_type": "absolute"}).decode()]
+    return argv
 
 
 def _memory(replica: Replica, cards: int) -> list[str]:
