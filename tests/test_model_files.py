@@ -150,6 +150,12 @@ def test_modules_that_no_engine_does_are_refused(
         model_files.read(make(tmp_path, modules=modules(*names), **files))
 
 
+def test_a_models_own_module_is_refused(tmp_path: Path) -> None:
+    own = [{"type": "custom_st.Transformer", "path": ""}]
+    with pytest.raises(ModelFilesError, match=r"names custom_st\.Transformer"):
+        model_files.read(make(tmp_path, modules=own))
+
+
 def test_positions_that_start_behind_the_padding(tmp_path: Path) -> None:
     xlm = {"architectures": ["XLMRobertaModel"], "max_position_embeddings": 8194, "pad_token_id": 1}
     make(tmp_path, config=CONFIG | xlm)

@@ -211,10 +211,11 @@ def _modules(path: Path, *, prefixed: bool) -> dict[str, Any]:
     for module in _parsed(file, list):
         name = str(module.get("type") if isinstance(module, dict) else module)
         kind, where = name.rsplit(".", 1)[-1], path / str(module.get("path") or "")
-        if kind not in TRANSFORMER_MODULES:
+        # a model's own code beside it may mean anything by the same word
+        if kind not in TRANSFORMER_MODULES or not name.startswith("sentence_transformers."):
             raise ModelFilesError(
                 f"{file}: names {name}, which ER's engines don't have; use a model of "
-                f"{', '.join(TRANSFORMER_MODULES)} alone"
+                f"sentence-transformers' {', '.join(TRANSFORMER_MODULES)} alone"
             )
         if kind == "Pooling":
             found["pooling"] = _pooling(where / "config.json", prefixed)

@@ -103,7 +103,8 @@ def _embedding(files: ModelFiles, prompter: Prompter, official: bool) -> list[st
     lines.append(
         f"vectors    {files.dimensions} numbers of {how}, as {source}{dense}; length 1{length}"
     )
-    if not official and files.architecture not in EMBED_ARCHITECTURES:
+    proven = files.architecture in EMBED_ARCHITECTURES and files.positions == "absolute"
+    if not official and not proven:
         lines.append("unproven   ER's tests compare other families with transformers, not this one")
     return lines
 
