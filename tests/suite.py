@@ -44,7 +44,9 @@ def serving(folder: Path, task: str, model: Path, limits: Sequence[int], url: st
     ]
     gateway.replicas = [{"name": f"r{n}", "model": f"m{n}", "url": url} for n in limits]
     try:
-        yield gateway.start()
+        gateway.start(wait=False).wait_for("answers at", timeout=120.0)  # engines load beside it
+        gateway.key = gateway.secrets()[-1]
+        yield gateway
     finally:
         gateway.kill()
 
