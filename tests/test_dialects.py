@@ -270,6 +270,14 @@ def test_one_model_as_ollamas_clients_read_it() -> None:
         ollama.read_show(b'{"model": ""}')
 
 
+def test_how_a_model_pools_is_told_as_its_clients_name_it() -> None:
+    card = ModelCard(id="B", task="embed", created=5, max_model_len=512, pooling="CLS")
+    assert json.loads(tei.info([card]))["model_type"] == {"embedding": {"pooling": "cls"}}
+    shown = json.loads(ollama.show(card))
+    assert shown["details"]["family"] == shown["model_info"]["general.architecture"] == "bert"
+    assert shown["model_info"]["bert.context_length"] == 512
+
+
 # -- paths -------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ import orjson
 
 from er.dialects.texts import split_model
 from er.job import Task
+from er.model_files import Pooling
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +29,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     max_inputs: int = 1  # texts (or documents) in one request
     max_requests: int = 1  # at once, all models together
+    pooling: Pooling = "LAST"
     cuts: bool = False  # too long texts are cut unless a request says otherwise
     owned_by: str = "er"
 

@@ -20,14 +20,6 @@ VERSION = (
     "0.13.0"  # of Ollama, whose requests are spoken here; clients ask whether it is new enough
 )
 FOREVER = "2318-01-01T00:00:00Z"
-DETAILS = {
-    "parent_model": "",
-    "format": "safetensors",
-    "family": "qwen3",
-    "families": ["qwen3"],
-    "parameter_size": "",
-    "quantization_level": "",
-}
 LATEST = ":latest"  # what its clients put behind a name without a tag
 
 
@@ -161,7 +153,7 @@ def _tag(card: ModelCard) -> dict[str, Any]:
         "modified_at": _moment(card),
         "size": 0,
         "digest": hashlib.sha256(card.id.encode()).hexdigest(),
-        "details": DETAILS,
+        "details": _details(card),
     }
 
 
@@ -193,19 +185,36 @@ def read_show(body: bytes) -> str:
     return shared.split_model(name.removesuffix(LATEST))[0]
 
 
+def _family(card: ModelCard) -> str:
+    """As GGUF files name the families: bert is all that pools like it, XLM-RoBERTa too."""
+    return "qwen3" if card.pooling == "LAST" else "bert"
+
+
+def _details(card: ModelCard) -> dict[str, Any]:
+    return {
+        "parent_model": "",
+        "format": "safetensors",
+        "family": _family(card),
+        "families": [_family(card)],
+        "parameter_size": "",
+        "quantization_level": "",
+    }
+
+
 def show(card: ModelCard) -> bytes:
     """POST /api/show. Clients look at `capabilities` for what a model is good for."""
-    size = {} if card.dimensions is None else {"qwen3.embedding_length": card.dimensions}
+    family = _family(card)
+    size = {} if card.dimensions is None else {f"{family}.embedding_length": card.dimensions}
     return orjson.dumps(
         {
             "modelfile": "",
             "parameters": "",
             "template": "",
-            "details": DETAILS,
+            "details": _details(card),
             "model_info": {
-                "general.architecture": "qwen3",
+                "general.architecture": family,
                 "general.basename": card.id,
-                "qwen3.context_length": card.max_model_len,
+                f"{family}.context_length": card.max_model_len,
                 **size,
             },
             "capabilities": ["embedding"] if card.task == "embed" else [],

@@ -338,13 +338,16 @@ def read_other(body: bytes) -> Job:
     )
 
 
+POOLINGS = {"LAST": "last_token", "CLS": "cls", "MEAN": "mean", "": "last_token"}
+
+
 def info(cards: Sequence[ModelCard]) -> bytes:
     """GET /info: of the first embedding model, or the first reranker where there is none.
 
     A key for the reranker alone therefore sees the reranker here.
     """
     card = min(cards, key=lambda card: card.task != "embed", default=None)
-    kind: dict[str, Any] = {"embedding": {"pooling": "last_token"}}
+    kind: dict[str, Any] = {"embedding": {"pooling": POOLINGS[card.pooling if card else "LAST"]}}
     if card is not None and card.task == "score":
         kind = {"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}}
     length = card.max_model_len if card else 0

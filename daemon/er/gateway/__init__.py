@@ -261,6 +261,7 @@ class Gateway:
             aliases=model.aliases,
             max_inputs=self._workshop.bounds.most(model.task),
             max_requests=self.settings.max_concurrency,
+            pooling=prompter.pooling if prompter else "LAST",
             cuts=model.over_length == "cut" or model.task == "score",
         )
 

@@ -77,7 +77,7 @@ class Prompter:
         Raises ModelFilesError when the tokenizer can't be used or the prompt can't do the task.
         """
         self.max_tokens = min(max_tokens, files.max_tokens)
-        self.dimensions = files.dimensions
+        self.dimensions, self.pooling = files.dimensions, recipe.pooling(files)
         self._files = msgspec.structs.replace(files, tokenizer=b"")  # megabytes, read for good
         self._qwen3 = prompt == "qwen3"
         self.instruction = instruction or INSTRUCTION
