@@ -8,10 +8,13 @@ import subprocess
 import time
 from typing import Any
 
+import numpy as np
+import openai
+import pyarrow.parquet
 import pytest
 from conftest import CACHE_OFF, Installed
 from load import Load
-from machine import CACHE, VM, eventually, get, post
+from machine import CACHE, GATEWAY, VM, eventually, get, post
 
 pytestmark = [
     pytest.mark.machine,
@@ -21,6 +24,7 @@ pytestmark = [
 ]
 EMBED = "Qwen3-Embedding-0.6B"
 HELLO = {"model": EMBED, "input": "hello"}
+LINES = 3000
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +43,57 @@ def test_restarting_the_gateway_loses_nothing(er: Installed, rows: list[dict[str
         time.sleep(1)
     assert load.bad == []
     assert load.right == load.sent > 50
+
+
+def test_a_batch_goes_on_over_a_restart(er: Installed, rows: list[dict[str, Any]]) -> None:
+    """Each line once, with the right numbers; systemctl waits for no batch."""
+    client = openai.OpenAI(base_url=GATEWAY + "/v1", api_key=er.key)
+    many = (rows * LINES)[:LINES]
+    lines = [
+        {
+            "custom_id": str(i),
+            "method": "POST",
+            "url": "/v1/embeddings",
+            "body": {"model": EMBED, "input": row["text"]},
+        }
+        for i, row in enumerate(many)
+    ]
+    sent = "\n".join(map(json.dumps, lines)).encode()
+    file = client.files.create(file=("lines.jsonl", sent), purpose="batch")
+    batch = client.batches.create(
+        input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h"
+    )
+
+    def now() -> Any:
+        return client.batches.retrieve(batch.id)
+
+    eventually(lambda: now().request_counts.completed > 0, 60, lambda: str(now()))
+    began = time.monotonic()
+    er.machine.run("systemctl", "restart", "er-gateway.service")
+    assert time.monotonic() - began < 30
+    eventually(lambda: now().status == "completed", 300, lambda: str(now()))
+    assert now().request_counts.completed == LINES and now().error_file_id is None
+    journal = er.machine.journal("-b", "-u", "er-gateway")
+    assert re.search(rf"{batch.id} of \S+ goes on: \d+ of {LINES} lines are done", journal)
+    found = client.files.content(now().output_file_id).text.splitlines()
+    answers = {line["custom_id"]: line["response"]["body"] for line in map(json.loads, found)}
+    assert len(answers) == len(found) == LINES
+    for i, row in enumerate(many):
+        got = np.array(answers[str(i)]["data"][0]["embedding"])
+        assert np.abs(got - row["embedding"]).max() < 1e-5, row["name"]
+
+
+def test_er_embed_on_the_machine_itself(er: Installed, rows: list[dict[str, Any]]) -> None:
+    """Through gateway.sock, without a key."""
+    folder = er.machine.root / "root"
+    (folder / "texts.jsonl").write_text(
+        "".join(json.dumps({"text": row["text"]}) + "\n" for row in rows)
+    )
+    er.machine.run("er", "embed", "/root/texts.jsonl", "-o", "/root/vectors.parquet")
+    made = pyarrow.parquet.read_table(folder / "vectors.parquet").to_pylist()
+    assert [r["text"] for r in made] == [r["text"] for r in rows]
+    for row, got in zip(rows, made, strict=True):
+        assert np.abs(np.array(got["embedding"]) - row["embedding"]).max() < 1e-5, row["name"]
 
 
 def test_rotation_keeps_the_old_secret_for_the_grace(er: Installed) -> None:
