@@ -328,6 +328,9 @@ def multipart(
 
 
 FORM, LINE = "multipart/form-data; boundary=B", numbered(1)
+FIELDS = b"".join(
+    b'--B\r\nContent-Disposition: form-data; name="f%d"\r\n\r\n\r\n' % i for i in range(100)
+)
 
 
 @pytest.mark.parametrize(
@@ -342,6 +345,8 @@ FORM, LINE = "multipart/form-data; boundary=B", numbered(1)
         (FORM, multipart(LINE, name="data")[1], 400, "file is missing"),
         (FORM, multipart(b"")[1], 400, "the file is empty"),
         (FORM, multipart(LINE)[1][:-5] + b"\r\n" + multipart(LINE, None)[1], 400, "twice"),
+        (FORM, FIELDS + multipart(LINE)[1], 400, "more than 64 fields"),
+        (FORM, multipart(LINE)[1] + b"x" * (3 << 20), 413, "raise max_file in [batches]"),
         (FORM, multipart(b"x" * (2 << 20) + b"x")[1], 413, "raise max_file in [batches]"),
         (FORM, multipart(b"x" * (3 << 20))[1], 413, "raise max_file in [batches]"),
         ("multipart/form-data; boundary=" + "B" * 500, b"--B", 400, "no multipart/form-data"),

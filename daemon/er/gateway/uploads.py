@@ -16,6 +16,7 @@ from er.quantities import bytes_text
 UPLOAD_S = 3600.0  # for all of it
 FIELD_MAX = 8 << 10  # bytes of a field beside the file, and of a part's headers
 FORM_MAX = 64 << 10  # bytes of a form beside its file
+PARTS_MAX = 64  # fields of a form; each costs as much as many bytes of a file
 TOGETHER = 1 << 20  # bytes that are written at once
 NAME_MAX = 255
 EXAMPLE = (
@@ -76,6 +77,7 @@ class _Form:
     def __init__(self, boundary: bytes, max_file: int) -> None:
         self.filename = ""
         self.held = 0
+        self._came = self._parts = 0
         self._max_file = max_file
         self._pieces: list[bytes] = []
         self._size = 0
@@ -104,6 +106,9 @@ class _Form:
         """Read on. Raises Refusal."""
         if not piece:
             return
+        self._came += len(piece)
+        if self._came > self._max_file + FORM_MAX:
+            raise too_large(self._came, self._max_file)
         try:
             self._parser.write(piece)
         except FormParserError:
@@ -137,6 +142,9 @@ class _Form:
     def _part(self) -> None:
         self._header = self._value = self._disposition = b""
         self._name = None
+        self._parts += 1
+        if self._parts > PARTS_MAX:
+            _refuse(f"the form has more than {PARTS_MAX} fields; send it as by {EXAMPLE}")
 
     def _field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
@@ -155,8 +163,7 @@ class _Form:
         if name in self._fields and name in ("file", "purpose"):
             _refuse(f"{name} stands in the form twice; send it once", name)
         self._name = name
-        if len(self._fields) < 64:
-            self._fields[name] = b""
+        self._fields[name] = b""
         if name == "file":
             told = options.get(b"filename", b"").decode("utf-8", "replace").replace("\\", "/")
             shown = "".join(c for c in told.rpartition("/")[2] if c.isprintable())
@@ -172,11 +179,10 @@ class _Form:
             self.held += end - start
             return
         assert self._name is not None
-        known = self._fields.get(self._name)
-        if known is not None:
-            if len(known) + end - start > FIELD_MAX:
-                _refuse(f"the field {self._name[:40]} is longer than {FIELD_MAX} bytes")
-            self._fields[self._name] = known + data[start:end]
+        known = self._fields[self._name]
+        if len(known) + end - start > FIELD_MAX:
+            _refuse(f"the field {self._name[:40]} is longer than {FIELD_MAX} bytes")
+        self._fields[self._name] = known + data[start:end]
 
     def _end(self) -> None:
         self._whole = True
