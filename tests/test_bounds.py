@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from er import model_files
 from er.config import Gateway as Settings
+from er.dialects import openai, vllm
+from er.dialects import rerank as rerank_dialect
 from er.gateway.bounds import Bounds
 from er.job import Job, Refusal
 from er.prompts import Prompter
@@ -98,6 +101,41 @@ def test_rerank_has_limits_of_its_own(narrow: Gateway) -> None:
 def test_clients_are_told_how_many(narrow: Gateway) -> None:
     """By TEI's /info, which its clients ask before they cut their work into requests."""
     assert narrow.ask("GET", "/info").json["max_client_batch_size"] == 20
+
+
+# -- what is put before each text, and what of a document counts -----------------------------------
+
+
+def test_what_stands_before_each_text_is_refused_before_it_fills_the_memory() -> None:
+    """A body of 200 KB made gigabytes: a long prompt or instruction, and many short texts."""
+    texts, long = ["x"] * 2000, "y" * 100_000
+    body = orjson.dumps({"model": "m", "input": texts, "prompt": long})
+    tracemalloc.start()
+    with pytest.raises(Refusal, match=r"prompt has 100000 .* before each of 2000 texts") as refused:
+        openai.read(body)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert refused.value.param == "prompt" and peak < 4 << 20
+    bounds = Bounds(Settings())
+    for made in (
+        openai.read(orjson.dumps({"input": texts, "instruction": long})),
+        rerank_dialect.read(orjson.dumps({"query": "q", "documents": texts, "instruct": long})),
+        vllm.read_score(orjson.dumps({"text_1": texts, "text_2": texts, "instruction": long})),
+    ):
+        with pytest.raises(Refusal, match="instruction has 100000 characters and stands before"):
+            bounds.check_items(made)
+    one = openai.read(orjson.dumps({"input": "x", "prompt": long, "instruction": long}))
+    bounds.check_items(one)
+    assert one.texts == (long + "x",)
+
+
+def test_a_document_is_never_more_than_it_was_sent_as() -> None:
+    """However often rank_fields names a field of it, and however many they are."""
+    body = {"query": "q", "documents": [{"a": "one", "b": "two"}], "rank_fields": ["b", "a"] * 900}
+    assert rerank_dialect.read(orjson.dumps(body)).texts == ("two\none",)
+    body["rank_fields"] = [str(i) for i in range(101)]
+    with pytest.raises(Refusal, match="rank_fields has over 100 names"):
+        rerank_dialect.read(orjson.dumps(body))
 
 
 # -- a reranker's query, which is computed with each document --------------------------------------

@@ -476,6 +476,7 @@ BAD_RERANK: list[tuple[str | dict[str, Any], str, str]] = [
     ({"query": "q", "documents": [{"text": 5}]}, "documents", "text that is no text"),
     ({"query": "q", "documents": [{"a": 1}], "rank_fields": ["b"]}, "documents", "rank_fields b"),
     ({"query": "q", "documents": D, "rank_fields": "b"}, "rank_fields", "a list of the names"),
+    (f'{{"query": "q", "documents": ["d"], "query": "r", "x": {"1" * 5000}}}', "query", "once"),
     ({"query": "q", "documents": D, "top_n": -1}, "top_n", "top_n is below 0"),
     ({"query": "q", "documents": D, "top_k": -1}, "top_k", "top_k is below 0"),
     ({"query": "q", "documents": D, "top_n": "3"}, "top_n", "top_n is a text"),

@@ -93,6 +93,7 @@ def read(body: bytes) -> Job:
     if request.prompt:
         if ids:
             refuse_field("prompt", "prompt goes before texts, but input holds token ids")
+        shared.check_repeated(request.prompt, len(texts), "prompt")
         texts = tuple(request.prompt + text for text in texts)
     side = shared.side(
         request.model,

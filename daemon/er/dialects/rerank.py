@@ -20,6 +20,7 @@ from er.job import Answer, Job, OverLength
 __all__ = ["read", "refuse", "write"]
 
 DOCUMENTS_PER_UNIT = 100  # what Cohere bills as one search
+RANK_FIELDS_MAX = 100  # looked for in each document
 
 
 class Request(msgspec.Struct):
@@ -96,7 +97,10 @@ def _job(request: Request) -> Job:
     if set(map(type, documents)) == {str}:
         texts: list[str] = documents  # type: ignore[assignment]
     else:
-        fields = request.rank_fields or []
+        # Each once: a text is never more than its document has.
+        fields = list(dict.fromkeys(request.rank_fields or ()))
+        if len(fields) > RANK_FIELDS_MAX:
+            refuse_field("rank_fields", f"rank_fields has over {RANK_FIELDS_MAX} names; send fewer")
         texts = [_text(item, i, fields) for i, item in enumerate(documents)]
         if return_documents:
             # Written here: the answer may be made further up a stack, where a deep one has no room.

@@ -14,6 +14,7 @@ from er.dialects.json_body import flag, refuse_field
 from er.job import Kind, OverLength
 
 TOKENIZED_MAX = 1 << 16  # characters in all; an answer has up to a hundred bytes for each
+REPEATED_MAX = 32 << 20  # characters of what is put before each text, in all: a body's worth
 
 # Cohere, Voyage, NVIDIA: input_type. DashScope: text_type.
 SIDES: Mapping[str, Kind] = {
@@ -136,6 +137,21 @@ def at_least(value: int | None, least: int, field: str) -> int | None:
     if value is not None and value < least:
         refuse_field(field, f"{field} must be a whole number of at least {least}")
     return value
+
+
+def check_repeated(said: str, count: int, field: str) -> None:
+    """Raise Refusal 400 where `said`, put before each of `count` texts, is too much in all.
+
+    A body of some hundred KB could fill the memory with it.
+    """
+    size = len(said) * count
+    if size > REPEATED_MAX:
+        refuse_field(
+            field,
+            f"{field} has {len(said)} characters and stands before each of {count} texts, {size} "
+            f"in all; at most {REPEATED_MAX} are taken: send fewer texts at once, or a shorter "
+            f"{field}",
+        )
 
 
 def demand_unit_length(value: bool | str | None, field: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from er.config import Gateway
+from er.dialects.texts import check_repeated
 from er.job import Job, Refusal, Task
 from er.prompts import Prompter
 
@@ -28,7 +29,7 @@ class Bounds:
         return self._items[task]
 
     def check_items(self, job: Job) -> None:
-        """Refuse a job of too many texts. Raises Refusal 400."""
+        """Refuse a job of too many texts, or of too many times its instruction. Raises Refusal."""
         most = self._items[job.task]
         if job.items > most:
             name = _texts_name(job)
@@ -39,6 +40,8 @@ class Bounds:
                 f"or raise {SETTINGS[job.task][0]} in [gateway] of er.toml",
                 param=name,
             )
+        if job.instruction:
+            check_repeated(job.instruction, job.items, "instruction")
 
     def check_query(self, job: Job, prompter: Prompter) -> None:
         """Refuse a rerank job whose query alone, computed with each document, is too much.
