@@ -212,3 +212,9 @@ async def test_it_can_be_turned_off(tmp_path: Path) -> None:
     tools: Any = SimpleNamespace(store=store)
     await asyncio.wait_for(Runner(tools).run(), 1)
     assert not store.root.exists()
+
+
+@pytest.mark.parametrize("path", ["//v1//files/", "/files//", "/api/v1/v1/files", "/v1/files"])
+def test_base_urls_lead_to_files_as_to_all_else(path: str) -> None:
+    """A slash too many or a version too much is no other address."""
+    assert place_at("GET", path) == Place("files", "", "", "GET")

@@ -13,7 +13,7 @@ from er.dialects.models import ModelCard
 from er.job import Answer, Job, Refusal
 
 __all__ = ["EMBEDDINGS", "HOT", "Dialect", "Part", "Refuse", "Route"]
-__all__ += ["choose", "find", "name", "refuse", "refuse_at"]
+__all__ += ["choose", "find", "name", "refuse", "refuse_at", "stripped"]
 
 Refuse = Callable[[Refusal, str], bytes]
 
@@ -110,7 +110,7 @@ def find(method: str, path: str) -> Route | Refusal:
     """
     if method == "POST" and (known := _KNOWN.get(path)) is not None:
         return known
-    plain, versioned = _plain(path)
+    plain, versioned = stripped(path)
     page = GETS.get(plain)
     if page is None and plain.startswith(MODELS):
         page = Route(openai, "model", models.named(unquote(plain[len(MODELS) :])))
@@ -149,13 +149,24 @@ def choose(dialect: Dialect, body: bytes) -> Dialect:
 
 def refuse_at(path: str) -> Refuse:
     """How a request is refused that found no Route: as whoever's address it nearly is."""
-    plain, versioned = _plain(path)
+    plain, versioned = stripped(path)
     route = _posted(plain, versioned) or GETS.get(plain)
     if route is not None:
         return route.dialect.refuse
     if plain.startswith(NATIVE):
         return dashscope.refuse
     return ollama.refuse if plain.startswith("/api/") else refuse
+
+
+def stripped(path: str) -> tuple[str, bool]:
+    """`path` without what clients' base URLs put before it, and without a slash too many; whether
+    there was anything before it.
+    """
+    plain = SLASHES.sub("/", path) if "//" in path else path
+    plain = plain[:-1] if plain.endswith("/") and plain != "/" else plain
+    prefix = PREFIX.match(plain)
+    end = prefix.end() if prefix else 0
+    return plain[end:], end > 0
 
 
 def name(dialect: Dialect) -> str:
@@ -168,17 +179,6 @@ def name(dialect: Dialect) -> str:
 def _posted(plain: str, versioned: bool) -> Route | None:
     found = VERSIONED.get(plain) if versioned else None
     return found or POSTS.get(plain) or SHOWS.get(plain)
-
-
-def _plain(path: str) -> tuple[str, bool]:
-    """`path` without what clients' base URLs put before it, and without a slash too many; whether
-    there was anything before it.
-    """
-    plain = SLASHES.sub("/", path) if "//" in path else path
-    plain = plain[:-1] if plain.endswith("/") and plain != "/" else plain
-    prefix = PREFIX.match(plain)
-    end = prefix.end() if prefix else 0
-    return plain[end:], end > 0
 
 
 def _instead(plain: str) -> str:

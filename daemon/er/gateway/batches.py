@@ -85,9 +85,7 @@ def methods_at(path: str) -> tuple[str, ...]:
 
 def _found(path: str) -> tuple[str, str, str] | None:
     """(files or batches, an id, what of it) in a path, with "" for what it does not name."""
-    plain = path[:-1] if path.endswith("/") else path
-    prefix = dialects.PREFIX.match(plain)
-    found = PLACE.match(plain, prefix.end() if prefix else 0)
+    found = PLACE.match(dialects.stripped(path)[0])
     return (found[1], unquote(found[2] or ""), found[3] or "") if found else None
 
 
@@ -143,7 +141,7 @@ class Shelf:
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
-            raise self._no_room(error, who) from None
+            raise await asyncio.to_thread(self._no_room, error, who) from None
 
     def _tell(self, place: Place, who: Identity, query: str) -> dict[str, Any]:
         """What needs no body. Runs in a thread. Raises Refusal, NotThere, OSError."""
@@ -224,7 +222,7 @@ class Shelf:
         return Stream(size, _pieces(file, size), BYTES)
 
     def _no_room(self, error: OSError, who: Identity) -> Refusal:
-        """Neither 507, which clients would send again and again, nor 409, for the same reason."""
+        """Neither 507 nor 409, which clients would send again and again. Runs in a thread."""
         if isinstance(error, Full):
             why = (
                 f"files and batches take {bytes_text(error.used)} of the "
