@@ -133,3 +133,11 @@ def test_tokens_and_bi_encoders_know_it_too(running: Gateway) -> None:
     (result,) = running.ask("POST", "/v1/rerank", body).json["results"]
     vectors = right(running, "q", query=True), right(running, "one", query=False)
     assert result["relevance_score"] == pytest.approx(float(np.dot(*vectors)), abs=1e-5)
+
+
+@pytest.mark.parametrize("model", ["ask", "ask:query", "embed:query", "embed"])
+def test_cohere_s_tokens_are_those_of_the_text_alone(running: Gateway, model: str) -> None:
+    """Their texts, one behind the other, are what was sent: an instruction has no place there."""
+    reply = running.ask("POST", "/v1/tokenize", {"model": model, "text": "who asks"})
+    assert reply.status == 200 and "".join(reply.json["token_strings"]) == "who asks"
+    assert reply.json["tokens"] == list(b"who asks")

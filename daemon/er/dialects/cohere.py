@@ -176,8 +176,9 @@ def _read_tokenize(body: bytes) -> Job:
     return Job(
         dialect="cohere",
         task="embed",
-        model=request.model or "",
+        model=shared.side(request.model).model,
         texts=shared.tokenized(request.text, "text", "a text"),
+        kind="document",  # the text alone, whatever its vector would be made of
         extra={"special": False},
     )
 
