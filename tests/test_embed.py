@@ -592,6 +592,7 @@ def test_a_key_and_its_rate_limit(tmp_path: Path, tmp_path_factory: pytest.TempP
         words = [source, "--url", url, "--inputs", "5"]
         done = embed(running, *words, "-o", tmp_path / "none.jsonl")
         assert done.returncode == 1 and "401 invalid_api_key" in done.stderr
+        assert "here: --key-file FILE, or the variable ER_API_KEY" in done.stderr
         done = embed(running, *words, "-o", tmp_path / "a.jsonl", ER_API_KEY=running.key)
         assert (done.returncode, done.stderr) == (0, ""), done
         assert sum(r.get("STATUS") == 429 for r in running.audit()) > 0
@@ -622,10 +623,12 @@ def test_a_key_and_its_rate_limit(tmp_path: Path, tmp_path_factory: pytest.TempP
         (
             ["in.jsonl", "-o", "o.jsonl", "--url", "http://h", "--key-file", "no"],
             64,
-            "No such file",
+            "--key-file no: No such file",
         ),
+        (["lines.csv", "-o", "o.jsonl"], 1, "2 of 2 rows can't be embedded; name the text's field"),
         (["none.jsonl", "-o", "o.jsonl"], 1, "none.jsonl: No such file"),
         (["in.jsonl", "-o", "no/o.jsonl"], 1, "there is no folder"),
+        (["in.jsonl", "-o", "n" * 300 + ".jsonl"], 1, "File name too long"),
         (["empty.jsonl", "-o", "o.jsonl"], 1, "has no row that can be embedded"),
         (["cut.jsonl.gz", "-o", "o.jsonl"], 1, "can't be unpacked"),
         (["in.jsonl", "-o", "o.jsonl", "--vector", "id"], 1, "line 1 has a field id, as the vec"),
@@ -649,6 +652,7 @@ def test_wrong_use_says_what_is_right(
     write(tmp_path / "in.jsonl", rows(2))
     (tmp_path / "folder.jsonl").mkdir()
     (tmp_path / "empty.jsonl").write_text("\n\n")
+    (tmp_path / "lines.csv").write_text("a,b\n1,2\n")
     packed = gzip.compress(os.urandom(1000))
     (tmp_path / "cut.jsonl.gz").write_bytes(packed[:500])
     there = sorted(tmp_path.iterdir())

@@ -19,7 +19,7 @@ import model_cache
 from er import model_files, prompts
 from er.job import SECOND_SEGMENT, Refusal
 from er.model_files import ModelFiles, ModelFilesError
-from er.prompts import Prompted, Prompter, words
+from er.prompts import Prompted, Prompter, given_ids, words
 
 END = 151643
 CONTROL_TEXTS = (
@@ -291,7 +291,13 @@ def test_the_refusal_of_ids_names_both_cures() -> None:
 def test_cl100k_ids_become_their_text() -> None:
     """What stock LangChain sends for ["hello world", "b"]."""
     assert prompts.cl100k_texts([[15339, 1917], [65]]) == ["hello world", "b"]
-    assert prompts.cl100k_texts([]) == []
+
+
+def test_an_empty_list_reads_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the nest can do it, and no request waits a second for it."""
+    read: list[bool] = []
+    monkeypatch.setattr(given_ids, "_cl100k", lambda: read.append(True))
+    assert prompts.cl100k_texts([]) == [] and read == [True]
 
 
 def test_a_list_cut_inside_a_character_loses_that_character_alone() -> None:

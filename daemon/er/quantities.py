@@ -38,7 +38,7 @@ def duration_s(value: Any) -> float:
         re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", value) if isinstance(value, str) else None
     )
     if not found or found[2] not in SECONDS:
-        raise ValueError('write a time as "600s", "10m", "2h" or "250ms"')
+        raise ValueError('write a time as "600s", "10m", "2h", "30d" or "250ms"')
     return float(found[1]) * SECONDS[found[2]]
 
 
@@ -59,6 +59,20 @@ def rate(value: Any) -> Rate | None:
     if not found or found[2] not in PERIODS or not 1 <= int(found[1]) <= RATE_MAX:
         raise ValueError('write a rate as "100/minute", "5/second", "1000/hour", or "off"')
     return Rate(int(found[1]), PERIODS[found[2]])
+
+
+def written_time(seconds: float) -> str:
+    """A time as er.toml has it: 0.1 -> "100ms", 600.0 -> "10m", 2592000.0 -> "30d"."""
+    fit = [unit for unit in ("s", "m", "h", "d") if seconds and not seconds % SECONDS[unit]]
+    unit = fit[-1] if fit else "s" if seconds >= 1 or not seconds else "ms"
+    return f"{seconds / SECONDS[unit]:.10g}{unit}"
+
+
+def written_size(count: int) -> str:
+    """A size as er.toml has it: 1048576 -> "1MiB", 1000 -> "1000B"."""
+    fit = [unit for unit in ("KiB", "MiB", "GiB") if count and not count % BYTES[unit.lower()]]
+    unit = fit[-1] if fit else "B"
+    return f"{count // BYTES[unit.lower()]}{unit}"
 
 
 def bytes_text(count: float) -> str:

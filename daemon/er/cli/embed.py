@@ -85,11 +85,16 @@ def run(wish: Wish) -> int:
     except ValueError as error:
         print(f"er embed: {error}", file=sys.stderr)
         return 64
+    except OSError as error:  # a folder that may not be looked into
+        print(f"er embed: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     job = _Job(wish, where, key)
     try:
         job.run()
-    except (Stop, PartError, Damaged, Hopeless, Wrong) as error:
+    except (Stop, PartError, Damaged) as error:
         return job.ended(clean(error))
+    except (Hopeless, Wrong) as error:
+        return job.ended(job.refused(clean(error)))
     except Unreached as error:
         return job.ended(job.unreached(error.args[0]))
     except KeyboardInterrupt:
@@ -132,8 +137,10 @@ def _where(wish: Wish) -> tuple[Where, str]:
         return where, os.environ.get(KEY, "")
     try:
         key = wish.key_file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"--key-file {wish.key_file}: {error}") from None
+    except OSError as error:
+        raise ValueError(f"--key-file {wish.key_file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        key = ""
     if not key.isascii() or len(key.split()) != 1:
         raise ValueError(f"--key-file {wish.key_file}: it must hold one key, and nothing else")
     return where, key
@@ -225,6 +232,12 @@ class _Job:
             return f"no space is left on the disk of {folder}; make room there"
         return f"{error.filename or self._wish.output}: {error.strerror or error}"
 
+    def refused(self, why: str) -> str:
+        """The service's no, and what to do."""
+        if why.startswith("401 ") and not self._key:
+            return f"{why}; here: --key-file FILE, or the variable {KEY}"
+        return why
+
     def unreached(self, error: OSError) -> str:
         """Why nobody answers, and what to do."""
         if self._where.path is None:
@@ -283,6 +296,8 @@ class _Job:
             self.progress.say(f"and {wrong - LISTED:,} lines more")
         if wrong and wish.bad == "stop":
             cure = "correct them, or leave them out with --bad skip"
+            if wrong == count and not source.plain:
+                cure = "name the text's field by --field, or say --plain if each line is a text"
             raise Stop(f"{source.name}: {wrong:,} of {count:,} rows can't be embedded; {cure}")
         if wrong == count:
             raise Stop(f"{source.name} has no row that can be embedded")

@@ -119,14 +119,15 @@ class Fields:
     def duration(self, key: str, default: float, low: float, high: float) -> float:
         value = float(self._quantity(key, quantities.duration_s, default))
         if not low <= value <= high:
-            self.wrong(key, f"is {value:g} s; it must be from {low:g} s to {high:g} s")
+            given, least, most = (quantities.written_time(one) for one in (value, low, high))
+            self.wrong(key, f"is {given}; it must be from {least} to {most}")
             return default
         return value
 
     def size(self, key: str, default: int | None, low: int) -> int | None:
         value = self._quantity(key, quantities.size_bytes, default)
         if value is not None and value < low:
-            self.wrong(key, f"must be at least {low} bytes")
+            self.wrong(key, f"must be at least {quantities.written_size(low)}")
         return None if value is None else int(value)
 
     def rate(self, key: str) -> Rate | None:

@@ -225,10 +225,11 @@ class Reader:
     def across(self, config: Config) -> None:
         names: dict[str, int] = {}
         for i, model in enumerate(config.models):
-            for name in (model.name, *model.aliases):
-                key = "name" if name == model.name else "aliases"
+            for j, name in enumerate((model.name, *model.aliases)):
+                key = "aliases" if j else "name"
                 if name in names:
-                    self.say("model", i, key, f"{name!r} already names another model")
+                    whose = "this" if names[name] == i else "another"
+                    self.say("model", i, key, f"{name!r} already names {whose} model")
                 names[name] = i
                 if wrong := _wrong_name(name):
                     self.say("model", i, key, f"{name!r} {wrong}")

@@ -66,7 +66,7 @@ class Bounds:
                 400,
                 "max_tokens_per_request",
                 f"this request has {least}{tokens} tokens, {COUNTED[job.task]} included; at most "
-                f"{most} fit in one request: send fewer {name} at once, or raise "
+                f"{most} fit in one request: send less at once, or raise "
                 f"{SETTINGS[job.task][1]} in [gateway] of er.toml",
                 param=name,
             )

@@ -32,11 +32,11 @@ def cl100k_texts(ids: Sequence[Ids]) -> list[str]:
     character is left out. Raises Refusal 400 for anything else that is no text. The first call
     reads the table (about a second); an empty list does just that.
     """
-    return [_cl100k_text(given, i) for i, given in enumerate(ids)]
-
-
-def _cl100k_text(ids: Ids, index: int) -> str:
     encoding = _cl100k()
+    return [_cl100k_text(encoding, given, i) for i, given in enumerate(ids)]
+
+
+def _cl100k_text(encoding: Any, ids: Ids, index: int) -> str:
     try:
         if any(not 0 <= n < CL100K_IDS for n in ids):
             raise ValueError
