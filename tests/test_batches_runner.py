@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,12 +14,13 @@ from typing import Any
 import pytest
 
 from er import keys
-from er.batches import Batch, Store
+from er.batches import Batch, Results, Store
 from er.batches.records import new_id
 from er.config import Batches
-from er.gateway import runner
+from er.gateway import run, runner, uploads
 from er.gateway.batches import Place, Shelf, place_at
 from er.gateway.exchange import Head, Request
+from er.gateway.run import Run
 from er.gateway.runner import RUNS, STALLED_S, Disk, Runner
 from er.job import Refusal
 from fakes import until
@@ -113,6 +116,185 @@ async def test_one_that_gets_nothing_done_makes_room_for_those_that_wait(store: 
         next(run for run in FakeRun.all if run.batch.id == new).let_go.set()
         store.close("kb", new)
         await until(lambda: set(running()) == set(stuck))
+
+
+async def test_who_has_none_need_not_wait_for_the_end_of_another_s(store: Store) -> None:
+    many = [add(store, "ka") for _ in range(RUNS)]
+    async with Turned(store):
+        await until(lambda: set(running()) == set(many))
+        other = add(store, "kb")
+        await until(lambda: set(running()) == {*many[: RUNS - 1], other})
+        await asyncio.sleep(0.1)  # and there it stays: one more is none too many
+        assert set(running()) == {*many[: RUNS - 1], other}
+
+
+async def test_after_its_time_one_lets_another_have_a_turn(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = [add(store, f"k{n}") for n in range(RUNS)]
+    late = add(store, "kz")
+    async with Turned(store):
+        await until(lambda: set(running()) == set(first))
+        await asyncio.sleep(0.1)
+        assert set(running()) == set(first)
+        monkeypatch.setattr(runner, "TURN_S", 0.0)
+        await until(lambda: late in running())
+        assert len(running()) <= RUNS
+
+
+async def test_what_only_has_to_end_needs_no_turn(store: Store) -> None:
+    many = [add(store, "ka") for _ in range(RUNS + 2)]
+    async with Turned(store):
+        await until(lambda: len(running()) == RUNS)
+        store.cancel("ka", many[-1])
+        await until(lambda: set(running()) == {*many[:RUNS], many[-1]})
+
+
+async def test_a_folder_that_is_removed_has_one_runner_again(store: Store) -> None:
+    """With it goes the lock, which another takes in the new one."""
+    add(store, "ka")
+    async with Turned(store), Turned(store):
+        await until(lambda: len(running()) == 1)
+        shutil.rmtree(store.root)
+        await until(lambda: running() == [])
+        new = add(store, "ka")
+        await until(lambda: running() == [new])
+        await asyncio.sleep(0.1)
+        assert running() == [new]
+
+
+async def test_what_can_not_be_swept_or_read_is_in_nobody_s_way(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runner, "SWEEP_S", 0.0)
+    good, bad = add(store, "ka"), add(store, "kb")
+    (store.folder("kb") / f"{bad}.json").unlink()
+    (store.folder("kb") / f"{bad}.json").mkdir()
+    async with Turned(store):
+        await until(lambda: running() == [good])
+        await asyncio.sleep(0.2)
+        assert running() == [good] and len(FakeRun.all) == 1
+    said = capfd.readouterr().out
+    assert said.count("batches can't be read: ") == said.count("batches can't be removed: ") == 1
+
+
+def real_run(store: Store) -> Run:
+    """One whose lines wait for ever, as it stands on the disk."""
+    upload = store.upload("local", 0)
+    upload.write(b'{"custom_id":"a","method":"POST","url":"/v1/embeddings","body":{}}\n')
+    file = upload.keep("in.jsonl")
+    now = int(time.time())
+    batch = Batch(
+        id=new_id("batch_"),
+        endpoint="/v1/embeddings",
+        input_file_id=file.id,
+        completion_window="24h",
+        created_at=now,
+        expires_at=now + 1000,
+        uid=0,
+    )
+    store.add_batch("local", batch)
+    tools: Any = SimpleNamespace(store=store, disk=Disk(store), body_max=1000)
+    made = Run(tools, "local", batch)
+
+    async def never(_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    made._hand.answer = never  # type: ignore[method-assign]
+    return made
+
+
+async def test_results_are_taken_up_to_the_end_though_the_worker_drains(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Late, it would cut off what another worker has written since."""
+    inside, go_on, closed = threading.Event(), threading.Event(), []
+
+    class Slow(Results):
+        def __init__(self, *paths: Path) -> None:
+            inside.set()
+            go_on.wait(10)
+            super().__init__(*paths)
+
+        def close(self) -> None:
+            closed.append(True)
+            super().close()
+
+    monkeypatch.setattr(run, "Results", Slow)
+    task = asyncio.create_task(real_run(store).go())
+    await until(inside.is_set)
+    task.cancel()
+    await asyncio.sleep(0.1)
+    assert not task.done()
+    go_on.set()
+    await asyncio.wait([task])
+    assert task.cancelled() and closed
+
+
+async def test_counts_are_not_written_late(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would put back the record that another worker has brought to its end."""
+    monkeypatch.setattr(run, "TICK_S", 0.05)
+    made, saving, go_on, steps = real_run(store), threading.Event(), threading.Event(), []
+    save = store.save
+    task = asyncio.create_task(made.go())
+    await until(lambda: made._results is not None)
+
+    def slowly(*args: Any) -> None:
+        saving.set()
+        go_on.wait(10)
+        save(*args)
+        steps.append("saved")
+
+    monkeypatch.setattr(store, "save", slowly)
+    assert made._results is not None
+    made._results.completed = 1
+    await until(saving.is_set)
+    task.cancel()
+    await asyncio.sleep(0.1)
+    assert not task.done()
+    go_on.set()
+    await asyncio.wait([task])
+    assert task.cancelled() and steps == ["saved"]
+
+
+async def test_an_upload_that_is_given_up_is_written_by_nobody_any_more(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is closed under a thread's hands may be another's by the time it writes."""
+    steps: list[str] = []
+    write, drop = uploads.Upload.write, uploads.Upload.drop
+
+    def slow(upload: uploads.Upload, data: bytes) -> None:
+        steps.append("begun")
+        time.sleep(0.2)
+        write(upload, data)
+        steps.append("written")
+
+    def dropped(upload: uploads.Upload) -> None:
+        steps.append("dropped")
+        drop(upload)
+
+    monkeypatch.setattr(uploads.Upload, "write", slow)
+    monkeypatch.setattr(uploads.Upload, "drop", dropped)
+    form = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + bytes(2 << 20)
+    head = Head("POST", "/v1/files", {b"content-type": b"multipart/form-data; boundary=B"})
+    request = Request(head, "x", whole=form)
+    task = asyncio.create_task(uploads.receive(request, store, "ka", 4 << 20))
+    await until(lambda: steps == ["begun"])
+    task.cancel()
+    await asyncio.wait([task])
+    assert steps == ["begun", "written", "dropped"]
+    assert not list(store.folder("ka").iterdir())
+
+
+async def test_a_form_has_an_end(store: Store) -> None:
+    """Though it says no length, and what comes is no part of a file."""
+    form = b'--B\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--B--\r\n'
+    head = Head("POST", "/v1/files", {b"content-type": b"multipart/form-data; boundary=B"})
+    request = Request(head, "x", whole=form + bytes(1000 + uploads.FORM_MAX))
+    with pytest.raises(Refusal) as refused:
+        await uploads.receive(request, store, "ka", 1000)
+    assert refused.value.status == 413
 
 
 async def test_a_mistake_of_ours_is_told_and_tried_again_later(

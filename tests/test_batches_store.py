@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import random
 import time
 from pathlib import Path
@@ -329,6 +330,17 @@ def test_handing_over_twice_is_once(store: Store) -> None:
         assert stands(store.folder("k1") / output.id) == [1]
     assert not any(path.exists() for path in store.results("k1", one.id))
     store.delete_file("k1", output.id)
+    store.hand_over("k1", one)  # killed once more, and its owner was faster
+    with pytest.raises(NotThere):
+        store.file("k1", output.id)
+
+
+def test_what_can_not_be_read_is_not_gone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch would fail, and its mark be removed, for want of a descriptor."""
+    file = uploaded(store, "k1")
+    monkeypatch.setattr(Path, "read_bytes", lambda _: raise_error(errno.EMFILE))
+    with pytest.raises(OSError, match="Too many open files"):
+        store.file("k1", file.id)
 
 
 def test_one_holds_the_lock(store: Store) -> None:
@@ -351,13 +363,15 @@ def test_what_is_over_goes_in_its_time(store: Store) -> None:
     store.add_batch("k1", ended)
     store.close("k1", ended.id)
     half = store.upload("k1", 10)
+    store.cancel("k1", ended.id)  # as late as that
     (store.root / "open" / f"k1.{new_id('batch_')}").touch()
     assert store.sweep(now) == 0 and len(store.files("k1")) == 2
     assert store.sweep(now + 200) == 2
     assert [f.id for f in store.files("k1")] == [file.id]
     assert [b.id for b in store.batches("k1")] == [runs.id]
     store.sweep(now + 8000)
-    assert not list(store.folder("k1").glob("*.part")) and len(store.open_batches()) == 1
+    assert not list(store.folder("k1").glob("*.part"))
+    assert not list(store.folder("k1").glob("*.cancel")) and len(store.open_batches()) == 1
     half.drop()
 
 
@@ -390,6 +404,10 @@ def test_a_record_that_can_not_be_written_stays_as_it_was(
 
 def upload_fd(upload: Upload) -> int:
     return -1 if upload._file.closed else upload._file.fileno()
+
+
+def raise_error(number: int) -> Any:
+    raise OSError(number, os.strerror(number))
 
 
 def full() -> None:

@@ -11,15 +11,15 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import msgspec
 
+from er.batches.disk import MODE, entries, private, replace, sync_folder
 from er.batches.records import Batch, File, new_id
 
-MODE, FOLDER_MODE = 0o640, 0o750
+FOLDER_MODE = 0o750
 BLOCK = 4096  # what the smallest file takes
 AGAIN = 16 << 20  # bytes of an upload after which the room is looked at once more
 PART_S = 7200  # an upload is over sooner than that, or was given up
@@ -48,7 +48,7 @@ class Upload:
         self.id, self.size = new_id("file-"), 0
         self._store, self._owner = store, owner
         self._part = store.folder(owner, make=True) / f"{self.id}.part"
-        self._file: BinaryIO = open(_private(self._part), "wb", buffering=0)  # noqa: SIM115
+        self._file: BinaryIO = open(private(self._part), "wb", buffering=0)  # noqa: SIM115
         self._looked = 0
 
     def write(self, data: bytes) -> None:
@@ -98,9 +98,9 @@ class Store:
     def used(self) -> int:
         """Bytes that all of it takes."""
         size = 0
-        for folder in _entries(self.root):
+        for folder in entries(self.root):
             if folder.is_dir(follow_symlinks=False):
-                for entry in _entries(Path(folder.path)):
+                for entry in entries(Path(folder.path)):
                     with contextlib.suppress(OSError):
                         blocks = -(-entry.stat(follow_symlinks=False).st_size // BLOCK)
                         size += max(1, blocks) * BLOCK
@@ -137,7 +137,7 @@ class Store:
             },
             File,
         )
-        _replace(folder / f"{file_id}.json", msgspec.json.encode(file))
+        replace(folder / f"{file_id}.json", msgspec.json.encode(file))
         return file
 
     def files(self, owner: str) -> list[File]:
@@ -184,9 +184,9 @@ class Store:
         marks.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         mark = marks / f"{owner}.{batch.id}"
         try:
-            with open(_private(mark), "wb") as file:
+            with open(private(mark), "wb") as file:
                 os.fsync(file.fileno())
-            _sync_folder(marks)
+            sync_folder(marks)
             self.save(owner, batch)
         except OSError:
             mark.unlink(missing_ok=True)
@@ -194,7 +194,7 @@ class Store:
 
     def save(self, owner: str, batch: Batch) -> None:
         """Replace what is known of a batch. Raises OSError."""
-        _replace(self.folder(owner, make=True) / f"{batch.id}.json", msgspec.json.encode(batch))
+        replace(self.folder(owner, make=True) / f"{batch.id}.json", msgspec.json.encode(batch))
 
     def batches(self, owner: str) -> list[Batch]:
         """All of an owner's batches, the newest first."""
@@ -220,8 +220,9 @@ class Store:
 
     def cancel(self, owner: str, batch_id: str) -> None:
         """Wish that a batch be cancelled; its runner sees to it. Raises OSError."""
-        with open(_private(self.folder(owner) / f"{batch_id}.cancel"), "ab") as mark:
+        with open(private(self.folder(owner) / f"{batch_id}.cancel"), "ab") as mark:
             os.fsync(mark.fileno())
+        sync_folder(self.folder(owner))
 
     def cancelled_at(self, owner: str, batch_id: str) -> int | None:
         """When its owner wished to have it cancelled."""
@@ -249,9 +250,16 @@ class Store:
             raise
         return file
 
+    def holds(self, lock: int) -> bool:
+        """Whether that is the lock still: who removes the folder removes it too. Raises OSError."""
+        try:
+            return os.path.samestat((self.root / LOCK).stat(), os.fstat(lock))
+        except FileNotFoundError:
+            return False
+
     def open_batches(self) -> list[tuple[str, str]]:
         """(owner, id) of each batch that is not over, the oldest first."""
-        found = [entry.name.partition(".") for entry in _entries(self.root / OPEN)]
+        found = [entry.name.partition(".") for entry in entries(self.root / OPEN)]
         pairs = [(owner, name) for owner, _, name in found if OWNER.match(owner) and ID.match(name)]
         return sorted(pairs, key=lambda pair: pair[1])
 
@@ -271,8 +279,13 @@ class Store:
         ):
             if name is None:
                 path.unlink(missing_ok=True)
-            elif path.exists() or not (self.folder(owner) / f"{name}.json").exists():
+            elif path.exists() or self._half_given(owner, name):
                 self.add_file(owner, name, path, f"{batch.id}_{kind}.jsonl", "batch_output")
+
+    def _half_given(self, owner: str, name: str) -> bool:
+        """Whether a file lacks its record; where both are gone its owner has removed it since."""
+        path = self.folder(owner) / name
+        return path.exists() and not path.with_suffix(".json").exists()
 
     def close(self, owner: str, batch_id: str) -> None:
         """It is over: it runs no more. Raises OSError."""
@@ -280,34 +293,46 @@ class Store:
         (self.folder(owner) / f"{batch_id}.cancel").unlink(missing_ok=True)
 
     def sweep(self, now: float) -> int:
-        """Remove what was kept long enough at `now` (Unix s); how many things. Raises OSError."""
-        removed = 0
+        """Remove what was kept long enough at `now` (Unix s); how many things.
+
+        Raises OSError for the first that can't be, when all others are done.
+        """
+        removed, first = 0, None
         runs = set(self.open_batches())
-        for folder in _entries(self.root):
-            owner = folder.name
-            if owner == OPEN or not OWNER.match(owner) or not folder.is_dir():
+        for folder in entries(self.root):
+            if folder.name == OPEN or not OWNER.match(folder.name) or not folder.is_dir():
                 continue
-            for file in self.files(owner):
-                if file.expires_at <= now and self.user_of(owner, file.id) is None:
-                    self.delete_file(owner, file.id)
-                    removed += 1
-            for batch in self.batches(owner):
-                if (owner, batch.id) not in runs and batch.ended_at() + self.keep_s <= now:
-                    (self.folder(owner) / f"{batch.id}.json").unlink(missing_ok=True)
-                    removed += 1
-            removed += self._sweep_rests(owner, now)
+            try:
+                removed += self._sweep_owner(folder.name, runs, now)
+            except OSError as error:
+                first = first or error
+        if first is not None:
+            raise first
         for owner, name in runs:
             if self._read(owner, name, Batch) is None:
                 self._remove_old(self.root / OPEN / f"{owner}.{name}", now)
         return removed
 
-    def _sweep_rests(self, owner: str, now: float) -> int:
-        """Remove what a process that was killed has left of an upload, a change, a deletion."""
-        removed, runs = 0, self._open_of(owner)
-        for entry in _entries(self.folder(owner)):
-            path = Path(entry.path)
-            lost = not runs and ID.match(entry.name) and not path.with_suffix(".json").exists()
-            if lost or path.suffix in (".part", ".new"):
+    def _sweep_owner(self, owner: str, runs: set[tuple[str, str]], now: float) -> int:
+        removed, folder = 0, self.folder(owner)
+        own = {name for whose, name in runs if whose == owner}
+        old = [file for file in self.files(owner) if file.expires_at <= now]
+        read = {b.input_file_id for n in own if old and (b := self._read(owner, n, Batch))}
+        for file in old:
+            if file.id not in read:
+                with contextlib.suppress(NotThere):  # its owner was faster
+                    self.delete_file(owner, file.id)
+                    removed += 1
+        for batch in self.batches(owner):
+            if batch.id not in own and batch.ended_at() + self.keep_s <= now:
+                (folder / f"{batch.id}.json").unlink(missing_ok=True)
+                removed += 1
+        for entry in entries(folder):
+            # What a process that was killed has left of an upload, a change, a deletion.
+            path = folder / entry.name
+            lost = not own and ID.match(entry.name) and not path.with_suffix(".json").exists()
+            late = path.suffix in (".cancel", ".output", ".errors") and path.stem not in own
+            if lost or late or path.suffix in (".part", ".new"):
                 removed += self._remove_old(path, now)
         return removed
 
@@ -322,14 +347,14 @@ class Store:
     # -- records -----------------------------------------------------------------------------
 
     def _names(self, owner: str, kind: str) -> list[str]:
-        names = [e.name.removesuffix(".json") for e in _entries(self.folder(owner))]
+        names = [e.name.removesuffix(".json") for e in entries(self.folder(owner))]
         return sorted({n for n in names if n.startswith(kind) and ID.match(n)}, reverse=True)
 
     def _read(self, owner: str, name: str, kind: type[T]) -> T | None:
         try:
             data = (self.folder(owner) / f"{name}.json").read_bytes()
             return msgspec.json.decode(data, type=kind)
-        except (OSError, msgspec.DecodeError):
+        except (FileNotFoundError, msgspec.DecodeError):
             return None  # gone meanwhile, or a file that is not whole yet
 
     def _demand(self, owner: str, name: str, prefix: str, kind: type[T]) -> T:
@@ -338,42 +363,3 @@ class Store:
         if found is None:
             raise NotThere(name)
         return found
-
-
-def _private(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put `data` at `path`, whole and on the disk, or leave what was there. Raises OSError."""
-    new = path.with_suffix(".new")
-    try:
-        with open(
-            os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, MODE), "wb"
-        ) as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        new.rename(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            new.unlink()
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """What lies in a folder; nothing where it is missing."""
-    try:
-        with os.scandir(folder) as found:
-            yield from list(found)
-    except FileNotFoundError:
-        return

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import msgspec
 
@@ -21,6 +22,7 @@ from er.batches.records import new_id
 from er.batches.results import Result
 from er.batches.source import Source
 from er.gateway.hand import Barred, Hand, Room, Tools
+from er.gateway.surely import in_thread, surely
 
 TICK_S = 0.5  # how often it is looked whether the batch has to end
 SYNC_S = 2.0  # how old results may be that are not on the disk yet
@@ -105,29 +107,41 @@ class Run:
     # -- computed ----------------------------------------------------------------------------
 
     async def _compute(self) -> None:
-        tools, counts = self._tools, self.batch.request_counts
-        paths = tools.store.results(self.owner, self.batch.id)
-        self._results = results = await asyncio.to_thread(Results, *paths)
-        done = results.completed + results.failed
-        if done:
-            self._log(f"goes on: {done} of {counts.total} lines are done")
+        with contextlib.ExitStack() as opened:
+            # To its end: late, it might cut off what another has written by then.
+            await self._write(partial(self._take_up, opened))
+            results, total = self._results, self.batch.request_counts.total
+            assert results is not None
+            self.moved = time.monotonic()
+            if done := results.completed + results.failed:
+                self._log(f"goes on: {done} of {total} lines are done")
+            ending = self._ending() if done < total else "completed"
+            if ending is None:
+                ending = await self._until_ended(results)
+            if ending in ("expired", "failed"):
+                await self._leave_unanswered(results, ending)
+            await self._write(results.sync)
+        await self._ends(ending, results)
+
+    def _take_up(self, opened: contextlib.ExitStack) -> None:
+        self._results = Results(*self._tools.store.results(self.owner, self.batch.id))
+        opened.callback(self._results.close)
+
+    async def _until_ended(self, results: Results) -> Status:
+        """Compute what is not done, until that is all or the batch has to end; as what it does."""
         feeding = asyncio.create_task(self._feed(results))
         ending: Status | None = None
         try:
             while ending is None:
                 await asyncio.wait([feeding], timeout=TICK_S)
                 if feeding.done():
-                    ending = self._fed(feeding)
-                else:
-                    ending = self._ending()
-                    await self._count(results)
+                    return self._fed(feeding)
+                ending = self._ending()
+                await self._count(results)
+            return ending
         finally:
-            await _surely(self._let_go(feeding, results, close=ending is None))
-        if ending in ("expired", "failed"):
-            await self._leave_unanswered(results, ending)
-        await self._write(results.sync)
-        await asyncio.to_thread(results.close)
-        await self._ends(ending, results)
+            # Who holds the lock next must not find somebody still writing.
+            await surely(self._let_go(feeding))
 
     def _fed(self, feeding: asyncio.Task[None]) -> Status:
         """What a batch ends as whose last line was given out."""
@@ -137,7 +151,7 @@ class Run:
             self._barred = "the input file is gone"
         return "failed" if self._barred else "completed"
 
-    async def _let_go(self, feeding: asyncio.Task[None], results: Results, *, close: bool) -> None:
+    async def _let_go(self, feeding: asyncio.Task[None]) -> None:
         """End all that is at work here; what was answered by now is written."""
         tasks = [feeding, *self._hands]
         for task in tasks:
@@ -149,8 +163,6 @@ class Run:
             if not done:
                 self._flushing.cancel()
                 await asyncio.gather(self._flushing, return_exceptions=True)
-        if close:
-            await asyncio.to_thread(results.close)
 
     async def _count(self, results: Results) -> None:
         """Show how far it is. Only the owner wants to know, so a disk that is full may refuse."""
@@ -162,7 +174,8 @@ class Run:
         if counts != self.batch.request_counts:
             self.batch = msgspec.structs.replace(self.batch, request_counts=counts)
             with contextlib.suppress(OSError):
-                await asyncio.to_thread(self._tools.store.save, self.owner, self.batch)
+                # To its end: it must not be late, and put back what another has made of it.
+                await in_thread(self._tools.store.save, self.owner, self.batch)
 
     def _ending(self) -> Status | None:
         """What the batch has to end as now, done or not."""
@@ -181,7 +194,7 @@ class Run:
         """Start the lines that are not done, as many as may be in hand, and wait for the last."""
         path = await asyncio.to_thread(self._input)
         with path.open("rb") as file:
-            source = Source(file.readline, self._tools.body_max)
+            source = _checked(file)
             while not source.over:
                 group = await asyncio.to_thread(source.group)
                 for number, raw in group:
@@ -255,10 +268,11 @@ class Run:
             code, text = "batch_failed", self._barred
         try:
             path = await asyncio.to_thread(self._input)
-        except NotThere:
+            file = path.open("rb")
+        except (NotThere, FileNotFoundError):
             return
-        with path.open("rb") as file:
-            source = Source(file.readline, self._tools.body_max)
+        with file:
+            source = _checked(file)
             while not source.over:
                 group = await asyncio.to_thread(source.group)
                 left = [
@@ -311,20 +325,9 @@ class Run:
         )
 
 
-async def _surely(work: Coroutine[Any, Any, None]) -> None:
-    """Do `work` to its end, however often this is cancelled meanwhile.
-
-    Who holds the lock next must not find somebody still writing.
-    """
-    doing, cancelled = asyncio.ensure_future(work), False
-    while not doing.done():
-        try:
-            await asyncio.shield(doing)
-        except asyncio.CancelledError:
-            cancelled = True
-    doing.result()
-    if cancelled:
-        raise asyncio.CancelledError
+def _checked(file: BinaryIO) -> Source:
+    """The lines of a file that was checked: none is too long, though max_body is less by now."""
+    return Source(file.readline, os.fstat(file.fileno()).st_size)
 
 
 def _look(source: Source, check: lines.Check) -> None:

@@ -10,13 +10,15 @@ import errno
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from er import journal, metrics
 from er.batches import Batch, NotThere, Store
 from er.batches.records import OVER
 from er.gateway.hand import Tools
 from er.gateway.run import Run
+from er.gateway.surely import in_thread
 from er.quantities import bytes_text
 
 LOOK_S = 0.5  # how often it is looked for the lock, and for new batches
@@ -24,8 +26,10 @@ AGAIN_S = 1.0  # before a disk that refused something is asked again
 ROOM_S = 2.0  # how old it may be what the folder takes
 SWEEP_S = 60.0
 RUNS = 4  # batches at once
+TURN_S = 600.0  # of a batch, when those of others who have less wait
 STALLED_S = 10.0  # without a line done, after which another's turn has come
 PAUSE_S = 5.0  # before a batch that ended with a mistake of ours is run again
+Key = tuple[str, str]  # owner, id
 LIVING = ("validating", "in_progress", "finalizing", "cancelling")
 
 
@@ -41,12 +45,8 @@ class Disk:
         """Do `work`; again, while the disk refuses it. Once begun it ends, cancelled or not."""
         waited = False
         while True:
-            doing = asyncio.get_running_loop().run_in_executor(None, work)
             try:
-                await asyncio.shield(doing)
-            except asyncio.CancelledError:
-                await asyncio.wait([doing])
-                raise
+                await in_thread(work)
             except OSError as error:
                 why = os.strerror(error.errno) if error.errno else str(error)
                 room = " (df)" if error.errno == errno.ENOSPC else ""
@@ -89,13 +89,23 @@ class Disk:
         self._said = wrong
 
 
+class Going(NamedTuple):
+    """A batch that is run, since when (monotonic s)."""
+
+    run: Run
+    task: asyncio.Task[None]
+    began: float
+
+
 class Runner:
     """One worker's part in it."""
 
     def __init__(self, tools: Tools) -> None:
         self._tools, self._store = tools, tools.store
-        self._runs: dict[tuple[str, str], tuple[Run, asyncio.Task[None]]] = {}
-        self._not_before: dict[tuple[str, str], float] = {}  # monotonic seconds
+        self._runs: dict[Key, Going] = {}  # in the order in which they were begun
+        self._known: dict[Key, Batch] = {}  # those that wait: nobody changes them meanwhile
+        self._ends: set[Key] = set()  # those of them that end as soon as they have their turn
+        self._not_before: dict[Key, float] = {}  # monotonic seconds
         self._swept = -SWEEP_S
 
     async def run(self) -> None:
@@ -107,53 +117,69 @@ class Runner:
                 lock = await asyncio.to_thread(self._store.lock)
                 if lock is not None:
                     try:
-                        await self._hold()
+                        await self._hold(lock)
                     finally:
                         os.close(lock)
             except OSError as error:
-                if _shouts.due("lock"):
-                    where = f"{self._store.root}: {error.strerror}"
-                    journal.log("err", f"batches can't be run: {where}")
+                self._complain("run", error)
             except Exception as error:
                 journal.mishap(error, "running batches")
             await asyncio.sleep(LOOK_S)
 
-    async def _hold(self) -> None:
+    async def _hold(self, lock: int) -> None:
         try:
             while True:
                 found = await asyncio.to_thread(self._living)
+                # Looked at after the list: what stood there then is nobody else's.
+                if not self._store.holds(lock):
+                    return
                 self._settle()
                 self._begin(found)
                 self._tell(found)
                 if time.monotonic() - self._swept > SWEEP_S:
                     self._swept = time.monotonic()
-                    await asyncio.to_thread(self._store.sweep, time.time())
+                    try:
+                        await asyncio.to_thread(self._store.sweep, time.time())
+                    except OSError as error:
+                        self._complain("removed", error)
                 await asyncio.sleep(LOOK_S)
         finally:
-            tasks = [task for _, task in self._runs.values()]
+            tasks = [going.task for going in self._runs.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._runs.clear()
+            self._known.clear()
             self._tell({})
 
-    def _living(self) -> dict[tuple[str, str], Batch]:
-        """The batches that are not over, the oldest first."""
-        found = {}
-        for owner, name in self._store.open_batches():
-            key = owner, name
+    def _complain(self, what: str, error: OSError) -> None:
+        if _shouts.due(what):
+            where = error.filename or self._store.root
+            journal.log("err", f"batches can't be {what}: {where}: {error.strerror}")
+
+    def _living(self) -> dict[Key, Batch]:
+        """The batches that are not over, the oldest first. Runs in a thread. Raises OSError."""
+        found, ends, now = {}, set(), time.time()
+        for key in self._store.open_batches():
             if key in self._runs:
-                found[key] = self._runs[key][0].batch
+                found[key] = self._runs[key].run.batch
                 continue
             try:
-                found[key] = self._store.begun(owner, name)
+                batch = found[key] = self._known.get(key) or self._store.begun(*key)
             except NotThere:
                 continue  # being made
+            except OSError as error:
+                self._complain("read", error)
+                continue
+            if batch.expires_at <= now or self._store.cancelled_at(*key) is not None:
+                ends.add(key)
+        self._known = {key: batch for key, batch in found.items() if key not in self._runs}
+        self._ends = ends
         return found
 
     def _settle(self) -> None:
         """Take away the runs that have ended."""
-        for key, (_, task) in list(self._runs.items()):
+        for key, (_, task, _) in list(self._runs.items()):
             if not task.done():
                 continue
             del self._runs[key]
@@ -161,34 +187,45 @@ class Runner:
                 journal.mishap(error, f"running {key[1]}")
                 self._not_before[key] = time.monotonic() + PAUSE_S
 
-    def _begin(self, found: dict[tuple[str, str], Batch]) -> None:
+    def _begin(self, found: dict[Key, Batch]) -> None:
         """Start what may run: few at once, of each owner one before a second."""
         now = time.monotonic()
         for key in self._not_before.keys() - found.keys():
             del self._not_before[key]
         waiting = [key for key in found if key not in self._runs]
         waiting = [key for key in waiting if self._not_before.get(key, 0.0) <= now]
+        # What only has to end needs no turn.
+        for key in [key for key in waiting if key in self._ends]:
+            if len(self._runs) < 2 * RUNS:
+                waiting.remove(key)
+                self._start(key, found[key], now)
         while waiting:
-            if len(self._runs) >= RUNS and not self._park(now):
-                return
-            if len(self._runs) >= RUNS:
-                return  # the parked one ends in a moment
             busy = Counter(owner for owner, _ in self._runs)
+            if len(self._runs) >= RUNS:
+                self._park(waiting, busy, now)  # and start another once it has ended
+                return
             key = min(waiting, key=lambda k: (busy[k[0]], self._not_before.get(k, 0.0), k[1]))
             waiting.remove(key)
-            run = Run(self._tools, key[0], found[key])
-            self._runs[key] = run, asyncio.create_task(run.go())
+            self._start(key, found[key], now)
 
-    def _park(self, now: float) -> bool:
-        """End a run that gets nothing done, so that another has its turn."""
-        for key, (run, task) in self._runs.items():
-            if now - run.moved > STALLED_S and not task.done():
-                self._not_before[key] = run.moved = now
-                task.cancel()
-                return True
-        return False
+    def _start(self, key: Key, batch: Batch, now: float) -> None:
+        run = Run(self._tools, key[0], batch)
+        self._runs[key] = Going(run, asyncio.create_task(run.go()), now)
 
-    def _tell(self, found: dict[tuple[str, str], Batch]) -> None:
+    def _park(self, waiting: Sequence[Key], busy: Counter[str], now: float) -> None:
+        """End a run so that another has its turn: of those that get nothing done, or one of an
+        owner who has two more than one who waits, or has one more and had it for long.
+        """
+        least = min(busy[owner] for owner, _ in waiting)
+        going = [(key, one) for key, one in self._runs.items() if not one.task.done()]
+        stalled = [x for x in going if now - x[1].run.moved > STALLED_S]
+        many = [x for x in reversed(going) if busy[x[0][0]] - least > 1]
+        long = [x for x in going if busy[x[0][0]] > least and now - x[1].began > TURN_S]
+        for key, one in (stalled + many + long)[:1]:
+            self._not_before[key] = one.run.moved = now
+            one.task.cancel()
+
+    def _tell(self, found: dict[Key, Batch]) -> None:
         counts = Counter(batch.status for batch in found.values() if batch.status not in OVER)
         for status in LIVING:
             metrics.batches.labels(status).set(counts[status])  # type: ignore[index]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import NoReturn
 
 from python_multipart.exceptions import FormParserError
@@ -10,6 +9,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from er.batches import File, Store, Upload
 from er.gateway.exchange import Request
+from er.gateway.surely import in_thread
 from er.job import Refusal
 from er.quantities import bytes_text
 
@@ -39,18 +39,22 @@ async def receive(request: Request, store: Store, owner: str, max_file: int) -> 
     form = _Form(boundary, max_file)
     upload: Upload | None = None
     try:
-        upload = await asyncio.to_thread(store.upload, owner, declared)
+        upload = await in_thread(store.upload, owner, declared)
+        came = 0
         async for piece in request.pieces(UPLOAD_S):
+            came += len(piece)
+            if came > max_file + FORM_MAX:
+                raise too_large(came, max_file)
             form.feed(piece)
             if form.held >= TOGETHER:
-                await asyncio.to_thread(upload.write, form.taken())
+                await in_thread(upload.write, form.taken())
         form.end()
-        await asyncio.to_thread(upload.write, form.taken())
-        kept, upload = await asyncio.to_thread(upload.keep, form.filename), None
+        await in_thread(upload.write, form.taken())
+        kept, upload = await in_thread(upload.keep, form.filename), None
         return kept
     finally:
         if upload is not None:
-            upload.drop()
+            await in_thread(upload.drop)
 
 
 def too_large(size: int, limit: int) -> Refusal:
