@@ -516,6 +516,7 @@ def test_cancelling_is_soon_and_keeps_what_is_done(slow: Gateway) -> None:
     wait_until_begun(client, batch_id)
     with pytest.raises(openai.BadRequestError, match="still reads this file"):
         client.files.delete(client.batches.retrieve(batch_id).input_file_id)
+    assert "batches  1 not over; files of batches take " in er(slow, "status")
     asked = time.monotonic()
     assert client.batches.cancel(batch_id).status == "cancelling"
     batch = ended(client, batch_id)

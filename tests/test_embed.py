@@ -506,9 +506,10 @@ def test_another_input_or_option_does_not_go_on(
 def test_a_file_of_that_name_that_is_no_work_file(running: Gateway, tmp_path: Path) -> None:
     source, output = write(tmp_path / "in.jsonl", rows(3)), tmp_path / "out.jsonl"
     Path(f"{output}.part").write_text("my notes")
-    done = embed(running, source, "-o", output)
-    assert done.returncode == 1 and "is no work file of er embed; move it away" in done.stderr
-    assert Path(f"{output}.part").read_text() == "my notes"
+    for more in ([], ["--force"]):
+        done = embed(running, source, "-o", output, *more)
+        assert done.returncode == 1 and "is no work file of er embed; move it away" in done.stderr
+        assert Path(f"{output}.part").read_text() == "my notes"
 
 
 # -- rows that can't be embedded -------------------------------------------------------------------

@@ -167,6 +167,7 @@ def test_a_byte_that_is_not_as_it_was_is_seen(
 ) -> None:
     """After a crash of the machine a disk may hold anything: no wrong number is taken."""
     path = tmp_path_factory.getbasetemp() / "flipped"
+    path.unlink(missing_ok=True)
     part = Part(path, anew=True)
     part.begin(PLAN)
     numbers = np.ones((9, 2), np.float32)

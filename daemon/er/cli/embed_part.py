@@ -86,6 +86,9 @@ class Part:
         self.model = ""
         self._end = 0
         try:
+            start = os.pread(self._file, len(MAGIC), 0)
+            if start and not MAGIC.startswith(start):
+                raise PartError(f"{self.path} is no work file of er embed; move it away")
             if anew:
                 os.ftruncate(self._file, 0)
             self._read()
@@ -108,9 +111,6 @@ class Part:
 
     def _read(self) -> None:
         """Take in what is whole, and cut off what is not."""
-        start = os.pread(self._file, len(MAGIC), 0)
-        if start and not MAGIC.startswith(start):
-            raise PartError(f"{self.path} is no work file of er embed; move it away")
         for header, _, end in self._records():
             self._take(header)
             self._end = end

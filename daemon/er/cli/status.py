@@ -13,6 +13,7 @@ import msgspec
 import orjson
 
 from er import __version__, status, systemctl
+from er.batches import Store
 from er.cli.admin_client import NoAdmin, call
 from er.cli.screen import age, clean, number, state, table
 from er.config import Config, ConfigError, active_path, applied_path, directory, load
@@ -99,8 +100,19 @@ def run_status(as_json: bool) -> int:
     if as_json:
         print(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
     else:
-        print("\n".join(lines(answer, unicode=_unicode())))
+        print("\n".join(lines(answer, unicode=_unicode()) + _batches()))
     return EXIT.get(str(answer["status"]), 3)
+
+
+def _batches() -> list[str]:
+    """How many are not over, and their room; nothing where there are none or none may be seen."""
+    with contextlib.suppress(OSError, ConfigError):
+        settings = load(active_path()).batches
+        store = Store(directory("state") / "batches", quota=settings.quota, keep_s=settings.keep_s)
+        if count := len(store.open_batches()):
+            took = f"{bytes_text(store.used())} of {bytes_text(settings.quota)}"
+            return [f"batches  {count} not over; files of batches take {took}"]
+    return []
 
 
 def _unicode() -> bool:
