@@ -8,6 +8,8 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,17 +67,20 @@ def machine(**more: Any) -> Machine:
 
 
 @pytest.fixture
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An embedding model's folder and a reranker's, with weights, on a machine without user er."""
+def models(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An embedding model's folder and a reranker's, with weights, on a machine without user er.
+
+    Not in tmp_path: another user may be asked, and each pytest that begins closes what that is in.
+    """
     monkeypatch.setattr(as_user, "USER", "no-such-user")
-    for parent in (tmp_path, *tmp_path.parents):  # where there is a user er, it is asked
-        if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
-            parent.chmod(0o755)
-    for name in ("embedding", "ranker"):
-        folder = model_folder(tmp_path / name)
-        (folder / "model.safetensors").write_bytes(b"x" * 1000)
-    (tmp_path / "embedding/modules.json").write_text("[]")
-    return tmp_path
+    with tempfile.TemporaryDirectory(prefix="er-check-") as place:
+        path = Path(place)
+        path.chmod(0o755)
+        for name in ("embedding", "ranker"):
+            folder = model_folder(path / name)
+            (folder / "model.safetensors").write_bytes(b"x" * 1000)
+        (path / "embedding/modules.json").write_text("[]")
+        yield path
 
 
 MODEL = Model(name="rank", task="score")
