@@ -23,6 +23,7 @@ from typing import Any
 import httpx
 import pytest
 
+import retrieval
 import suite
 from er import engine, health, model_files
 from er.config import Model, Replica
@@ -110,34 +111,40 @@ def probed(family: str, task: Any, address: str) -> health.Probe:
     return asyncio.run(ask())
 
 
-def compared(families: tuple[str, ...], folder: Path) -> None:
-    """All rows of these families, whose engines run side by side, through a gateway each."""
-    reference = json.loads((CACHE / "families" / "families.json").read_text(encoding="utf-8"))
-    tasks = {name: reference["families"][name]["task"] for name in families}
+@contextmanager
+def together(families: tuple[str, ...], folder: Path) -> Iterator[dict[str, str]]:
+    """The addresses of these families' engines, which start side by side."""
     with ExitStack() as stack:
         found = {}
         for name in families:
             (folder / name).mkdir()
-            found[name] = stack.enter_context(launched(name, tasks[name], folder / name))
+            task = reference()["families"][name]["task"]
+            found[name] = stack.enter_context(launched(name, task, folder / name))
         for name, (address, process) in found.items():
             wait_for(address, process, folder / name)
-        for name, (address, _) in found.items():
-            probe = probed(name, tasks[name], address)
-            assert probe.state == "right", (name, probe)
-            rows = [r for r in reference["families"][name]["rows"] if r.get("text") != ""]
-            limits = sorted({row["max_tokens"] for row in rows})
-            place = (folder / name / "gateway", tasks[name], folder_of(name), limits, address)
-            place[0].mkdir()
-            with suite.serving(*place) as gateway:
-                figures = {"rows": len(rows), "alone": suite.alone(gateway, rows)}
-                figures["in company"] = suite.together(gateway, rows, rounds=5)
-                if tasks[name] == "score" and "qwen3" not in name:
-                    refuses_instructions(gateway, limits[-1])
-            made_with = reference["made_with"] | {"vllm": "0.32.0"}
-            suite.report("families.json", name, made_with, figures)
-        if "bert-cross" in found:
-            marked = [101, 102, 7592 | SECOND_SEGMENT, 102 | SECOND_SEGMENT]
-            assert refused_by_pooling(found["bert-cross"][0], marked)
+        yield {name: address for name, (address, _) in found.items()}
+
+
+def reference() -> Any:
+    return json.loads((CACHE / "families" / "families.json").read_text(encoding="utf-8"))
+
+
+def compare(name: str, address: str, folder: Path) -> None:
+    """All rows of a family, through a gateway before its engine."""
+    right = reference()
+    task = right["families"][name]["task"]
+    probe = probed(name, task, address)
+    assert probe.state == "right", (name, probe)
+    rows = [r for r in right["families"][name]["rows"] if r.get("text") != ""]
+    limits = sorted({row["max_tokens"] for row in rows})
+    place = folder / name / "gateway"
+    place.mkdir()
+    with suite.serving(place, task, folder_of(name), limits, address) as gateway:
+        figures = {"rows": len(rows), "alone": suite.alone(gateway, rows)}
+        figures["in company"] = suite.together(gateway, rows, rounds=5)
+        if task == "score" and "qwen3" not in name:
+            refuses_instructions(gateway, limits[-1])
+    suite.report("families.json", name, right["made_with"] | {"vllm": "0.32.0"}, figures)
 
 
 def refuses_instructions(gateway: Any, limit: int) -> None:
@@ -160,10 +167,24 @@ def refused_by_pooling(address: str, ids: list[int]) -> bool:
 
 
 def test_minilm_and_a_cross_encoder(tmp_path: Path) -> None:
-    compared(FEW, tmp_path)
+    """And mteb's retrieval task by MiniLM, whose ranking means something: the same through ER."""
+    with together(FEW, tmp_path) as engines:
+        for name, address in engines.items():
+            compare(name, address, tmp_path)
+        marked = [101, 102, 7592 | SECOND_SEGMENT, 102 | SECOND_SEGMENT]
+        assert refused_by_pooling(engines["bert-cross"], marked)
+        place = tmp_path / "retrieval"
+        place.mkdir()
+        model = retrieval.with_queries(folder_of("minilm"), place)
+        found = retrieval.evaluate(model, engines["minilm"], place)
+    retrieval.assert_same(found)
+    assert found["served"]["ndcg_at_10"] > 0.7
+    retrieval.report("all-MiniLM-L6-v2", found)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("families", OTHERS, ids="+".join)
 def test_all_other_families(families: tuple[str, ...], tmp_path: Path) -> None:
-    compared(families, tmp_path)
+    with together(families, tmp_path) as engines:
+        for name, address in engines.items():
+            compare(name, address, tmp_path)
