@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from er.config import Config, Model, Replica
+from er.quantities import written_size, written_time
 
 # What a replica's vLLM was started with. The rest of a [[model]] is the gateway's own business.
 ENGINE_FIELDS = (
@@ -16,6 +17,7 @@ ENGINE_FIELDS = (
     "dtype",
     "via",
 )
+SIZES = ("max_body", "size", "quota", "max_file")  # in bytes
 
 
 class TakeUp(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,18 +34,18 @@ def merge(applied: Config, edited: Config) -> TakeUp:
     held: list[str] = []
     gateway = edited.gateway
     if gateway.listen != applied.gateway.listen:
-        held.append(f"[gateway] listen: {_pair(applied.gateway.listen, gateway.listen)}")
+        held.append(f"[gateway] listen: {_pair('listen', applied.gateway.listen, gateway.listen)}")
         gateway = msgspec.structs.replace(gateway, listen=applied.gateway.listen)
     for name in gateway.__struct_fields__:
         old, new = getattr(applied.gateway, name), getattr(gateway, name)
         if old != new:
-            taken.append(f"[gateway] {name.removesuffix('_s')}: {_pair(old, new)}")
+            taken.append(f"[gateway] {name.removesuffix('_s')}: {_pair(name, old, new)}")
     for table in ("cache", "batches"):
         olds, news = getattr(applied, table), getattr(edited, table)
         for name in news.__struct_fields__:
             old, new = getattr(olds, name), getattr(news, name)
             if old != new:
-                taken.append(f"[{table}] {name.removesuffix('_s')}: {_pair(old, new)}")
+                taken.append(f"[{table}] {name.removesuffix('_s')}: {_pair(name, old, new)}")
     replicas = _replicas(applied, edited, taken, held)
     models = _models(applied, edited, replicas, taken, held)
     config = Config(
@@ -108,7 +110,8 @@ def _models(
             held.append(f"model {name}: {', '.join(changed)}")
             result.append(old)
         else:
-            taken.append(f"model {name}: changed")
+            changed = [f for f in Model.__struct_fields__ if getattr(old, f) != getattr(new, f)]
+            taken.append(f"model {name}: {', '.join(changed)}")
             result.append(new)
     for name, new in news.items():
         if name not in olds:
@@ -117,11 +120,18 @@ def _models(
     return tuple(result)
 
 
-def _pair(old: object, new: object) -> str:
-    return f"{_word(old)} -> {_word(new)}"
+def _pair(name: str, old: object, new: object) -> str:
+    return f"{_word(name, old)} -> {_word(name, new)}"
 
 
-def _word(value: object) -> str:
+def _word(name: str, value: object) -> str:
+    """The value as er.toml has it, nearly."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and name in SIZES:
+        return written_size(value) if value else "0"
+    if isinstance(value, float) and name.endswith("_s"):
+        return written_time(value)
     if isinstance(value, tuple):
-        return ", ".join(str(v) for v in value)
-    return "off" if value is None else str(value)
+        return ", ".join(str(v) for v in value) or "none"
+    return "off" if value is None or value == "" else str(value)
