@@ -382,6 +382,22 @@ async def test_the_quota_counts_what_is_written_between_two_looks(
     assert file.stat().st_size == 30_000
 
 
+async def test_a_folder_that_is_none_is_told_to_the_operator(
+    store: Store, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The client learns that it is not its fault; no trace for what is no mistake of ours."""
+    store.root.write_text("in the way")
+    place, who = place_at("POST", "/v1/files"), keys.local(0)
+    assert isinstance(place, Place)
+    form = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n--B--\r\n'
+    head = Head("POST", "/v1/files", {b"content-type": b"multipart/form-data; boundary=B"})
+    shelf = Shelf(store, Batches())
+    with pytest.raises(Refusal, match="the operator's log says why") as refused:
+        await shelf.answer(place, Request(head, "x", whole=form), who, lambda: None)
+    assert refused.value.status == 500
+    assert f"files of batches can't be used: {store.root}" in capfd.readouterr().out
+
+
 async def test_it_can_be_turned_off(tmp_path: Path) -> None:
     """A quota of 0: nothing is answered, nothing is run, no folder is made."""
     store = Store(tmp_path / "batches", quota=0, keep_s=1000)

@@ -140,7 +140,7 @@ class Shelf:
             raise Refusal(404, "not_found", text, param="id") from None
         except OSError as error:
             if error.errno not in NO_ROOM:
-                raise
+                raise self._broken(error) from None
             raise await asyncio.to_thread(self._no_room, error, who) from None
 
     def _tell(self, place: Place, who: Identity, query: str) -> dict[str, Any]:
@@ -220,6 +220,14 @@ class Shelf:
         size = await asyncio.to_thread(file.seek, 0, 2)
         file.seek(0)
         return Stream(size, _pieces(file, size), BYTES)
+
+    def _broken(self, error: OSError) -> Refusal:
+        """A folder that is read-only, missing, not ours: no request of a client's is to blame."""
+        if _shouts.due("broken"):
+            where = error.filename or self._store.root
+            journal.log("err", f"files of batches can't be used: {where}: {error.strerror}")
+        text = "the server can't use its folder of files and batches; the operator's log says why"
+        return Refusal(500, "internal_error", text, headers={"connection": "close"})
 
     def _no_room(self, error: OSError, who: Identity) -> Refusal:
         """Neither 507 nor 409, which clients would send again and again. Runs in a thread."""
