@@ -89,8 +89,10 @@ class Store:
         if not OWNER.match(owner):
             raise ValueError("no key's id")
         path = self.root / owner
-        if make:
+        if make and not path.is_dir():
             path.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+            for above in (self.root, self.root.parent):
+                sync_folder(above)  # or a lost power takes it, with all that is told to be in it
         return path
 
     # -- room --------------------------------------------------------------------------------
