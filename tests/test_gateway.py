@@ -33,7 +33,7 @@ from er.gateway import exchange
 from er.gateway import served as served_room
 from er.gateway.batches import Shelf
 from er.gateway.exchange import Gone, Request, go_duration
-from er.gateway.served import Served
+from er.gateway.served import Served, check_right
 from er.gateway.work import Workshop
 from er.job import Answer, Job, Refusal
 from er.keys import Keys
@@ -839,10 +839,14 @@ async def test_a_request_without_a_model_means_the_one_that_its_key_may_use(
         return keys.Identity(id="k", name="n", rate_limit=None, models=allowed)
 
     assert served.find("", "embed", who("b", "z")).name == "b"
-    for chooser, there in ((who(), "a, b"), (who("z"), "none")):
-        with pytest.raises(Refusal, match=f"there are: {there}$") as refused:
-            served.find("", "embed", chooser)
-        assert refused.value.status == 400
+    with pytest.raises(Refusal, match=r"there are: a, b$") as refused:
+        served.find("", "embed", who())
+    assert refused.value.status == 400
+    with pytest.raises(Refusal, match="may not use a; it may use: z") as refused:
+        check_right(who("z"), served.find("", "embed", who("z")))
+    assert refused.value.status == 403
+    with pytest.raises(Refusal, match=r"there are: none$"):  # no model ranks
+        served.find("", "score", who())
 
 
 def test_health_needs_no_key_and_metrics_does(shared: Gateway) -> None:

@@ -44,8 +44,8 @@ class Served:
         usable = [m for m in candidates if may_use(who, m)]
         fit = ", ".join(m.name for m in usable) or "none"
         if not name:
-            if len(usable or candidates) == 1:
-                return (usable or candidates)[0]
+            if candidates and len(usable) < 2:
+                return (usable or candidates)[0]  # one that it may not use says so: 403
             message = f"name a model; for this request there are: {fit}"
             raise Refusal(400, "invalid_request", message, param="model")
         model = self.named(name, who)
