@@ -231,6 +231,30 @@ async def test_results_are_taken_up_to_the_end_though_the_worker_drains(
     assert task.cancelled() and closed
 
 
+async def test_while_nothing_can_be_written_no_more_is_computed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a disk that is full leaves all that is in hand in memory: gigabytes of vectors."""
+    monkeypatch.setattr(run, "UNWRITTEN_MAX", 1000)
+    made, room = real_run(store), asyncio.Event()
+    grow = made._tools.disk.grow
+
+    async def answer(_: Any) -> Any:
+        return 200, "req-1", b'"%b"' % (b"x" * 1000)
+
+    async def waits(*args: Any) -> None:
+        await room.wait()
+        await grow(*args)
+
+    monkeypatch.setattr(made._hand, "answer", answer)
+    monkeypatch.setattr(made._tools.disk, "grow", waits)
+    task = asyncio.create_task(made.go())
+    await until(lambda: not made._hand.go_on.is_set())
+    room.set()
+    await task
+    assert made.batch.status == "completed" and made._hand.go_on.is_set()
+
+
 async def test_counts_are_not_written_late(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """They would put back the record that another worker has brought to its end."""
     monkeypatch.setattr(run, "TICK_S", 0.05)

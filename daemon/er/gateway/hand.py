@@ -91,6 +91,8 @@ class Hand:
         self._tools, self._owner = tools, owner
         self._endpoint, self._uid, self._expires_at = batch.endpoint, batch.uid, batch.expires_at
         self._items = Room(HAND_ITEMS)
+        self.go_on = asyncio.Event()  # cleared while results wait to be written: no more are made
+        self.go_on.set()
         route = dialects.find("POST", batch.endpoint)
         assert isinstance(route, dialects.Route)
         self._dialect = route.dialect
@@ -140,6 +142,7 @@ class Hand:
         check_right(who, model)
         await self._items.take(job.items)
         try:
+            await self.go_on.wait()
             began = time.monotonic_ns()
             prompted = await work.prompt(job, model, len(body), deadline)
             note.tokenise_ns = time.monotonic_ns() - began

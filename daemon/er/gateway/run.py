@@ -27,6 +27,7 @@ from er.gateway.surely import in_thread, surely
 TICK_S = 0.5  # how often it is looked whether the batch has to end
 SYNC_S = 2.0  # how old results may be that are not on the disk yet
 FLUSH_S = 0.05  # results of so long are written together
+UNWRITTEN_MAX = 32 << 20  # bytes of results in memory, from which on no line is begun
 HAND_BYTES, LINE_BYTES = 8 << 20, 32 << 10  # of lines in hand; what the smallest counts for
 
 
@@ -42,6 +43,7 @@ class Run:
         self._done: list[tuple[Result, asyncio.Future[None]]] = []
         self._flushing: asyncio.Task[None] | None = None
         self._synced = time.monotonic()
+        self._unwritten = 0  # bytes of results
         self._barred = ""
         self._results: Results | None = None
 
@@ -234,6 +236,21 @@ class Run:
 
     async def _put(self, result: Result) -> None:
         """Return once the result stands in its file."""
+        size = len(result.text)
+        self._holds(size)
+        try:
+            await self._write_soon(result)
+        finally:
+            self._holds(-size)
+
+    def _holds(self, size: int) -> None:
+        self._unwritten += size
+        if self._unwritten > UNWRITTEN_MAX:
+            self._hand.go_on.clear()
+        else:
+            self._hand.go_on.set()
+
+    async def _write_soon(self, result: Result) -> None:
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._done.append((result, written))
         if self._flushing is None or self._flushing.done():
