@@ -29,6 +29,7 @@ from er_console.screens.overview import Overview, selected_replica
 from er_console.screens.page import PAGES, Page
 from er_console.screens.replica import ReplicaPage
 from er_console.screens.traffic import TrafficPage
+from er_console.screens.trying import TryPage
 from er_console.sources import Sources
 from er_console.state import GATEWAY_UNIT, Missing
 
@@ -67,7 +68,7 @@ LIGHT = Theme(
     variables={"quiet": "#6a7178", "cursor-line": "#d5e3ee", "frame": "#c3c6c8", "plot": "#7fa6bf"},
 )
 
-HELP = """1-5     overview, replica, traffic, keys, logs
+HELP = """1-6     overview, replica, traffic, keys, logs, try
 arrows  or h j k l; g first, G last; tab next field
 enter   more of the row          esc  back
 /       filter (! turns it round) :   commands, themes
@@ -75,6 +76,7 @@ l       log of the row           w    what is wrong
 s start   S stop   R restart   D drain or resume
 N new key   O rotate   X revoke   y copy the key's id
 in logs: f unit, L level, p pause, G follow, w wrap
+in try: e edit, enter send, m model, d side, y Y copy as curl
 ?       this      q  quit
 (brackets round a key: it can't be pressed now)"""
 
@@ -124,7 +126,8 @@ class Console(App[None]):
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = "ansi-dark" if self._ansi else "er-dark"
-        kinds: tuple[type[Page], ...] = (Overview, ReplicaPage, TrafficPage, KeysPage, LogsPage)
+        first: tuple[type[Page], ...] = (Overview, ReplicaPage, TrafficPage, KeysPage)
+        kinds: tuple[type[Page], ...] = (*first, LogsPage, TryPage)
         for kind in kinds:
             self.pages[kind.page] = kind(self.desk)
             self.install_screen(self.pages[kind.page], kind.page)

@@ -27,7 +27,9 @@ PAGES = (
     ("traffic", "3", "Traffic"),
     ("keys", "4", "Keys"),
     ("logs", "5", "Logs"),
+    ("try", "6", "Try"),
 )
+TABS_WIDE = 100  # from here on tabs stand two cells apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +129,12 @@ class Page(Screen[None]):
         items: list[tuple[str, Line]] = []
         for page, digit, title in PAGES:
             role = "here" if page == self.page else "dim"
-            items.append((page, [(f" {digit} {title} ", role), (" ", "")]))
+            apart = " " if self.size.width >= TABS_WIDE else ""
+            items.append((page, [(f" {digit} {title} ", role), (apart, "")]))
         missing = self.desk.why_readonly()
         after: Line = []
         if missing is not None:
-            room = self.size.width - 56
+            room = self.size.width - sum(line_width(own) for _, own in items) - 1
             said = f"read-only: {missing.reason}" if room > 30 else "read-only (?)"
             after = [(said[: max(13, room)] + " ", "warn")]
         self.query_one("#tabs", Choices).offer(items, after)

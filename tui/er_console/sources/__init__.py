@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from er_console.sources.trial import Trial
 from er_console.state import Gpu, Key, LogLine, Missing, Outcome, Sample, Status, Unit
 
 
@@ -13,6 +14,10 @@ class Sources(Protocol):
 
     tag: str  # shown in the header, "" for the real machine
     manages_units: bool  # False where no systemd runs ER here
+
+    @property
+    def trial(self) -> Trial:
+        """Where trial requests go."""
 
     async def status(self) -> Status:
         """GET /status of the admin API."""

@@ -77,7 +77,7 @@ class Admin:
 
     async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The answer's JSON, None for an empty one."""
-        self._look_before_connecting()
+        self.look_before_connecting()
         limit_s = self.timeout_s if method == "GET" else self.change_timeout_s
         try:
             async with asyncio.timeout(limit_s):
@@ -100,7 +100,7 @@ class Admin:
             raise Missing("wrong", _message(found, status))
         return found
 
-    def _look_before_connecting(self) -> None:
+    def look_before_connecting(self) -> None:
         """Leave alone a socket that systemd holds for a stopped gateway: a call would start it."""
         if not self.held_by_systemd:
             return
@@ -120,7 +120,8 @@ class Admin:
                 head += f"Content-Length: {len(content)}\r\n"
             writer.write(f"{head}\r\n".encode() + content)
             await writer.drain()
-            return await _read_answer(reader)
+            status, _, answer = await read_answer(reader)
+            return status, answer
         finally:
             writer.close()
 
@@ -138,23 +139,23 @@ class Admin:
         return Missing("wrong", f"{where}: {os.strerror(error.errno or errno.EIO)}")
 
 
-async def _read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """Status and body. Raises ValueError or EOFError when it is not an HTTP answer."""
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers by lower-case name, and body. ValueError or EOFError: it is not HTTP."""
     first = (await reader.readline()).split()
     if len(first) < 2 or not first[0].startswith(b"HTTP/1."):
         raise ValueError
-    headers: dict[bytes, bytes] = {}
+    headers: dict[str, str] = {}
     while (row := await reader.readline()) not in (b"\r\n", b"\n", b""):
-        name, _, value = row.partition(b":")
+        name, _, value = row.decode("latin-1").partition(":")
         headers[name.strip().lower()] = value.strip()
-    if headers.get(b"transfer-encoding", b"").lower() == b"chunked":
-        return int(first[1]), await _read_chunks(reader)
-    if b"content-length" in headers:
-        length = int(headers[b"content-length"])
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        return int(first[1]), headers, await _read_chunks(reader)
+    if "content-length" in headers:
+        length = int(headers["content-length"])
         if not 0 <= length <= ANSWER_BYTES_MAX:
             raise ValueError
-        return int(first[1]), await reader.readexactly(length)
-    return int(first[1]), await reader.read(ANSWER_BYTES_MAX)
+        return int(first[1]), headers, await reader.readexactly(length)
+    return int(first[1]), headers, await reader.read(ANSWER_BYTES_MAX)
 
 
 async def _read_chunks(reader: asyncio.StreamReader) -> bytes:

@@ -14,6 +14,7 @@ from er_console.sources.admin import Admin
 from er_console.sources.gpu import Nvml
 from er_console.sources.samples import read_samples
 from er_console.sources.systemd import Systemd, may_steer, operator
+from er_console.sources.trial import Door
 from er_console.state import Gpu, Key, LogLine, Missing, Outcome, Sample, Status, Unit
 
 RUNTIME = Path("/run/er")
@@ -32,6 +33,7 @@ class Machine:
         installed = self.runtime == RUNTIME
         self.manages_units = installed and self._systemd.runs()
         self._admin = Admin(self.runtime / "admin.sock", by_systemd=self.manages_units)
+        self.trial = Door(self.runtime / "gateway.sock", self._admin)
         self._nvml = Nvml()
         self._units_known = False
         # Asked at each drawing; a process's groups stay as they are, and NSS may be slow.
