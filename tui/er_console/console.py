@@ -22,6 +22,7 @@ from er_console.consequences import about_drain, about_unit
 from er_console.desk import Desk
 from er_console.looks import Looks
 from er_console.parts import Pending, replica_of
+from er_console.screens.configuration import ConfigPage
 from er_console.screens.dialogs import Box, Confirm, Help
 from er_console.screens.keys import KeysPage
 from er_console.screens.logs import LogsPage
@@ -68,7 +69,7 @@ LIGHT = Theme(
     variables={"quiet": "#6a7178", "cursor-line": "#d5e3ee", "frame": "#c3c6c8", "plot": "#7fa6bf"},
 )
 
-HELP = """1-6     overview, replica, traffic, keys, logs, try
+HELP = """1-7     overview, replica, traffic, keys, logs, try, config
 arrows  or h j k l; g first, G last; tab next field
 enter   more of the row          esc  back
 /       filter (! turns it round) :   commands, themes
@@ -77,6 +78,7 @@ s start   S stop   R restart   D drain or resume
 N new key   O rotate   X revoke   y copy the key's id
 in logs: f unit, L level, p pause, G follow, w wrap
 in try: e edit, enter send, m model, d side, y Y copy as curl
+in config: A apply, r look again
 ?       this      q  quit
 (brackets round a key: it can't be pressed now)"""
 
@@ -127,7 +129,7 @@ class Console(App[None]):
         self.register_theme(LIGHT)
         self.theme = "ansi-dark" if self._ansi else "er-dark"
         first: tuple[type[Page], ...] = (Overview, ReplicaPage, TrafficPage, KeysPage)
-        kinds: tuple[type[Page], ...] = (*first, LogsPage, TryPage)
+        kinds: tuple[type[Page], ...] = (*first, LogsPage, TryPage, ConfigPage)
         for kind in kinds:
             self.pages[kind.page] = kind(self.desk)
             self.install_screen(self.pages[kind.page], kind.page)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from er_console.parts import replica_of, unit_of
-from er_console.played import PlayedTrial
+from er_console.played import PlayedConfig, PlayedTrial
 from er_console.reading import read_status
 from er_console.state import (
     GATEWAY_UNIT,
@@ -62,6 +62,7 @@ class Demo:
         self._asked: dict[str, tuple[str, float]] = {}
         self._drained: set[str] = set()
         self._keys = _first_keys(wall())
+        self.config = PlayedConfig()
         self.trial = PlayedTrial(EMBEDDING, RERANKER)
 
     # What the play shows ---------------------------------------------------------------------

@@ -1,10 +1,12 @@
-"""The trial requests of the play: answers that are a function of the texts, good for looking at."""
+"""What the play answers to trial requests, and its er.toml, good for looking at."""
 
 from __future__ import annotations
 
 import hashlib
 import random
 
+from er_console.erfile import Mark, Seen
+from er_console.state import Missing, Outcome
 from er_console.trial import Answered, Asked, Offered, Ranked, in_short
 
 DIMENSIONS = 1024
@@ -51,3 +53,65 @@ class PlayedTrial:
 
 def _dice(text: str) -> random.Random:
     return random.Random(hashlib.sha256(text.encode()).digest())
+
+
+ER_TOML = """\
+[gateway]
+listen = ["0.0.0.0:2048"]
+max_concurrency = 500
+
+[[model]]
+name = "Qwen3-Embedding-0.6B"
+path = "/srv/models/Qwen3-Embedding-0.6B"
+task = "embed"
+
+[[model]]
+name = "Qwen3-Reranker-0.6B"
+path = "/srv/models/Qwen3-Reranker-0.6B"
+task = "score"
+
+[[replica]]
+name = "embedding-0"
+model = "Qwen3-Embedding-0.6B"
+gpu = 1
+
+[[replica]]
+name = "embedding-1"
+model = "Qwen3-Embedding-0.6B"
+gpu = 1
+gpu_memory = 0.3
+
+[[replica]]
+name = "reranker"
+model = "Qwen3-Reranker-0.6B"
+gpu = 0
+"""
+TIGHT = "GPU 1 has 2.1 GiB free and embedding-1 wants 6.0 GiB; give one of them less"
+
+
+class PlayedConfig:
+    """An er.toml that was edited and not applied yet, until it is."""
+
+    def __init__(self) -> None:
+        self._applied = False
+
+    def stamp(self) -> str:
+        """The file stays; what is applied does not."""
+        return str(self._applied)
+
+    async def look(self) -> Seen:
+        """One warning, and a step that restarts a replica."""
+        changed = "restart er-vllm@embedding-1.service: gpu_memory changed"
+        steps = () if self._applied else ("store er.toml as what is applied", changed)
+        lines = tuple(ER_TOML.splitlines())
+        mark = Mark(lines.index("gpu_memory = 0.3") + 1, "warning", TIGHT)
+        return Seen("/etc/er/er.toml", lines, (mark,), "0 errors, 1 warning", steps)
+
+    async def apply(self, seen: Seen) -> Outcome:
+        """At once."""
+        self._applied = True
+        return Outcome(True, f"{len(seen.steps)} steps are done")
+
+    def why_not(self) -> Missing | None:
+        """Everybody may everything in a play."""
+        return None

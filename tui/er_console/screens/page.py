@@ -28,6 +28,7 @@ PAGES = (
     ("keys", "4", "Keys"),
     ("logs", "5", "Logs"),
     ("try", "6", "Try"),
+    ("config", "7", "Config"),
 )
 TABS_WIDE = 100  # from here on tabs stand two cells apart
 
@@ -135,8 +136,9 @@ class Page(Screen[None]):
         after: Line = []
         if missing is not None:
             room = self.size.width - sum(line_width(own) for _, own in items) - 1
-            said = f"read-only: {missing.reason}" if room > 30 else "read-only (?)"
-            after = [(said[: max(13, room)] + " ", "warn")]
+            short = "read-only (?)" if room > len("read-only (?)") else "read-only"
+            said = f"read-only: {missing.reason}"[:room] if room > 30 else short
+            after = [(f"{said} ", "warn")]
         self.query_one("#tabs", Choices).offer(items, after)
 
     def _footer(self) -> None:

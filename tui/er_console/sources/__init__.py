@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from er_console.sources.config import Editing
 from er_console.sources.trial import Trial
 from er_console.state import Gpu, Key, LogLine, Missing, Outcome, Sample, Status, Unit
 
@@ -14,6 +15,10 @@ class Sources(Protocol):
 
     tag: str  # shown in the header, "" for the real machine
     manages_units: bool  # False where no systemd runs ER here
+
+    @property
+    def config(self) -> Editing:
+        """er.toml, what is wrong with it, and applying it."""
 
     @property
     def trial(self) -> Trial:

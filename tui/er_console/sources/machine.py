@@ -11,6 +11,7 @@ from typing import Any
 
 from er_console.sources import journal
 from er_console.sources.admin import Admin
+from er_console.sources.config import Config
 from er_console.sources.gpu import Nvml
 from er_console.sources.samples import read_samples
 from er_console.sources.systemd import Systemd, may_steer, operator
@@ -33,6 +34,7 @@ class Machine:
         installed = self.runtime == RUNTIME
         self.manages_units = installed and self._systemd.runs()
         self._admin = Admin(self.runtime / "admin.sock", by_systemd=self.manages_units)
+        self.config = Config(by_systemd=self.manages_units)
         self.trial = Door(self.runtime / "gateway.sock", self._admin)
         self._nvml = Nvml()
         self._units_known = False
