@@ -103,8 +103,11 @@ def test_poor_terminals_get_the_same_words(
     shown = tmux.until(lambda s: "3 of 3 replicas answer" in s and "q quit" in s)
     assert sign in shown and "embedding-0" in shown
     if "NO_COLOR" in environment:
-        coloured = tmux("capture-pane", "-p", "-e")
-        assert "\x1b[38;" not in coloured and "\x1b[3" not in coloured.replace("\x1b[39", "")
+        for key, word in (("1", "reranker"), ("6", "type a text"), ("7", "er apply would")):
+            tmux.keys(key)
+            tmux.until(lambda s, word=word: word in s)  # type: ignore[misc]
+            coloured = tmux("capture-pane", "-p", "-e")
+            assert "\x1b[38;" not in coloured and "\x1b[3" not in coloured.replace("\x1b[39", "")
 
 
 def test_what_is_typed_ahead_of_the_filter_belongs_to_it(tmux: Tmux) -> None:
@@ -116,6 +119,21 @@ def test_what_is_typed_ahead_of_the_filter_belongs_to_it(tmux: Tmux) -> None:
     assert "ended with" not in shown and "Cancel" not in shown
     tmux.keys("Escape")
     tmux.until(lambda s: "qSreranker" not in s and "q quit" in s)
+
+
+def test_a_trial_typed_at_once_is_sent_and_told(tmux: Tmux) -> None:
+    """e and a text in one go: its q must not quit, nor its digit turn the page."""
+    tmux.open((80, 24), f"{CONSOLE} --demo", PYTHONPATH=str(TUI))
+    tmux.until(lambda s: "3 of 3 replicas answer" in s and "q quit" in s)
+    tmux.keys("6")
+    tmux.until(lambda s: "type a text" in s)
+    tmux.keys("-l", "equick 1")
+    tmux.until(lambda s: "quick 1" in s and "esc out" in s)
+    tmux.keys("Escape")
+    tmux.until(lambda s: "e edit" in s)
+    tmux.keys("Enter")
+    shown = tmux.until(lambda s: "1 vector of 1024 numbers" in s)
+    assert "engine 9.40" in shown and "gateway.sock" in shown
 
 
 def test_a_kill_in_the_middle_of_an_action_leaves_the_terminal_clean(tmux: Tmux) -> None:

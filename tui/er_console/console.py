@@ -16,7 +16,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.theme import Theme
-from textual.widgets import Input
+from textual.widgets import Input, TextArea
 
 from er_console.consequences import about_drain, about_unit
 from er_console.desk import Desk
@@ -159,6 +159,9 @@ class Console(App[None]):
         if isinstance(field, Input) and event.is_printable and event.character:
             event.prevent_default()
             field.insert_text_at_cursor(event.character)
+        elif isinstance(field, TextArea) and event.is_printable and event.character:
+            event.prevent_default()
+            field.insert(event.character)
 
     def copy_to_clipboard(self, text: str) -> None:
         """To the terminal. Textual's own copy, to paste from, is not kept: it may be a secret."""
