@@ -20,6 +20,7 @@ import pytest
 
 from er.child import ADMIN, Given
 from er.config import parse
+from er.history.keeper import Keeper
 from er.ledger import Ledger
 from fakes import EngineProcess, free_port
 
@@ -227,6 +228,8 @@ def test_keys_from_birth_to_end_and_the_audit_of_it(parent: Parent) -> None:
         ("DELETE", "/keys/nobody", None, 404, "nobody"),
         ("POST", "/replicas/two/drain", None, 404, "there are: one"),
         ("POST", "/replicas/one/drain?by=me", None, 400, "by"),
+        ("GET", "/history?seconds=60", None, 400, "300, 3600, 86400"),
+        ("GET", "/history?seconds=hour", None, 400, "seconds"),
         ("GET", "/nothing", None, 404, "/docs"),
         ("GET", "/reload", None, 405, "/docs"),
     ],
@@ -352,11 +355,36 @@ def test_metrics_on_their_port_and_on_the_socket(unchanged: Parent) -> None:
     assert get("/metrics")[0] == 200
 
 
+@pytest.mark.parametrize(("seconds", "points"), [(300, 150), (3600, 240), (86400, 720)])
+def test_history_has_a_figure_for_each_step(unchanged: Parent, seconds: int, points: int) -> None:
+    """Arrays of one length; what was before its time is null, what it saw is not."""
+
+    def seen() -> Any:
+        code, answer = unchanged.api("GET", f"/history?seconds={seconds}")
+        assert code == 200
+        return answer if 0.0 in answer["requests_per_s"] else None
+
+    got = until(seen)
+    assert len(got["requests_per_s"]) == len(got["p95_ms"]) == points == seconds / got["step_s"]
+    assert got["requests_per_s"][0] is None and got["p95_ms"][-1] is None
+    assert 0.0 in got["replicas"]["one"]["up"]  # its model's files are not there
+    assert abs(got["from"] + seconds - time.time()) < 2 * got["step_s"] + 5
+
+
+def test_history_is_kept_over_an_end(parent: Parent) -> None:
+    """What the process knew when it was told to end is in the file that the next one reads."""
+    until(lambda: 0.0 in parent.api("GET", "/history")[1]["requests_per_s"])
+    parent.stop()
+    kept = Keeper(parent.folder / "state/history").answer(300)
+    assert 0.0 in kept["requests_per_s"] and 0.0 in kept["replicas"]["one"]["up"]
+    assert "begins anew" not in parent.log.read_text()
+
+
 def test_docs_need_no_other_host(unchanged: Parent) -> None:
     """The page is whole in itself and lists every endpoint."""
     code, page = unchanged.api("GET", "/docs")
     assert code == 200 and "https://" not in page and "//cdn" not in page
-    for path in ("/status", "/keys/{ref}/rotate", "/replicas/{name}/drain", "/reload"):
+    for path in ("/status", "/keys/{ref}/rotate", "/replicas/{name}/drain", "/reload", "/history"):
         assert path in page
     assert unchanged.api("GET", "/openapi.json")[1]["paths"]
 

@@ -11,8 +11,9 @@ import pytest
 
 from er import metrics
 from er.admin.api import page
+from er.admin.counting import counters, parsed
 from er.admin.metrics_door import MetricsDoor
-from er.admin.observer import Observer, counters
+from er.admin.observer import Observer
 from er.admin.reload import ReloadError, prepare
 from er.cli import admin_client, check_machine, doctor
 from er.cli import audit as cli_audit
@@ -89,7 +90,7 @@ def test_figures_come_out_of_the_metrics_text() -> None:
         b'er_batch_tokens_bucket{le="64"} 7.0\n'
     )
     totals = dict.fromkeys(("requests", "ok", "sequences", "tokens"), 2)
-    got = counters(totals, text)
+    got = counters(totals, parsed(text))
     assert got.refusals == {"overloaded": 3.0}
     assert got.latency == {0.1: 9.0, float("inf"): 9.0} and got.ok == 2
 

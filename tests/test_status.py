@@ -17,9 +17,10 @@ from er import status, systemctl
 from er.cli import screen
 from er.cli.status import lines
 from er.config import Config, parse
+from er.history.quantile import quantile_ms
 from er.status import Facts, GatewayFacts, Seen
 from er.status.machine import Meter
-from er.status.traffic import Counters, Traffic, quantile_ms, quiet
+from er.status.traffic import Counters, Traffic, quiet
 from er.systemctl import Unit
 
 NOW = 1_795_449_872.0

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import signal
 import socket
 import sys
 import threading
@@ -105,6 +106,8 @@ def question(model: Model) -> Question:
 
 async def serve(child: Child) -> None:
     """Run until SIGTERM or the parent's end."""
+    # uvicorn raises the signal again once it has served; there is more to do then.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     config = child.config
     ledger = Ledger.open(directory("runtime") / "ledger", [r.name for r in config.replicas])
     observer, door, audit = Observer(config, ledger), MetricsDoor(metrics.render), Audit()
@@ -140,6 +143,7 @@ async def serve(child: Child) -> None:
                 task_.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await door.close()
+            await asyncio.to_thread(observer.history.store)
             audit.close()
             ledger.close()
 

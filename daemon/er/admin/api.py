@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import Body, FastAPI, Request
+from fastapi import Body, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,6 +20,7 @@ from er import __version__, keys, metrics
 from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer
 from er.admin.reload import ReloadError, reload
+from er.history import SPANS
 from er.journal import Audit
 from er.moments import expiry, span_s
 
@@ -87,6 +88,15 @@ def _reading(app: FastAPI, desk: Desk) -> None:
     @app.get("/status", summary="Verdict, gateway, models and replicas, GPUs, traffic, machine")
     async def status() -> JSONResponse:
         return JSONResponse(await desk.observer.status())
+
+    @app.get("/history", summary="The figures of the last 5 minutes, hour or day, for the console")
+    async def history(
+        seconds: Annotated[int, Query(description="300, 3600 or 86400")] = 300,
+    ) -> JSONResponse:
+        if seconds not in SPANS:
+            known = ", ".join(map(str, SPANS))
+            raise Trouble(400, "invalid_request", f"seconds: {seconds} is not one of {known}")
+        return JSONResponse(await asyncio.to_thread(desk.observer.history.answer, seconds))
 
     @app.get("/metrics", summary="Metrics in Prometheus' text format")
     async def metrics_text() -> Response:

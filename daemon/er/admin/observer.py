@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 import psutil
-from prometheus_client.parser import text_string_to_metric_families as read_metrics
 
 from er import __version__, metrics, status, systemctl
+from er.admin.counting import counters, parsed, recorded
 from er.config import Config, directory
+from er.history.keeper import Keeper
 from er.journal import mishap
 from er.ledger import Ledger
 from er.status.machine import Machine, Meter
-from er.status.traffic import Counters, Traffic
+from er.status.traffic import Traffic
 
 EVERY_S = 2.0
 FRESH_S = 0.7  # status answers this old are given out again: several consoles cost as much as one
@@ -37,6 +37,7 @@ class Observer:
         self.config, self.ledger = config, ledger
         self._runtime = directory("runtime")
         self._meter, self._traffic = Meter(), Traffic()
+        self.history = Keeper(directory("state") / "history")
         self._machine: Machine | None = None
         self._gpus: set[tuple[str, str, str]] = set()
         self._parent = os.getppid()
@@ -59,7 +60,9 @@ class Observer:
         """One round of samples: machine, traffic, gauges. Blocks some milliseconds."""
         now = time.monotonic()
         self._machine = self._meter.sample(now)
-        self._traffic.add(now, counters(self.ledger.totals(), metrics.render()))
+        totals, counted = self.ledger.totals(), parsed(metrics.render())
+        self._traffic.add(now, counters(totals, counted))
+        self.history.add(recorded(totals, counted, self.ledger, self.config))
         _machine_gauges(self._machine)
         for replica in self.config.replicas:
             up = self.ledger.verdict(replica.name).state == "up"
@@ -113,38 +116,6 @@ class Observer:
             for gauge, _ in GPU_GAUGES.values():
                 gauge.labels(*labels).set(float("nan"))
         self._gpus = present
-
-
-def counters(totals: dict[str, int], text: bytes) -> Counters:
-    """The ledger's totals, with refusals by code and the latency histogram out of the metrics."""
-    refusals: dict[str, float] = {}
-    latency: dict[float, float] = {}
-    for name, labels, value in _samples(text):
-        if name == "er_refusals_total":
-            refusals[labels["code"]] = refusals.get(labels["code"], 0.0) + value
-        elif name == "er_request_seconds_bucket" and labels.get("part") == "total":
-            bound = float(labels["le"])
-            latency[bound] = latency.get(bound, 0.0) + value
-    return Counters(
-        requests=totals["requests"],
-        ok=totals["ok"],
-        sequences=totals["sequences"],
-        tokens=totals["tokens"],
-        refusals=refusals,
-        latency=latency,
-    )
-
-
-def _samples(text: bytes) -> Iterable[tuple[str, dict[str, str], float]]:
-    # Only the lines that are wanted are parsed: the rest is most of the text.
-    lines = [
-        line
-        for line in text.decode().splitlines()
-        if line.startswith(("er_refusals_total", "er_request_seconds_bucket"))
-    ]
-    for family in read_metrics("\n".join(lines) + "\n"):
-        for sample in family.samples:
-            yield sample.name, sample.labels, sample.value
 
 
 def _machine_gauges(machine: Machine) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from er.history.quantile import quantile_ms
+
 WINDOW_S = 60.0
 
 
@@ -69,24 +71,3 @@ def quiet(requests_total: float | None = None) -> dict[str, Any]:
     unknown: dict[str, Any] = dict.fromkeys((*names, "p50_ms", "p95_ms", "p99_ms"))
     total = None if requests_total is None else round(requests_total)
     return {**unknown, "requests_total": total, "refusals": {}, "window_s": 0.0}
-
-
-def quantile_ms(cumulative: Mapping[float, float], q: float) -> float | None:
-    """The q-quantile in milliseconds, straight lines inside a bucket; None without any count.
-
-    `cumulative` maps upper bounds in seconds (the last may be infinite) to counts up to there.
-    """
-    bounds = sorted(cumulative)
-    if not bounds or cumulative[bounds[-1]] <= 0:
-        return None
-    rank = q * cumulative[bounds[-1]]
-    below, low = 0.0, 0.0
-    for bound in bounds:
-        count = cumulative[bound]
-        if count >= rank and count > below:
-            if bound == float("inf"):
-                return round(low * 1000.0, 3)
-            share = (rank - below) / (count - below)
-            return round((low + share * (bound - low)) * 1000.0, 3)
-        below, low = count, bound
-    return round(low * 1000.0, 3)

@@ -1,0 +1,82 @@
+"""What the workers have counted, out of the ledger and the metrics, for status and history."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from prometheus_client.parser import text_string_to_metric_families as read_metrics
+
+from er.config import Config
+from er.history import Path, Sample
+from er.ledger import Ledger
+from er.status.traffic import Counters
+
+WANTED = ("er_refusals_total", "er_requests_total", "er_request_seconds_bucket")
+Counted = tuple[str, dict[str, str], float]  # a metric's name, its labels, its value
+
+
+def parsed(text: bytes) -> list[Counted]:
+    """The counts that are wanted here, out of the metrics' text."""
+    # Only the lines that are wanted are parsed: the rest is most of the text.
+    lines = [
+        line
+        for line in text.decode().splitlines()
+        if line.startswith(WANTED) and (not line.startswith(WANTED[2]) or 'part="total"' in line)
+    ]
+    return [
+        (sample.name, sample.labels, sample.value)
+        for family in read_metrics("\n".join(lines) + "\n")
+        for sample in family.samples
+    ]
+
+
+def counters(totals: dict[str, int], counted: Iterable[Counted]) -> Counters:
+    """The ledger's totals, with refusals by code and the latency histogram out of the metrics."""
+    refusals: dict[str, float] = {}
+    latency: dict[float, float] = {}
+    for name, labels, value in counted:
+        if name == "er_refusals_total":
+            refusals[labels["code"]] = refusals.get(labels["code"], 0.0) + value
+        elif name == "er_request_seconds_bucket":
+            bound = float(labels["le"])
+            latency[bound] = latency.get(bound, 0.0) + value
+    return Counters(
+        requests=totals["requests"],
+        ok=totals["ok"],
+        sequences=totals["sequences"],
+        tokens=totals["tokens"],
+        refusals=refusals,
+        latency=latency,
+    )
+
+
+def recorded(
+    totals: dict[str, int], counted: Iterable[Counted], ledger: Ledger, config: Config
+) -> Sample:
+    """This moment as the history keeps it: all together, by model, by dialect and by replica."""
+    counts: dict[Path, float] = defaultdict(float)
+    latency: dict[Path, dict[float, float]] = defaultdict(lambda: defaultdict(float))
+    for name in ("requests", "ok", "sequences", "tokens"):
+        counts[f"{name}_per_s",] = totals[name]
+    for name, labels, value in counted:
+        if name == "er_refusals_total":
+            counts["refusals_per_s", labels["code"]] += value
+        elif name == "er_requests_total":
+            counts["models", labels["model"], "requests_per_s"] += value
+            counts["dialects", labels["dialect"], "requests_per_s"] += value
+        else:
+            bound = float(labels["le"])
+            latency[()][bound] += value
+            latency["models", labels["model"]][bound] += value
+    levels: dict[Path, float] = {}
+    for replica in config.replicas:
+        up = ledger.verdict(replica.name).state == "up"
+        levels["replicas", replica.name, "up"] = 1.0 if up else 0.0
+        tokens = ledger.tokens_in_flight(replica.name)
+        levels["replicas", replica.name, "in_flight_tokens"] = float(tokens)
+    peaks: dict[Path, float] = {
+        ("in_flight",): float(ledger.in_flight()),
+        ("queued",): float(sum(worker.queued for worker in ledger.workers())),
+    }
+    return Sample(counts=counts, levels=levels, peaks=peaks, latency=latency)
