@@ -75,6 +75,7 @@ enter   more of the row          esc  back
 /       filter (! turns it round) :   commands, themes
 l       log of the row           w    what is wrong
 s start   S stop   R restart   D drain or resume
+z       in traffic: 5 minutes, 1 hour, 24 hours
 N new key   O rotate   X revoke   y copy the key's id
 in logs: f unit, L level, p pause, G follow, w wrap
 in try: e edit, enter send, m model, d side, y Y copy as curl

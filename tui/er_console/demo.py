@@ -17,6 +17,7 @@ from typing import Any
 from er_console.parts import replica_of, unit_of
 from er_console.played import PlayedConfig, PlayedTrial
 from er_console.reading import read_status
+from er_console.recorded import RecordedDay
 from er_console.state import (
     GATEWAY_UNIT,
     TARGET_UNIT,
@@ -43,7 +44,7 @@ REPLICAS = (
 GIB = 2**30
 
 
-class Demo:
+class Demo(RecordedDay):
     """Sources from a play. `wall` is the clock; `pause` waits as asyncio.sleep does."""
 
     tag = "DEMO"

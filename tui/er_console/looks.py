@@ -71,7 +71,14 @@ class Looks:
         """The last `width` values as one row of blocks, scaled to their maximum."""
         return self.plot(values, width, 1)[0]
 
-    def plot(self, values: Sequence[float | None], width: int, height: int) -> list[str]:
+    @property
+    def gap(self) -> str:
+        """What stands in a plot where nothing is known."""
+        return "?" if self.ascii_only else "·"
+
+    def plot(
+        self, values: Sequence[float | None], width: int, height: int, gap: str = " "
+    ) -> list[str]:
         """The last `width` values as `height` rows of blocks, highest row first."""
         signs = SPARKS_ASCII if self.ascii_only else SPARKS
         shown = list(values)[-width:] if width > 0 else []
@@ -83,6 +90,9 @@ class Looks:
                 eighths = 0 if value is None else round(8 * height * max(value, 0.0) / top)
                 if value and row == 0:
                     eighths = max(eighths, 1)
+                if value is None and row == 0:
+                    cells.append(gap)
+                    continue
                 cells.append(signs[max(0, min(8, eighths - 8 * row))])
             rows.append("".join(cells).rjust(width))
         return rows

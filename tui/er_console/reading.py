@@ -15,6 +15,7 @@ from er_console.state import (
     Key,
     Missing,
     Model,
+    Past,
     Replica,
     Sample,
     Status,
@@ -143,6 +144,39 @@ def read_traffic(data: Mapping[str, Any]) -> Traffic:
     }
     counted = {str(code): number(n) or 0.0 for code, n in refusals.items()}
     return Traffic(refusals=counted, **figures)
+
+
+def read_past(data: Mapping[str, Any]) -> Past:
+    """GET /history. Raises Missing("wrong") when it is not a history at all."""
+    span, step, start = whole(data.get("seconds")), number(data.get("step_s")), data.get("from")
+    asked = data.get("requests_per_s")
+    if not span or not step or step <= 0 or number(start) is None or not isinstance(asked, list):
+        raise Missing("wrong", "the admin API's answer is not a history", "upgrade er-console")
+    names = ("requests_per_s", "sequences_per_s", "p95_ms", "in_flight", "queued")
+    series = {name: _row(data.get(name), len(asked)) for name in names}
+    refused = data.get("refusals_per_s")
+    causes = list(refused.values()) if isinstance(refused, dict) else []
+    # Where requests were counted and none of that cause is known of, none was refused.
+    watched = tuple(None if value is None else 0.0 for value in series["requests_per_s"])
+    series["refused_per_s"] = _total([_row(row, len(asked)) for row in causes] + [watched])
+    replicas = data.get("replicas")
+    parts = objects(list(replicas.values())) if isinstance(replicas, dict) else []
+    series["replicas_up"] = _total([_row(part.get("up"), len(asked)) for part in parts])
+    return Past(span, step, float(start or 0.0), series)
+
+
+def _row(values: object, length: int) -> tuple[float | None, ...]:
+    """The list's numbers, as many as asked for; what is not there is unknown."""
+    found = [number(value) for value in values] if isinstance(values, list) else []
+    return tuple((found + [None] * length)[:length])
+
+
+def _total(rows: list[tuple[float | None, ...]]) -> tuple[float | None, ...]:
+    """The sum of what is known at each moment; unknown where nothing is."""
+    columns = [
+        [value for value in column if value is not None] for column in zip(*rows, strict=True)
+    ]
+    return tuple(sum(known) if known else None for known in columns)
 
 
 def read_status(data: Mapping[str, Any]) -> Status:

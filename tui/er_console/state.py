@@ -21,7 +21,8 @@ class Missing(Exception):  # noqa: N818  (it is a state of the world, not a mist
     """A source that gives nothing now: why, what to do about it, and which kind of why.
 
     Kinds: absent (nothing there), refused (nobody listens), rights, stopped (on purpose not asked),
-    late, wrong (answered nonsense or an error), off (this machine has no such thing).
+    late, wrong (answered nonsense or an error), off (this machine has no such thing), older (a
+    gateway that does not know the question).
     """
 
     def __init__(self, kind: str, reason: str, remedy: str = "") -> None:
@@ -178,6 +179,19 @@ class Traffic:
     requests_total: float | None = None
     refusals: Mapping[str, float] = field(default_factory=dict)
     window_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """GET /history: series by name, oldest first, one figure each `step_s` seconds from `start` on.
+
+    Names as in Traffic, and refused_per_s and replicas_up, which are sums. None: nobody knows.
+    """
+
+    span_s: int
+    step_s: float
+    start: float
+    series: Mapping[str, tuple[float | None, ...]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from er_console.sources.config import Editing
 from er_console.sources.trial import Trial
-from er_console.state import Gpu, Key, LogLine, Missing, Outcome, Sample, Status, Unit
+from er_console.state import Gpu, Key, LogLine, Missing, Outcome, Past, Sample, Status, Unit
 
 
 class Sources(Protocol):
@@ -38,6 +38,9 @@ class Sources(Protocol):
 
     async def keys(self) -> tuple[Key, ...]:
         """All keys, without secrets."""
+
+    async def history(self, seconds: int) -> Past:
+        """The traffic of the last 300, 3600 or 86400 seconds."""
 
     async def create_key(self, options: Mapping[str, Any]) -> tuple[Key, str]:
         """A new key and its secret; options as POST /keys takes them."""

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from er_console.reading import read_key, read_status, text
-from er_console.state import Key, Missing, Outcome, Status
+from er_console.reading import read_key, read_past, read_status, text
+from er_console.state import Key, Missing, Outcome, Past, Status
 
 TIMEOUT_S = 3.0
 CHANGE_TIMEOUT_S = 15.0  # to give up on a change is to not know whether it was made
@@ -54,6 +54,13 @@ class Admin:
         if not isinstance(found, dict) or not isinstance(found.get("keys"), list):
             raise _nonsense()
         return tuple(read_key(item) for item in found["keys"] if isinstance(item, dict))
+
+    async def history(self, seconds: int) -> Past:
+        """GET /history, typed."""
+        found = await self._ask("GET", f"/history?seconds={seconds}")
+        if not isinstance(found, dict):
+            raise _nonsense()
+        return read_past(found)
 
     async def create_key(self, options: Mapping[str, Any]) -> tuple[Key, str]:
         """POST /keys."""
@@ -96,6 +103,9 @@ class Admin:
             found = json.loads(content) if content else None
         except (ValueError, RecursionError):
             raise _nonsense() from None
+        if status == 404 and path.startswith("/history"):
+            reason = "the gateway is older than this console and keeps no history"
+            raise Missing("older", reason, "Upgrade ER: sudo ./install.sh")
         if status >= 400:
             raise Missing("wrong", _message(found, status))
         return found

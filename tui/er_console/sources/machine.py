@@ -16,7 +16,7 @@ from er_console.sources.gpu import Nvml
 from er_console.sources.samples import read_samples
 from er_console.sources.systemd import Systemd, may_steer, operator
 from er_console.sources.trial import Door
-from er_console.state import Gpu, Key, LogLine, Missing, Outcome, Sample, Status, Unit
+from er_console.state import Gpu, Key, LogLine, Missing, Outcome, Past, Sample, Status, Unit
 
 RUNTIME = Path("/run/er")
 ADMIN_SOCKET_UNIT = "er-gateway-admin.socket"
@@ -68,6 +68,9 @@ class Machine:
 
     async def keys(self) -> tuple[Key, ...]:
         return await self._admin.keys()
+
+    async def history(self, seconds: int) -> Past:
+        return await self._admin.history(seconds)
 
     async def create_key(self, options: Mapping[str, Any]) -> tuple[Key, str]:
         return await self._admin.create_key(options)
