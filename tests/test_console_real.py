@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from textual.pilot import Pilot
@@ -20,6 +21,7 @@ from er_console.console import Console
 from er_console.looks import Looks
 from er_console.screens.dialogs import Confirm, NewKey, Rotate, Secret
 from er_console.screens.keys import KeysPage
+from er_console.screens.traffic import TrafficPage
 from er_console.sources.machine import Machine
 from fakes import EngineProcess
 from running import DIMENSIONS, Gateway, gateway
@@ -117,6 +119,31 @@ async def test_a_key_from_making_to_revoking(real: Gateway) -> None:
         for secret in (first, second):
             assert (await asyncio.to_thread(real.embed, key=secret)).status == 401
     assert not {first, second} & set(real.text().split())
+
+
+async def test_the_past_is_the_gateways_and_outlives_its_restart(tmp_path: Path) -> None:
+    """What was asked before a console was opened stands in its plots, also after a restart."""
+    with gateway(tmp_path, engines=1) as running:
+
+        def told() -> dict[str, list[float]]:
+            past = cast(TrafficPage, app.pages["traffic"]).past.value
+            series = past.series if past else {}
+            return {name: [v for v in values if v] for name, values in series.items()}
+
+        async with opened(running) as (app, pilot):
+            await pilot.press("3")
+            await until(pilot, lambda: bool(told().get("replicas_up")))
+            for _ in range(20):
+                assert (await asyncio.to_thread(running.embed)).status == 200
+            await until(pilot, lambda: bool(told().get("requests_per_s")))
+            before = told()
+            assert before["p95_ms"] and sum(before["requests_per_s"]) <= 2 * 20
+        running.stop()
+        running.start()
+        async with opened(running) as (app, pilot):
+            await pilot.press("3")
+            await until(pilot, lambda: bool(told().get("requests_per_s")))
+            assert max(told()["requests_per_s"]) == max(before["requests_per_s"])
 
 
 def keys_named(app: Console, name: str) -> list[str]:
