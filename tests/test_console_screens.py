@@ -156,7 +156,7 @@ async def test_every_page_holds_at_every_size(size: tuple[int, int], page: str) 
         await press(pilot, page)
         rows = text(app).split("\n")
         assert "OK" in rows[0] and "q quit" in rows[-1]
-        wanted = {"2": "er-vllm@embedding-0", "3": "sequences/s", "4": "kab2cd3ef", "5": "line 59"}
+        wanted = {"2": "er-vllm@embedding-0", "3": "refused/s", "4": "kab2cd3ef", "5": "line 59"}
         assert wanted[page] in "\n".join(rows)
 
 
