@@ -202,7 +202,7 @@ async def test_waiting_holds_nothing_up_and_can_be_given_up() -> None:
         await press(pilot, "6", "e", "x", "escape", "enter")
         assert "asking" in text(app)
         await press(pilot, "3")
-        assert "sequences/s" in text(app)
+        assert "refused/s" in text(app)
         await press(pilot, "6")
         assert "asking" in text(app)
         await press(pilot, "escape")
