@@ -534,7 +534,7 @@ def test_the_size_holds_and_what_is_used_stays(tmp_path: Path, together: bool) -
     [
         ('scope = "team"', "comes with teams"),
         ('scope = "everybody"', "must be one of: all, key"),
-        ('size = "1MiB"', "at least 16777216 bytes"),
+        ('size = "1MiB"', "at least 16MiB"),
         ('size = "4096GiB"', "at most 1024GiB"),
         ("sise = 0", "did you mean size?"),
     ],

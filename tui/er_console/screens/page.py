@@ -114,7 +114,8 @@ class Page(Screen[None]):
 
     def show(self) -> None:
         """Header, tabs and footer, then the page itself."""
-        if not self.is_mounted or not self.size.width:
+        # While the console ends a page loses what is on it before itself, and clocks still tick.
+        if not self.is_mounted or not self.size.width or not self.query("#header"):
             return
         desk, now = self.desk, self.desk.wall()
         looks = desk.looks
