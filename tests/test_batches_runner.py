@@ -155,7 +155,8 @@ async def test_a_folder_that_is_removed_has_one_runner_again(store: Store) -> No
     add(store, "ka")
     async with Turned(store), Turned(store):
         await until(lambda: len(running()) == 1)
-        shutil.rmtree(store.root)
+        # At one stroke, as the runner may be writing there.
+        shutil.rmtree(store.root.rename(store.root.with_name("removed")))
         await until(lambda: running() == [])
         new = add(store, "ka")
         await until(lambda: running() == [new])
