@@ -130,6 +130,13 @@ class Fields:
             self.wrong(key, f"must be at least {quantities.written_size(low)}")
         return None if value is None else int(value)
 
+    def size_or_off(self, key: str, default: int, low: int) -> int:
+        """A size; 0 turns off what it is of."""
+        # 0 is a number or a text: nobody should have to think about a unit for nothing.
+        if self.table.get(key) in (0, "0") and self.table.get(key) is not False:
+            return 0
+        return self.size(key, default, low) or 0
+
     def rate(self, key: str) -> Rate | None:
         value = self._quantity(key, quantities.rate, Gateway().rate_limit)
         assert value is None or isinstance(value, Rate)

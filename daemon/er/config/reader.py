@@ -132,9 +132,7 @@ class Reader:
             self.say("", 0, "cache", "cache must be a [cache] table")
             return Cache()
         f = Fields(self.say, table, "cache", 0)
-        # 0 is a number or a text: nobody should have to think about a unit for nothing.
-        off = table.get("size") in (0, "0") and table.get("size") is not False
-        size = 0 if off else f.size("size", Cache().size, CACHE_MIN) or 0
+        size = f.size_or_off("size", Cache().size, CACHE_MIN)
         if size > CACHE_MAX:
             f.wrong("size", f"must be at most {CACHE_MAX >> 30}GiB")
         scope: Any = Cache().scope
@@ -151,8 +149,7 @@ class Reader:
             self.say("", 0, "batches", "batches must be a [batches] table")
             return Batches()
         f = Fields(self.say, table, "batches", 0)
-        off = table.get("quota") in (0, "0") and table.get("quota") is not False
-        quota = 0 if off else f.size("quota", Batches().quota, QUOTA_MIN) or 0
+        quota = f.size_or_off("quota", Batches().quota, QUOTA_MIN)
         max_file = f.size("max_file", min(Batches().max_file, quota or 1 << 40), 1024) or 0
         if quota and max_file > quota:
             f.wrong("max_file", "is more than quota; a file must fit into it")
