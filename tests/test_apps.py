@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +17,10 @@ import numpy as np
 import pytest
 
 from app_readers import BY_INDEX, READERS, SHOWN
+from client_gateway import new_key, spent_key
 from client_rows import KEY, Client, here
 from engine import expected, expected_score
-from er import keys, model_files
+from er import model_files
 from er.cli import __main__ as cli
 from er.prompts import Prompter
 from fakes import EngineProcess, free_port
@@ -116,24 +116,16 @@ def er(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
             running.kill()
 
 
-def new_key(er: Gateway, name: str, **limits: Any) -> str:
-    """A further key's secret."""
-    path = er.state / "er_api_keys.json"
-    return str(keys.create(path, name=name, now=datetime.now(UTC), **limits).secret)
-
-
 @pytest.fixture(scope="module")
 def narrow(er: Gateway) -> dict[str, str]:
     """A key for each model alone."""
-    return {name: new_key(er, name, models=[name]) for name in ("embed", "rerank")}
+    return {name: str(new_key(er, models=[name]).secret) for name in ("embed", "rerank")}
 
 
 @pytest.fixture(scope="module")
 def spent(er: Gateway) -> str:
     """A key that has asked all that it may for an hour."""
-    secret = new_key(er, "spent", rate_limit="1/hour")
-    assert er.embed(key=secret).status == 200
-    return secret
+    return spent_key(er)
 
 
 def ask(er: Gateway, who: Recorded, request: dict[str, Any], key: str, body: Any) -> Reply:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
@@ -17,17 +17,15 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from console_live import PATIENCE_S, beside, until
 from er_console.console import Console
-from er_console.looks import Looks
 from er_console.screens.dialogs import Confirm, NewKey, Rotate, Secret
 from er_console.screens.keys import KeysPage
 from er_console.screens.traffic import TrafficPage
-from er_console.sources.machine import Machine
 from fakes import EngineProcess
 from running import DIMENSIONS, Gateway, gateway
 
 TOP = Path(__file__).parents[1]
-PATIENCE_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -52,23 +50,9 @@ def console(real: Gateway, *arguments: str) -> subprocess.CompletedProcess[str]:
 @asynccontextmanager
 async def opened(real: Gateway) -> AsyncIterator[tuple[Console, Pilot[None]]]:
     """The console on the real admin socket, with its pollers."""
-    machine = Machine(real.runtime)
-    app = Console(machine, Looks())
-    try:
-        async with app.run_test(size=(120, 40)) as pilot:
-            await until(pilot, lambda: app.desk.snapshot.status.value is not None)
-            yield app, pilot
-    finally:
-        machine.close()
-
-
-async def until(pilot: Pilot[None], found: Callable[[], bool]) -> None:
-    """As soon as it is so; fails after a while."""
-    limit = time.monotonic() + PATIENCE_S
-    while not found():
-        assert time.monotonic() < limit, "not in time"
-        await asyncio.sleep(0.05)
-        await pilot.pause()
+    async with beside(real.runtime) as (app, pilot):
+        await until(pilot, lambda: app.desk.snapshot.status.value is not None)
+        yield app, pilot
 
 
 def test_once_and_json_tell_the_gateways_truth(real: Gateway) -> None:

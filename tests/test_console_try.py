@@ -6,8 +6,7 @@ import asyncio
 import json
 import os
 import subprocess
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,13 +14,13 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import TextArea
 
+from console_live import beside, until
 from er_console.console import Console
 from er_console.looks import Looks, plain
 from er_console.played import PlayedTrial
 from er_console.screens.told import told_lines
 from er_console.screens.trying import TryPage
 from er_console.sources.admin import Admin
-from er_console.sources.machine import Machine
 from er_console.sources.trial import Door
 from er_console.state import Missing
 from er_console.trial import Answered, Asked, Offered, address_of, curl_here, in_short, timing
@@ -31,7 +30,6 @@ from test_console_screens import Play, never, opened, press, text, toasts
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_S = 20.0
 HARD = 'it\'s "odd" $HOME `id` \\ 你好'
 
 
@@ -43,28 +41,14 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 @asynccontextmanager
-async def beside(runtime: Path) -> AsyncIterator[tuple[Console, Pilot[None], TryPage]]:
+async def at_try(runtime: Path) -> AsyncIterator[tuple[Console, Pilot[None], TryPage]]:
     """The console on that gateway's sockets, at its Try page."""
-    machine = Machine(runtime)
-    app = Console(machine, Looks())
-    try:
-        async with app.run_test(size=(120, 40)) as pilot:
-            await pilot.press("6")
-            await until(pilot, lambda: isinstance(app.screen, TryPage))
-            page = app.screen
-            assert isinstance(page, TryPage)
-            yield app, pilot, page
-    finally:
-        machine.close()
-
-
-async def until(pilot: Pilot[None], found: Callable[[], bool]) -> None:
-    """As soon as it is so; fails after a while."""
-    limit = time.monotonic() + PATIENCE_S
-    while not found():
-        assert time.monotonic() < limit, "not in time"
-        await asyncio.sleep(0.05)
-        await pilot.pause()
+    async with beside(runtime) as (app, pilot):
+        await pilot.press("6")
+        await until(pilot, lambda: isinstance(app.screen, TryPage))
+        page = app.screen
+        assert isinstance(page, TryPage)
+        yield app, pilot, page
 
 
 def told(page: TryPage) -> str:
@@ -235,7 +219,7 @@ async def test_a_missing_right_is_said_with_its_cure() -> None:
 
 async def test_a_real_gateway_answers_and_refuses(real: Gateway) -> None:
     """Vectors as the TCP port gives them, with the gateway's times; a refusal in its own words."""
-    async with beside(real.runtime) as (_, pilot, page):
+    async with at_try(real.runtime) as (_, pilot, page):
         await until(pilot, lambda: bool(page.offered))
         assert page.offered[0] == Offered("embed", "embed", DIMENSIONS)
         await pilot.press("e", *"hello")
@@ -257,7 +241,7 @@ async def test_a_real_gateway_answers_and_refuses(real: Gateway) -> None:
 
 async def test_a_real_rerank_is_in_the_gateways_order(real: Gateway) -> None:
     """Scores and order as another client gets them."""
-    async with beside(real.runtime) as (_, pilot, page):
+    async with at_try(real.runtime) as (_, pilot, page):
         await until(pilot, lambda: len(page.offered) == 2)
         page.query_one("#texts", TextArea).text = "x\nyy\nzzz"
         await pilot.press("m", "e", "a", "enter")
@@ -271,7 +255,7 @@ async def test_a_real_rerank_is_in_the_gateways_order(real: Gateway) -> None:
 
 async def test_the_curl_lines_work_as_they_are(real: Gateway) -> None:
     """Pasted into a shell, quotes, dollars and Chinese included: the same request, both ways."""
-    async with beside(real.runtime) as (app, pilot, page):
+    async with at_try(real.runtime) as (app, pilot, page):
         await until(pilot, lambda: bool(page.offered) and app.desk.snapshot.status.at is not None)
         page.query_one("#texts", TextArea).text = HARD
         await pilot.press("enter")
@@ -316,7 +300,7 @@ async def test_no_socket_a_deaf_one_and_a_closed_one_are_told_apart(tmp_path: Pa
 
 async def test_the_page_finds_a_gateway_that_comes_later(real: Gateway, tmp_path: Path) -> None:
     """It looks again while there is none."""
-    async with beside(tmp_path) as (_, pilot, page):
+    async with at_try(tmp_path) as (_, pilot, page):
         await until(pilot, lambda: "does not run here" in " ".join(told(page).split()))
         (tmp_path / "gateway.sock").symlink_to(real.runtime / "gateway.sock")
         page._look_again()

@@ -14,7 +14,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from er import dialects, keys, openapi
+from client_gateway import new_key
+from er import dialects, openapi
 from er.config.structs import Gateway as Settings
 from er.dialects.json_body import Shape
 from er.gateway import METRICS, OPEN, batches, batches_described, described, options
@@ -314,11 +314,9 @@ def test_refusals_are_as_described(running: Gateway) -> None:
     refused(running, 413, headers={"content-length": str(1 << 40)})
     refused(running, 414, mark="?" + "a" * 9000)
     refused(running, 431, headers={"x": "y" * 40_000})
-    path = running.state / "er_api_keys.json"
-    now = datetime.now(UTC)
-    other = keys.create(path, name="other", now=now, models=["something-else"])
+    other = new_key(running, models=["something-else"])
     refused(running, 403, key=other.secret)
-    slow = keys.create(path, name="slow", now=now, rate_limit="1/hour")
+    slow = new_key(running, rate_limit="1/hour")
     assert running.embed(key=slow.secret).status == 200
     refused(running, 429, key=slow.secret)
     for operation in OPERATIONS:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,7 +21,8 @@ import pytest
 import voyageai
 import voyageai.error
 
-from er import dialects, keys
+from client_gateway import new_key, spent_key
+from er import dialects
 from er.dialects import Route
 from er.job import Refusal
 from fakes import EngineProcess, free_port
@@ -89,17 +89,10 @@ def er(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
             running.kill()
 
 
-def key(er: Gateway, name: str, **more: Any) -> str:
-    path = er.state / "er_api_keys.json"
-    return str(keys.create(path, name=name, now=datetime.now(UTC), **more).secret)
-
-
 @pytest.fixture(scope="module")
 def others(er: Gateway) -> dict[str, str]:
     """A key that may use no model here, and one that has asked all that it may."""
-    slow = key(er, "slow", rate_limit="1/hour")
-    assert er.embed(key=slow).status == 200
-    return {"403": key(er, "nothing", models=["gone"]), "429": slow}
+    return {"403": str(new_key(er, models=["gone"]).secret), "429": spent_key(er)}
 
 
 BODIES: dict[str, dict[str, Any]] = {
