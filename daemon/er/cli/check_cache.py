@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from er.cli import as_user
+from er.cli import check_room
 from er.config import Config
-from er.quantities import bytes_text
 
 
 def findings(config: Config, folder: Path, said: bool) -> Iterator[tuple[str, str]]:
@@ -21,17 +18,14 @@ def findings(config: Config, folder: Path, said: bool) -> Iterator[tuple[str, st
     size = config.cache.size
     if not size or not config.replicas:
         return
-    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-    room = shutil.disk_usage(there).free + _used(folder / "vectors")
-    if room < size:
-        yield (
-            "size",
-            f"the cache of vectors may take {bytes_text(size)}, but {folder} has room for "
-            f"{bytes_text(room)}; ask for less, or make room",
-        )
-    if there == folder and not as_user.ask(lambda: os.access(folder, os.W_OK | os.X_OK)):
-        cure = f"chown er:er {folder}"
-        yield "", f"user er can't write {folder}, so no vectors are cached; as root: {cure}"
+    yield from check_room.findings(
+        folder,
+        "size",
+        size,
+        lambda: _used(folder / "vectors"),
+        what="the cache of vectors",
+        without="no vectors are cached",
+    )
     foreign = sorted({r.model for r in config.replicas if r.url is not None})
     if foreign and said:
         yield (
