@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from unicodedata import east_asian_width
 
+from er_console.language import say
+
 Piece = tuple[str, str]
 Line = list[Piece]
 
@@ -57,7 +59,7 @@ class Looks:
 
     def state(self, state: str) -> Piece:
         """Glyph and word, with the state's role."""
-        return f"{self.glyph(state)} {state}", role_of(state)
+        return f"{self.glyph(state)} {say(state)}", role_of(state)
 
     def bar(self, part: float | None, width: int) -> str:
         """A bar of `width` cells for 0 to 1; unknown is a row of dots, not an empty bar."""
