@@ -61,7 +61,7 @@ def test_once_and_json_tell_the_gateways_truth(real: Gateway) -> None:
     while (done := console(real, "--json")).returncode != 0:
         assert time.monotonic() < limit, done.stdout + done.stderr
     found = json.loads(done.stdout)
-    assert found["verdict"]["sentence"] == "2 of 2 replicas answer"
+    assert found["verdict"]["sentence"] == "2 of 2 replicas answering"
     assert found["status"] == "ok" and found["gateway"]["max_concurrency"] == 500
     done = console(real, "--once")
     assert done.returncode == 0 and "● OK" in done.stdout and "● up" in done.stdout

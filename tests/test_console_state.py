@@ -90,7 +90,7 @@ def test_a_model_via_another_has_no_replicas_of_its_own() -> None:
     via = {"name": "bi", "task": "score", "via": "Qwen3-Embedding-0.6B"}
     data["models"].append(via | {"replicas": data["models"][0]["replicas"]})
     assert len(read_status(data).replicas) == 2
-    assert verdict(seen(data), NOW).sentence == "2 of 2 replicas answer"
+    assert verdict(seen(data), NOW).sentence == "2 of 2 replicas answering"
 
 
 @pytest.mark.parametrize("data", [{}, {"status": 3}, []])
@@ -111,14 +111,14 @@ def test_verdict_ok_names_the_count() -> None:
     """All replicas up: OK, exit code 0."""
     found = verdict(seen(all_up()), NOW)
     assert (found.word, found.exit_code) == ("OK", 0)
-    assert found.sentence == "2 of 2 replicas answer"
+    assert found.sentence == "2 of 2 replicas answering"
 
 
 def test_verdict_starting_is_degraded_for_scripts() -> None:
     """Only loading replicas are out: the word is STARTING, the exit code that of degraded."""
     found = verdict(seen(golden()), NOW)
     assert (found.word, found.level, found.exit_code) == ("STARTING", "degraded", 1)
-    assert "1 of 2 replicas answers | reranker starting: loading weights (32s)" in found.sentence
+    assert "1 of 2 replicas answering; reranker starting: loading weights (32s)" in found.sentence
 
 
 def test_verdict_names_the_worst_replica() -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from er_console.judgement import Verdict, advice, verdict
+from er_console.language import say
 from er_console.looks import Looks, plain
 from er_console.panels import advice_lines, gpu_lines, header, machine_line, traffic_lines
 from er_console.parts import replicas
@@ -50,7 +51,7 @@ def frame(found: Snapshot, now: float, looks: Looks, width: int, tag: str) -> li
     more = "~" if looks.ascii_only else "…"
     rows = part_rows(found, now, looks, {})
     widths = column_widths(PART_COLUMNS, rows, width, 1)
-    titles = Row("", tuple((column.title, "") for column in PART_COLUMNS))
+    titles = Row("", tuple((say(column.title), "") for column in PART_COLUMNS))
     lines = [header(verdict(found, now), looks, width, now, [tag] if tag else []), []]
     lines.append(table_line(PART_COLUMNS, widths, titles, more))
     lines += [table_line(PART_COLUMNS, widths, row, more) for row in rows]

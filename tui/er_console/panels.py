@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from er_console.judgement import Advice, Change, Verdict, lasted
+from er_console.language import heard, noted, say
 from er_console.looks import (
     Line,
     Looks,
@@ -16,12 +17,15 @@ from er_console.looks import (
     line_width,
     share,
     size,
+    width_of,
     wrapped,
 )
 from er_console.parts import gpus
 from er_console.state import Gpu, Replica, Snapshot, Status, Traffic
 
 HISTORY_POINTS = 600
+NAMES = 11  # cells of a fact's name
+VOUCHED = {"systemd": noted("(says systemd)"), "launcher": noted("(says its launcher)")}
 SHORT = {
     "requests ": "req ",
     "   sequences ": "  seq ",
@@ -57,8 +61,8 @@ def header(
     level = verdict.level if verdict.word != "STARTING" else "starting"
     role = {"ok": "good", "down": "bad"}.get(level, "warn")
     right = "  ".join([*tags, clock(now, seconds=width >= 60)])
-    left: Line = [(" ER ", "title"), (f" {looks.glyph(level)} {verdict.word} ", role)]
-    room = width - sum(len(piece) for piece, _ in left) - len(right) - 2
+    left: Line = [(" ER ", "title"), (f" {looks.glyph(level)} {say(verdict.word)} ", role)]
+    room = width - line_width(left) - width_of(right) - 2
     said = verdict.brief if width < 100 and verdict.brief else verdict.sentence
     sentence = looks.words(said)
     more = "~" if looks.ascii_only else "…"
@@ -130,12 +134,13 @@ def spark_line(history: History, looks: Looks, width: int) -> Line:
     """Sequences a second and p95 over the last minutes, side by side in one line."""
     each = max(6, (width - 40) // 2)
     line: Line = []
-    for title, name, unit in (("seq/s", "sequences_per_s", ""), ("p95", "p95_ms", " ms")):
+    kinds = ((say("seq/s"), "sequences_per_s", ""), ("p95", "p95_ms", " ms"))
+    for title, name, unit in kinds:
         past = history.of(name)
         now = past[-1] if past else None
         top = max((v for v in past if v is not None), default=None)
         line += [(f"{title} ", "dim"), (looks.spark(past, each), "plot")]
-        line += [(f" {figure(now)}{unit}", "strong"), (f" max {figure(top)}   ", "dim")]
+        line += [(f" {figure(now)}{unit}", "strong"), (f" {say('max')} {figure(top)}   ", "dim")]
     return line
 
 
@@ -145,7 +150,12 @@ def plot_lines(
     """A figure's past as a small plot with its title and scale."""
     top = max((v for v in past[-width:] if v is not None), default=None)
     last = past[-1] if past else None
-    head: Line = [(f"{title} ", "dim"), (figure(last), "strong"), (f"   max {figure(top)}", "dim")]
+    most = say("max")
+    head: Line = [
+        (f"{title} ", "dim"),
+        (figure(last), "strong"),
+        (f"   {most} {figure(top)}", "dim"),
+    ]
     return [head, *([(row, "plot")] for row in looks.plot(past, width, height))]
 
 
@@ -162,8 +172,8 @@ def past_lines(history: History, looks: Looks, width: int, height: int) -> list[
     """Sequences a second and p95 as two plots beside each other."""
     half = (width - 4) // 2
     return beside(
-        plot_lines("sequences/s", history.of("sequences_per_s"), looks, half, height),
-        plot_lines("p95 ms", history.of("p95_ms"), looks, half, height),
+        plot_lines(say("sequences/s"), history.of("sequences_per_s"), looks, half, height),
+        plot_lines(say("p95 ms"), history.of("p95_ms"), looks, half, height),
         half + 4,
     )
 
@@ -174,7 +184,7 @@ def gpu_lines(snapshot: Snapshot, now: float, looks: Looks, width: int) -> list[
     if found:
         return [_gpu_line(gpu, looks, width) for gpu in found]
     missing = snapshot.gpus.missing
-    return [[(looks.words(missing.reason if missing else "no GPU is known of"), "dim")]]
+    return [[(looks.words(heard(missing.reason) if missing else say("no GPU is known of")), "dim")]]
 
 
 def _gpu_line(gpu: Gpu, looks: Looks, width: int, *, names: bool = True) -> Line:
@@ -186,25 +196,25 @@ def _gpu_line(gpu: Gpu, looks: Looks, width: int, *, names: bool = True) -> Line
     line: Line = [
         (f"{gpu.index if gpu.index is not None else '?':<2}", "strong"),
         (fit(gpu.name.replace("NVIDIA ", ""), 7 if width < 100 else 14) + " ", ""),
-        ("use " if width >= 100 else "", "dim"),
+        (f"{say('use')} " if width >= 100 else "", "dim"),
         (looks.bar(busy, cells), "accent"),
         (f" {figure(gpu.utilization):>3}%  ", ""),
-        ("mem " if width >= 100 else "", "dim"),
+        (f"{say('mem')} " if width >= 100 else "", "dim"),
         (looks.bar(part, cells), "accent"),
         (f" {size(used)}/{size(total)}".ljust(11), ""),
         (f" {figure(gpu.temperature):>3}{degrees}C", "bad" if (gpu.temperature or 0) >= 90 else ""),
         (f" {figure(gpu.power_w):>4}/{figure(gpu.power_limit_w)}W ", ""),
-        (" " + (", ".join(gpu.replicas) or "no replica") if names else "", "dim"),
+        (" " + (", ".join(gpu.replicas) or say("no replica")) if names else "", "dim"),
     ]
     if gpu.throttle:
-        line.append((f"  throttled: {gpu.throttle}", "warn"))
+        line.append((f"  {say('throttled: {why}', why=heard(gpu.throttle))}", "warn"))
     return line
 
 
 def advice_lines(found: Sequence[Advice], looks: Looks, width: int) -> list[Line]:
     """What is wrong and what to do about it."""
     if not found:
-        return [[("nothing to do", "dim")]]
+        return [[(say("nothing to do"), "dim")]]
     lines: list[Line] = []
     for item in found:
         sign = looks.glyph("failed" if item.severe else "slow")
@@ -218,13 +228,14 @@ def advice_lines(found: Sequence[Advice], looks: Looks, width: int) -> list[Line
 def change_lines(found: Sequence[Change], looks: Looks, width: int) -> list[Line]:
     """What changed while the console watched, newest first."""
     if not found:
-        return [[("no change of state since this console was opened", "dim")]]
+        return [[(say("no change of state since this console was opened"), "dim")]]
     lines: list[Line] = []
     for change in reversed(found):
-        said = f"{change.part} {change.before} {looks.arrow} "
-        reason = f"  {looks.words(change.reason)}" if change.reason else ""
-        room = max(0, width - 10 - len(said) - len(change.after) - 2)
+        part = say("gateway") if change.part == "gateway" else change.part
+        said = f"{part} {say(change.before)} {looks.arrow} "
+        reason = f"  {looks.words(heard(change.reason))}" if change.reason else ""
         after = looks.state(change.after)
+        room = max(0, width - 10 - width_of(said) - width_of(after[0]))
         more = "~" if looks.ascii_only else "…"
         cut = fit(reason, room, more=more).rstrip()
         lines.append([(f"{clock(change.time)}  ", "dim"), (said, ""), after, (cut, "dim")])
@@ -236,42 +247,59 @@ def replica_lines(
 ) -> list[Line]:
     """All that is known of one replica, every word of it."""
     state, role = looks.state(replica.state)
-    since = f" for {lasted(now - replica.since)}" if replica.since is not None else ""
-    vouch = {"gateway": "", "systemd": "  (says systemd)", "launcher": "  (says its launcher)"}
+    since = ""
+    if replica.since is not None:
+        since = " " + say("for {span}", span=lasted(now - replica.since))
+    vouch = f"  {say(VOUCHED[replica.source])}" if replica.source in VOUCHED else ""
     lines: list[Line] = [
         [
             (f"{replica.name}  ", "strong"),
             (state, role),
-            (since + vouch.get(replica.source, ""), "dim"),
+            (since + vouch, "dim"),
         ]
     ]
-    sample = replica.sample
-    facts: list[tuple[str, str]] = [
-        ("why", replica.reason),
-        ("status", replica.status_text),
-        ("last error", sample.last_error if sample else ""),
-        ("model", replica.model),
-        ("address", replica.address),
-        ("unit", f"{replica.unit} {replica.unit_state}".strip() or "none (no systemd)"),
-        ("drained by", replica.drained_by),
-        ("restarts", "-" if replica.restarts is None else str(replica.restarts)),
-        ("process", f"pid {replica.pid}" if replica.pid else ""),
-        ("in flight", f"{figure(replica.tokens)} tokens"),
-    ]
-    if sample is not None:
-        attempt = f", try {sample.attempt}" if sample.attempt else ""
-        facts.append(("phase", f"{sample.phase} since {clock(sample.phase_since)}{attempt}"))
-        running = f"{figure(sample.running)} running, {figure(sample.waiting)} waiting"
-        facts.append(("engine", f"{running}, vLLM {sample.vllm_version or '-'}"))
-        facts.append(("memory", size(sample.rss_bytes)))
-    for name, said in facts:
-        rows = wrapped(looks.words(said), max(20, width - 11)) if said else []
+    for name, said in _facts(replica):
+        rows = wrapped(looks.words(said), max(20, width - NAMES)) if said else []
         lines += [
-            [(f"{name if i == 0 else '':<11}", "dim"), (row, "")] for i, row in enumerate(rows)
+            [(fit(name if i == 0 else "", NAMES), "dim"), (row, "")] for i, row in enumerate(rows)
         ]
     shown = [gpu for gpu in gpus(snapshot, now) if replica.name in gpu.replicas]
-    lines += [[(f"{'GPU':<11}", "dim"), *_gpu_line(gpu, looks, 80, names=False)] for gpu in shown]
+    lines += [
+        [(fit("GPU", NAMES), "dim"), *_gpu_line(gpu, looks, 80, names=False)] for gpu in shown
+    ]
     return lines
+
+
+def _facts(replica: Replica) -> list[tuple[str, str]]:
+    """(name, what is known) in words; what is not known and would not be missed is empty."""
+    sample = replica.sample
+    in_flight = say("{n} tokens", n=figure(replica.tokens))
+    facts: list[tuple[str, str]] = [
+        (say("why"), heard(replica.reason)),
+        (say("status"), heard(replica.status_text)),
+        (say("last error"), heard(sample.last_error) if sample else ""),
+        (say("model"), replica.model),
+        (say("address"), replica.address),
+        (say("unit"), f"{replica.unit} {replica.unit_state}".strip() or say("none (no systemd)")),
+        (say("drained by"), heard(replica.drained_by)),
+        (say("restarts"), "-" if replica.restarts is None else str(replica.restarts)),
+        (say("process"), f"pid {replica.pid}" if replica.pid else ""),
+        (say("in flight"), in_flight),
+    ]
+    if sample is None:
+        return facts
+    phase, since = heard(sample.phase), clock(sample.phase_since)
+    said = say("{phase} since {time}", phase=phase, time=since)
+    if sample.attempt:
+        said = say("{phase} since {time}, try {n}", phase=phase, time=since, n=sample.attempt)
+    engine = say(
+        "{running} running, {waiting} waiting, vLLM {version}",
+        running=figure(sample.running),
+        waiting=figure(sample.waiting),
+        version=sample.vllm_version or "-",
+    )
+    more = (say("phase"), said), (say("engine"), engine), (say("memory"), size(sample.rss_bytes))
+    return [*facts, *more]
 
 
 def machine_line(status: Status | None, looks: Looks) -> Line:
@@ -279,15 +307,15 @@ def machine_line(status: Status | None, looks: Looks) -> Line:
     m = status.machine if status else {}
     memory = f"{size(m.get('memory_used'))}/{size(m.get('memory_total'))}"
     return [
-        ("cpu ", "dim"),
+        (f"{say('cpu')} ", "dim"),
         (f"{figure(m.get('cpu_percent'))}%", ""),
-        ("   load ", "dim"),
+        (f"   {say('load')} ", "dim"),
         (figure(m.get("load1")), ""),
-        ("   memory ", "dim"),
+        (f"   {say('memory')} ", "dim"),
         (memory, ""),
-        ("   net in ", "dim"),
+        (f"   {say('net in')} ", "dim"),
         (_rate(m.get("net_rx_bytes_per_s")), ""),
-        ("  out ", "dim"),
+        (f"  {say('out')} ", "dim"),
         (_rate(m.get("net_tx_bytes_per_s")), ""),
     ]
 

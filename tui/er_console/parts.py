@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from er_console.language import heard, say
 from er_console.state import (
     GATEWAY_UNIT,
     TARGET_UNIT,
@@ -81,19 +82,24 @@ def unit_word(unit: Unit) -> str:
 def unit_reason(unit: Unit) -> str:
     """Why a unit is as it is, from its STATUS text or its result."""
     if not unit.loaded:
-        return "systemd has no such unit (sudo er apply makes it)"
+        return say("systemd has no such unit (sudo er apply makes it)")
     if unit.active == "inactive":
         # Not its STATUS text: systemd keeps the last one of a unit that has ended.
         if unit.result not in ("", "success"):
-            return f"ended with {unit.result}"
-        return "not started since boot" if unit.since is None else "stopped in good order"
+            return say("ended with {result}", result=unit.result)
+        if unit.since is None:
+            return say("not started since boot")
+        return say("stopped in good order")
     if unit.text and unit.active != "failed":
         return unit.text
     if unit.sub == "auto-restart":
-        return f"ended ({unit.result or 'unknown result'}), systemd starts it again"
+        return say("ended ({result}), systemd starts it again", result=unit.result or "?")
     if unit.active == "failed":
-        last = f", its last word: {unit.text}" if unit.text else ""
-        return f"{unit.result or 'failed'}{last}"
+        result = unit.result or say("failed")
+        if not unit.text:
+            return result
+        last = heard(unit.text)
+        return say("{result}, its last word: {text}", result=result, text=last)
     return ""
 
 
@@ -174,7 +180,7 @@ def from_sample(sample: Sample, now: float, limit_s: float) -> Replica:
     state = ("running" if ready else "starting") if lives else "unknown"
     reason = sample.last_error or sample.phase
     if not lives:
-        reason = f"its launcher last wrote {int(now - written)} s ago"
+        reason = say("its launcher last wrote {n} s ago", n=int(now - written))
     return Replica(
         name=sample.name,
         state=state,

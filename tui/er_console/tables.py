@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from er_console.judgement import lasted, plural
+from er_console.judgement import lasted
+from er_console.language import count, heard, noted, say
 from er_console.looks import Line, Looks, figure, fit, width_of
 from er_console.parts import DOING, Pending, gateway, key_of, replicas, target, unit_word
 from er_console.state import GATEWAY_UNIT, TARGET_UNIT, Replica, Snapshot
@@ -32,25 +33,25 @@ class Column:
 
 
 PART_COLUMNS = (
-    Column("part", 11, 24),
-    Column("state", 11, 12),
-    Column("since", 5, 5, right=True),
-    Column("model", 12, 32),
-    Column("gpu", 3, 8),
-    Column("tokens", 6, 6, right=True, from_width=100),
-    Column("run/wait", 8, 8, right=True, from_width=130),
-    Column("restarts", 8, 8, right=True, from_width=130),
-    Column("why", 16, 400),
+    Column(noted("part"), 11, 24),
+    Column(noted("state"), 11, 12),
+    Column(noted("since"), 5, 6, right=True),
+    Column(noted("model"), 12, 32),
+    Column(noted("gpu"), 3, 8),
+    Column(noted("tokens"), 6, 6, right=True, from_width=100),
+    Column(noted("run/wait"), 8, 8, right=True, from_width=130),
+    Column(noted("restarts"), 8, 8, right=True, from_width=130),
+    Column(noted("why"), 16, 400),
 )
 KEY_COLUMNS = (
-    Column("name", 11, 24),
-    Column("id", 9, 12),
-    Column("state", 10, 10),
-    Column("limit", 10, 14),
-    Column("last used", 10, 12),
-    Column("old secret till", 15, 16),
-    Column("expires", 16, 16, from_width=100),
-    Column("models", 8, 400, from_width=100),
+    Column(noted("name"), 11, 24),
+    Column(noted("id"), 9, 12),
+    Column(noted("state"), 10, 10),
+    Column(noted("limit"), 10, 14),
+    Column(noted("last used"), 10, 12),
+    Column(noted("old secret till"), 15, 16),
+    Column(noted("expires"), 16, 16, from_width=100),
+    Column(noted("models"), 8, 400, from_width=100),
 )
 
 
@@ -91,21 +92,22 @@ def part_rows(
     since = lasted(now - front.since) if front.since is not None else "-"
     why = front.reason or (front.status_text if front.state == "starting" else "")
     if not why and front.workers is not None:
-        why = plural(front.workers, "worker")
-        why += f", {front.listen[0]}" if front.listen else ""
-    head = ("gateway", "strong"), looks.state(front.state), (since, "dim"), ("", ""), ("", "")
+        why = count(front.workers, "{n} worker", "{n} workers")
+        if front.listen:
+            why = say("{workers}, {listen}", workers=why, listen=front.listen[0])
+    head = (say("gateway"), "strong"), looks.state(front.state), (since, "dim"), ("", ""), ("", "")
     rest = (_count(front.restarts), "dim")
-    rows = [Row(GATEWAY_UNIT, (*head, ("", ""), ("", ""), rest, (looks.words(why), "dim")))]
+    rows = [Row(GATEWAY_UNIT, (*head, ("", ""), ("", ""), rest, (looks.words(heard(why)), "dim")))]
     rows += [_replica_row(replica, now, looks) for replica in replicas(snapshot, now, pending)]
     aim = target(snapshot, now)
     if aim is not None:
         asked = pending.get(TARGET_UNIT)
         word = DOING[asked.verb] if asked else unit_word(aim)
-        said = "er.target: start, stop or restart everything"
+        said = say("er.target: start, stop or restart everything")
         state = (looks.state(word)[0], "dim")
         blank = ("", "")
         cells = (
-            ("all", "strong"),
+            (say("all"), "strong"),
             state,
             (_since(aim.since, now), "dim"),
             *[blank] * 5,
@@ -128,7 +130,7 @@ def _replica_row(replica: Replica, now: float, looks: Looks) -> Row:
     if replica.state == "starting" and replica.status_text:
         why = replica.status_text
     if replica.drained_by:
-        why = why or f"by {replica.drained_by}"
+        why = why or say("by {who}", who=heard(replica.drained_by))
     sample = replica.sample
     engine = f"{figure(sample.running)}/{figure(sample.waiting)}" if sample else "-"
     restarts = replica.restarts
@@ -141,6 +143,6 @@ def _replica_row(replica: Replica, now: float, looks: Looks) -> Row:
         (figure(replica.tokens), ""),
         (engine, ""),
         (_count(restarts), "warn" if restarts else "dim"),
-        (looks.words(why), "" if why else "dim"),
+        (looks.words(heard(why)), "" if why else "dim"),
     )
     return Row(key_of(replica), cells)

@@ -2,4 +2,109 @@
 
 from __future__ import annotations
 
-WORDS: dict[str, str] = {}
+WORDS: dict[str, str] = {
+    # The header.
+    "{up} of {n} replica answering": "{n} 个副本中 {up} 个应答",
+    "{up} of {n} replicas answering": "{n} 个副本中 {up} 个应答",
+    "{count}; {worst}": "{count}；{worst}",
+    "no replica is configured": "没有配置副本",
+    "no client gets an answer: the gateway is {state}": "客户端得不到任何响应：网关{state}",
+    "no client gets an answer: the gateway has failed": "客户端得不到任何响应：网关已失败",
+    "the gateway is starting": "网关启动中",
+    "no word from the gateway for {span}": "网关已 {span}没有消息",
+    "nothing has been read yet": "尚未读到任何数据",
+    # What is wrong, and what to do.
+    "GPU {gpu} is throttled: {why}": "GPU {gpu} 降频：{why}",
+    "check its cooling and its power limit": "检查散热和功率上限",
+    "GPU {gpu} is at {degrees} C": "GPU {gpu} 温度 {degrees} °C",
+    "check its cooling": "检查散热",
+    "the gateway is {state}": "网关{state}",
+    "s on 'all' starts everything": "在“全部”上按 s 启动全部",
+    "s on it starts it": "在该行按 s 启动",
+    "no gateway figures: {reason}": "没有网关数据：{reason}",
+    "{unit} has failed ({result}): its address is taken or not allowed": (
+        "{unit} 失败（{result}）：地址已被占用或不被允许"
+    ),
+    "journalctl -u {unit}, then s on 'all'": "journalctl -u {unit}，然后在“全部”上按 s",
+    "er.toml differs from what runs": "er.toml 与运行中的配置不同",
+    "no unit states: {reason}": "没有单元状态：{reason}",
+    "R restarts it, l shows its log": "R 重启，l 查看日志",
+    "look where it runs: {address}": "到它运行的地方查看：{address}",
+    "s starts it": "s 启动",
+    "{replica} is drained by an operator": "{replica} 已被运维人员排空",
+    "D takes it back": "D 恢复",
+    "it goes on by itself when that is there": "条件满足后会自动继续",
+    "{replica} starts again; last time: {reason}": "{replica} 重新启动；上次：{reason}",
+    "{replica} starts again (restart {n}); last time: {reason}": (
+        "{replica} 重新启动（第 {n} 次重启）；上次：{reason}"
+    ),
+    "l shows its log": "l 查看日志",
+    "{share} % of requests fail": "{share} % 的请求失败",
+    "5 shows the log": "5 查看日志",
+    "{n} of {most} requests in flight: soon 503 overloaded": (
+        "处理中的请求 {n}/{most}：即将返回 503 过载"
+    ),
+    "add a replica, or raise max_concurrency": "增加副本，或调高 max_concurrency",
+    "{n} request over a key's rate limit in {window} s": "{window} 秒内 {n} 个请求超过密钥限额",
+    "{n} requests over a key's rate limit in {window} s": "{window} 秒内 {n} 个请求超过密钥限额",
+    "er keys set raises it": "用 er keys set 调高",
+    # What an action would do, to whom.
+    "Start {unit}?": "启动 {unit}？",
+    "Stop {unit}?": "停止 {unit}？",
+    "Restart {unit}?": "重启 {unit}？",
+    "Start all of ER (er.target)?": "启动整个 ER（er.target）？",
+    "Stop all of ER (er.target)?": "停止整个 ER（er.target）？",
+    "Restart all of ER (er.target)?": "重启整个 ER（er.target）？",
+    "Drain {replica}?": "排空 {replica}？",
+    "Revoke key {key}?": "吊销密钥 {key}？",
+    "It loads its model, then takes requests as soon as an answer came back right.": (
+        "它先加载模型，得到正确响应后即开始接收请求。"
+    ),
+    "It runs already: nothing changes.": "它已在运行：不会有变化。",
+    "It stays stopped until it, or er.target, is started again.": (
+        "它会保持停止，直到它或 er.target 再次启动。"
+    ),
+    "It stays out, restarts included, until it is resumed (D again).": (
+        "它会一直停止接收请求（重启后也是），直到被恢复（再按 D）。"
+    ),
+    "Every client that uses it gets 401 from its next request on, for ever.": (
+        "使用它的每个客户端从下一个请求起都会得到 401，且不可恢复。"
+    ),
+    "As far as is known it was never used.": "据目前所知，它从未被使用过。",
+    "It was last used {span} ago.": "上次使用在 {span}前。",
+    "{n} tokens in flight get up to 10 s to finish; the rest is retried.": (
+        "处理中的 {n} 个 token 最多有 10 秒完成；其余会重试。"
+    ),
+    "its model": "其模型",
+    "It answers nobody now, so no client loses anything.": (
+        "它现在没有应答任何请求，客户端不受影响。"
+    ),
+    "{model} stays served by {n} other replica.": "{model} 仍由另外 {n} 个副本服务。",
+    "{model} stays served by {n} other replicas.": "{model} 仍由另外 {n} 个副本服务。",
+    "It is the only replica of {model}: clients get 503 until one answers again.": (
+        "它是 {model} 唯一的副本：在有副本恢复应答前，客户端会得到 503。"
+    ),
+    "So do clients of {models}, which uses its vectors.": (
+        "使用其向量的 {models} 的客户端也会如此。"
+    ),
+    "It takes requests as soon as a worker answers.": "工作进程一应答，它就接收请求。",
+    "{n} request in flight will be finished first.": "会先完成处理中的 {n} 个请求。",
+    "{n} requests in flight will be finished first.": "会先完成处理中的 {n} 个请求。",
+    "Its sockets stay open: new requests wait a few seconds, nobody is refused.": (
+        "套接字保持打开：新请求等待几秒，不会被拒绝。"
+    ),
+    "Its sockets stay open, so the next call starts it again; to end service stop er.target.": (
+        "套接字保持打开，下一个请求会再次启动它；要结束服务请停止 er.target。"
+    ),
+    "the gateway and {n} replica": "网关和 {n} 个副本",
+    "the gateway and {n} replicas": "网关和 {n} 个副本",
+    "Starts what stands still or failed of {parts}; what runs is left alone.": (
+        "启动{parts}中已停止或失败的部分；运行中的不受影响。"
+    ),
+    "Stops {parts} and closes the port: clients get no connection until it is started.": (
+        "停止{parts}并关闭端口：再次启动前客户端无法连接。"
+    ),
+    "Stops and starts {parts}: every client waits or gets 503 until the models are loaded.": (
+        "停止并启动{parts}：模型加载完成前，客户端会等待或得到 503。"
+    ),
+}

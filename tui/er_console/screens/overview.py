@@ -10,6 +10,8 @@ from textual.containers import Container, VerticalScroll
 from textual.widget import Widget
 
 from er_console.judgement import advice
+from er_console.language import heard, noted, say
+from er_console.looks import Line
 from er_console.panels import (
     advice_lines,
     change_lines,
@@ -32,6 +34,22 @@ from er_console.widgets.table import Table
 
 ROWS_BESIDE_PLOTS = 28
 ROWS_BESIDE_DETAIL = 28
+TITLES = {
+    "main": noted("parts"),
+    "traffic": noted("traffic, last minute"),
+    "gpus": noted("GPUs"),
+    "why": noted("what to do"),
+    "changes": noted("changes"),
+    "detail": noted("selected"),
+    "plots": noted("past"),
+    "log": noted("log"),
+}
+# The plots of a huge screen: title, figure.
+PLOTS = (
+    (noted("sequences/s"), "sequences_per_s"),
+    (noted("p95 ms"), "p95_ms"),
+    (noted("queue"), "queued"),
+)
 
 
 def unit_hints(page: Page) -> list[Hint]:
@@ -41,13 +59,13 @@ def unit_hints(page: Page) -> list[Hint]:
     units = bool(unit) and desk.why_not("units") is None
     admin = bool(named_by(page.selected_key())) and desk.why_not("admin") is None
     found = selected_replica(page)
-    drain = "resume" if found is not None and found.drained_by else "drain"
+    drain = say("resume") if found is not None and found.drained_by else say("drain")
     return [
-        Hint("s", "start", units),
-        Hint("S", "stop", units),
-        Hint("R", "restart", units),
+        Hint("s", say("start"), units),
+        Hint("S", say("stop"), units),
+        Hint("R", say("restart"), units),
         Hint("D", drain, admin),
-        Hint("l", "log", bool(unit)),
+        Hint("l", say("log"), bool(unit)),
     ]
 
 
@@ -84,22 +102,12 @@ class Overview(Page):
 
     def on_mount(self) -> None:
         """Titles, seen where there is room for frames."""
-        titles = {
-            "main": "parts",
-            "traffic": "traffic, last minute",
-            "gpus": "GPUs",
-            "why": "what to do",
-            "changes": "changes",
-            "detail": "selected",
-            "plots": "past",
-            "log": "log",
-        }
-        for name, title in titles.items():
-            self.query_one(f"#{name}").border_title = title
+        for name, title in TITLES.items():
+            self.query_one(f"#{name}").border_title = say(title)
 
     def hints(self) -> list[Hint]:
         """The units' keys, then the filter."""
-        return [*unit_hints(self), Hint("w", "why"), Hint("/", "filter")]
+        return [*unit_hints(self), Hint("w", say("why")), Hint("/", say("filter"))]
 
     def selected_key(self) -> str:
         """The row under the cursor."""
@@ -121,8 +129,10 @@ class Overview(Page):
         self.workers.cancel_group(self, "follow")
 
     def _hear(self, missing: Missing | None) -> None:
-        title = self.query_one(LogView)
-        title.border_title = f"log: {missing.reason}" if missing else "log"
+        said = say("log")
+        if missing:
+            said = say("log: {reason}", reason=heard(missing.reason))
+        self.query_one(LogView).border_title = said
 
     def draw(self) -> None:
         """All panels that are in view."""
@@ -154,18 +164,17 @@ class Overview(Page):
         replica = selected_replica(self)
         detail = self.query_one("#detail", Lines)
         if replica is None:
-            detail.put([[("move the cursor to a replica to see more of it here", "dim")]])
+            detail.put([[(say("move the cursor to a replica to see more of it here"), "dim")]])
         else:
             room = self._width("detail")
             detail.put(replica_lines(replica, desk.snapshot, now, desk.looks, room))
         width = self._width("plots")
         height = max(3, min(12, (self.size.height - ROWS_BESIDE_DETAIL) // 3))
-        plots = []
-        for title, name in (("sequences/s", "sequences_per_s"), ("p95 ms", "p95_ms")):
-            plots += plot_lines(title, desk.history.of(name), desk.looks, width, height)
+        plots: list[Line] = []
+        for title, name in PLOTS:
+            plots += plot_lines(say(title), desk.history.of(name), desk.looks, width, height)
             plots.append([])
-        plots += plot_lines("queue", desk.history.of("queued"), desk.looks, width, height)
-        self.query_one("#plots", Lines).put(plots)
+        self.query_one("#plots", Lines).put(plots[:-1])
 
     def _width(self, name: str) -> int:
         return max(40, self.query_one(f"#{name}").content_size.width)

@@ -8,6 +8,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
+from er_console.language import noted, say
 from er_console.panels import replica_lines
 from er_console.parts import named_by
 from er_console.screens.overview import selected_replica, unit_hints
@@ -18,6 +19,7 @@ from er_console.widgets.table import Table
 
 ROWS_BELOW = 18  # header, tabs, footer, a blank row and the detail's usual lines
 ROWS_LEAST = 5
+EMPTY = noted("no replica is known of")
 
 
 class ReplicaPage(Page):
@@ -28,18 +30,17 @@ class ReplicaPage(Page):
 
     def body(self) -> Iterable[Widget]:
         """The table and the detail."""
-        empty = "no replica is known of"
-        yield Table(PART_COLUMNS, self.desk.looks, empty=empty, id="main")
+        yield Table(PART_COLUMNS, self.desk.looks, empty=say(EMPTY), id="main")
         yield Lines(id="detail")
 
     def on_mount(self) -> None:
         """Titles, seen where there is room for frames."""
-        self.query_one("#main").border_title = "replicas"
-        self.query_one("#detail").border_title = "selected"
+        self.query_one("#main").border_title = say("replicas")
+        self.query_one("#detail").border_title = say("selected")
 
     def hints(self) -> list[Hint]:
         """The units' keys."""
-        return [*unit_hints(self), Hint("/", "filter")]
+        return [*unit_hints(self), Hint("/", say("filter"))]
 
     def selected_key(self) -> str:
         """The row under the cursor."""
@@ -58,7 +59,7 @@ class ReplicaPage(Page):
         kept = [row for row in rows if named_by(row.key)]
         shown = [row for row in kept if self.passes(" ".join(said for said, _ in row.cells))]
         table.styles.max_height = max(ROWS_LEAST, self.size.height - ROWS_BELOW)
-        table.put(shown, "no replica is known of")
+        table.put(shown, say(EMPTY))
         found = selected_replica(self)
         detail = self.query_one("#detail", Lines)
         width = detail.content_size.width or self.size.width

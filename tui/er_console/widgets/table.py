@@ -16,6 +16,7 @@ from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
 
+from er_console.language import say
 from er_console.looks import Line, Looks
 from er_console.tables import Column, Row, column_widths, table_line
 from er_console.widgets.lines import Painter
@@ -92,7 +93,7 @@ class Table(Painter, can_focus=True):
         gap = 2 if width >= WIDE else 1
         widths = column_widths(self.columns, self.rows, width - 2, gap)
         if y == 0:
-            head = Row("", tuple((column.title, "head") for column in self.columns))
+            head = Row("", tuple((say(column.title), "head") for column in self.columns))
             return self.paint(
                 [("  ", ""), *table_line(self.columns, widths, head, more, gap)], width
             )
