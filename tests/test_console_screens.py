@@ -478,7 +478,7 @@ async def test_help_lists_keys_and_what_is_missing() -> None:
     async with opened(Play(steer=steer)) as (app, pilot, _):
         await press(pilot, "question_mark")
         assert isinstance(app.screen, Help)
-        assert "O rotate" in text(app) and "joe is not in group er" in text(app)
+        assert "(R)" in text(app) and "joe is not in group er" in text(app)
         await press(pilot, "escape", "question_mark", "question_mark")
         assert isinstance(app.screen, Overview)
 

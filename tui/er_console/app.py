@@ -10,24 +10,39 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from typing import NoReturn
 
 from er_console.judgement import EXIT_CODES, verdict
+from er_console.language import LANGUAGES, heard, noted, say, speak, wanted
 from er_console.look import as_json, frame, snapshot
 from er_console.looks import Looks, wants_ansi, wants_ascii
 from er_console.sources import Sources
 
 WRONG_USE = 64
-ABOUT = """Watch and steer ER: health, GPUs, traffic, keys, logs, start and stop.
+ABOUT = noted("""Watch and steer ER: health, GPUs, traffic, keys, logs, start and stop.
 
 Reads the admin API (RUNTIME_DIRECTORY/admin.sock, default /run/er), systemd, the journal and the
 GPU driver; each may be missing. To act it needs root or group er. ? in the console lists its keys.
-"""
-AFTER = """Exit codes of --once and --json: 0 ok, 1 degraded, 2 down, 3 unknown; wrong use 64.
+""")
+AFTER = noted("""Exit codes of --once and --json: 0 ok, 1 degraded, 2 down, 3 unknown; wrong use 64.
 Without a terminal it acts as --once. NO_COLOR and TERM are obeyed; without UTF-8 it draws in ASCII.
-"""
+""")
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """argparse's help, with its own words in the language spoken."""
+
+    def add_usage(
+        self,
+        usage: str | None,
+        actions: Iterable[argparse.Action],
+        groups: Iterable[argparse._MutuallyExclusiveGroup],
+        prefix: str | None = None,
+    ) -> None:
+        """The first line."""
+        super().add_usage(usage, actions, groups, say("usage: ") if prefix is None else prefix)
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,18 +50,30 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Says what is wrong and where help is, and ends with 64."""
-        self.exit(WRONG_USE, f"er-console: {message}\nTry: er-console --help\n")
+        known = say("Try: er-console --help")
+        self.exit(WRONG_USE, f"er-console: {heard(message)}\n{known}\n")
 
 
 def parser() -> Parser:
-    """The options."""
-    plain = argparse.RawDescriptionHelpFormatter
-    found = Parser("er-console", description=ABOUT, epilog=AFTER, formatter_class=plain)
-    found.add_argument("--once", action="store_true", help="print one frame and end")
-    found.add_argument("--json", action="store_true", help="print the status as JSON and end")
-    found.add_argument("--demo", action="store_true", help="show a play instead of this machine")
-    found.add_argument("--readonly", action="store_true", help="watch only, offer no action")
-    found.add_argument("--version", action="version", version=f"er-console {_version()}")
+    """The options, in the language spoken."""
+    found = Parser(
+        "er-console",
+        description=say(ABOUT),
+        epilog=say(AFTER),
+        formatter_class=Help,
+        add_help=False,
+        allow_abbrev=False,
+    )
+    own = found.add_argument_group(say("options"))
+    own.add_argument("-h", "--help", action="help", help=say("show this and end"))
+    own.add_argument("--once", action="store_true", help=say("print one frame and end"))
+    own.add_argument("--json", action="store_true", help=say("print the status as JSON and end"))
+    own.add_argument("--demo", action="store_true", help=say("show a play instead of this machine"))
+    own.add_argument("--readonly", action="store_true", help=say("watch only, offer no action"))
+    spoken = say("language of the screens; else LC_ALL, LC_MESSAGES, LANG say it")
+    own.add_argument("--lang", choices=LANGUAGES, help=spoken)
+    version = f"er-console {_version()}"
+    own.add_argument("--version", action="version", version=version, help=say("show the version"))
     return found
 
 
@@ -54,14 +81,26 @@ def _version() -> str:
     try:
         return metadata.version("er")
     except metadata.PackageNotFoundError:
-        return "(not installed)"
+        return say("(not installed)")
+
+
+def _asked_language(argv: Sequence[str]) -> str | None:
+    """--lang, found before the options are read: their help and errors are in it too."""
+    early = Parser(add_help=False, allow_abbrev=False)
+    early.add_argument("--lang", nargs="?")
+    found: str | None = early.parse_known_args(argv)[0].lang
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    options = parser().parse_args(argv)
-    sources = _sources(demo=options.demo)
+    given = sys.argv[1:] if argv is None else argv
     looks = Looks(ascii_only=wants_ascii(os.environ, sys.stdout.encoding))
+    speak(wanted(os.environ, _asked_language(given), ascii_only=looks.ascii_only))
+    options = parser().parse_args(given)
+    if options.json:
+        speak("en")  # scripts read the same words everywhere
+    sources = _sources(demo=options.demo)
     # Textual draws on stderr and reads stdin: without both there is no one to show screens to.
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
     try:

@@ -8,19 +8,23 @@ import signal
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, ClassVar, cast
 
 from rich.text import Text
 from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
 from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import Input, TextArea
 
 from er_console.consequences import about_drain, about_unit
 from er_console.desk import Desk
-from er_console.looks import Looks
+from er_console.keymap import help_text, meant
+from er_console.language import heard, noted, say
+from er_console.looks import Looks, told
 from er_console.parts import Pending, replica_of
 from er_console.screens.configuration import ConfigPage
 from er_console.screens.dialogs import Box, Confirm, Help
@@ -28,6 +32,7 @@ from er_console.screens.keys import KeysPage
 from er_console.screens.logs import LogsPage
 from er_console.screens.overview import Overview, selected_replica
 from er_console.screens.page import PAGES, Page
+from er_console.screens.palette import Palette
 from er_console.screens.replica import ReplicaPage
 from er_console.screens.traffic import TrafficPage
 from er_console.screens.trying import TryPage
@@ -37,6 +42,7 @@ from er_console.state import GATEWAY_UNIT, Missing
 UNITS_EVERY = 2  # a systemctl each, so at half pace
 BLURRED_S = 5.0
 PAUSE_S = 0.1
+HELP_WIDE, HELP_FRAME = 68, 10  # cells of text in a box, and what its frame takes
 
 DARK = Theme(
     name="er-dark",
@@ -69,19 +75,22 @@ LIGHT = Theme(
     variables={"quiet": "#6a7178", "cursor-line": "#d5e3ee", "frame": "#c3c6c8", "plot": "#7fa6bf"},
 )
 
-HELP = """1-7     overview, replica, traffic, keys, logs, try, config
-arrows  or h j k l; g first, G last; tab next field
-enter   more of the row          esc  back
-/       filter (! turns it round) :   commands, themes
-l       log of the row           w    what is wrong
-s start   S stop   R restart   D drain or resume
-z       in traffic: 5 minutes, 1 hour, 24 hours
-N new key   O rotate   X revoke   y copy the key's id
-in logs: f unit, L level, p pause, G follow, w wrap
-in try: e edit, enter send, m model, d side, y Y copy as curl
-in config: A apply, r look again
-?       this      q  quit
-(brackets round a key: it can't be pressed now)"""
+DONE = {
+    "start": noted("start done"),
+    "stop": noted("stop done"),
+    "restart": noted("restart done"),
+}
+WAIT = {
+    "start": noted("{unit}: wait for the start"),
+    "stop": noted("{unit}: wait for the stop"),
+    "restart": noted("{unit}: wait for the restart"),
+}
+ELSEWHERE = {
+    "start": noted("start it where it was started"),
+    "stop": noted("stop it where it was started"),
+    "restart": noted("restart it where it was started"),
+}
+THEMES = ("er-dark", "er-light", "ansi-dark", "ansi-light")
 
 
 class Console(App[None]):
@@ -249,20 +258,44 @@ class Console(App[None]):
         """Keys, and what can't be done here and why."""
         if isinstance(self.screen, Box):
             return
-        words = HELP
-        why = {str(missing) for what in ("units", "admin") if (missing := self.desk.why_not(what))}
-        for sentence in sorted(why):
-            words += f"\n\n{self.desk.looks.words(sentence)}"
-        self.push_screen(Help("Keys", words))
+        page = self.pages[self.now_shown]
+        pressed = [(hint.key, hint.label, hint.usable) for hint in page.hints()]
+        why = [missing for what in ("units", "admin") if (missing := self.desk.why_not(what))]
+        reasons = list({told(missing): missing for missing in why}.values())
+        width = max(20, min(HELP_WIDE, self.size.width - HELP_FRAME))
+        last = PAGES[-1][1]
+        words = help_text(page.page, pressed, reasons, self.desk.looks, width, last)
+        title = say("Keys: {page}", page=say(page.title_said))
+        self.push_screen(Help(title, words))
+
+    def action_help_quit(self) -> None:
+        """ctrl+c copies in a field, and else says how to leave."""
+        self.notify(say("q quits (ctrl+q in a field too)"), markup=False)
+
+    def action_command_palette(self) -> None:
+        """The palette, in the language spoken."""
+        if not isinstance(self.screen, CommandPalette):
+            self.push_screen(Palette(id="--command-palette"))
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """The palette: pages, themes, quit. No screenshot: a secret may be on the screen."""
+        """The palette: what the page's keys do, pages, themes, quit. No screenshot: a secret may
+        be on the screen.
+        """
+        if isinstance(screen, Page):
+            for hint in screen.hints():
+                words = say("key {key}", key=hint.key)
+                if not hint.usable:
+                    words = say("key {key}; can't be pressed now", key=hint.key)
+                press = partial(self.call_later, screen.press, hint.key)
+                yield SystemCommand(meant(screen.page, hint.key, hint.label), words, press)
         for page, digit, title in PAGES:
-            yield SystemCommand(title, f"key {digit}", lambda page=page: self.action_page(page))
-        for theme in ("er-dark", "er-light", "ansi-dark", "ansi-light"):
-            yield SystemCommand(f"Theme {theme}", "colours", lambda t=theme: self._take_theme(t))
-        yield SystemCommand("Help", "key ?", self.action_help)
-        yield SystemCommand("Quit", "key q", self.exit)
+            words = say("key {key}", key=digit)
+            yield SystemCommand(say(title), words, partial(self.action_page, page))
+        for theme in THEMES:
+            name = say("Theme {theme}", theme=theme)
+            yield SystemCommand(name, say("colours"), partial(self._take_theme, theme))
+        yield SystemCommand(say("Help"), say("key {key}", key="?"), self.action_help)
+        yield SystemCommand(say("Quit"), say("key {key}", key="q"), self.exit)
 
     def _take_theme(self, name: str) -> None:
         self.theme = name
@@ -270,9 +303,11 @@ class Console(App[None]):
     # Actions --------------------------------------------------------------------------------
 
     def _explain(self, missing: Missing, command: str = "") -> None:
-        words = f"{missing.remedy}\nor: {command}" if command and missing.kind == "rights" else ""
-        said = self.desk.looks.words(words or missing.remedy)
-        title = self.desk.looks.words(missing.reason)
+        said = heard(missing.remedy)
+        if command and missing.kind == "rights":
+            said += "\n" + say("or: {command}", command=command)
+        said = self.desk.looks.words(said)
+        title = self.desk.looks.words(heard(missing.reason))
         self.notify(said, title=title, severity="warning", timeout=10, markup=False)
 
     def action_unit(self, verb: str) -> None:
@@ -283,15 +318,15 @@ class Console(App[None]):
         unit = page.selected_unit()
         if not unit:
             if page.selected_key():
-                elsewhere = "no unit of systemd runs this replica here"
-                self._explain(Missing("off", elsewhere, f"{verb} it where it was started"))
+                elsewhere = say("no unit of systemd runs this replica here")
+                self._explain(Missing("off", elsewhere, say(ELSEWHERE[verb])))
             return
         missing = self.desk.why_not("units")
         if missing is not None:
             self._explain(missing, f"sudo systemctl {verb} {unit}")
             return
         if unit in self.desk.pending:
-            self.notify(f"{unit}: wait for the {self.desk.pending[unit].verb}", markup=False)
+            self.notify(say(WAIT[self.desk.pending[unit].verb], unit=unit), markup=False)
             return
         question = about_unit(verb, unit, self.desk.snapshot, self.desk.wall())
 
@@ -312,8 +347,8 @@ class Console(App[None]):
         finally:
             self.desk.pending.pop(unit, None)
         severity = "information" if outcome.ok else "error"
-        said = self.desk.looks.words(outcome.text)
-        title = outcome.remedy or f"{verb} done"
+        said = self.desk.looks.words(heard(outcome.text))
+        title = self.desk.looks.words(heard(outcome.remedy) or say(DONE[verb]))
         self.notify(said, title=title, severity=severity, timeout=10, markup=False)  # type: ignore[arg-type]
         await self.read_all()
 
@@ -346,5 +381,5 @@ class Console(App[None]):
         except Missing as missing:
             self._explain(missing)
             return
-        self.notify(self.desk.looks.words(outcome.text), markup=False)
+        self.notify(self.desk.looks.words(heard(outcome.text)), markup=False)
         await self.read_all()

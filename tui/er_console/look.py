@@ -10,7 +10,11 @@ from typing import Any, TypeVar
 
 from er_console.judgement import Verdict, advice, verdict
 from er_console.language import say
+<<<<<<< HEAD
 from er_console.looks import Looks, plain
+=======
+from er_console.looks import Looks, plain, told
+>>>>>>> afde80e (Console: it speaks English or Chinese, by --lang or LANG; help is the page's own and the palette does what its keys do)
 from er_console.panels import advice_lines, gpu_lines, header, machine_line, traffic_lines
 from er_console.parts import replicas
 from er_console.sources import Sources
@@ -60,7 +64,8 @@ def frame(found: Snapshot, now: float, looks: Looks, width: int, tag: str) -> li
     lines += advice_lines(advice(found, now), looks, width)
     for name, reading in (("units", found.units), ("samples", found.samples)):
         if reading.missing is not None and status is None:
-            lines.append([(looks.words(f"{name}: {reading.missing}"), "dim")])
+            said = say("{source}: {reason}", source=name, reason=told(reading.missing))
+            lines.append([(looks.words(said), "dim")])
     return [plain(line).rstrip() for line in lines]
 
 

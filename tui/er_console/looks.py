@@ -11,7 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from unicodedata import east_asian_width
 
-from er_console.language import say
+from er_console.language import heard, say
+from er_console.state import Missing
 
 Piece = tuple[str, str]
 Line = list[Piece]
@@ -139,6 +140,12 @@ def wants_ansi(environment: Mapping[str, str]) -> bool:
     if environment.get("COLORTERM") in ("truecolor", "24bit"):
         return False
     return not ("256color" in term or "direct" in term or "kitty" in term or "alacritty" in term)
+
+
+def told(missing: Missing) -> str:
+    """Why a source gives nothing and what to do about it, in the language spoken."""
+    reason, remedy = heard(missing.reason), heard(missing.remedy)
+    return say("{reason}. {remedy}", reason=reason, remedy=remedy) if remedy else reason
 
 
 def width_of(said: str) -> int:

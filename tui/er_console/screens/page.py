@@ -16,19 +16,20 @@ from textual.widgets import Input
 
 from er_console.desk import Desk
 from er_console.judgement import verdict
-from er_console.looks import Line, line_width
+from er_console.language import heard, noted, say
+from er_console.looks import Line, fit, line_width, width_of
 from er_console.panels import header
 from er_console.widgets.lines import Choices, Lines
 from er_console.widgets.table import Table
 
 PAGES = (
-    ("overview", "1", "Overview"),
-    ("replica", "2", "Replica"),
-    ("traffic", "3", "Traffic"),
-    ("keys", "4", "Keys"),
-    ("logs", "5", "Logs"),
-    ("try", "6", "Try"),
-    ("config", "7", "Config"),
+    ("overview", "1", noted("Overview")),
+    ("replica", "2", noted("Replicas")),
+    ("traffic", "3", noted("Traffic")),
+    ("keys", "4", noted("Keys")),
+    ("logs", "5", noted("Logs")),
+    ("try", "6", noted("Try")),
+    ("config", "7", noted("Config")),
 )
 TABS_WIDE = 100  # from here on tabs stand two cells apart
 
@@ -82,8 +83,9 @@ class Page(Screen[None]):
         yield Choices(self._go, id="tabs")
         with Container(id="body"):
             yield from self.body()
-        yield Input(placeholder="filter; ! in front turns it round", id="filter", compact=True)
-        yield Choices(self._press, id="footer")
+        asked = say("filter; ! in front turns it round")
+        yield Input(placeholder=asked, id="filter", compact=True)
+        yield Choices(self.press, id="footer")
 
     def body(self) -> Iterable[Widget]:
         """The page's own widgets; the one with the id main gets the keys."""
@@ -121,29 +123,44 @@ class Page(Screen[None]):
         looks = desk.looks
         self.set_class(looks.ascii_only, "-ascii")
         tags = [desk.sources.tag] if desk.sources.tag else []
+        if self._tabs():
+            tags.append(say("read-only"))
         head = header(verdict(desk.snapshot, now), looks, self.size.width, now, tags)
         self.query_one("#header", Lines).put([head])
-        self._tabs()
         self._footer()
         self.draw()
 
-    def _tabs(self) -> None:
+    @property
+    def title_said(self) -> str:
+        """The page's name in English, for `say`."""
+        return next(title for page, _, title in PAGES if page == self.page)
+
+    def _tabs(self) -> bool:
+        """The pages, and that it is read-only; True when there was no room to say that."""
         items: list[tuple[str, Line]] = []
+        apart = "  " if self.size.width >= TABS_WIDE else " "
         for page, digit, title in PAGES:
             role = "here" if page == self.page else "dim"
-            apart = " " if self.size.width >= TABS_WIDE else ""
-            items.append((page, [(f" {digit} {title} ", role), (apart, "")]))
+            items.append((page, [(f" {digit} {say(title)}", role), (apart, "")]))
         missing = self.desk.why_readonly()
         after: Line = []
+        crowded = False
         if missing is not None:
             room = self.size.width - sum(line_width(own) for _, own in items) - 1
-            short = "read-only (?)" if room > len("read-only (?)") else "read-only"
-            said = f"read-only: {missing.reason}"[:room] if room > 30 else short
-            after = [(f"{said} ", "warn")]
+            short, asks = say("read-only"), say("read-only (?)")
+            said = say("read-only: {reason}", reason=heard(missing.reason))
+            if room <= 30:
+                said = asks if room >= width_of(asks) else short
+            crowded = room < width_of(short)
+            if not crowded:
+                more = "~" if self.desk.looks.ascii_only else "…"
+                said = fit(self.desk.looks.words(said), room, more=more).rstrip()
+                after = [(f"{said} ", "warn")]
         self.query_one("#tabs", Choices).offer(items, after)
+        return crowded
 
     def _footer(self) -> None:
-        always = [_key_line(hint) for hint in (Hint("?", "help"), Hint("q", "quit"))]
+        always = [_key_line(hint) for hint in (Hint("?", say("help")), Hint("q", say("quit")))]
         room = self.size.width - sum(line_width(own) for _, own in always)
         items: list[tuple[str, Line]] = []
         for name, own in map(_key_line, self.hints()):
@@ -156,8 +173,9 @@ class Page(Screen[None]):
     def _go(self, page: str) -> None:
         self.app.call_later(self.app.run_action, f"app.page('{page}')")
 
-    def _press(self, key: str) -> None:
-        names = {"?": "question_mark", "/": "slash"}
+    def press(self, key: str) -> None:
+        """As if the key were pressed; named as in the footer."""
+        names = {"?": "question_mark", "/": "slash", "esc": "escape"}
         self.app.simulate_key(names.get(key, key))
 
     def passes(self, said: str) -> bool:
