@@ -193,20 +193,27 @@ def test_keys_from_birth_to_end_and_the_audit_of_it(parent: Parent) -> None:
     code, made = parent.api("POST", "/keys", {"name": "web", "expires": "30d"})
     assert code == 201 and made["secret"].startswith(f"sk-er-{made['id']}-") and made["expires"]
     code, listed = parent.api("GET", "/keys")
-    assert [k["name"] for k in listed["keys"]] == ["web"] and "secret" not in str(listed)
+    assert [k["name"] for k in listed["keys"]] == ["web"] and made["secret"] not in str(listed)
+    none = {"requests_last_minute": 0, "limited_last_minute": 0}
+    assert listed["keys"][0]["use"] == {"limit": "100/minute", "used": 0, **none}
     assert parent.api("POST", "/keys", {"name": "web"})[0] == 409
     code, turned = parent.api("POST", f"/keys/{made['id']}/rotate", {"grace": "10m"})
     assert code == 200 and turned["id"] == made["id"] and turned["secret"] != made["secret"]
     assert parent.api("POST", "/keys/web/rotate")[0] == 200
     code, changed = parent.api("PATCH", "/keys/web", {"rate_limit": "5/minute", "models": ["m"]})
     assert (changed["rate_limit"], changed["models"]) == ("5/minute", ["m"]) and changed["expires"]
+    assert parent.api("GET", "/keys")[1]["keys"][0]["use"]["limit"] == "5/minute"
+    assert parent.api("PATCH", "/keys/web", {"rate_limit": "off"})[0] == 200
+    use = parent.api("GET", "/keys")[1]["keys"][0]["use"]
+    assert (use["limit"], use["used"]) == ("off", None)
     assert parent.api("PATCH", "/keys/web", {"expires": None})[1]["expires"] is None
     assert parent.api("DELETE", f"/keys/{made['id']}")[1]["revoked"]
     file = json.loads((parent.folder / "state/er_api_keys.json").read_text())
     assert file["version"] == 1 and made["secret"] not in json.dumps(file)
-    records = until(lambda: len(audit(parent)) >= 6 and audit(parent))
+    records = until(lambda: len(audit(parent)) >= 7 and audit(parent))
     assert [r["ACTION"] for r in records] == [
-        *("keys.create", "keys.rotate", "keys.rotate", "keys.set", "keys.set", "keys.revoke")
+        *("keys.create", "keys.rotate", "keys.rotate"),
+        *("keys.set", "keys.set", "keys.set", "keys.revoke"),
     ]
     assert {str(r["UID"]) for r in records} == {str(os.getuid())}
     assert {r["TARGET"] for r in records} == {made["id"]}

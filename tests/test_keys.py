@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from er import keys
-from er.keys import file, record, used
+from er.keys import file, record, replaced, used
 from er.keys.reader import Keys
 from er.quantities import Rate
 
@@ -292,6 +292,46 @@ def test_last_use_is_listed_and_the_key_file_is_not_touched(path: Path) -> None:
     assert "sha256" not in by_name["web"]
 
 
+def test_who_still_uses_the_old_secret_is_listed(path: Path) -> None:
+    """By address, the latest first; neither uses of the new secret nor of still older ones."""
+    first = make(path)
+    assert keys.list_keys(path)[0]["previous_used_by"] is None  # no rotation, nothing to ask
+    second = keys.rotate(path, "web", grace_s=3600, now=NOW)
+    assert keys.list_keys(path)[0]["previous_used_by"] is None  # no worker was there to see
+    known, later = Keys(path), NOW + timedelta(seconds=10)
+    assert keys.list_keys(path)[0]["previous_used_by"] == []
+    known.check(second.secret, NOW, "10.0.0.8")
+    known.check(first.secret, NOW, "10.0.0.9")
+    known.check(first.secret, later, "2001:db8::1")
+    Keys(path).check(first.secret, NOW + timedelta(seconds=20), "10.0.0.9")
+    assert keys.list_keys(path)[0]["previous_used_by"] == [
+        {"client": "10.0.0.9", "last": "2026-11-23T16:00:20Z"},
+        {"client": "2001:db8::1", "last": "2026-11-23T16:00:10Z"},
+    ]
+    keys.rotate(path, "web", grace_s=3600, now=later)
+    known.check(second.secret, later, "10.0.0.8")
+    assert keys.list_keys(path)[0]["previous_used_by"] == [
+        {"client": "10.0.0.8", "last": "2026-11-23T16:00:10Z"}
+    ]
+    keys.rotate(path, "web", grace_s=0, now=later)
+    assert keys.list_keys(path)[0]["previous_used_by"] is None
+
+
+def test_a_full_table_of_old_secrets_forgets_the_oldest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two rows for three addresses; a damaged file names nobody and breaks nothing."""
+    monkeypatch.setattr(replaced, "SIZE", 2 * replaced.ROW_BYTES)
+    file, mark = tmp_path / "keys_replaced", replaced.mark("ab" * 32)
+    table = replaced.Replaced(file)
+    for at, address in enumerate(("10.0.0.1", "10.0.0.2", "10.0.0.1", "x" * 90), 1):
+        table.note("kaaaaaaaa", mark, address, at)
+    found = replaced.read(file) or {}
+    assert found == {("kaaaaaaaa", mark): [("x" * 56, 4), ("10.0.0.1", 3)]}
+    file.write_bytes(b"\xff" * 1000)
+    assert replaced.read(file) == {}
+
+
 def test_a_table_of_last_uses_that_is_full_is_no_harm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,7 +349,7 @@ def test_no_file_at_all_is_an_empty_list(path: Path) -> None:
     known = Keys(path)
     assert known.check("sk-er-kaaaaaaaa-" + "x" * 43, NOW) is None
     assert "er keys create" in known.why_not("x", NOW)
-    assert [p.name for p in path.parent.iterdir()] == ["keys_used"]
+    assert {p.name for p in path.parent.iterdir()} == {"keys_used", "keys_replaced"}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from er import limits
-from er.limits import Limits, LimitsFull, window
+from er.limits import Asked, Limits, LimitsFull, asked, window
+from er.limits.asked import Minute
 from er.quantities import Rate
 
 SECOND = 1_000_000_000
@@ -190,6 +191,55 @@ def test_a_new_process_finds_the_windows_of_the_old(tmp_path: Path) -> None:
     again = Limits.open(tmp_path / "limits")
     assert not again.take("kaaaaaaaa", Rate(1, 60), 2 * SECOND).allowed
     assert again.take("kbbbbbbbb", Rate(1, 60), 2 * SECOND).allowed
+
+
+def test_a_window_is_looked_at_without_a_change(tmp_path: Path) -> None:
+    """What GET /keys says is used is what the next request is measured by, and costs nothing."""
+    shared = Limits.open(tmp_path / "limits")
+    rates = {"kaaaaaaaa": Rate(3, 60), "kbbbbbbbb": Rate(300, 1), "kccccccccc": Rate(1, 60)}
+    for at in (SECOND, 2 * SECOND):
+        shared.take("kaaaaaaaa", rates["kaaaaaaaa"], at)
+    for _ in range(200):  # more than a window has entries
+        shared.take("kbbbbbbbb", rates["kbbbbbbbb"], 2 * SECOND)
+    before = bytes(shared._map)
+    assert shared.used(rates, 2 * SECOND) == dict(zip(rates, (2, 200, 0), strict=True))
+    assert shared.used(rates, 3 * SECOND) == dict(zip(rates, (2, 0, 0), strict=True))
+    assert shared.used(rates, 61 * SECOND) == dict(zip(rates, (1, 0, 0), strict=True))
+    assert bytes(shared._map) == before
+    assert shared.take("kaaaaaaaa", rates["kaaaaaaaa"], 61 * SECOND).remaining == 1
+
+
+def test_the_last_minute_is_added_up_over_workers(tmp_path: Path) -> None:
+    """Two processes' counts are one figure; after a minute it is gone."""
+    one, two = Minute.open(tmp_path / "asked"), Minute.open(tmp_path / "asked")
+    one.add({"kaaaaaaaa": Asked(5, 2), "kbbbbbbbb": Asked(1, 0)}, 100 * SECOND)
+    two.add({"kaaaaaaaa": Asked(3, 0)}, 101 * SECOND)
+    two.add({"kaaaaaaaa": Asked(1, 1)}, 130 * SECOND)
+    assert one.read(130 * SECOND) == ({"kaaaaaaaa": (9, 3), "kbbbbbbbb": (1, 0)}, True)
+    assert one.read(161 * SECOND) == ({"kaaaaaaaa": (1, 1)}, True)
+    one.add({"kaaaaaaaa": Asked(4, 0)}, 160 * SECOND)  # the bucket of a round before
+    assert two.read(161 * SECOND)[0] == {"kaaaaaaaa": (5, 1)}
+    assert two.read(500 * SECOND) == ({}, True)
+    one.close()
+    assert Minute.open(tmp_path / "asked").read(161 * SECOND)[0] == {"kaaaaaaaa": (5, 1)}
+    (tmp_path / "asked").write_bytes(b"of another boot")
+    assert Minute.open(tmp_path / "asked").read(161 * SECOND) == ({}, True)
+
+
+def test_more_keys_than_rows_in_a_minute_are_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever found no row is unknown, not silent; rows of the silent are used again."""
+    monkeypatch.setattr(asked, "ROWS", 2)
+    monkeypatch.setattr(asked, "SIZE", asked.HEAD_BYTES + 2 * asked.ROW.itemsize)
+    table = Minute.open(tmp_path / "asked")
+    table.add({name: Asked(1, 0) for name in ("ka", "kb", "kc")}, 100 * SECOND)
+    assert table.read(100 * SECOND) == ({"ka": (1, 0), "kb": (1, 0)}, False)
+    table.add({"kb": Asked(1, 0)}, 150 * SECOND)
+    table.add({"kc": Asked(7, 0)}, 170 * SECOND)
+    assert table.read(170 * SECOND) == ({"kb": (1, 0), "kc": (7, 0)}, False)
+    table.add({"ka": Asked(1, 0)}, 230 * SECOND)  # its row is another's by now
+    assert table.read(230 * SECOND) == ({"ka": (1, 0)}, True)
 
 
 def test_a_file_of_another_layout_or_boot_is_made_anew(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from er import __version__, keys, metrics
+from er.admin.key_use import KeyUse
 from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer
 from er.admin.reload import ReloadError, reload
@@ -64,6 +65,7 @@ class Desk:
     ) -> None:
         self.observer, self.audit, self.door = observer, audit, door
         self.generation, self.parent = generation, parent
+        self.use = KeyUse(observer.config.gateway.rate_limit)
         self.reloading = asyncio.Lock()
 
     def record(self, request: Request, action: str, target: str) -> None:
@@ -110,9 +112,9 @@ def _reading(app: FastAPI, desk: Desk) -> None:
 def _keys(app: FastAPI, desk: Desk) -> None:
     path: Path = keys.path()
 
-    @app.get("/keys", summary="All keys, without secrets")
+    @app.get("/keys", summary="All keys, without secrets, and what each uses of its limit now")
     async def list_keys() -> dict[str, Any]:
-        return {"keys": await asyncio.to_thread(keys.list_keys, path)}
+        return {"keys": await asyncio.to_thread(desk.use.listed, path)}
 
     @app.post("/keys", status_code=201, summary="Make a key; the answer alone has its secret")
     async def create(request: Request, fields: KeyFields) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Gateway:
         self._served, self._keys, self._limits = served, keys, limits
         self._ledger, self._workshop, self._audit = ledger, workshop, audit
         self._shelf = shelf
-        self.tally = Tally(ledger)
+        self.tally = Tally(ledger, limits)
         self.cors = Cors(self.settings.cors) if self.settings.cors else None
         self.draining = False  # each answer closes its connection
         self.cutting = False  # requests are cancelled because the process must end
@@ -185,7 +185,7 @@ class Gateway:
             )
         else:
             now = datetime.now(UTC)
-            found = self._keys.check(secret, now)
+            found = self._keys.check(secret, now, request.client)
             if found is not None:
                 return found
             message = f"this API key opens nothing: {self._keys.why_not(secret, now)}"

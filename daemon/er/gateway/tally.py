@@ -13,9 +13,11 @@ import numpy as np
 from er import journal, metrics
 from er.gateway.exchange import Note
 from er.ledger import Ledger
+from er.limits import Asked, Limits, now_ns
 
 UNKNOWN = "-"  # label of a model that nobody configured: clients must not make labels
 CLIENT_CLOSED = 499
+LIMITED = 429  # by the key's rate, and by nothing else
 PARTS = ("queue", "tokenise", "engine", "encode", "total")
 BOUNDS_NS = np.array([seconds * 1e9 for seconds in metrics.SECONDS])
 
@@ -54,10 +56,11 @@ class _Model:
 class Tally:
     """One worker's counts."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, limits: Limits) -> None:
+        self._ledger, self._limits = ledger, limits
         self.in_flight = 0
-        self._requests: dict[tuple[str, str, int], int] = {}
+        # By model, dialect, status and key.
+        self._requests: dict[tuple[str, str, int, str], int] = {}
         self._codes: Counter[str] = Counter()
         # Labels are configured names and our own words, so this table stays small.
         self._models: dict[str, _Model] = {}
@@ -65,8 +68,9 @@ class Tally:
 
     def add(self, note: Note) -> None:
         """Count one exchange that is over."""
-        status = note.status
-        kind = (note.served or UNKNOWN, note.dialect or UNKNOWN, status)
+        status, who = note.status, note.who
+        key = who.id if who is not None else ""
+        kind = (note.served or UNKNOWN, note.dialect or UNKNOWN, status, key)
         self._requests[kind] = self._requests.get(kind, 0) + 1
         if status < 400 and note.served and note.items:
             model = self._models.get(note.served)
@@ -78,7 +82,7 @@ class Tally:
                 self._sum_up(model)
         if note.code:
             self._codes[note.code] += 1
-            self._refused[note.code, note.who.id if note.who else ""] += 1
+            self._refused[note.code, key] += 1
 
     def _sum_up(self, model: _Model) -> None:
         sequences, tokens = model.flush()
@@ -87,18 +91,28 @@ class Tally:
 
     def flush(self) -> None:
         """Bring what was counted since the last time into the ledger and the metrics."""
-        for labels, n in self._requests.items():
-            metrics.requests.labels(*labels[:2], str(labels[2])).inc(n)
+        kinds = Counter[tuple[str, str, int]]()
+        keys: dict[str, Asked] = {}
+        for (model, dialect, status, key), n in self._requests.items():
+            kinds[model, dialect, status] += n
+            if key:
+                before = keys.get(key, Asked(0, 0))
+                limited = n if status == LIMITED else 0
+                keys[key] = Asked(before.requests + n, before.limited + limited)
+        for (model, dialect, status), n in kinds.items():
+            metrics.requests.labels(model, dialect, str(status)).inc(n)
             self._ledger.count("requests", n)
-            if labels[2] != CLIENT_CLOSED:
-                self._ledger.count(_outcome(labels[2]), n)
+            if status != CLIENT_CLOSED:
+                self._ledger.count(_outcome(status), n)
+        if keys:
+            self._limits.minute.add(keys, now_ns())
         for code, n in self._codes.items():
             metrics.refusals.labels(code).inc(n)
         self._requests.clear()
         self._codes.clear()
-        for model in self._models.values():
-            if model.done:
-                self._sum_up(model)
+        for counts in self._models.values():
+            if counts.done:
+                self._sum_up(counts)
         metrics.in_flight.set(self.in_flight)
 
     def log_refusals(self) -> None:

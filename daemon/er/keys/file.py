@@ -20,7 +20,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from er.keys import record as records
-from er.keys import used
+from er.keys import replaced, used
 from er.keys.record import KeysError, Previous, Record
 
 OWNER = "er"
@@ -123,10 +123,25 @@ def change(
 def list_keys(path: Path) -> list[dict[str, Any]]:
     """All keys as `er keys list --json` shows them, the revoked ones too. Raises KeysError."""
     last = used.read(used.beside(path))
+    still = replaced.read(replaced.beside(path))
     return [
-        {**records.shown(record), "last_used": last.get(record.id)}
+        {
+            **records.shown(record),
+            "last_used": last.get(record.id),
+            "previous_used_by": _previous_used_by(record, still),
+        }
         for record in (_read(path) if path.exists() or good_copy(path).exists() else ())
     ]
+
+
+def _previous_used_by(
+    record: Record, still: dict[tuple[str, bytes], list[replaced.User]] | None
+) -> list[dict[str, str]] | None:
+    """Who used the secret before the last rotation since then; None: nobody knows, or none is."""
+    if record.previous is None or still is None:
+        return None
+    users = still.get((record.id, replaced.mark(record.previous.sha256)), [])
+    return [user.shown() for user in users]
 
 
 def ensure_first(path: Path, *, now: datetime) -> Created | None:

@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 
 from er import journal
-from er.keys import file, used
+from er.keys import file, replaced, used
 from er.keys import record as records
 from er.keys.record import KeysError, Record
 from er.quantities import Rate
@@ -43,12 +43,16 @@ def local(uid: int) -> Identity:
 
 
 class _Opened:
-    """What a secret opens, until when, and when it was last checked in full."""
+    """What a secret opens, until when, and when it was last checked in full.
 
-    __slots__ = ("checked", "identity", "until", "until_s")
+    `replaced` marks the secret when a rotation replaced it; b"" for the one of today.
+    """
 
-    def __init__(self, identity: Identity, until: datetime) -> None:
+    __slots__ = ("checked", "identity", "replaced", "until", "until_s")
+
+    def __init__(self, identity: Identity, until: datetime, replaced: bytes) -> None:
         self.identity, self.until, self.until_s = identity, until, until.timestamp()
+        self.replaced = replaced
         self.checked = 0.0  # Unix s
 
 
@@ -63,8 +67,10 @@ class Keys:
         self._opened: dict[str, _Opened] = {}  # by secret
         self._shouts = journal.Seldom(SHOUT_EVERY_S)
         self._used: used.Used | None = None
+        self._replaced: replaced.Replaced | None = None
         try:
             self._used = used.Used(used.beside(path))
+            self._replaced = replaced.Replaced(replaced.beside(path))
         except OSError as error:
             journal.log("warning", f"last uses of keys are not kept: {error}")
         self.look()
@@ -76,8 +82,8 @@ class Keys:
             return None
         return opened.identity
 
-    def check(self, secret: str, now: datetime) -> Identity | None:
-        """The key that `secret` opens at `now`, or None."""
+    def check(self, secret: str, now: datetime, client: str = "") -> Identity | None:
+        """The key that `secret` opens at `now`, or None. `client` is the address it came from."""
         self.look()
         # Found once, it holds until the file changes or its time is over.
         opened = self._opened.get(secret)
@@ -89,6 +95,8 @@ class Keys:
         opened.checked = now_s if now_s + USED_S < opened.until_s else 0.0
         if self._used is not None:
             self._used.note(found.id, int(now_s))
+        if opened.replaced and self._replaced is not None:
+            self._replaced.note(found.id, opened.replaced, client, int(now_s))
         return found
 
     def holder(self, key_id: str, now: datetime) -> Identity | None:
@@ -103,13 +111,17 @@ class Keys:
         if found is None:
             return None
         record, identity = found
-        if not record.opened_by(records.digest(secret), now) or not record.valid(now):
+        digest = records.digest(secret)
+        if not record.opened_by(digest, now) or not record.valid(now):
             return None
         ends = [record.expires] if record.expires else []
         before = record.previous
         if before is not None and now < before.until:
             ends.append(before.until)  # this may be the secret of before
-        self._opened[secret] = _Opened(identity, min(ends, default=NEVER))
+        old = digest != record.sha256
+        self._opened[secret] = _Opened(
+            identity, min(ends, default=NEVER), replaced.mark(digest) if old else b""
+        )
         return identity
 
     def why_not(self, secret: str, now: datetime) -> str:

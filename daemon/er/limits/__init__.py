@@ -12,14 +12,16 @@ import fcntl
 import mmap
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from er.limits import window
+from er.limits.asked import Asked, Minute
 from er.limits.window import Taken
 from er.quantities import PERIODS, Rate
 
-__all__ = ["Limits", "LimitsFull", "Taken"]
+__all__ = ["Asked", "Limits", "LimitsFull", "Taken"]
 
 ROWS = 2048  # keys within one period, not keys in all: idle rows are used again
 ID_BYTES = 16
@@ -41,10 +43,10 @@ def now_ns() -> int:
 
 
 class Limits:
-    """The windows of all keys. One object a process."""
+    """The windows of all keys, and their last minute. One object a process."""
 
-    def __init__(self, file: int, size: int) -> None:
-        self._file = file
+    def __init__(self, file: int, size: int, minute: Minute) -> None:
+        self._file, self.minute = file, minute
         self._map = mmap.mmap(file, size)
         self._words = memoryview(self._map)[_WINDOWS:].cast("Q")
         self._rows: dict[str, _Row] = {}
@@ -66,7 +68,7 @@ class Limits:
                 os.posix_fallocate(file, 0, SIZE)
                 os.pwrite(file, header, 0)
             fcntl.lockf(file, fcntl.LOCK_UN, 1)
-            return cls(file, SIZE)
+            return cls(file, SIZE, Minute.open(path.with_name("asked")))
         except BaseException:
             os.close(file)
             raise
@@ -93,8 +95,20 @@ class Limits:
             if self._map[row.at : row.at + ID_BYTES] == row.name:
                 window.give_back(row.window, taken, now)
 
+    def used(self, rates: Mapping[str, Rate], now: int) -> dict[str, int]:
+        """How many requests each of these keys has in its window at `now` (ns)."""
+        used = dict.fromkeys(rates, 0)
+        for row in range(ROWS):
+            at = _IDS + row * ID_BYTES
+            key_id = self._map[at : at + ID_BYTES].rstrip(b"\0").decode("ascii", "replace")
+            if key_id in rates:
+                with _Locked(self._file, _LOCKS + row):
+                    used[key_id] = window.counted(self._window(row), rates[key_id], now)
+        return used
+
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the files."""
+        self.minute.close()
         for row in self._rows.values():
             row.window.release()
         self._words.release()

@@ -85,6 +85,13 @@ def give_back(window: memoryview, taken: Taken, now: int) -> None:
         head -= 1
 
 
+def counted(window: memoryview, rate: Rate, now: int) -> int:
+    """How many requests are in it at `now` (ns), for those who only look."""
+    period = rate.period_s * 1_000_000_000
+    places = (_FIRST + 2 * ((window[_TAIL] + i) % ENTRIES) for i in range(window[_LENGTH]))
+    return sum(window[at + 1] for at in places if window[at] + period > now)
+
+
 def idle(window: memoryview, now: int, longest_ns: int) -> bool:
     """Whether nothing was counted for the longest period there is."""
     return not window[_LENGTH] or _newest(window) + longest_ns < now
