@@ -37,6 +37,7 @@ from er.journal import Audit
 from er.keys import Keys
 from er.ledger import Ledger, LedgerError
 from er.limits import Limits
+from er.recent.trail import Trail
 from er.replicas import Replicas
 from er.replicas.spare import SpareReplicas
 
@@ -79,6 +80,7 @@ class Worker:
         )
         shelf = Shelf(store, batches)
         self.gateway = Gateway(**both, workshop=self._workshop, shelf=shelf)
+        self.gateway.tally.tell = Trail(runtime, child.slot).tell
         self.straight = Straight(self.gateway, **both, cache=self._cache, replicas=self._replicas)
         self._spare = SpareReplicas(settings, self._replicas, self._ledger)
         self._bulk = Workshop(self._served, self._spare, self._cache)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import html
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +25,7 @@ from er.admin.reload import ReloadError, reload
 from er.history import SPANS
 from er.journal import Audit
 from er.moments import expiry, span_s
+from er.recent import SPANS as RECENT_SPANS
 
 By = Literal["operator", "launcher"]
 GRACE = "24h"
@@ -95,10 +97,15 @@ def _reading(app: FastAPI, desk: Desk) -> None:
     async def history(
         seconds: Annotated[int, Query(description="300, 3600 or 86400")] = 300,
     ) -> JSONResponse:
-        if seconds not in SPANS:
-            known = ", ".join(map(str, SPANS))
-            raise Trouble(400, "invalid_request", f"seconds: {seconds} is not one of {known}")
+        _known_span(seconds, SPANS)
         return JSONResponse(await asyncio.to_thread(desk.observer.history.answer, seconds))
+
+    @app.get("/traffic", summary="The last minutes by model, dialect and key; slowest and failed")
+    async def traffic(
+        seconds: Annotated[int, Query(description="60 or 300")] = 60,
+    ) -> JSONResponse:
+        _known_span(seconds, RECENT_SPANS)
+        return JSONResponse(await asyncio.to_thread(desk.observer.traffic, seconds))
 
     @app.get("/metrics", summary="Metrics in Prometheus' text format")
     async def metrics_text() -> Response:
@@ -107,6 +114,12 @@ def _reading(app: FastAPI, desk: Desk) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(page(app.openapi()))
+
+
+def _known_span(seconds: int, spans: Collection[int]) -> None:
+    known = ", ".join(map(str, spans))
+    if seconds not in spans:
+        raise Trouble(400, "invalid_request", f"seconds: {seconds} is not one of {known}")
 
 
 def _keys(app: FastAPI, desk: Desk) -> None:

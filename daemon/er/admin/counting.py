@@ -10,6 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families as read_metr
 from er.config import Config
 from er.history import Path, Sample
 from er.ledger import Ledger
+from er.recent import cumulative
+from er.recent.busiest import Busiest
 from er.status.traffic import Counters
 
 WANTED = ("er_refusals_total", "er_requests_total", "er_request_seconds_bucket")
@@ -52,9 +54,13 @@ def counters(totals: dict[str, int], counted: Iterable[Counted]) -> Counters:
 
 
 def recorded(
-    totals: dict[str, int], counted: Iterable[Counted], ledger: Ledger, config: Config
+    totals: dict[str, int],
+    counted: Iterable[Counted],
+    busiest: Busiest,
+    ledger: Ledger,
+    config: Config,
 ) -> Sample:
-    """This moment as the history keeps it: all together, by model, by dialect and by replica."""
+    """This moment as the history keeps it: all together, by model, dialect, key and replica."""
     counts: dict[Path, float] = defaultdict(float)
     latency: dict[Path, dict[float, float]] = defaultdict(lambda: defaultdict(float))
     for name in ("requests", "ok", "sequences", "tokens"):
@@ -69,6 +75,13 @@ def recorded(
             bound = float(labels["le"])
             latency[()][bound] += value
             latency["models", labels["model"]][bound] += value
+    for (kind, name), sums in busiest.totals():
+        counts[kind, name, "sequences_per_s"] += sums.sequences
+        counts[kind, name, "refused_per_s"] += sums.requests - sums.ok
+        if kind == "keys":
+            counts[kind, name, "requests_per_s"] += sums.requests
+        if kind != "models":
+            latency[kind, name] = defaultdict(float, cumulative(sums.times))
     levels: dict[Path, float] = {}
     for replica in config.replicas:
         up = ledger.verdict(replica.name).state == "up"

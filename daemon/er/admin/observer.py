@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from typing import Any
 
@@ -13,9 +14,13 @@ import psutil
 from er import __version__, metrics, status, systemctl
 from er.admin.counting import counters, parsed, recorded
 from er.config import Config, directory
-from er.history.keeper import Keeper
+from er.history.keeper import Keeper, steady
 from er.journal import mishap
 from er.ledger import Ledger
+from er.recent import Recent
+from er.recent.busiest import Busiest
+from er.recent.record import Told
+from er.recent.trail import Trails
 from er.status.machine import Machine, Meter
 from er.status.traffic import Traffic
 
@@ -38,6 +43,12 @@ class Observer:
         self._runtime = directory("runtime")
         self._meter, self._traffic = Meter(), Traffic()
         self.history = Keeper(directory("state") / "history")
+        self._trails, self._recent, self._busiest = (
+            Trails(self._runtime),
+            Recent(steady()),
+            Busiest(),
+        )
+        self._reading = threading.Lock()  # what the workers told
         self._machine: Machine | None = None
         self._gpus: set[tuple[str, str, str]] = set()
         self._parent = os.getppid()
@@ -62,12 +73,25 @@ class Observer:
         self._machine = self._meter.sample(now)
         totals, counted = self.ledger.totals(), parsed(metrics.render())
         self._traffic.add(now, counters(totals, counted))
-        self.history.add(recorded(totals, counted, self.ledger, self.config))
+        with self._reading:
+            self._trails.read(self._heard)
+            sample = recorded(totals, counted, self._busiest, self.ledger, self.config)
+        self.history.add(sample)
         _machine_gauges(self._machine)
         for replica in self.config.replicas:
             up = self.ledger.verdict(replica.name).state == "up"
             metrics.replica_up.labels(replica.name, replica.model).set(1 if up else 0)
         self._gpu_gauges(self.samples())
+
+    def traffic(self, seconds: int) -> dict[str, Any]:
+        """The answer to GET /traffic. Blocks some milliseconds."""
+        with self._reading:
+            self._trails.read(self._heard)
+            return self._recent.answer(steady(), time.time(), seconds)
+
+    def _heard(self, told: Told) -> None:
+        if self._recent.add(told, steady()):
+            self._busiest.take(told)
 
     def samples(self) -> dict[str, dict[str, Any]]:
         """The fresh samples of launchers that live, by replica."""

@@ -226,9 +226,10 @@ class Note:
     refuse: Callable[[Refusal, str], bytes] = staticmethod(dialects.refuse)  # the dialect's no
 
     request: Request
+    id: str
 
     def __init__(self, request: Request) -> None:
-        self.request = request
+        self.request, self.id = request, request.id
         self.began = time.monotonic_ns()
 
     def record(self) -> dict[str, Value]:
@@ -241,7 +242,7 @@ class Note:
             "METHOD": request.head.method,
             "PATH": journal.blotted(request.head.path)[:256],
             "DIALECT": self.dialect,
-            "MODEL": journal.blotted(_printable(self.model[:128])),
+            "MODEL": journal.blotted(printable(self.model[:128])),
             "REPLICA": self.replica,
             "STATUS": self.status,
             "CODE": self.code,
@@ -348,7 +349,7 @@ class Stream(Response):
         return self._size
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """`text` without line breaks and commands to a terminal: a client must not write records."""
     if text.isprintable():
         return text

@@ -1,119 +1,114 @@
 """Counts each exchange: in the ledger for live figures, in the metrics, and refusals in sum.
 
-A request adds to plain numbers here; `flush` brings them to where others see them, twice a second,
-since counting there costs more than all else that is noted of a request.
+A request adds one tuple to a list here; `flush` brings them to where others see them, twice a
+second, since counting there costs more than all else that is noted of a request.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 
 from er import journal, metrics
 from er.gateway.exchange import Note
+from er.gateway.sums import BOUNDS_NS, CLIENT_CLOSED, PARTS, QUEUE, Columns, Done, Wrong
 from er.ledger import Ledger
 from er.limits import Asked, Limits, now_ns
+from er.recent.record import Told
 
-UNKNOWN = "-"  # label of a model that nobody configured: clients must not make labels
-CLIENT_CLOSED = 499
 LIMITED = 429  # by the key's rate, and by nothing else
-PARTS = ("queue", "tokenise", "engine", "encode", "total")
-BOUNDS_NS = np.array([seconds * 1e9 for seconds in metrics.SECONDS])
-
-
-# What is noted of an answered request: items, tokens, texts cut, nanoseconds for each of PARTS.
-Done = tuple[int, int, int, int, int, int, int, int]
+UNKNOWN = "-"  # label of a model that nobody configured: clients must not make labels
+SHOWN = 128  # characters of what a client named or asked for
 DONE_MAX = 4096  # noted before they are summed up
-
-
-class _Model:
-    """What one model's requests came to since the last flush."""
-
-    def __init__(self, name: str) -> None:
-        self.done: list[Done] = []
-        self._counters = [
-            counter.labels(name)
-            for counter in (metrics.sequences, metrics.tokens, metrics.texts_cut)
-        ]
-        self._histograms = [metrics.seconds.labels(name, part) for part in PARTS]
-
-    def flush(self) -> tuple[int, int]:
-        """Bring it to the metrics: (sequences, tokens)."""
-        done = np.array(self.done, np.int64)
-        self.done = []
-        sums = done.sum(axis=0).tolist()
-        for counter, n in zip(self._counters, sums, strict=False):
-            if n:
-                counter.inc(n)
-        for part, histogram in enumerate(self._histograms):
-            places = np.searchsorted(BOUNDS_NS, done[:, 3 + part])
-            buckets = np.bincount(places, minlength=len(BOUNDS_NS) + 1).tolist()
-            metrics.add(histogram, buckets, sums[3 + part] / 1e9)
-        return sums[0], sums[1]
 
 
 class Tally:
     """One worker's counts."""
 
+    tell: Callable[[Told], None] | None = None  # who wants to know of the newest requests
+
     def __init__(self, ledger: Ledger, limits: Limits) -> None:
         self._ledger, self._limits = ledger, limits
         self.in_flight = 0
-        # By model, dialect, status and key.
-        self._requests: dict[tuple[str, str, int, str], int] = {}
-        self._codes: Counter[str] = Counter()
-        # Labels are configured names and our own words, so this table stays small.
-        self._models: dict[str, _Model] = {}
+        self._good: list[Done] = []
+        self._bad: list[Done] = []
+        self._wrong: list[Wrong] = []  # of each of `_bad`
         self._refused: Counter[tuple[str, str]] = Counter()  # for the line a minute
 
     def add(self, note: Note) -> None:
         """Count one exchange that is over."""
-        status, who = note.status, note.who
-        key = who.id if who is not None else ""
-        kind = (note.served or UNKNOWN, note.dialect or UNKNOWN, status, key)
-        self._requests[kind] = self._requests.get(kind, 0) + 1
-        if status < 400 and note.served and note.items:
-            model = self._models.get(note.served)
-            if model is None:
-                model = self._models[note.served] = _Model(note.served)
-            parts = (note.queue_ns, note.tokenise_ns, note.engine_ns, note.encode_ns, note.total_ns)
-            model.done.append((note.items, note.tokens, note.cut, *parts))
-            if len(model.done) >= DONE_MAX:
-                self._sum_up(model)
-        if note.code:
-            self._codes[note.code] += 1
-            self._refused[note.code, key] += 1
-
-    def _sum_up(self, model: _Model) -> None:
-        sequences, tokens = model.flush()
-        self._ledger.count("sequences", sequences)
-        self._ledger.count("tokens", tokens)
+        noted = self._good if note.status < 400 else self._bad
+        noted.append(
+            (
+                note.served,
+                note.dialect,
+                note.status,
+                note.who,
+                note.id,
+                note.replica,
+                note.items,
+                note.tokens,
+                note.cut,
+                note.queue_ns,
+                note.tokenise_ns,
+                note.engine_ns,
+                note.encode_ns,
+                note.total_ns,
+                note.began,
+            )
+        )
+        if noted is self._bad:
+            request = note.request
+            path = request.head.path[:SHOWN]
+            self._wrong.append(Wrong(note.code, note.model[:SHOWN], path, request.client))
+            if note.code:
+                self._refused[note.code, note.who.id if note.who else ""] += 1
+        if len(noted) >= DONE_MAX:
+            self.flush()
 
     def flush(self) -> None:
         """Bring what was counted since the last time into the ledger and the metrics."""
-        kinds = Counter[tuple[str, str, int]]()
-        keys: dict[str, Asked] = {}
-        for (model, dialect, status, key), n in self._requests.items():
-            kinds[model, dialect, status] += n
-            if key:
-                before = keys.get(key, Asked(0, 0))
-                limited = n if status == LIMITED else 0
-                keys[key] = Asked(before.requests + n, before.limited + limited)
-        for (model, dialect, status), n in kinds.items():
-            metrics.requests.labels(model, dialect, str(status)).inc(n)
+        good, bad, wrong = self._good, self._bad, self._wrong
+        self._good, self._bad, self._wrong = [], [], []
+        if good or bad:
+            columns = Columns([*good, *bad], wrong)
+            self._count(columns)
+            self._count_keys(columns)
+            for code, n in Counter(one.code for one in wrong).items():
+                if code:
+                    metrics.refusals.labels(code).inc(n)
+            if self.tell is not None:
+                self.tell(columns.told(UNKNOWN))
+        metrics.in_flight.set(self.in_flight)
+
+    def _count(self, columns: Columns) -> None:
+        for (served, dialect, status), n in columns.by_kind().items():
+            metrics.requests.labels(served or UNKNOWN, dialect or UNKNOWN, str(status)).inc(n)
             self._ledger.count("requests", n)
             if status != CLIENT_CLOSED:
                 self._ledger.count(_outcome(status), n)
+        for model, numbers in columns.by_model():
+            sums = numbers.sum(axis=1).tolist()
+            for counter, n in zip(_COUNTERS, sums, strict=False):
+                if n:
+                    counter.labels(model).inc(n)
+            for row, part in enumerate(PARTS, QUEUE):
+                places = np.searchsorted(BOUNDS_NS, numbers[row])
+                buckets = np.bincount(places, minlength=len(BOUNDS_NS) + 1).tolist()
+                metrics.add(metrics.seconds.labels(model, part), buckets, sums[row] / 1e9)
+            self._ledger.count("sequences", sums[0])
+            self._ledger.count("tokens", sums[1])
+
+    def _count_keys(self, columns: Columns) -> None:
+        keys: dict[str, Asked] = {}
+        for (key, status), n in columns.by_key().items():
+            before = keys.get(key, Asked(0, 0))
+            limited = n if status == LIMITED else 0
+            keys[key] = Asked(before.requests + n, before.limited + limited)
         if keys:
             self._limits.minute.add(keys, now_ns())
-        for code, n in self._codes.items():
-            metrics.refusals.labels(code).inc(n)
-        self._requests.clear()
-        self._codes.clear()
-        for counts in self._models.values():
-            if counts.done:
-                self._sum_up(counts)
-        metrics.in_flight.set(self.in_flight)
 
     def log_refusals(self) -> None:
         """One line with what was refused since the last one; none when nothing was."""
@@ -127,6 +122,9 @@ class Tally:
         rest = f", {more} others" if more else ""
         journal.log("info", f"refused in the last minute: {', '.join(parts)}{rest}")
         self._refused.clear()
+
+
+_COUNTERS = (metrics.sequences, metrics.tokens, metrics.texts_cut)
 
 
 def _outcome(status: int) -> str:

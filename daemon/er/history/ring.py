@@ -11,6 +11,7 @@ Path = tuple[str, ...]
 NOTHING = math.nan  # what a figure is that nobody knows
 FLOAT = "f"  # four bytes: seven digits are more than any plot shows
 DEEPEST = 4  # names in a path
+OF_KEYS = "keys"  # the first name of a series that is one key's
 
 
 class Ring:
@@ -44,18 +45,32 @@ class Ring:
             self._newest = index
 
     def write(self, index: int, figures: Mapping[Path, float], series_max: int) -> None:
-        """Put down figure `index` of each series; series beyond `series_max` are left out."""
+        """Put down figure `index` of each series; series beyond `series_max` are left out.
+
+        Half of them at the most are of keys: others must find room however many keys there are.
+        """
         self.go_on(index)
         assert self._newest is not None
         if index <= self._newest - self.count:
             return
         self._written = index
+        new = len(figures.keys() - self._series.keys())
+        if new and len(self._series) + new > series_max // 2:
+            self._forget()
+        of_keys = sum(path[0] == OF_KEYS for path in self._series)
         for path, value in figures.items():
             if path not in self._series:
-                if len(self._series) >= series_max:
+                mine = path[0] == OF_KEYS
+                if len(self._series) >= series_max or (mine and of_keys >= series_max // 2):
                     continue
+                of_keys += mine
                 self._series[path] = self._unknown()
             self._series[path][index % self.count] = value
+
+    def _forget(self) -> None:
+        """Leave out series of which nothing is known any more."""
+        for path in [path for path, v in self._series.items() if all(map(math.isnan, v))]:
+            del self._series[path]
 
     def since(self, first: int, points: int) -> Iterator[tuple[Path, list[float | None]]]:
         """Each series from figure `first` on; those of which nothing is known are left out."""
