@@ -11,6 +11,7 @@ import pytest
 
 from er import systemctl
 from er.cli import units as cli_units
+from er.cli.__main__ import main
 from er.units import UnitsError
 from fakes import free_port
 from running import model_folder
@@ -131,6 +132,57 @@ def test_the_way_back(machine: Machine, capsys: pytest.CaptureFixture[str]) -> N
     (machine.folder / "runtime/generation.json").unlink()
     assert cli_units.run_apply("previous", dry_run=False) == 0
     assert applied(machine).read_text() == machine.text
+
+
+def test_the_plan_as_data(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every step with verb, units, path and reason; the texts are those printed as done."""
+    assert cli_units.run_plan() == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["schema"], found["file"], found["error"]) == (1, str(machine.toml), None)
+    assert any("GPU 0 is not there" in item["message"] for item in found["findings"])
+    store = next(step for step in found["steps"] if step["verb"] == "store")
+    assert store["path"] == str(applied(machine)) and not store["interrupts"]
+    enable = next(step for step in found["steps"] if step["verb"] == "enable")
+    assert enable["units"] == ["er-vllm@e.service"]
+    assert machine.ran == [] and not applied(machine).exists()
+    cli_units.run_apply(dry_run=False)
+    printed = capsys.readouterr().out.splitlines()
+    done = [row.removeprefix("done: ") for row in printed if row.startswith("done: ")]
+    assert done == [step["text"] for step in found["steps"]]
+    machine.active = ["er-gateway.service", "er-vllm@e.service"]
+    machine.toml.write_text(machine.text.replace("gpu = 0", "gpu = 1"))
+    assert cli_units.run_plan() == 0
+    steps = {s["verb"]: s for s in json.loads(capsys.readouterr().out)["steps"]}
+    assert steps["restart"]["units"] == ["er-vllm@e.service"] and steps["restart"]["interrupts"]
+    assert steps["restart"]["reason"] == "changed: gpu"
+    assert steps["reload"]["units"] == ["er-gateway.service"] and not steps["reload"]["interrupts"]
+    assert steps["write"]["path"] == "/etc/systemd/system/er-vllm@e.service.d/10-er.conf"
+    machine.toml.write_text(machine.text.split("[[replica]]")[0])
+    assert cli_units.run_plan() == 0
+    steps = {s["verb"]: s for s in json.loads(capsys.readouterr().out)["steps"]}
+    assert (steps["stop"]["reason"], steps["stop"]["interrupts"]) == (
+        "er.toml has it no more",
+        True,
+    )
+
+
+def test_no_plan_is_said_as_data_too(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    """An error in the file, nothing to go back to, nothing to do; --json alone is wrong use."""
+    assert cli_units.run_plan("previous") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["steps"] == [] and "no configuration before this one" in found["error"]
+    machine.toml.write_text(machine.text.replace("[gateway]", "[gatway]"))
+    assert cli_units.run_plan() == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["findings"][0]["line"] == 1 and "Nothing was changed" in found["error"]
+    machine.toml.write_text(machine.text)
+    cli_units.run_apply(dry_run=False)
+    capsys.readouterr()
+    assert main(["apply", "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["steps"] == [] and found["error"] is None
+    assert main(["apply", "--json"]) == 64
+    assert "--json goes with --dry-run" in capsys.readouterr().err
 
 
 def test_a_folder_that_came_after_the_gateway_is_shown_to_it(

@@ -434,6 +434,18 @@ def test_the_command_itself(models: Path) -> None:
     other.write_text("x = ")
     done = er_check("--config", str(other))
     assert done.returncode == 1 and f"{other}:1: error: not TOML" in done.stdout
+    done = er_check("--config", str(other), "--json")
+    found = json.loads(done.stdout)
+    (finding,) = found["findings"]
+    assert done.returncode == 1 and done.stderr == ""
+    assert (finding["file"], finding["line"], finding["level"]) == (str(other), 1, "error")
+    assert finding["blocks"] and finding["message"].startswith("not TOML")
+    none = {"errors": 1, "warnings": 0, "models": None, "replicas": None}
+    assert (found["schema"], found["file"], found["summary"]) == (1, str(other), none)
+    done = er_check("--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0 and found["findings"] == [] and found["recipes"] == recipe
+    assert found["summary"] == {"errors": 0, "warnings": 0, "models": 1, "replicas": 1}
 
 
 # -- what a reload takes up ----------------------------------------------------------------------

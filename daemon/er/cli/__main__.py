@@ -58,11 +58,13 @@ def parser() -> Parser:
 
     check = command("check", "say what is wrong with er.toml, in itself and on this machine")
     check.add_argument("--config", metavar="F", type=Path, help="another file than er.toml")
+    check.add_argument("--json", action="store_true", help="for programs")
     apply = command("apply", "make systemd match er.toml, restarting only what changed")
     apply.add_argument("--dry-run", action="store_true", help="show what would be done")
     which = apply.add_mutually_exclusive_group()
     which.add_argument("--previous", action="store_true", help="go back to the one before")
     which.add_argument("--again", action="store_true", help="what is applied, er.toml aside")
+    apply.add_argument("--json", action="store_true", help="for programs; only with --dry-run")
     command("reload", "take up what needs no restart; returns when it is in force")
     status = command("status", "show what runs; exit 0 ok, 1 degraded, 2 down, 3 unknown")
     status.add_argument("--json", action="store_true", help="for programs")
@@ -193,12 +195,19 @@ def _dispatch(args: argparse.Namespace) -> int:
     from er.cli import units as cli_units
 
     if command == "check":
-        return cli_units.run_check(args.config)
+        return cli_units.run_check(args.config, as_json=args.json)
     if command == "apply":
         which: cli_units.Which = "edited"
         if args.previous or args.again:
             which = "previous" if args.previous else "applied"
-        return cli_units.run_apply(which, dry_run=args.dry_run)
+        if args.json and not args.dry_run:
+            print("er apply: --json goes with --dry-run", file=sys.stderr)
+            return WRONG_USE
+        return (
+            cli_units.run_plan(which)
+            if args.json
+            else cli_units.run_apply(which, dry_run=args.dry_run)
+        )
     if command == "reload":
         return cli_units.run_reload()
     return cli_units.run_drain(args.name, on=command == "drain")

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import orjson
 
 from er import systemctl, units
-from er.cli import check_machine
+from er.cli import as_data, check_machine
 from er.cli.admin_client import NoAdmin, call, told
 from er.cli.audit import note
 from er.cli.check import Found
@@ -28,6 +28,7 @@ ROOT = Path("/")  # where systemd's folders are
 PROC = Path("/proc")
 HUP = "--signal=HUP"
 Which = Literal["edited", "previous", "applied"]
+_REST = "what was said as done before this stays done; the rest: er apply again"
 
 
 def _fail(command: str, text: str) -> int:
@@ -35,10 +36,17 @@ def _fail(command: str, text: str) -> int:
     return 1
 
 
-def run_check(path: Path | None) -> int:
+def _print_json(data: dict[str, Any]) -> None:
+    print(orjson.dumps(data, option=orjson.OPT_INDENT_2).decode())
+
+
+def run_check(path: Path | None, *, as_json: bool = False) -> int:
     """`er check`. Returns 1 when there is an error among the findings."""
     path = path or edited_path()
     config, found, recipes = check_machine.examined(path)
+    if as_json:
+        _print_json(as_data.checked(path, config, found, recipes))
+        return 1 if any(item.finding.level == "error" for item in found) else 0
     for line in recipes:
         print(line)
     for item in found:
@@ -62,63 +70,100 @@ def _count(number: int, what: str) -> str:
 # -- apply ---------------------------------------------------------------------------------------
 
 
+class _NoPlanError(Exception):
+    """There is no plan; the text says why and what to do."""
+
+
 def run_apply(which: Which = "edited", *, dry_run: bool) -> int:
     """`er apply`: say what is to be done, do it, say that it is done.
 
     `which` configuration: er.toml as it is edited, the one applied before the present one, or the
     present one again, which another version of ER may tell systemd in other words.
     """
+    try:
+        path = _source(which, dry_run)
+        config, found = check_machine.examine(path)
+        for item in found:
+            print(item.finding, file=sys.stderr)
+        changes, notes = _planned(path, config, found)
+    except _NoPlanError as refused:
+        return _fail("apply", f"{refused}")
+    for said in notes:
+        print(f"note: {said}", file=sys.stderr)
+    try:
+        if changes:
+            return _apply(changes, dry_run)
+        if not dry_run:
+            units.keep_unfinished([])
+        print(f"Nothing to do: systemd matches {path.name}.")
+        return 0
+    except (UnitsError, OSError) as error:
+        return _fail("apply", f"{error}; {_REST}")
+
+
+def run_plan(which: Which = "edited") -> int:
+    """`er apply --dry-run --json`: the same plan as data. 1 when there is none."""
+    path: Path | None = None
+    found: list[Found] = []
+    try:
+        path = _source(which, dry_run=True)
+        config, found = check_machine.examine(path)
+        changes, notes = _planned(path, config, found)
+    except _NoPlanError as refused:
+        _print_json(as_data.planned(path, found, [], [], f"{refused}"))
+        return 1
+    _print_json(as_data.planned(path, found, changes, notes))
+    return 0
+
+
+def _source(which: Which, dry_run: bool) -> Path:
+    """The file to apply. Raises _NoPlanError where it can't be applied here, or isn't there."""
     if not systemctl.booted():
-        return _fail(
-            "apply",
+        raise _NoPlanError(
             "systemd does not run this machine, so there are no units to change; er-gateway and "
-            f"er-vllm NAME read {edited_path()} themselves when they are started",
+            f"er-vllm NAME read {edited_path()} themselves when they are started"
         )
     if os.geteuid() != 0 and not dry_run:
-        return _fail("apply", "this changes systemd's files and needs root: sudo er apply")
+        raise _NoPlanError("this changes systemd's files and needs root: sudo er apply")
     previous = directory("state") / units.PREVIOUS
     path = {"edited": edited_path(), "previous": previous, "applied": applied_path()}[which]
     if which != "edited" and not os.access(path, os.R_OK):
         if os.geteuid() != 0:
-            return _fail("apply", f"{path} is closed to you: sudo er apply")
+            raise _NoPlanError(f"{path} is closed to you: sudo er apply")
         words = "before this one" if which == "previous" else "applied yet"
-        return _fail("apply", f"there is no configuration {words} ({path} is missing)")
-    config, found = check_machine.examine(path)
-    for item in found:
-        print(item.finding, file=sys.stderr)
+        raise _NoPlanError(f"there is no configuration {words} ({path} is missing)")
+    return path
+
+
+def _planned(
+    path: Path, config: Config | None, found: Sequence[Found]
+) -> tuple[list[Change], list[str]]:
+    """The steps, and notes on them. Raises _NoPlanError where there is no plan."""
     if config is None or _blocked(found):
-        return _fail("apply", f"{path} can't be applied; correct it. Nothing was changed.")
+        raise _NoPlanError(f"{path} can't be applied; correct it. Nothing was changed.")
+    notes: list[str] = []
     try:
-        changes = _plan(config, path.read_text(encoding="utf-8"))
-        if not changes:
-            if not dry_run:
-                units.keep_unfinished([])
-            print(f"Nothing to do: systemd matches {path.name}.")
-            return 0
-        return _apply(changes, dry_run)
+        return _plan(config, path.read_text(encoding="utf-8"), notes), notes
     except (UnitsError, OSError) as error:
-        return _fail(
-            "apply",
-            f"{error}; what was said as done before this stays done; the rest: er apply again",
-        )
+        raise _NoPlanError(f"{error}; {_REST}") from None
 
 
 def _blocked(found: Sequence[Found]) -> bool:
     return any(item.blocks for item in found)
 
 
-def _plan(config: Config, text: str) -> list[Change]:
-    """The steps from the applied configuration to `config`."""
+def _plan(config: Config, text: str, notes: list[str]) -> list[Change]:
+    """The steps from the applied configuration to `config`; what they rest on goes to `notes`."""
     applied_text = old = None
     if not os.access(directory("state"), os.X_OK):
-        note = "is closed to you, so all of it counts as new; sudo shows what really changes"
-        print(f"note: {directory('state')} {note}", file=sys.stderr)
+        closed = "is closed to you, so all of it counts as new; sudo shows what really changes"
+        notes.append(f"{directory('state')} {closed}")
     if os.access(applied_path(), os.R_OK):
         applied_text = units.applied_text()
         try:
             old = load(applied_path())
         except ConfigError as error:  # of an older version of ER, say
-            print(f"note: {error.findings[0]}; it is replaced whole", file=sys.stderr)
+            notes.append(f"{error.findings[0]}; it is replaced whole")
     active = units.active_units(_run)
     steps = units.plan(
         old,
