@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 from textual.pilot import Pilot
 
@@ -59,7 +59,7 @@ class Frame:
         return "\n".join(found) + "\n"
 
 
-@lru_cache(maxsize=None)
+@cache
 def frames(state: str, language: str, size: tuple[int, int], ascii_only: bool) -> dict[str, Frame]:
     """Every page and box of a state by name. The same frames serve all tests of a process."""
     with spoken_in(language):
@@ -129,7 +129,7 @@ def look(app: Console) -> Frame:
             role = names.get(triplet.hex.lower() if triplet else "", "")
             said = segment.text
             if role and role == before:
-                row_, role_, already = coloured.pop()
+                _, _, already = coloured.pop()
                 said = already + said
             if role:
                 coloured.append((row, role, said))

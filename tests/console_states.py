@@ -137,7 +137,11 @@ class Degraded(Good):
 class Down(Degraded):
     """The gateway answers, and no replica does."""
 
-    FAILED: ClassVar[Mapping[str, str]] = {"embedding-0": OUT_OF_MEMORY, "embedding-1": OLD_DRIVER, "reranker": DAMAGED}
+    FAILED: ClassVar[Mapping[str, str]] = {
+        "embedding-0": OUT_OF_MEMORY,
+        "embedding-1": OLD_DRIVER,
+        "reranker": DAMAGED,
+    }
 
     async def status(self) -> Status:
         """As above."""

@@ -10,11 +10,7 @@ from typing import Any, TypeVar
 
 from er_console.judgement import Verdict, advice, verdict
 from er_console.language import say
-<<<<<<< HEAD
-from er_console.looks import Looks, plain
-=======
 from er_console.looks import Looks, plain, told
->>>>>>> afde80e (Console: it speaks English or Chinese, by --lang or LANG; help is the page's own and the palette does what its keys do)
 from er_console.panels import advice_lines, gpu_lines, header, machine_line, traffic_lines
 from er_console.parts import replicas
 from er_console.sources import Sources
