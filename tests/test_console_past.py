@@ -10,9 +10,9 @@ import pytest
 from er_console.looks import Looks, plain
 from er_console.plots import PLOTS, columns, past_plots
 from er_console.reading import read_past
-from er_console.recorded import OUTAGE, UNSEEN
 from er_console.sources.admin import Admin
 from er_console.state import Missing, Past
+from er_console.story import OUTAGE, UNSEEN
 from test_console_screens import NOW, SIZES, Play, opened, press, text
 from test_console_sources import answering, http
 

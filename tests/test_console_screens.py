@@ -296,7 +296,7 @@ async def test_the_gateway_down_leaves_the_rest() -> None:
     lack = Missing("stopped", "the gateway is stopped", "sudo systemctl start er.target")
     play = Play(status=lack)
     await play.act("stop", "er-gateway.service")
-    play._asked["er-gateway.service"] = ("stop", NOW - 10)
+    play.story.ask(NOW - 10, "stop", "er-gateway.service")
     async with opened(play) as (app, pilot, _):
         seen = text(app)
         assert "DOWN" in seen and "no client gets an answer: the gateway is stopped" in seen
@@ -494,7 +494,7 @@ async def test_changes_are_listed_as_they_are_seen() -> None:
     """up to failed, with the reason."""
     play = Play()
     async with opened(play) as (app, pilot, _):
-        play._start = NOW - 50
+        play.story.began = NOW - 50
         await app.read_all()
         await pilot.pause()
         said = app.screen.query_one("#changes", Lines).said

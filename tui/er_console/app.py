@@ -28,6 +28,7 @@ GPU driver; each may be missing. To act it needs root or group er. ? in the cons
 """)
 AFTER = noted("""Exit codes of --once and --json: 0 ok, 1 degraded, 2 down, 3 unknown; wrong use 64.
 Without a terminal it acts as --once. NO_COLOR and TERM are obeyed; without UTF-8 it draws in ASCII.
+--demo plays a recorded day: after 45 s a replica fails. Nothing real is read, changed or touched.
 """)
 
 
@@ -68,7 +69,9 @@ def parser() -> Parser:
     own.add_argument("-h", "--help", action="help", help=say("show this and end"))
     own.add_argument("--once", action="store_true", help=say("print one frame and end"))
     own.add_argument("--json", action="store_true", help=say("print the status as JSON and end"))
-    own.add_argument("--demo", action="store_true", help=say("show a play instead of this machine"))
+    own.add_argument(
+        "--demo", action="store_true", help=say("play a recorded day with an outage; needs no GPU")
+    )
     own.add_argument("--readonly", action="store_true", help=say("watch only, offer no action"))
     spoken = say("language of the screens; else LC_ALL, LC_MESSAGES, LANG say it")
     own.add_argument("--lang", choices=LANGUAGES, help=spoken)

@@ -90,15 +90,17 @@ GPU driver; each may be missing. To act it needs root or group er. ? in the cons
 """,
     """Exit codes of --once and --json: 0 ok, 1 degraded, 2 down, 3 unknown; wrong use 64.
 Without a terminal it acts as --once. NO_COLOR and TERM are obeyed; without UTF-8 it draws in ASCII.
+--demo plays a recorded day: after 45 s a replica fails. Nothing real is read, changed or touched.
 """: """--once 和 --json 的退出码：0 正常，1 降级，2 不可用，3 未知；用法错误为 64。
 没有终端时等同 --once。遵守 NO_COLOR 和 TERM；终端不支持 UTF-8 时用 ASCII 绘制（英文）。
+--demo 播放录制好的一天：45 秒后有一个副本出故障。不读取、不改动任何真实的东西。
 """,
     "usage: ": "用法：",
     "options": "选项",
     "show this and end": "显示本帮助并退出",
     "print one frame and end": "打印一帧画面并退出",
     "print the status as JSON and end": "以 JSON 打印状态并退出",
-    "show a play instead of this machine": "不看本机，播放一段演示",
+    "play a recorded day with an outage; needs no GPU": "播放含一次故障的一天；不需要 GPU",
     "watch only, offer no action": "只看，不提供任何操作",
     "language of the screens; else LC_ALL, LC_MESSAGES, LANG say it": (
         "界面语言；未指定时依次看 LC_ALL、LC_MESSAGES、LANG"
