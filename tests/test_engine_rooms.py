@@ -18,6 +18,7 @@ from er.engine import checks as engine_checks
 from er.engine import sample as engine_sample
 from er.engine.checks import Locks, Obstacle, prepare
 from er.engine.command import Launch
+from er.engine.latency import Latency, histogram
 from er.engine.process import EngineProcess
 from er.engine.sample import Life, Sampler, figures
 from er.engine.voice import Voice
@@ -229,6 +230,49 @@ def test_figures_are_summed_over_their_labels() -> None:
     }
 
 
+def metrics_of(*counts: int) -> str:
+    """vLLM's histogram with the bounds 1, 10 and 100 ms and none, from one engine of two."""
+    name = "vllm:time_to_first_token_seconds_bucket"
+    return "".join(
+        f'{name}{{engine="{engine}",le="{bound}",model_name="m"}} {float(n)}\n'
+        for engine, share in (("0", 0.25), ("1", 0.75))
+        for bound, n in zip(
+            ("0.001", "0.01", "0.1", "+Inf"), [c * share for c in counts], strict=True
+        )
+    )
+
+
+def test_latency_is_of_the_last_minute_alone() -> None:
+    """Differences of vLLM's histogram; what is older than the window does not count."""
+    latency = Latency()
+    assert latency.figures() == {"p50_ms": None, "p95_ms": None}
+    latency.add(0.0, histogram(metrics_of(0, 0, 1000, 1000)))  # slow ones, long ago
+    latency.add(1.0, histogram(metrics_of(0, 0, 1000, 1000)))
+    assert latency.figures() == {"p50_ms": None, "p95_ms": None}
+    latency.add(30.0, histogram(metrics_of(0, 100, 1100, 1100)))
+    latency.add(61.0, histogram(metrics_of(0, 200, 1200, 1200)))
+    found = latency.figures()
+    assert found["p50_ms"] is not None and 1.0 < found["p50_ms"] < 10.0
+    assert found["p95_ms"] is not None and found["p95_ms"] <= 10.0
+
+
+def test_latency_of_a_new_engine_is_not_the_old_ones() -> None:
+    """vLLM counts anew from 0; the difference to before means nothing."""
+    latency = Latency()
+    latency.add(0.0, histogram(metrics_of(0, 900, 900, 900)))
+    latency.add(1.0, histogram(metrics_of(0, 0, 0, 0)))
+    assert latency.figures()["p95_ms"] is None
+    latency.add(2.0, histogram(metrics_of(0, 0, 8, 8)))
+    assert 10.0 < (latency.figures()["p50_ms"] or 0.0) < 100.0
+
+
+def test_a_vllm_without_that_histogram_has_no_latency() -> None:
+    """Unknown, not 0."""
+    latency = Latency()
+    latency.add(0.0, histogram("vllm:num_requests_running 2.0\n"))
+    assert histogram("") == {} and latency.figures() == {"p50_ms": None, "p95_ms": None}
+
+
 async def test_a_sample_has_gpu_and_engine(tmp_path: Path, stand_in: StandIn) -> None:
     life = Life(name="one", gpu=(1,))
     life.enter("ready")
@@ -255,6 +299,8 @@ async def test_a_sample_has_gpu_and_engine(tmp_path: Path, stand_in: StandIn) ->
             "waiting": 0.0,
             "prompt_tokens_total": 0.0,
             "kv_cache_usage": 0.0,
+            "p50_ms": None,  # nothing was answered yet
+            "p95_ms": None,
         }
         stand_in.kill()
         await sampler.write()

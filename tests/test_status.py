@@ -21,6 +21,7 @@ from er.history.quantile import quantile_ms
 from er.status import Facts, GatewayFacts, Seen
 from er.status.machine import Meter
 from er.status.traffic import Counters, Traffic, quiet
+from er.status.work import UNKNOWN, Work, by_replica
 from er.systemctl import Unit
 
 NOW = 1_795_449_872.0
@@ -273,6 +274,40 @@ def test_traffic_is_the_difference_over_the_window() -> None:
     assert got["success_rate"] == pytest.approx(0.9) and got["refusals"] == {"overloaded": 60}
     assert (got["p50_ms"], got["p95_ms"]) == (100.0, pytest.approx(190.0))
     assert (got["window_s"], got["requests_total"]) == (60.0, 1200)
+
+
+def test_each_replica_has_what_it_was_given() -> None:
+    """Rates over the window, of its own counters; one without any yet stood still."""
+    work = Work()
+    assert work.of("e1") == UNKNOWN
+    told = [
+        ("er_batch_tokens_sum", {"replica": "e1"}, 1000.0),
+        ("er_batch_sequences_sum", {"replica": "e1"}, 40.0),
+        ("er_batch_sequences_count", {"replica": "e1"}, 10.0),
+        ("er_refusals_total", {"code": "x"}, 5.0),
+    ]
+    work.add(0.0, by_replica(told))
+    assert work.of("e1") == UNKNOWN
+    work.add(10.0, by_replica([(name, labels, 3 * n) for name, labels, n in told]))
+    figures = work.figures(["e1", "e2"])
+    assert figures["e1"] == {"tokens_per_s": 200.0, "sequences_per_s": 8.0, "calls_per_s": 2.0}
+    assert set(figures["e2"].values()) == {0.0}
+    work.add(80.0, by_replica([(name, labels, 3 * n) for name, labels, n in told]))
+    assert work.of("e1")["tokens_per_s"] == 0.0  # that was more than a minute ago
+    work.add(90.0, by_replica(told))
+    assert work.of("e1") == UNKNOWN  # counted anew
+
+
+def test_a_replicas_figures_stand_in_its_status(config: Config) -> None:
+    """What the gateway counted, what the engine told; an old sample's error stays, not its ms."""
+    told = sample("ready") | {"engine": {"p50_ms": 4.0, "p95_ms": 9.0}, "last_error": "ended"}
+    work = {"e1": {"tokens_per_s": 5.0, "sequences_per_s": 2.0, "calls_per_s": 1.0}}
+    first, second = status.build(
+        facts(config, samples={"e1": told, "e2": told | {"time": NOW - 60}}, work=work)
+    )["models"][0]["replicas"][:2]
+    assert (first["tokens_per_s"], first["calls_per_s"]) == (5.0, 1.0)
+    assert (first["p50_ms"], first["p95_ms"], first["last_error"]) == (4.0, 9.0, "ended")
+    assert (second["tokens_per_s"], second["p95_ms"], second["last_error"]) == (None, None, "ended")
 
 
 def test_counters_that_begin_anew_give_no_negative_rates() -> None:

@@ -13,8 +13,10 @@ from er.ledger import Ledger
 from er.recent import cumulative
 from er.recent.busiest import Busiest
 from er.status.traffic import Counters
+from er.status.work import COUNTED as BY_REPLICA
 
-WANTED = ("er_refusals_total", "er_requests_total", "er_request_seconds_bucket")
+BUCKETS = "er_request_seconds_bucket"
+WANTED = ("er_refusals_total", "er_requests_total", BUCKETS, *BY_REPLICA)
 Counted = tuple[str, dict[str, str], float]  # a metric's name, its labels, its value
 
 
@@ -24,7 +26,7 @@ def parsed(text: bytes) -> list[Counted]:
     lines = [
         line
         for line in text.decode().splitlines()
-        if line.startswith(WANTED) and (not line.startswith(WANTED[2]) or 'part="total"' in line)
+        if line.startswith(WANTED) and (not line.startswith(BUCKETS) or 'part="total"' in line)
     ]
     return [
         (sample.name, sample.labels, sample.value)
@@ -40,7 +42,7 @@ def counters(totals: dict[str, int], counted: Iterable[Counted]) -> Counters:
     for name, labels, value in counted:
         if name == "er_refusals_total":
             refusals[labels["code"]] = refusals.get(labels["code"], 0.0) + value
-        elif name == "er_request_seconds_bucket":
+        elif name == BUCKETS:
             bound = float(labels["le"])
             latency[bound] = latency.get(bound, 0.0) + value
     return Counters(
@@ -71,7 +73,7 @@ def recorded(
         elif name == "er_requests_total":
             counts["models", labels["model"], "requests_per_s"] += value
             counts["dialects", labels["dialect"], "requests_per_s"] += value
-        else:
+        elif name == BUCKETS:
             bound = float(labels["le"])
             latency[()][bound] += value
             latency["models", labels["model"]][bound] += value

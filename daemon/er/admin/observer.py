@@ -23,6 +23,7 @@ from er.recent.record import Told
 from er.recent.trail import Trails
 from er.status.machine import Machine, Meter
 from er.status.traffic import Traffic
+from er.status.work import Work, by_replica
 
 EVERY_S = 2.0
 FRESH_S = 0.7  # status answers this old are given out again: several consoles cost as much as one
@@ -41,7 +42,7 @@ class Observer:
     def __init__(self, config: Config, ledger: Ledger) -> None:
         self.config, self.ledger = config, ledger
         self._runtime = directory("runtime")
-        self._meter, self._traffic = Meter(), Traffic()
+        self._meter, self._traffic, self._work = Meter(), Traffic(), Work()
         self.history = Keeper(directory("state") / "history")
         self._trails, self._recent, self._busiest = (
             Trails(self._runtime),
@@ -73,6 +74,7 @@ class Observer:
         self._machine = self._meter.sample(now)
         totals, counted = self.ledger.totals(), parsed(metrics.render())
         self._traffic.add(now, counters(totals, counted))
+        self._work.add(now, by_replica(counted))
         with self._reading:
             self._trails.read(self._heard)
             sample = recorded(totals, counted, self._busiest, self.ledger, self.config)
@@ -123,6 +125,7 @@ class Observer:
                 samples=status.read_samples(self._runtime, self.config),
                 units=systemctl.show(status.units_of(self.config)),
                 traffic=self._traffic.figures(),
+                work=self._work.figures(r.name for r in self.config.replicas),
                 machine=msgspec.to_builtins(self._machine) if self._machine else None,
             )
         )

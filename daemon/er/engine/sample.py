@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from er.engine.latency import Latency, histogram
 from er.engine.process import EngineProcess
 from er.gpus import Gpu, Gpus, find
 
@@ -63,6 +64,7 @@ class Sampler:
         self._life, self._path, self._cards, self._client = life, path, cards, client
         self.address = ""  # where /metrics is asked, once the engine is ready
         self.rss, self.cpu_s = 0, 0.0
+        self._latency = Latency()
 
     async def run(self) -> None:
         """Sample for ever; a sample that fails is left out."""
@@ -118,7 +120,10 @@ class Sampler:
                 answer = await self._client.get(f"{self.address}/metrics", timeout=SCRAPE_S)
         except (httpx.HTTPError, TimeoutError):
             return None
-        return figures(answer.text) if answer.status_code == 200 else None
+        if answer.status_code != 200:
+            return None
+        self._latency.add(time.monotonic(), histogram(answer.text))
+        return figures(answer.text) | self._latency.figures()
 
 
 def shown(gpu: Gpu) -> dict[str, Any]:

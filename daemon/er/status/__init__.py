@@ -17,6 +17,7 @@ import orjson
 from er import __version__
 from er.config import Config, ConfigError, Replica, applied_path, edited_path, load
 from er.ledger import VERDICT_AGE_S, Ledger
+from er.status.work import UNKNOWN, in_engine
 from er.systemctl import GATEWAY, Unit, replica_unit
 
 SAMPLE_FRESH_S = 5.0  # a launcher writes one a second
@@ -70,6 +71,7 @@ class _Sample(msgspec.Struct):
     phase: str | None = None
     phase_since: float | None = None
     last_error: str | None = None
+    engine: dict[str, float | None] | None = None
     gpu: list[_Card] = []
 
 
@@ -83,6 +85,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     samples: Mapping[str, dict[str, Any]]
     units: Mapping[str, Unit] | None
     traffic: dict[str, Any]
+    work: Mapping[str, dict[str, float | None]] = {}  # by replica, see er.status.work
     machine: dict[str, Any] | None
 
 
@@ -202,6 +205,9 @@ def _replica(facts: Facts, replica: Replica) -> dict[str, Any]:
         "restarts": unit.restarts if unit is not None else None,
         "pid": pid or (unit.pid if unit is not None and unit.pid else None),
         "in_flight_tokens": seen.in_flight_tokens,
+        **facts.work.get(replica.name, UNKNOWN),
+        **in_engine(sample if fresh(sample, facts.now) else None),
+        "last_error": (sample or {}).get("last_error"),
         "drained_by": seen.drained_by,
         "sample": sample if fresh(sample, facts.now) else None,
     }
