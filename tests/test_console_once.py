@@ -114,7 +114,10 @@ def test_down_and_degraded_have_their_codes(
     monkeypatch.setenv("COLUMNS", "120")
     failing = Demo(start_at=50)
     assert app.once(failing, Looks(), as_text=True) == 1
-    assert "▲ DEGRADED  2 of 3 replicas answering; embedding-1 failed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert (
+        "▲ DEGRADED  1/2; er-vllm@embedding-1 failed, not enough GPU memory, 3rd time (5s)" in said
+    )
     assert app.once(Down(), Looks(), as_text=False) == 3
     found = json.loads(capsys.readouterr().out)
     assert [r["name"] for r in found["replicas"]] == ["embedding-0", "embedding-1", "reranker"]

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from er_console.advice import advice
 from er_console.consequences import about_drain, about_revoke, about_unit
-from er_console.judgement import advice, changes, lasted, verdict
+from er_console.judgement import changes, lasted, verdict
 from er_console.looks import (
     Looks,
     figure,
@@ -118,7 +119,10 @@ def test_verdict_starting_is_degraded_for_scripts() -> None:
     """Only loading replicas are out: the word is STARTING, the exit code that of degraded."""
     found = verdict(seen(golden()), NOW)
     assert (found.word, found.level, found.exit_code) == ("STARTING", "degraded", 1)
-    assert "1 of 2 replicas answering; reranker starting: loading weights (32s)" in found.sentence
+    assert found.sentence == (
+        "0 of 1 reranker replica answering; er-vllm@reranker restarting, not enough GPU memory: "
+        "136.2 GiB wanted, 2.1 GiB free on GPU 0, 3rd time (32s)"
+    )
 
 
 def test_verdict_names_the_worst_replica() -> None:
@@ -128,7 +132,8 @@ def test_verdict_names_the_worst_replica() -> None:
     data["status"] = "down"
     found = verdict(seen(data), NOW)
     assert (found.word, found.exit_code) == ("DOWN", 2)
-    assert "embedding failed: out of GPU memory" in found.sentence
+    assert "er-vllm@embedding failed, out of GPU memory" in found.sentence
+    assert "1 more out" in found.sentence
 
 
 def test_verdict_of_old_data_is_unknown_however_good_it_was() -> None:

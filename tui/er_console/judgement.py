@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from er_console.language import count, heard, noted, say
-from er_console.parts import fresh_units, gateway, gpus, replicas, target
-from er_console.state import GATEWAY_UNIT, Gateway, Replica, Snapshot, Status
+from er_console.looks import width_of
+from er_console.parts import gateway, replicas
+from er_console.state import Gateway, Replica, Snapshot, Status
 
 EXIT_CODES = {"ok": 0, "degraded": 1, "down": 2, "unknown": 3}
 # The verdict in one word; STARTING is DEGRADED or DOWN that ends by itself.
@@ -21,6 +22,25 @@ WORDS = {
     "degraded": noted("DEGRADED"),
     "down": noted("DOWN"),
     "unknown": noted("UNKNOWN"),
+}
+TELLING = 8  # cells; a shorter head of a cause ("GPU 1: …") says nothing alone
+ANSWERING = ("up", "slow")
+# How often, by the number's last digit.
+TIMES = (noted("{n}th time"), noted("{n}st time"), noted("{n}nd time"), noted("{n}rd time"))
+# How many answer, by their models' task; one and more of them.
+TASKS = {
+    "embed": (
+        noted("{up} of {n} embedding replica answering"),
+        noted("{up} of {n} embedding replicas answering"),
+    ),
+    "score": (
+        noted("{up} of {n} reranker replica answering"),
+        noted("{up} of {n} reranker replicas answering"),
+    ),
+    "": (
+        noted("{up} of {n} replica of {model} answering"),
+        noted("{up} of {n} replicas of {model} answering"),
+    ),
 }
 # How badly a replica's state reads; the worst is named in the verdict.
 SEVERITY = {
@@ -43,7 +63,7 @@ SEVERITY = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One word, one sentence, and a brief one for narrow screens.
+    """One word, one sentence, and shorter ones for narrower screens, the longest first.
 
     `level` is the contract's, `word` also knows STARTING.
     """
@@ -51,7 +71,7 @@ class Verdict:
     level: str
     word: str
     sentence: str
-    brief: str = ""
+    shorter: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -102,7 +122,7 @@ def told(replica: Replica, now: float) -> str:
     return _because(words, replica.reason, replica.since, now)
 
 
-def _because(said: str, reason: str, since: float | None, now: float) -> str:
+def _because(said: str, reason: str, since: float | None = None, now: float = 0.0) -> str:
     """What is so, with its reason and how long it has been so, as far as they are known."""
     if reason:
         said = say("{said}: {reason}", said=said, reason=heard(reason))
@@ -115,6 +135,24 @@ def worst(found: Sequence[Replica]) -> Replica | None:
     """The replica that is worst off, None when all are well."""
     ranked = [r for r in found if SEVERITY.get(r.state, 4) > 0]
     return max(ranked, key=lambda r: SEVERITY.get(r.state, 4), default=None)
+
+
+def tries(replica: Replica) -> int:
+    """Which start of its engine this is, counted from 1 since somebody started its unit."""
+    attempt = replica.sample.attempt if replica.sample else None
+    return max(attempt or 1, (replica.restarts or 0) + 1)
+
+
+def last_error(replica: Replica) -> str:
+    """What its launcher met last, "" when nothing is known."""
+    return replica.last_error or (replica.sample.last_error if replica.sample else "")
+
+
+def plight(replica: Replica) -> tuple[str, str]:
+    """(state in one word, the cause without its cure) of a replica that is not well."""
+    again = replica.state == "starting" and tries(replica) > 1
+    said = last_error(replica) if again else replica.reason
+    return "restarting" if again else replica.state, heard(said.split("; ")[0])
 
 
 def verdict(snapshot: Snapshot, now: float) -> Verdict:
@@ -131,8 +169,7 @@ def verdict(snapshot: Snapshot, now: float) -> Verdict:
 def _with_status(snapshot: Snapshot, status: Status, now: float) -> Verdict:
     found = replicas(snapshot, now)
     bad = worst(found)
-    answering = sum(1 for r in found if r.state in ("up", "slow"))
-    whole = _answering(answering, len(found))
+    answering = sum(1 for r in found if r.state in ANSWERING)
     level = status.level if status.level in EXIT_CODES else "unknown"
     if level == "ok" and bad is not None and SEVERITY.get(bad.state, 4) > 4:
         # systemd knows of a stop a moment before the prober does.
@@ -140,22 +177,85 @@ def _with_status(snapshot: Snapshot, status: Status, now: float) -> Verdict:
     elif level == "ok" and found and not answering:
         level = "unknown"  # it says ok, and knows of no replica that answers: not believed
     if level == "ok":
-        return Verdict("ok", WORDS["ok"], whole)
-    sentence = brief = heard(status.reason) or whole
-    if bad:
-        sentence = say("{count}; {worst}", count=whole, worst=told(bad, now))
-        brief = told(bad, now)
+        return Verdict("ok", WORDS["ok"], _answering(found, status))
     word = WORDS[level]
-    out = [r for r in found if r.state not in ("up", "slow")]
+    out = [r for r in found if r.state not in ANSWERING]
     if out and all(r.state in ("starting", "restarting") for r in out):
         word = WORDS["starting"]
-    return Verdict(level, word, sentence, brief)
+    if bad is None:
+        return Verdict(level, word, heard(status.reason) or _answering(found, status))
+    group = _worst_group(found)
+    return Verdict(level, word, *_sentences(group, len(out), status, now))
 
 
-def _answering(up: int, n: int) -> str:
+def _worst_group(found: Sequence[Replica]) -> list[Replica]:
+    """The replicas of the model that is worst off: the smallest part of them answers."""
+
+    def plights(model: str) -> tuple[float, int]:
+        own = [r for r in found if r.model == model]
+        part = sum(1 for r in own if r.state in ANSWERING) / len(own)
+        return -part, max(SEVERITY.get(r.state, 4) for r in own)
+
+    model = max((r.model for r in found), key=plights)
+    return [r for r in found if r.model == model]
+
+
+def _sentences(
+    group: Sequence[Replica], out: int, status: Status, now: float
+) -> tuple[str, tuple[str, ...]]:
+    """The whole sentence about the worst replica of a group, and its shorter forms."""
+    bad = worst(group) or group[0]
+    state, cause = plight(bad)
+    short = _shortened(cause)
+    answering, up = _answering(group, status), sum(1 for r in group if r.state in ANSWERING)
+    whole, shorter = (_told_at_length(bad, state, why, out, now) for why in (cause, short))
+    brief = say("{part} {state}", part=bad.name, state=say(state))
+    return say("{count}; {worst}", count=answering, worst=whole), (
+        say("{count}; {worst}", count=answering, worst=shorter),
+        say("{count}; {worst}", count=f"{up}/{len(group)}", worst=shorter),
+        _because(brief, short, bad.since, now),
+        _because(brief, short),
+    )
+
+
+def _told_at_length(bad: Replica, state: str, cause: str, out: int, now: float) -> str:
+    """The unit, its state, why, how often, for how long, and how many others are out."""
+    unit = bad.unit.removesuffix(".service") or bad.name
+    clauses = [say("{part} {state}", part=unit, state=say(state)), cause]
+    n = tries(bad)
+    if n > 1 and bad.state in ("starting", "restarting", "failed", "down"):
+        clauses.append(_nth(n))
+    said = _because(say(", ").join(clause for clause in clauses if clause), "", bad.since, now)
+    if out > 1:
+        said = count(out - 1, "{said}; {n} more out", "{said}; {n} more out", said=said)
+    return said
+
+
+def _shortened(cause: str) -> str:
+    """A cause without its particulars: "not enough GPU memory: 6.0 GiB wanted, …"."""
+    head = cause.replace("：", ": ").split(": ")[0]
+    return head if width_of(head) >= TELLING else cause
+
+
+def _nth(n: int) -> str:
+    ending = 0 if n % 100 in (11, 12, 13) or n % 10 > 3 else n % 10
+    return say(TIMES[ending], n=n)
+
+
+def _answering(group: Sequence[Replica], status: Status) -> str:
+    """How many answer of all replicas, or of those of one model, named by its task if it can be."""
+    n, up = len(group), sum(1 for r in group if r.state in ANSWERING)
     if not n:
         return say("no replica is configured")
-    return count(n, "{up} of {n} replica answering", "{up} of {n} replicas answering", up=up)
+    own = {m.name: m.task for m in status.models if m.replicas and not m.via}
+    model = group[0].model
+    if len(own) < 2 or any(r.model != model for r in group):
+        return count(n, "{up} of {n} replica answering", "{up} of {n} replicas answering", up=up)
+    task = own.get(model, "")
+    one, more = TASKS.get(task, TASKS[""])
+    if list(own.values()).count(task) > 1:
+        one, more = TASKS[""]
+    return count(n, one, more, up=up, model=model)
 
 
 def _gateway_sentence(front: Gateway, now: float) -> str:
@@ -179,121 +279,10 @@ def _without_status(snapshot: Snapshot, now: float) -> Verdict:
     if age is not None:
         said = say("no word from the gateway for {span}", span=lasted(age))
         why = missing.reason if missing else ""
-        return Verdict("unknown", WORDS["unknown"], _because(said, why, None, now))
+        return Verdict("unknown", WORDS["unknown"], _because(said, why))
     if missing is not None:
         return Verdict("unknown", WORDS["unknown"], heard(missing.reason))
     return Verdict("unknown", WORDS["unknown"], say("nothing has been read yet"))
-
-
-def advice(snapshot: Snapshot, now: float) -> list[Advice]:
-    """What is wrong and what to do, worst first; empty when there is nothing to say."""
-    found: list[Advice] = []
-    found += _about_gateway(snapshot, now)
-    for replica in replicas(snapshot, now):
-        found += _about_replica(replica, now)
-    status = snapshot.status.fresh(now, snapshot.limit_s())
-    if status is not None:
-        found += _about_traffic(status)
-    for gpu in gpus(snapshot, now):
-        which = "?" if gpu.index is None else gpu.index
-        if gpu.throttle:
-            what = say("GPU {gpu} is throttled: {why}", gpu=which, why=heard(gpu.throttle))
-            found.append(Advice(what, say("check its cooling and its power limit")))
-        if gpu.temperature is not None and gpu.temperature >= 90:
-            degrees = f"{gpu.temperature:.0f}"
-            what = say("GPU {gpu} is at {degrees} C", gpu=which, degrees=degrees)
-            found.append(Advice(what, say("check its cooling")))
-    return sorted(found, key=lambda a: not a.severe)
-
-
-def _about_gateway(snapshot: Snapshot, now: float) -> list[Advice]:
-    front = gateway(snapshot, now)
-    found: list[Advice] = []
-    aim = target(snapshot, now)
-    missing = snapshot.status.missing
-    if front.state in ("stopped", "failed"):
-        whole = aim is None or aim.active != "active"
-        todo = say("s on 'all' starts everything") if whole else say("s on it starts it")
-        what = say("the gateway is {state}", state=say(front.state))
-        found.append(Advice(what, todo, severe=True))
-    elif missing is not None:
-        what = say("no gateway figures: {reason}", reason=heard(missing.reason))
-        found.append(Advice(what, heard(missing.remedy), severe=True))
-    for unit in fresh_units(snapshot, now).values():
-        if unit.name.endswith(".socket") and unit.active == "failed":
-            what = say(
-                "{unit} has failed ({result}): its address is taken or not allowed",
-                unit=unit.name,
-                result=unit.result,
-            )
-            todo = say("journalctl -u {unit}, then s on 'all'", unit=unit.name)
-            found.insert(0, Advice(what, todo, severe=True))
-    if front.config_differs:
-        found.append(Advice(say("er.toml differs from what runs"), "sudo er apply --dry-run"))
-    blind = snapshot.units.missing
-    unseen = GATEWAY_UNIT not in fresh_units(snapshot, now)
-    if unseen and blind is not None and blind.kind != "off" and not found:
-        what = say("no unit states: {reason}", reason=heard(blind.reason))
-        found.append(Advice(what, heard(blind.remedy)))
-    return found
-
-
-def _about_replica(replica: Replica, now: float) -> list[Advice]:
-    if replica.state in ("failed", "down"):
-        todo = say("R restarts it, l shows its log")
-        if not replica.unit:
-            where = replica.address
-            todo = say("look where it runs: {address}", address=where) if where else ""
-        return [Advice(told(replica, now), todo, severe=True)]
-    if replica.state == "missing":
-        return [Advice(told(replica, now), "sudo er apply", severe=True)]
-    if replica.state == "stopped":
-        return [Advice(told(replica, now), say("s starts it"))]
-    if replica.state == "drained" and replica.drained_by == "operator":
-        what = say("{replica} is drained by an operator", replica=replica.name)
-        return [Advice(what, say("D takes it back"))]
-    if replica.state == "waiting":
-        return [Advice(told(replica, now), say("it goes on by itself when that is there"))]
-    last = heard(replica.sample.last_error) if replica.sample else ""
-    if replica.state == "starting" and last:
-        what = say("{replica} starts again; last time: {reason}", replica=replica.name, reason=last)
-        if replica.restarts:
-            what = say(
-                "{replica} starts again (restart {n}); last time: {reason}",
-                replica=replica.name,
-                n=replica.restarts,
-                reason=last,
-            )
-        return [Advice(what, say("l shows its log"))]
-    return []
-
-
-def _about_traffic(status: Status) -> list[Advice]:
-    found: list[Advice] = []
-    traffic, front = status.traffic, status.gateway
-    rate, window = traffic.success_rate, traffic.window_s or 60
-    if rate is not None and rate < 0.99:
-        what = say("{share} % of requests fail", share=f"{100 * (1 - rate):.1f}")
-        found.append(Advice(what, say("5 shows the log"), rate < 0.9))
-    full = front.max_concurrency
-    if full and front.in_flight is not None and front.in_flight >= 0.9 * full:
-        what = say(
-            "{n} of {most} requests in flight: soon 503 overloaded",
-            n=f"{front.in_flight:.0f}",
-            most=f"{full:.0f}",
-        )
-        found.append(Advice(what, say("add a replica, or raise max_concurrency")))
-    limited = traffic.refusals.get("rate_limit_exceeded", 0)
-    served = (traffic.requests_per_s or 0) * window
-    if limited and limited >= 0.05 * max(served, 1):
-        what = count(
-            limited,
-            "{n} request over a key's rate limit in {window} s",
-            "{n} requests over a key's rate limit in {window} s",
-            window=f"{window:.0f}",
-        )
-        found.append(Advice(what, say("er keys set raises it")))
-    return found
 
 
 def changes(before: Snapshot, after: Snapshot, now: float, then: float = 0.0) -> list[Change]:

@@ -8,7 +8,8 @@ from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from er_console.judgement import Verdict, advice, verdict
+from er_console.advice import advice
+from er_console.judgement import Verdict, verdict
 from er_console.language import say
 from er_console.looks import Looks, plain, told
 from er_console.panels import advice_lines, gpu_lines, header, machine_line, traffic_lines

@@ -63,10 +63,10 @@ def header(
     right = "  ".join([*tags, clock(now, seconds=width >= 60)])
     left: Line = [(" ER ", "title"), (f" {looks.glyph(level)} {say(verdict.word)} ", role)]
     room = width - line_width(left) - width_of(right) - 2
-    said = verdict.brief if width < 100 and verdict.brief else verdict.sentence
-    sentence = looks.words(said)
+    forms = [looks.words(said) for said in (verdict.sentence, *verdict.shorter)]
+    said = next((said for said in forms if width_of(said) < room), forms[-1])
     more = "~" if looks.ascii_only else "…"
-    return [*left, (fit(" " + sentence, room, more=more), ""), (f" {right} ", "dim")]
+    return [*left, (fit(" " + said, room, more=more), ""), (f" {right} ", "dim")]
 
 
 def traffic_lines(status: Status | None, looks: Looks, width: int) -> list[Line]:

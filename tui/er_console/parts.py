@@ -233,11 +233,10 @@ def gpus(snapshot: Snapshot, now: float) -> tuple[Gpu, ...]:
     status = snapshot.status.fresh(now, snapshot.limit_s())
     driver = snapshot.gpus.fresh(now, 2 * snapshot.limit_s()) or ()
     if status is not None and status.gpus:
-        throttles = {gpu.uuid: gpu.throttle for gpu in driver}
-        return tuple(
-            replace(gpu, throttle=gpu.throttle or throttles.get(gpu.uuid, ""))
-            for gpu in status.gpus
-        )
+        own = {gpu.uuid: gpu for gpu in driver}
+        told = {gpu.uuid for gpu in status.gpus}
+        gone = (gpu for gpu in driver if gpu.lost and gpu.uuid not in told)
+        return (*(_with_driver(gpu, own.get(gpu.uuid)) for gpu in status.gpus), *gone)
     owners: dict[str, list[str]] = {}
     cards: dict[str, Gpu] = {gpu.uuid: gpu for gpu in driver}
     for replica in replicas(snapshot, now):
@@ -247,6 +246,19 @@ def gpus(snapshot: Snapshot, now: float) -> tuple[Gpu, ...]:
     return tuple(
         replace(gpu, replicas=gpu.replicas or tuple(owners.get(uuid, ())))
         for uuid, gpu in cards.items()
+    )
+
+
+def _with_driver(gpu: Gpu, driver: Gpu | None) -> Gpu:
+    """A card from the status, with what the driver alone tells of it."""
+    if driver is None:
+        return gpu
+    return replace(
+        gpu,
+        throttle=gpu.throttle or driver.throttle,
+        ecc_errors=driver.ecc_errors,
+        others=driver.others,
+        lost=driver.lost,
     )
 
 

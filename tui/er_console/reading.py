@@ -111,6 +111,12 @@ def read_replica(data: Mapping[str, Any], model: str) -> Replica:
         restarts=whole(data.get("restarts")),
         pid=whole(data.get("pid")),
         tokens=number(data.get("in_flight_tokens")),
+        tokens_per_s=number(data.get("tokens_per_s")),
+        sequences_per_s=number(data.get("sequences_per_s")),
+        calls_per_s=number(data.get("calls_per_s")),
+        p50_ms=number(data.get("p50_ms")),
+        p95_ms=number(data.get("p95_ms")),
+        last_error=text(data.get("last_error")),
         drained_by=text(data.get("drained_by")),
         sample=read_sample(sample) if isinstance(sample, dict) else None,
     )

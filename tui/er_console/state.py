@@ -79,7 +79,11 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU. Bytes, percent, degrees C, watts; None where the card or driver does not say."""
+    """One GPU. Bytes, percent, degrees C, watts; None where the card or driver does not say.
+
+    `ecc_errors`: memory errors since boot that could not be corrected. `others`: processes on it
+    that are none of ER's, in words. `lost`: the driver lists it and can't reach it.
+    """
 
     index: int | None
     uuid: str
@@ -91,6 +95,9 @@ class Gpu:
     power_w: float | None = None
     power_limit_w: float | None = None
     throttle: str = ""
+    ecc_errors: float | None = None
+    others: tuple[str, ...] = ()
+    lost: bool = False
     replicas: tuple[str, ...] = ()
 
 
@@ -114,7 +121,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One replica, its facts merged from all sources. `source` says who vouches for its state."""
+    """One replica, its facts merged from all sources. `source` says who vouches for its state.
+
+    `tokens` are in flight; the rates are what the gateway gave it in the last minute, the ms how
+    long a sequence then was in its engine.
+    """
 
     name: str
     state: str
@@ -129,6 +140,12 @@ class Replica:
     restarts: int | None = None
     pid: int | None = None
     tokens: float | None = None
+    tokens_per_s: float | None = None
+    sequences_per_s: float | None = None
+    calls_per_s: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    last_error: str = ""
     drained_by: str = ""
     sample: Sample | None = None
     source: str = "gateway"

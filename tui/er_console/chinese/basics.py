@@ -49,6 +49,7 @@ WORDS: dict[str, str] = {
     "Drain": "排空",
     "Revoke": "吊销",
     # Sentences made of others.
+    ", ": "，",
     "{part} {state}": "{part} {state}",
     "{said}: {reason}": "{said}：{reason}",
     "{said} ({span})": "{said}（{span}）",

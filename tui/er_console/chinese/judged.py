@@ -6,6 +6,17 @@ WORDS: dict[str, str] = {
     # The header.
     "{up} of {n} replica answering": "{n} 个副本中 {up} 个应答",
     "{up} of {n} replicas answering": "{n} 个副本中 {up} 个应答",
+    "{up} of {n} embedding replica answering": "{n} 个嵌入副本中 {up} 个应答",
+    "{up} of {n} embedding replicas answering": "{n} 个嵌入副本中 {up} 个应答",
+    "{up} of {n} reranker replica answering": "{n} 个重排副本中 {up} 个应答",
+    "{up} of {n} reranker replicas answering": "{n} 个重排副本中 {up} 个应答",
+    "{up} of {n} replica of {model} answering": "{model} 的 {n} 个副本中 {up} 个应答",
+    "{up} of {n} replicas of {model} answering": "{model} 的 {n} 个副本中 {up} 个应答",
+    "{n}th time": "第 {n} 次",
+    "{n}st time": "第 {n} 次",
+    "{n}nd time": "第 {n} 次",
+    "{n}rd time": "第 {n} 次",
+    "{said}; {n} more out": "{said}；另有 {n} 个不可用",
     "{count}; {worst}": "{count}；{worst}",
     "no replica is configured": "没有配置副本",
     "no client gets an answer: the gateway is {state}": "客户端得不到任何响应：网关{state}",
@@ -39,6 +50,47 @@ WORDS: dict[str, str] = {
         "{replica} 重新启动（第 {n} 次重启）；上次：{reason}"
     ),
     "l shows its log": "l 查看日志",
+    "{replica} was restarted {n} times": "{replica} 已重启 {n} 次",
+    "{replica} was restarted {n} times; last time: {reason}": (
+        "{replica} 已重启 {n} 次；上次：{reason}"
+    ),
+    "l shows its log; S stops it until that is mended": "l 查看日志；修好之前可用 S 停止",
+    "{replica} is full: {share} % of the time in it is waiting, its GPU is {busy} % busy": (
+        "{replica} 已饱和：{share} % 的时间在等待，GPU 使用率 {busy} %"
+    ),
+    "add a replica of this model": "为此模型增加副本",
+    (
+        "{replica} starves its GPU: {share} % of the time in it is waiting, "
+        "the GPU is {busy} % busy"
+    ): "{replica} 的 GPU 吃不饱：{share} % 的时间在等待，GPU 使用率仅 {busy} %",
+    "its engine's front end is the narrow place: add a replica": ("瓶颈在引擎前端：增加副本"),
+    "{n} sequences wait in the gateway, and no GPU is more than {busy} % busy": (
+        "网关中有 {n} 个序列在等待，而 GPU 使用率都不超过 {busy} %"
+    ),
+    "more workers in [gateway], or fewer, larger requests": (
+        "增加 [gateway] 的 workers，或减少请求数、增大单个请求"
+    ),
+    "{replica} is slow: p95 {own} ms, the median of its model is {usual} ms": (
+        "{replica} 偏慢：p95 {own} 毫秒，同模型中位数 {usual} 毫秒"
+    ),
+    "look at its GPU and its log (l); R restarts it": "查看其 GPU 和日志（l）；R 重启",
+    "GPU {gpu} is lost: its driver can't reach it": "GPU {gpu} 已丢失：驱动无法访问它",
+    "dmesg shows why; restart the machine": "dmesg 可见原因；重启机器",
+    "GPU {gpu} has {n} memory error that could not be corrected": (
+        "GPU {gpu} 有 {n} 个无法纠正的显存错误"
+    ),
+    "GPU {gpu} has {n} memory errors that could not be corrected": (
+        "GPU {gpu} 有 {n} 个无法纠正的显存错误"
+    ),
+    "drain what runs on it (D); nvidia-smi -q -d ECC": (
+        "排空其上的副本（D）；nvidia-smi -q -d ECC"
+    ),
+    "GPU {gpu} is used by others too: {who}": "GPU {gpu} 还被其他进程使用：{who}",
+    "end them, or give the replica another GPU": "结束它们，或给副本换一块 GPU",
+    "{replica} wants GPU {gpu}, and the driver lists none of that number": (
+        "{replica} 需要 GPU {gpu}，但驱动没有列出这个编号"
+    ),
+    "nvidia-smi; dmesg shows whether it was lost": "nvidia-smi；dmesg 可见它是否已丢失",
     "{share} % of requests fail": "{share} % 的请求失败",
     "5 shows the log": "5 查看日志",
     "{n} of {most} requests in flight: soon 503 overloaded": (

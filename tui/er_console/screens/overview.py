@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, VerticalScroll
 from textual.widget import Widget
 
-from er_console.judgement import advice
+from er_console.advice import advice
 from er_console.language import heard, noted, say
 from er_console.looks import Line
 from er_console.panels import (
