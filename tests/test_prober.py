@@ -73,6 +73,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 async def test_what_the_launcher_met_during_a_probe_is_newer(world: World) -> None:
     """A probe that was answered just before the engine's death must not call it up again."""
     assert await world.round() == ("up", "")
+    assert world.prober.right == {"one": (world.now, 1.0)}
     ask = world.prober._ask
 
     async def dies_after_its_answer(replica: Replica, question: Question, timeout_s: float) -> Any:

@@ -101,6 +101,22 @@ def keys_of(value: Any, path: str = "") -> set[str]:
     return keys_of(value[0], path + "[]") if isinstance(value, list) and value else set()
 
 
+def test_what_speaks_for_a_replicas_numbers_is_told(config: Config) -> None:
+    """Its last right answers, to clients and to probes; null where there was none."""
+    found = status.build(
+        facts(
+            config,
+            seen={"e1": UP, "r1": Seen(answered=NOW - 3, wrong=2)},
+            probes={"e1": (NOW - 2, 9.5)},
+        )
+    )
+    proofs = {r["name"]: r["proof"] for m in found["models"] for r in m["replicas"]}
+    none = {"answered": None, "probed": None, "probe_ms": None, "wrong": 0}
+    assert proofs["e1"] == none | {"probed": NOW - 2, "probe_ms": 9.5}
+    assert proofs["e2"] == none
+    assert proofs["r1"] == none | {"answered": NOW - 3, "wrong": 2}
+
+
 def test_the_golden_file_has_the_builders_shape(config: Config) -> None:
     """Whoever reads the example (the console does) reads what the builder writes."""
     golden = json.loads((Path(__file__).parent / "golden/status.json").read_text())

@@ -131,6 +131,7 @@ async def serve(child: Child) -> None:
             )
 
         prober = Prober(config, ledger, Questions(config), ask, observer.samples)
+        observer.probes = prober.right
         if config.gateway.metrics:
             await door.open(config.gateway.metrics)
         alive = asyncio.create_task(_end_with_parent(child, server))

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -50,6 +51,7 @@ class Observer:
             Busiest(),
         )
         self._reading = threading.Lock()  # what the workers told
+        self.probes: Mapping[str, tuple[float, float]] = {}  # the prober's `right`
         self._machine: Machine | None = None
         self._gpus: set[tuple[str, str, str]] = set()
         self._parent = os.getppid()
@@ -127,6 +129,7 @@ class Observer:
                 traffic=self._traffic.figures(),
                 work=self._work.figures(r.name for r in self.config.replicas),
                 machine=msgspec.to_builtins(self._machine) if self._machine else None,
+                probes=self.probes,
             )
         )
 

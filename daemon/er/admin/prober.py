@@ -34,6 +34,9 @@ class Probed(Protocol):
     @property
     def reason(self) -> str: ...
 
+    @property
+    def ms(self) -> float: ...
+
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """What to ask a model's replicas: a short sequence, and how long the answer must be."""
@@ -47,7 +50,10 @@ Ask = Callable[[Replica, Question, float], Awaitable[Probed]]
 
 
 class Prober:
-    """Remembers how often each replica was late in a row, and what it said of it last."""
+    """Remembers how often each replica was late in a row, and what it said of it last.
+
+    `right` has each replica's last right answer to a probe: when (Unix s), and after how many ms.
+    """
 
     def __init__(
         self,
@@ -67,6 +73,7 @@ class Prober:
         self._config, self._ledger = config, ledger
         self._question, self._ask, self._samples = question, ask, samples
         self._now, self._now_ns = now, now_ns
+        self.right: dict[str, tuple[float, float]] = {}
         self._late: dict[str, int] = {}
         self._said: dict[str, State] = {}
 
@@ -101,6 +108,8 @@ class Prober:
             self._say(replica, "down", question)
             return
         probe = await self._ask(replica, question, max(TIMEOUT_S, patience_s))
+        if probe.state == "right":
+            self.right[replica.name] = self._now(), probe.ms
         now = self._ledger.verdict(replica.name)
         if (now.wrong, now.health) != (known.wrong, known.health):
             return  # a worker or the launcher met something meanwhile; what it saw is newer

@@ -7,6 +7,7 @@ Unix seconds, every size in bytes; None means "not known".
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     checked: float = 0.0
     drained_by: str | None = None  # operator, launcher
     in_flight_tokens: int = 0
+    answered: float | None = None  # when it last answered a client's texts right
+    wrong: int = 0  # wrong answers since its launcher last began
 
 
 class GatewayFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +90,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     traffic: dict[str, Any]
     work: Mapping[str, dict[str, float | None]] = {}  # by replica, see er.status.work
     machine: dict[str, Any] | None
+    probes: Mapping[str, tuple[float, float]] = {}  # the last right one: when, and its ms
 
 
 def build(facts: Facts) -> dict[str, Any]:
@@ -209,8 +213,15 @@ def _replica(facts: Facts, replica: Replica) -> dict[str, Any]:
         **in_engine(sample if fresh(sample, facts.now) else None),
         "last_error": (sample or {}).get("last_error"),
         "drained_by": seen.drained_by,
+        "proof": _proof(seen, facts.probes.get(replica.name)),
         "sample": sample if fresh(sample, facts.now) else None,
     }
+
+
+def _proof(seen: Seen, probe: tuple[float, float] | None) -> dict[str, Any]:
+    """What speaks for the replica's numbers: its last right answers, and how many were wrong."""
+    at, ms = probe or (None, None)
+    return {"answered": seen.answered, "probed": at, "probe_ms": ms, "wrong": seen.wrong}
 
 
 def replica_state(
@@ -295,6 +306,7 @@ def gpus(facts: Facts) -> list[dict[str, Any]]:
 def seen_in(ledger: Ledger, config: Config) -> dict[str, Seen]:
     """The ledger's rows of the configured replicas."""
     result = {}
+    began = time.time() - time.monotonic()
     for name in {r.name for r in config.replicas} & set(ledger.replicas()):
         row = ledger.verdict(name)
         by = row.drained_by
@@ -305,6 +317,8 @@ def seen_in(ledger: Ledger, config: Config) -> dict[str, Seen]:
             checked=row.checked,
             drained_by=("operator" if "operator" in by else by[0]) if by else None,
             in_flight_tokens=ledger.tokens_in_flight(name),
+            answered=began + row.answered / 1e9 if row.answered else None,
+            wrong=row.wrong,
         )
     return result
 
