@@ -219,6 +219,28 @@ def test_keys_from_birth_to_end_and_the_audit_of_it(parent: Parent) -> None:
     assert {r["TARGET"] for r in records} == {made["id"]}
 
 
+def test_a_refused_change_names_the_field(parent: Parent) -> None:
+    """So that a form can say it beside the field; nothing is changed."""
+    for name in ("web", "other"):
+        assert parent.api("POST", "/keys", {"name": name})[0] == 201
+    before = (parent.folder / "state/er_api_keys.json").read_text()
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"name": None}, "name"),
+        ({"name": "k2222abcd"}, "name"),
+        ({"name": "other"}, "name"),
+        ({"name": ["web"]}, "name"),
+        ({"rate_limit": "5/fortnight"}, "rate_limit"),
+        ({"expires": "soon"}, "expires"),
+        ({"expires": "2001-01-01"}, "expires"),
+        ({"models": []}, "models"),
+        ({"colour": "red"}, "colour"),
+    ]
+    for fields, field in wrong:
+        code, answer = parent.api("PATCH", "/keys/web", fields)
+        assert code in (400, 409) and answer["error"]["field"] == field, answer
+    assert (parent.folder / "state/er_api_keys.json").read_text() == before
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "code", "words"),
     [

@@ -33,11 +33,18 @@ KEY_STATUS = {"not_found": 404, "exists": 409, "invalid": 400, "damaged": 500, "
 
 
 class Trouble(Exception):  # noqa: N818 - what the API answers, not an accident
-    """An answer that says no."""
+    """An answer that says no; `field` names what was wrong of what was asked for."""
 
-    def __init__(self, status: int, code: str, message: str, findings: list[str] | None = None):
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        findings: list[str] | None = None,
+        field: str | None = None,
+    ) -> None:
         super().__init__(message)
-        self.status, self.code, self.findings = status, code, findings
+        self.status, self.code, self.findings, self.field = status, code, findings, field
 
 
 class _Fields(BaseModel):
@@ -143,7 +150,7 @@ def _keys(app: FastAPI, desk: Desk) -> None:
         try:
             seconds = span_s(grace.grace if grace else GRACE)
         except ValueError as error:
-            raise Trouble(400, "invalid_request", f"grace: {error}") from None
+            raise Trouble(400, "invalid_request", f"grace: {error}", field="grace") from None
         made = await asyncio.to_thread(keys.rotate, path, ref, grace_s=seconds, now=_now())
         desk.record(request, "keys.rotate", made.record.id)
         return dict(made.shown())
@@ -202,24 +209,29 @@ def _changes(app: FastAPI, desk: Desk) -> None:
 
 
 def _refusals(app: FastAPI) -> None:
-    """One shape for everything that says no: {"error": {"message", "code"}}."""
+    """One shape for everything that says no: {"error": {"message", "code"}}, and what helps."""
 
-    def body(status: int, code: str, message: str, findings: list[str] | None = None) -> Response:
-        error: dict[str, Any] = {"message": message, "code": code}
-        return JSONResponse({"error": error | ({"findings": findings} if findings else {})}, status)
+    def body(status: int, code: str, message: str, **more: Any) -> Response:
+        known = {name: value for name, value in more.items() if value}
+        return JSONResponse({"error": {"message": message, "code": code, **known}}, status)
 
     @app.exception_handler(Trouble)
     async def trouble(_: Request, error: Trouble) -> Response:
-        return body(error.status, error.code, str(error), error.findings)
+        more = {"findings": error.findings, "field": error.field}
+        return body(error.status, error.code, str(error), **more)
 
     @app.exception_handler(keys.KeysError)
     async def key_trouble(_: Request, error: keys.KeysError) -> Response:
-        return body(KEY_STATUS.get(error.code, 400), error.code, str(error))
+        return body(KEY_STATUS.get(error.code, 400), error.code, str(error), field=error.field)
 
     @app.exception_handler(RequestValidationError)
     async def shape(_: Request, error: RequestValidationError) -> Response:
         told = [f"{'.'.join(str(p) for p in e['loc'][1:])}: {e['msg']}" for e in error.errors()]
-        return body(400, "invalid_request", "; ".join(t.removeprefix(": ") for t in told))
+        words = "; ".join(t.removeprefix(": ") for t in told)
+        field = next(
+            (at for e in error.errors() for at in e["loc"][1:2] if isinstance(at, str)), None
+        )
+        return body(400, "invalid_request", words, field=field)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
@@ -235,13 +247,15 @@ def _now() -> datetime:
 def _values(fields: KeyFields, full: bool) -> dict[str, Any]:
     """The fields as keys.py takes them; those left out are left out when not `full`."""
     values = fields.model_dump(exclude_unset=not full)
-    if full and not (values.get("name") or "").strip():
-        raise Trouble(400, "invalid_request", 'name: a key needs one, as in {"name": "web"}')
+    if (full or "name" in values) and not (values.get("name") or "").strip():
+        told = 'name: a key needs one, as in {"name": "web"}'
+        raise Trouble(400, "invalid_request", told, field="name")
     if "expires" in values:
         try:
             values["expires"] = expiry(values["expires"], _now())
         except ValueError as error:
-            raise Trouble(400, "invalid_request", f"expires: {error}") from None
+            told = f"expires: {error}"
+            raise Trouble(400, "invalid_request", told, field="expires") from None
     return values
 
 

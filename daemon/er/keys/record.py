@@ -27,11 +27,14 @@ Problem = Literal["not_found", "exists", "invalid", "damaged", "disk"]
 
 
 class KeysError(Exception):
-    """A change to the keys that was not made; nothing was altered. The text says what to do."""
+    """A change to the keys that was not made; nothing was altered. The text says what to do.
 
-    def __init__(self, code: Problem, message: str) -> None:
+    `field` names what was wrong in what was asked for: name, expires, rate_limit, models.
+    """
+
+    def __init__(self, code: Problem, message: str, field: str | None = None) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.field = code, field
 
 
 class Previous(msgspec.Struct, frozen=True):
@@ -160,23 +163,26 @@ def find(records: Sequence[Record], ref: str) -> Record:
 def check_expiry(expires: datetime | None, now: datetime) -> None:
     """Refuse an end that is already over. Raises KeysError."""
     if expires is not None and expires <= now:
-        raise KeysError("invalid", f"expires {expires:%Y-%m-%dT%H:%M:%SZ} is in the past")
+        told = f"expires {expires:%Y-%m-%dT%H:%M:%SZ} is in the past"
+        raise KeysError("invalid", told, "expires")
 
 
 def check(record: Record, others: Sequence[Record]) -> None:
     """Refuse what an operator can't have meant. Raises KeysError with what to write instead."""
     if not NAME.match(record.name) or record.name != record.name.strip():
-        raise KeysError("invalid", "a name is 1 to 64 visible characters, as in --name web")
+        raise KeysError("invalid", "a name is 1 to 64 visible characters, as in --name web", "name")
     if ID.match(record.name):
-        raise KeysError("invalid", f"the name {record.name!r} looks like a key's id; take another")
+        told = f"the name {record.name!r} looks like a key's id; take another"
+        raise KeysError("invalid", told, "name")
     for other in others:
         if other.name == record.name and other.revoked is None and other.id != record.id:
-            raise KeysError(
-                "exists", f"key {other.id} is already named {record.name!r}; names are unique"
-            )
+            told = f"key {other.id} is already named {record.name!r}; names are unique"
+            raise KeysError("exists", told, "name")
     try:
         record.rate()
     except ValueError as error:
-        raise KeysError("invalid", f"rate limit {record.rate_limit!r}: {error}") from None
+        told = f"rate limit {record.rate_limit!r}: {error}"
+        raise KeysError("invalid", told, "rate_limit") from None
     if record.models is not None and (not record.models or not all(record.models)):
-        raise KeysError("invalid", "name at least one model, or leave models out for all of them")
+        told = "name at least one model, or leave models out for all of them"
+        raise KeysError("invalid", told, "models")
