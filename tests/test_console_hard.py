@@ -26,7 +26,8 @@ from er_console.looks import Looks, cut, line_width, plain, width_of, wrapped
 from er_console.panels import traffic_lines
 from er_console.parts import replicas
 from er_console.reading import read_status
-from er_console.screens.dialogs import Confirm, Secret
+from er_console.screens.dialogs import Confirm
+from er_console.screens.key_boxes import Secret
 from er_console.screens.logs import LogsPage
 from er_console.sources.admin import Admin
 from er_console.sources.machine import Machine

@@ -19,7 +19,8 @@ from textual.widgets import Input
 
 from console_live import PATIENCE_S, beside, until
 from er_console.console import Console
-from er_console.screens.dialogs import Confirm, NewKey, Rotate, Secret
+from er_console.screens.dialogs import Confirm
+from er_console.screens.key_boxes import NewKey, Rotate, Secret
 from er_console.screens.keys import KeysPage
 from er_console.screens.traffic import TrafficPage
 from fakes import EngineProcess

@@ -18,7 +18,8 @@ from textual.widgets import Button, Input
 from er_console.console import Console
 from er_console.demo import Demo
 from er_console.looks import Looks
-from er_console.screens.dialogs import Confirm, Help, NewKey, Rotate, Secret
+from er_console.screens.dialogs import Confirm, Help
+from er_console.screens.key_boxes import NewKey, Rotate, Secret
 from er_console.screens.keys import KeysPage
 from er_console.screens.logs import LogsPage
 from er_console.screens.overview import Overview
@@ -430,9 +431,9 @@ async def test_a_secret_goes_to_the_terminal_and_not_into_our_clipboard(
     """OSC 52 is sent; no copy stays; f makes a 0600 file and never overwrites one."""
     monkeypatch.setenv("HOME", str(tmp_path))
     async with opened() as (app, pilot, play):
-        await press(pilot, "4", "j", "O")
+        await press(pilot, "4", "O")
         assert isinstance(app.screen, Rotate) and "still valid (until" in text(app)
-        await press(pilot, "ctrl+u", *"2h", "enter")
+        await press(pilot, "down", "down", "down", "down", *"2h", "enter")
         assert play.asked == [("rotate", "kq7m2xw5a", "2h")]
         assert isinstance(app.screen, Secret)
         secret = app.screen._secret
@@ -444,7 +445,7 @@ async def test_a_secret_goes_to_the_terminal_and_not_into_our_clipboard(
         file = tmp_path / "kq7m2xw5a.secret"
         assert file.read_text() == secret + "\n" and file.stat().st_mode & 0o777 == 0o600
         await press(pilot, "f")
-        assert "Not saved" in text(app)
+        assert "Not saved" in text(app) and file.read_text() == secret + "\n"
         await press(pilot, "enter")
         assert "◐ rotating" in text(app)
 
@@ -452,7 +453,7 @@ async def test_a_secret_goes_to_the_terminal_and_not_into_our_clipboard(
 async def test_revoking_a_key_in_use_takes_its_name() -> None:
     """web was used two seconds ago."""
     async with opened() as (app, pilot, play):
-        await press(pilot, "4", "X")
+        await press(pilot, "4", "j", "j", "X")
         assert "type web below" in text(app)
         await press(pilot, "y")
         assert isinstance(app.screen, Confirm)
@@ -465,11 +466,14 @@ async def test_revoking_a_key_in_use_takes_its_name() -> None:
 
 
 async def test_a_refused_key_is_told() -> None:
-    """The API's own words."""
+    """The API's own words, beside the field; what was typed still stands there."""
     async with opened() as (app, pilot, _):
         await press(pilot, "4", "N", *"web", "enter")
-        assert isinstance(app.screen, KeysPage)
-        assert "there is a key named web already" in toasts(app)
+        assert isinstance(app.screen, NewKey)
+        assert "✖ key kab2cd3ef is already named 'web'; names are unique" in text(app)
+        assert app.screen.query_one("#name", Input).value == "web"
+        await press(pilot, *"2", "enter")
+        assert isinstance(app.screen, Secret)
 
 
 async def test_help_lists_keys_and_what_is_missing() -> None:

@@ -33,6 +33,7 @@ from er_console.screens.logs import LogsPage
 from er_console.screens.overview import Overview, selected_replica
 from er_console.screens.page import PAGES, Page
 from er_console.screens.palette import Palette
+from er_console.screens.quality import QualityPage
 from er_console.screens.replica import ReplicaPage
 from er_console.screens.traffic import TrafficPage
 from er_console.screens.trying import TryPage
@@ -139,7 +140,7 @@ class Console(App[None]):
         self.register_theme(LIGHT)
         self.theme = "ansi-dark" if self._ansi else "er-dark"
         first: tuple[type[Page], ...] = (Overview, ReplicaPage, TrafficPage, KeysPage)
-        kinds: tuple[type[Page], ...] = (*first, LogsPage, TryPage, ConfigPage)
+        kinds: tuple[type[Page], ...] = (*first, LogsPage, TryPage, ConfigPage, QualityPage)
         for kind in kinds:
             self.pages[kind.page] = kind(self.desk)
             self.install_screen(self.pages[kind.page], kind.page)

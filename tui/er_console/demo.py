@@ -15,7 +15,18 @@ from er_console import played_logs, played_status, recorded
 from er_console.played import PlayedConfig, PlayedTrial
 from er_console.played_keys import PlayedKeys
 from er_console.reading import read_status
-from er_console.state import Gpu, Key, LogLine, Missing, Outcome, Past, Sample, Status, Unit
+from er_console.state import (
+    Gpu,
+    Key,
+    LogLine,
+    Missing,
+    Outcome,
+    Past,
+    Quality,
+    Sample,
+    Status,
+    Unit,
+)
 from er_console.story import EMBEDDING, LOAD_S, RERANKER, STOP_S, Story
 
 
@@ -67,7 +78,8 @@ class Demo:
 
     async def keys(self) -> tuple[Key, ...]:
         """The play's keys."""
-        return self._keys.all(self._wall())
+        now = self._wall()
+        return self._keys.all(now, self.story.figures(now))
 
     async def create_key(self, options: Mapping[str, Any]) -> tuple[Key, str]:
         """A new key of the play; good for nothing."""
@@ -77,9 +89,17 @@ class Demo:
         """A new secret of the play."""
         return self._keys.rotate(key_id, grace, self._wall())
 
+    async def change_key(self, key_id: str, fields: Mapping[str, Any]) -> Key:
+        """A key of the play, changed."""
+        return self._keys.change(key_id, fields, self._wall())
+
     async def revoke_key(self, key_id: str) -> None:
         """The key leaves the list."""
         self._keys.revoke(key_id)
+
+    async def quality(self) -> Quality:
+        """A gateway of today: it has neither canary nor feedback."""
+        return Quality(None, {})
 
     async def drain(self, replica: str, on: bool) -> Outcome:
         """In or out at once."""

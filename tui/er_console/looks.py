@@ -26,6 +26,7 @@ STATES: dict[str, tuple[str, str, str]] = {
     "running": ("●", "+", "good"),
     "active": ("●", "+", "good"),
     "rotating": ("◐", "~", "warn"),
+    "expires soon": ("▲", "!", "warn"),
     "starting": ("◐", "~", "warn"),
     "restarting": ("◐", "~", "warn"),
     "stopping": ("◑", "~", "warn"),

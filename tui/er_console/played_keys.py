@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from er_console.state import Key, Missing
+from er_console.state import Key, Missing, Use, User
 
 WEB, ETL = "kab2cd3ef", "kq7m2xw5a"  # who asks: the shop's search, and the nightly loader
 ETL_LIMIT = "2400/minute"
+DEFAULT_LIMIT = "100/minute"
 LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 DAY_S = 86400
 
@@ -30,19 +32,56 @@ class PlayedKeys:
         )
         self._keys = {key.id: key for key in found}
 
-    def all(self, now: float) -> tuple[Key, ...]:
-        """The list; those that the traffic comes from were used a moment ago."""
-        used = {WEB: _iso(now - 2), ETL: _iso(now - 4)}
+    def all(self, now: float, figures: Mapping[str, float | None]) -> tuple[Key, ...]:
+        """The list; `figures` are the moment's traffic, a quarter of which is the loader's."""
+        rate, refused = figures.get("requests_per_s"), figures.get("refused_per_s") or 0.0
+        asked: dict[str, float | None] = dict.fromkeys((WEB, ETL))
+        if rate is not None:
+            asked = {WEB: 45 * rate, ETL: 15 * rate}
         return tuple(
-            replace(key, last_used=used[key.id]) if key.id in used else key
+            self._using(key, now, asked.get(key.id, 0.0), 48 * refused if key.id == ETL else 0.0)
             for key in self._keys.values()
         )
+
+    def _using(self, key: Key, now: float, asked: float | None, limited: float) -> Key:
+        limit = key.rate_limit or DEFAULT_LIMIT
+        most = limit.partition("/")[0]
+        used = None
+        if asked is not None and most.isdigit():
+            used = float(min(int(most), round(asked - limited)))
+        minute = None if asked is None else float(round(asked))
+        if key.id in (WEB, ETL):
+            key = replace(key, last_used=_iso(now - (2 if key.id == WEB else 4)))
+        if key.id == ETL and key.previous_valid_until:
+            key = replace(key, old_users=(User("10.0.3.17", now - 184),))
+        return replace(key, use=Use(limit, used, minute, None if minute is None else limited // 1))
+
+    def change(self, key_id: str, fields: Mapping[str, Any], now: float) -> Key:
+        """A key with other fields. Raises Missing for a limit that is none, as the gateway does."""
+        limit = fields.get("rate_limit")
+        if limit and not re.fullmatch(r"off|\d+/(second|minute|hour)", limit):
+            words = f'rate limit {limit!r}: write a rate as "100/minute", "5/second", or "off"'
+            raise Missing("wrong", words, about="rate_limit")
+        self._free(str(fields.get("name", "")), key_id)
+        found = self._keys[key_id]
+        values: dict[str, Any] = {
+            name: value or "" for name, value in fields.items() if name != "models"
+        }
+        if "models" in fields:
+            found = replace(found, models=tuple(fields["models"] or ()))
+        self._keys[key_id] = found = replace(found, **values)
+        return found
+
+    def _free(self, name: str, own: str = "") -> None:
+        taken = [key for key in self._keys.values() if key.name == name and key.id != own]
+        if name and taken:
+            words = f"key {taken[0].id} is already named {name!r}; names are unique"
+            raise Missing("wrong", words, about="name")
 
     def create(self, options: Mapping[str, Any], now: float) -> tuple[Key, str]:
         """A new key. Raises Missing when there is one of that name."""
         name = str(options.get("name", ""))
-        if any(key.name == name for key in self._keys.values() if name):
-            raise Missing("wrong", f"there is a key named {name} already", "choose another name")
+        self._free(name)
         key_id = "k" + "".join(secrets.choice(LETTERS) for _ in range(8))
         key = Key(
             key_id,
@@ -50,6 +89,7 @@ class PlayedKeys:
             created=_iso(now),
             rate_limit=str(options.get("rate_limit") or ""),
             expires=str(options.get("expires") or ""),
+            models=tuple(options.get("models") or ()),
         )
         self._keys[key_id] = key
         return key, _secret(key_id)

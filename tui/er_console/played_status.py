@@ -103,6 +103,7 @@ def _model_json(story: Story, model: str, states: Mapping[str, Now], now: float)
             "engine": {"running": int(14 * wave), "waiting": int(5 * wave)} if up else None,
             "rss_bytes": 5 * GIB,
             "vllm_version": "0.32.0",
+            "identity": "5f1d8a0c93b7e24466d0a9f3c2b1e807" if up else None,
         }
         found.append(
             {
@@ -120,6 +121,12 @@ def _model_json(story: Story, model: str, states: Mapping[str, Now], now: float)
                 "pid": 41000 + port if up else None,
                 "in_flight_tokens": int(15000 * wave) if up else 0,
                 "drained_by": "operator" if at.state == "drained" else None,
+                "proof": {
+                    "answered": now - 1 if up else None,
+                    "probed": at.since + 0.2 if up else None,
+                    "probe_ms": 9.0 if up else None,
+                    "wrong": 0,
+                },
                 "sample": sample,
             }
         )

@@ -6,7 +6,9 @@ and unknown members are passed over. Control characters never reach a terminal.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from er_console.state import (
@@ -16,10 +18,13 @@ from er_console.state import (
     Missing,
     Model,
     Past,
+    Proof,
     Replica,
     Sample,
     Status,
     Traffic,
+    Use,
+    User,
 )
 
 NUMBER_MAX = 1e15  # no time, byte or rate of ER's is larger, and clocks break far above
@@ -91,6 +96,7 @@ def read_sample(data: Mapping[str, Any]) -> Sample:
         waiting=number(engine.get("waiting")),
         rss_bytes=number(data.get("rss_bytes")),
         vllm_version=text(data.get("vllm_version")),
+        identity=text(data.get("identity")),
     )
 
 
@@ -119,7 +125,15 @@ def read_replica(data: Mapping[str, Any], model: str) -> Replica:
         last_error=text(data.get("last_error")),
         drained_by=text(data.get("drained_by")),
         sample=read_sample(sample) if isinstance(sample, dict) else None,
+        proof=read_proof(data.get("proof")),
     )
+
+
+def read_proof(data: object) -> Proof | None:
+    """What speaks for a replica's numbers; None from a gateway that does not say."""
+    if not isinstance(data, dict):
+        return None
+    return Proof(**{name: number(data.get(name)) for name in Proof.__dataclass_fields__})
 
 
 def read_gateway(data: Mapping[str, Any]) -> Gateway:
@@ -237,4 +251,66 @@ def read_key(data: Mapping[str, Any]) -> Key:
         models=texts(data.get("models")),
         previous_valid_until=text(data.get("previous_valid_until")),
         revoked=text(revoked) if isinstance(revoked, str) else ("yes" if revoked is True else ""),
+        use=read_use(data.get("use")),
+        old_users=read_users(data.get("previous_used_by")),
     )
+
+
+def read_use(data: object) -> Use:
+    """What a key uses of its limit; all unknown from a gateway that does not say."""
+    if not isinstance(data, dict):
+        return Use()
+    return Use(
+        limit=text(data.get("limit")),
+        used=number(data.get("used")),
+        minute=number(data.get("requests_last_minute")),
+        limited=number(data.get("limited_last_minute")),
+    )
+
+
+def read_users(data: object) -> tuple[User, ...] | None:
+    """Who used an old secret."""
+    if not isinstance(data, list):
+        return None
+    return tuple(
+        User(text(one.get("client")), moment(text(one.get("last")))) for one in objects(data)
+    )
+
+
+def moment(stamp: str) -> float | None:
+    """The unix time of an ISO stamp, None when it is none."""
+    try:
+        return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def flat(data: object, name: str = "") -> list[tuple[str, str]]:
+    """JSON that is not known in its shape as (name, value) pairs, the names with dots."""
+    if isinstance(data, dict):
+        pairs = [(f"{name}.{key}" if name else str(key), value) for key, value in data.items()]
+    elif isinstance(data, list):
+        pairs = [(f"{name}[{place}]", value) for place, value in enumerate(data)]
+    else:
+        said = "-" if data is None else text(data) if isinstance(data, str) else str(data)
+        return [(text(name), said)]
+    return [found for key, value in pairs for found in flat(value, key)]
+
+
+WRONG_CALL = re.compile(r"^er_upstream_errors_total\{([^}]*)\} (\S+)$", re.M)
+LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+def wrong_calls(metrics: str) -> dict[str, float]:
+    """Calls whose answer was wrong, by replica, out of the text of GET /metrics."""
+    found: dict[str, float] = {}
+    for labels, value in WRONG_CALL.findall(metrics):
+        known = dict(LABEL.findall(labels))
+        try:
+            count = float(value)
+        except ValueError:
+            continue
+        if known.get("kind") == "wrong":
+            replica = text(known.get("replica"))
+            found[replica] = found.get(replica, 0.0) + count
+    return found

@@ -22,14 +22,15 @@ class Missing(Exception):  # noqa: N818  (it is a state of the world, not a mist
 
     Kinds: absent (nothing there), refused (nobody listens), rights, stopped (on purpose not asked),
     late, wrong (answered nonsense or an error), off (this machine has no such thing), older (a
-    gateway that does not know the question).
+    gateway that does not know the question). `about` names the field of a form that was wrong.
     """
 
-    def __init__(self, kind: str, reason: str, remedy: str = "") -> None:
+    def __init__(self, kind: str, reason: str, remedy: str = "", about: str = "") -> None:
         super().__init__(f"{reason}. {remedy}" if remedy else reason)
         self.kind = kind
         self.reason = reason
         self.remedy = remedy
+        self.about = about
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,17 @@ class Sample:
     waiting: float | None
     rss_bytes: float | None
     vllm_version: str
+    identity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """When a replica's numbers were last found right (unix seconds), and how many were wrong."""
+
+    answered: float | None = None  # a client's texts
+    probed: float | None = None  # the gateway's own question, which took probe_ms
+    probe_ms: float | None = None
+    wrong: float | None = None  # answers since its launcher began
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +161,7 @@ class Replica:
     drained_by: str = ""
     sample: Sample | None = None
     source: str = "gateway"
+    proof: Proof | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +241,29 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """How much of its limit a key uses: `limit` in force, requests in its window, in a minute."""
+
+    limit: str = ""  # "100/minute", "off"; "" where nobody says
+    used: float | None = None
+    minute: float | None = None
+    limited: float | None = None  # of the minute's, refused by the limit
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An address that used a key's old secret, and when it did last (unix seconds)."""
+
+    client: str
+    last: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Key:
-    """A client's credential as the admin API lists it; its secret is not in it."""
+    """A client's credential as the admin API lists it; its secret is not in it.
+
+    `old_users` used the secret before the last rotation since then; None: nobody knows.
+    """
 
     id: str
     name: str
@@ -240,6 +274,20 @@ class Key:
     models: tuple[str, ...] = ()
     previous_valid_until: str = ""
     revoked: str = ""
+    use: Use = Use()
+    old_users: tuple[User, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What is known of answers' quality beyond /status.
+
+    `told` is GET /quality, flattened to (name, value); None: this gateway has no such thing.
+    `wrong` has, by replica, the calls whose answer was wrong since the gateway began.
+    """
+
+    told: tuple[tuple[str, str], ...] | None
+    wrong: Mapping[str, float] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,16 +43,6 @@ PART_COLUMNS = (
     Column(noted("restarts"), 8, 8, right=True, from_width=130),
     Column(noted("why"), 16, 400),
 )
-KEY_COLUMNS = (
-    Column(noted("name"), 11, 24),
-    Column(noted("id"), 9, 12),
-    Column(noted("state"), 10, 10),
-    Column(noted("limit"), 10, 14),
-    Column(noted("last used"), 10, 12),
-    Column(noted("old secret till"), 15, 16),
-    Column(noted("expires"), 16, 16, from_width=100),
-    Column(noted("models"), 8, 400, from_width=100),
-)
 
 
 def column_widths(

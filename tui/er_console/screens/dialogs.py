@@ -1,21 +1,35 @@
-"""Boxes that ask: confirm, new key, rotate, the secret once, help. Focus is where it is safe."""
+"""Boxes that ask: a confirmation, a form, help. Focus is where it is safe, esc is harmless."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Button, Input, Static
 
 from er_console.consequences import Question
-from er_console.state import Key
+from er_console.language import say
+from er_console.looks import told, width_of
+from er_console.state import Missing
+
+Ask = Callable[[dict[str, Any]], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A row of a form: the API's name for it, what people read, an example, what stands there."""
+
+    name: str
+    label: str
+    hint: str
+    value: str = ""
 
 
 class Box(ModalScreen[Any]):
@@ -25,6 +39,8 @@ class Box(ModalScreen[Any]):
         Binding("escape", "cancel", "cancel", show=False),
         Binding("left,up", "app.focus_previous", "", show=False),
         Binding("right,down", "app.focus_next", "", show=False),
+        Binding("pageup", "roll(-5)", "", show=False),
+        Binding("pagedown", "roll(5)", "", show=False),
     ]
 
     def __init__(self, title: str) -> None:
@@ -34,7 +50,7 @@ class Box(ModalScreen[Any]):
     def compose(self) -> ComposeResult:
         """The frame with its title."""
         with Vertical(id="box") as box:
-            box.border_title = self._title
+            box.border_title = Content(self._title)  # a name in it is no markup
             yield from self.inside()
 
     def inside(self) -> Iterable[Widget]:
@@ -44,6 +60,10 @@ class Box(ModalScreen[Any]):
     def action_cancel(self) -> None:
         """Nothing is done."""
         self.dismiss(None)
+
+    def action_roll(self, by: int) -> None:
+        """On a small screen not all of it is in view."""
+        self.query_one("#box").scroll_relative(y=by, animate=False)
 
     def on_mount(self) -> None:
         """Draw frames in ASCII where the page below does."""
@@ -70,11 +90,12 @@ class Confirm(Box):
             yield Static(sentence, markup=False, classes="said")
         typed = self.question.type_this
         if typed:
-            yield Static(f"To do it, type {typed} below.", markup=False, classes="said warn")
+            words = say("To do it, type {name} below.", name=typed)
+            yield Static(words, markup=False, classes="said warn")
             yield Input(placeholder=typed, id="typed", compact=True)
         sure = self.question.button if typed else f"{self.question.button} (y)"
         with Horizontal(classes="buttons"):
-            yield Button("Cancel (esc)", id="cancel", compact=True)
+            yield Button(say("Cancel (esc)"), id="cancel", compact=True)
             yield Button(sure, id="sure", compact=True, variant="error", disabled=bool(typed))
 
     def _allowed(self) -> bool:
@@ -101,11 +122,77 @@ class Confirm(Box):
 
 
 class Form(Box):
-    """A box with fields: Enter or the button `sure` finishes it, anything else leaves."""
+    """Fields, and one who is asked when they are filled in: the box stays open, with what was
+    typed and what is wrong beside its field, until that one takes it."""
+
+    def __init__(self, title: str, ask: Ask) -> None:
+        super().__init__(title)
+        self._ask = ask
+        self._asking = False
+
+    def rows(self, fields: Sequence[Field]) -> Iterable[Widget]:
+        """A labelled row for each field, the labels as wide as the widest."""
+        cells = max(width_of(field.label) for field in fields) + 2
+        for field in fields:
+            label = Static(field.label, markup=False, classes="label")
+            label.styles.width = cells
+            with Horizontal(classes="row"):
+                yield label
+                yield Input(field.value, placeholder=field.hint, id=field.name, compact=True)
+            yield Static("", id=f"wrong-{field.name}", markup=False, classes="wrong")
+
+    def told(self, *, button: str) -> Iterable[Widget]:
+        """What is wrong and belongs to no field, and the two buttons."""
+        yield Static("", id="wrong-", markup=False, classes="wrong")
+        with Horizontal(classes="buttons"):
+            yield Button(say("Cancel (esc)"), id="cancel", compact=True)
+            yield Button(button, id="sure", compact=True, variant="primary")
+
+    def wished(self) -> dict[str, Any] | None:
+        """What was filled in; None when that is not enough, and it was said."""
+        raise NotImplementedError
+
+    def typed(self, name: str) -> str:
+        """What stands in a field."""
+        return self.query_one(f"#{name}", Input).value.strip()
+
+    def say_wrong(self, words: str, name: str = "") -> None:
+        """Beside the field, or below all; the cursor goes where it is to be mended."""
+        for line in self.query(".wrong").results(Static):
+            line.update("")
+            line.display = False
+        place = name if self.query(f"#wrong-{name}") else ""
+        here = self.query_one(f"#wrong-{place}", Static)
+        sign = ("x" if self.has_class("-ascii") else "✖") + " "
+        here.update(sign + words if words else "")
+        here.display = bool(words)
+        if place and words:
+            self.query_one(f"#{place}").focus()
+        self.call_after_refresh(here.scroll_visible, animate=False)
 
     def _finish(self) -> None:
-        """Dismiss with what was filled in."""
-        raise NotImplementedError
+        wished = None if self._asking else self.wished()
+        if wished is not None:
+            self._asking = True
+            self.say_wrong("")
+            self.run_worker(self._put(wished), group="ask")
+
+    async def _put(self, wished: dict[str, Any]) -> None:
+        try:
+            answer = await self._ask(wished)
+        except Missing as missing:
+            self.say_wrong(told(missing), missing.about)
+        else:
+            self.dismiss(answer)
+        finally:
+            self._asking = False
+
+    def action_cancel(self) -> None:
+        """Nothing is done; not while it is being done: its answer may have a secret."""
+        if self._asking:
+            self.say_wrong(say("wait: the gateway was asked and has not answered yet"))
+            return
+        super().action_cancel()
 
     def on_input_submitted(self) -> None:
         """Enter finishes."""
@@ -116,141 +203,7 @@ class Form(Box):
         if event.button.id == "sure":
             self._finish()
         else:
-            self.dismiss(None)
-
-
-class NewKey(Form):
-    """A new key's name and bounds."""
-
-    AUTO_FOCUS = "#name"
-
-    def __init__(self) -> None:
-        super().__init__("New key")
-
-    def inside(self) -> Iterable[Widget]:
-        """Four rows; only the name is needed."""
-        rows = (
-            ("name", "whom it is for", "web"),
-            ("rate_limit", "rate limit", "the gateway's; 600/minute, or off"),
-            ("expires", "expires", "never; 2027-01-31, or 90d"),
-            ("models", "models", "all; names with commas between"),
-        )
-        for name, title, hint in rows:
-            with Horizontal(classes="row"):
-                yield Static(title, classes="label")
-                yield Input(placeholder=hint, id=name, compact=True)
-        with Horizontal(classes="buttons"):
-            yield Button("Cancel (esc)", id="cancel", compact=True)
-            yield Button("Create", id="sure", compact=True, variant="primary")
-
-    def _options(self) -> dict[str, Any]:
-        said = {box.id or "": box.value.strip() for box in self.query(Input)}
-        models = [name.strip() for name in said["models"].split(",") if name.strip()]
-        found: dict[str, Any] = {"name": said["name"]}
-        found["rate_limit"] = said["rate_limit"] or None
-        found["expires"] = said["expires"] or None
-        found["models"] = models or None
-        return found
-
-    def _finish(self) -> None:
-        options = self._options()
-        if not options["name"]:
-            self.notify("Give it a name: it stands in lists and logs.", severity="warning")
-            self.query_one("#name", Input).focus()
-            return
-        self.dismiss(options)
-
-
-class Rotate(Form):
-    """How long the old secret stays valid."""
-
-    AUTO_FOCUS = "#grace"
-
-    def __init__(self, key: Key) -> None:
-        super().__init__(f"New secret for {key.name or key.id}?")
-        self.key = key
-
-    def inside(self) -> Iterable[Widget]:
-        """What happens, and the grace."""
-        said = "It keeps its id and gets a new secret. The old secret stays valid meanwhile:"
-        yield Static(said, classes="said")
-        if self.key.previous_valid_until:
-            until = self.key.previous_valid_until
-            now = f"An older one is still valid (until {until}); it ends at once."
-            yield Static(now, markup=False, classes="said warn")
-        with Horizontal(classes="row"):
-            yield Static("grace", classes="label")
-            yield Input("24h", id="grace", compact=True)
-        with Horizontal(classes="buttons"):
-            yield Button("Cancel (esc)", id="cancel", compact=True)
-            yield Button("Rotate", id="sure", compact=True, variant="primary")
-
-    def _finish(self) -> None:
-        self.dismiss(self.query_one("#grace", Input).value.strip() or "24h")
-
-
-class Secret(Box):
-    """A secret, once. It is in no toast, no log and no clipboard of ours; esc asks once more."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("c", "copy", "copy", show=False),
-        Binding("f", "save", "save", show=False),
-    ]
-    AUTO_FOCUS = "#stored"
-
-    def __init__(self, title: str, key: Key, secret: str) -> None:
-        super().__init__(title)
-        self.key = key
-        self._secret = secret
-        self._asked = False
-
-    def inside(self) -> Iterable[Widget]:
-        """The secret on a line of its own, to be marked with the mouse too."""
-        name = f"{self.key.name} ({self.key.id})" if self.key.name else self.key.id
-        yield Static(f"The secret of {name}, shown this ONCE:", markup=False, classes="said")
-        yield Static(self._secret, markup=False, id="secret")
-        yield Static("c copies it (sent to the terminal; test by pasting)", classes="said dim")
-        yield Static("f saves it to a file only you can read", classes="said dim")
-        yield Static("", id="result", markup=False, classes="said")
-        with Horizontal(classes="buttons"):
-            yield Button("I have stored it", id="stored", compact=True, variant="primary")
-
-    def _say(self, words: str) -> None:
-        self.query_one("#result", Static).update(words)
-
-    def action_copy(self) -> None:
-        """OSC 52. There is no reply to it, and tmux needs `set-clipboard on`."""
-        self.app.copy_to_clipboard(self._secret)
-        self._say("Sent to the terminal. Paste it somewhere before you go on.")
-
-    def action_save(self) -> None:
-        """A new file of mode 0600 in the home directory."""
-        path = Path.home() / f"{self.key.id}.secret"
-        try:
-            opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(opened, "w") as file:
-                file.write(self._secret + "\n")
-        except OSError as error:
-            self._say(f"Not saved: {path}: {error.strerror}")
-        else:
-            self._say(f"Saved to {path}")
-
-    def action_cancel(self) -> None:
-        """Twice, since it can't be had again."""
-        if self._asked:
-            self._end()
-            return
-        self._asked = True
-        self._say("It can't be shown again. esc once more to go.")
-
-    def on_button_pressed(self) -> None:
-        """It is stored."""
-        self._end()
-
-    def _end(self) -> None:
-        self._secret = ""
-        self.query_one("#secret", Static).update("")
-        self.dismiss(None)
+            self.action_cancel()
 
 
 class Help(Box):
@@ -258,8 +211,8 @@ class Help(Box):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark,q", "cancel", "", show=False),
-        Binding("up,k", "scroll(-1)", "", show=False),
-        Binding("down,j", "scroll(1)", "", show=False),
+        Binding("up,k", "roll(-1)", "", show=False),
+        Binding("down,j", "roll(1)", "", show=False),
     ]
     AUTO_FOCUS = ""
 
@@ -271,11 +224,7 @@ class Help(Box):
         """Plain text."""
         yield Static(self._words, markup=False, classes="said", id="help")
         with Horizontal(classes="buttons"):
-            yield Button("Close (esc)", id="cancel", compact=True)
-
-    def action_scroll(self, by: int) -> None:
-        """On a small screen not all of it is in view."""
-        self.query_one("#box").scroll_relative(y=by, animate=False)
+            yield Button(say("Close (esc)"), id="cancel", compact=True)
 
     def on_button_pressed(self) -> None:
         """Close."""

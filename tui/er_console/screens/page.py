@@ -30,8 +30,9 @@ PAGES = (
     ("logs", "5", noted("Logs")),
     ("try", "6", noted("Try")),
     ("config", "7", noted("Config")),
+    ("quality", "8", noted("Quality")),
 )
-TABS_WIDE = 100  # from here on tabs stand two cells apart
+TABS_WIDE = 130  # from here on tabs stand two cells apart
 
 
 @dataclass(frozen=True, slots=True)

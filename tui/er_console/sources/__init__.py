@@ -7,7 +7,18 @@ from typing import Any, Protocol
 
 from er_console.sources.config import Editing
 from er_console.sources.trial import Trial
-from er_console.state import Gpu, Key, LogLine, Missing, Outcome, Past, Sample, Status, Unit
+from er_console.state import (
+    Gpu,
+    Key,
+    LogLine,
+    Missing,
+    Outcome,
+    Past,
+    Quality,
+    Sample,
+    Status,
+    Unit,
+)
 
 
 class Sources(Protocol):
@@ -48,8 +59,14 @@ class Sources(Protocol):
     async def rotate_key(self, key_id: str, grace: str) -> tuple[Key, str]:
         """A new secret; the old one stays valid for `grace` ("24h")."""
 
+    async def change_key(self, key_id: str, fields: Mapping[str, Any]) -> Key:
+        """Change what is given of name, rate_limit, expires, models; None = the default."""
+
     async def revoke_key(self, key_id: str) -> None:
         """The key is refused from now on."""
+
+    async def quality(self) -> Quality:
+        """What the gateway tells of its answers' quality."""
 
     async def drain(self, replica: str, on: bool) -> Outcome:
         """Take a replica out of service, or back."""

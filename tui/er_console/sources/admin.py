@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from er_console.reading import read_key, read_past, read_status, text
-from er_console.state import Key, Missing, Outcome, Past, Status
+from er_console.language import say
+from er_console.reading import flat, read_key, read_past, read_status, text, wrong_calls
+from er_console.state import Key, Missing, Outcome, Past, Quality, Status
 
 TIMEOUT_S = 3.0
 CHANGE_TIMEOUT_S = 15.0  # to give up on a change is to not know whether it was made
@@ -71,6 +72,13 @@ class Admin:
         path = f"/keys/{quote(key_id, safe='')}/rotate"
         return _with_secret(await self._ask("POST", path, {"grace": grace}))
 
+    async def change_key(self, key_id: str, fields: Mapping[str, Any]) -> Key:
+        """PATCH /keys/ID."""
+        found = await self._ask("PATCH", f"/keys/{quote(key_id, safe='')}", fields)
+        if not isinstance(found, dict):
+            raise _nonsense()
+        return read_key(found)
+
     async def revoke_key(self, key_id: str) -> None:
         """DELETE /keys/ID."""
         await self._ask("DELETE", f"/keys/{quote(key_id, safe='')}")
@@ -82,8 +90,38 @@ class Admin:
         done = "gets no new requests" if on else "takes requests again"
         return Outcome(True, f"{replica} {done}")
 
+    async def quality(self) -> Quality:
+        """GET /quality, and the wrong answers that GET /metrics counts."""
+        told: tuple[tuple[str, str], ...] | None = None
+        try:
+            told = tuple(flat(await self._ask("GET", "/quality")))
+        except Missing as missing:
+            if missing.kind != "older":
+                raise
+        status, content = await self._call("GET", "/metrics")
+        known = status == 200
+        return Quality(told, wrong_calls(content.decode(errors="replace")) if known else None)
+
     async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The answer's JSON, None for an empty one."""
+        status, content = await self._call(method, path, body)
+        try:
+            found = json.loads(content) if content else None
+        except (ValueError, RecursionError):
+            raise _nonsense() from None
+        if status == 404 and path == "/quality":
+            raise Missing("older", say("this gateway has no canary and no feedback yet"))
+        if status == 404 and path.startswith("/history"):
+            reason = "the gateway is older than this console and keeps no history"
+            raise Missing("older", reason, "Upgrade ER: sudo ./install.sh")
+        if status >= 400:
+            raise Missing("wrong", _message(found, status), about=_field(found))
+        return found
+
+    async def _call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> tuple[int, bytes]:
+        """Status and body of the answer."""
         self.look_before_connecting()
         limit_s = self.timeout_s if method == "GET" else self.change_timeout_s
         try:
@@ -96,19 +134,12 @@ class Admin:
                 look = f"It may have been done all the same: look again, then {look}"
             raise Missing("late", reason, look) from None
         except OSError as error:
+            if method != "GET" and error.errno in (errno.ECONNRESET, errno.EPIPE):
+                raise _cut_off() from None
             raise self._unreachable(error) from None
         except (ValueError, EOFError):
-            raise _nonsense() from None
-        try:
-            found = json.loads(content) if content else None
-        except (ValueError, RecursionError):
-            raise _nonsense() from None
-        if status == 404 and path.startswith("/history"):
-            reason = "the gateway is older than this console and keeps no history"
-            raise Missing("older", reason, "Upgrade ER: sudo ./install.sh")
-        if status >= 400:
-            raise Missing("wrong", _message(found, status))
-        return found
+            raise (_nonsense() if method == "GET" else _cut_off()) from None
+        return status, content
 
     def look_before_connecting(self) -> None:
         """Leave alone a socket that systemd holds for a stopped gateway: a call would start it."""
@@ -187,6 +218,18 @@ def _with_secret(found: Any) -> tuple[Key, str]:
 
 def _nonsense() -> Missing:
     return Missing("wrong", "the admin API's answer can't be read", "journalctl -u er-gateway")
+
+
+def _cut_off() -> Missing:
+    """A change that was sent and not answered."""
+    reason = say("the gateway went away before it answered")
+    return Missing("late", reason, say("It may have been done all the same: look again"))
+
+
+def _field(found: Any) -> str:
+    """The field that the error is about, "" where it names none."""
+    error = found.get("error") if isinstance(found, dict) else None
+    return text(error.get("field")) if isinstance(error, dict) else ""
 
 
 def _message(found: Any, status: int) -> str:

@@ -16,7 +16,18 @@ from er_console.sources.gpu import Nvml
 from er_console.sources.samples import read_samples
 from er_console.sources.systemd import Systemd, may_steer, operator
 from er_console.sources.trial import Door
-from er_console.state import Gpu, Key, LogLine, Missing, Outcome, Past, Sample, Status, Unit
+from er_console.state import (
+    Gpu,
+    Key,
+    LogLine,
+    Missing,
+    Outcome,
+    Past,
+    Quality,
+    Sample,
+    Status,
+    Unit,
+)
 
 RUNTIME = Path("/run/er")
 ADMIN_SOCKET_UNIT = "er-gateway-admin.socket"
@@ -78,8 +89,14 @@ class Machine:
     async def rotate_key(self, key_id: str, grace: str) -> tuple[Key, str]:
         return await self._admin.rotate_key(key_id, grace)
 
+    async def change_key(self, key_id: str, fields: Mapping[str, Any]) -> Key:
+        return await self._admin.change_key(key_id, fields)
+
     async def revoke_key(self, key_id: str) -> None:
         await self._admin.revoke_key(key_id)
+
+    async def quality(self) -> Quality:
+        return await self._admin.quality()
 
     async def drain(self, replica: str, on: bool) -> Outcome:
         return await self._admin.drain(replica, on)
