@@ -5,11 +5,10 @@ The tally notes a tuple for each request and nothing more; here they are counted
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +29,7 @@ from er.recent.record import (
     Told,
 )
 
+T = TypeVar("T", bound=Hashable)
 CLIENT_CLOSED = 499
 PARTS = ("queue", "tokenise", "engine", "encode", "total")
 BOUNDS_NS = np.array([seconds * 1e9 for seconds in metrics.SECONDS])
@@ -53,6 +53,24 @@ class Wrong(NamedTuple):
     client: str
 
 
+class Labels(Generic[T]):
+    """Which of a column's different values each request has."""
+
+    def __init__(self, column: Sequence[T]) -> None:
+        places = {value: i for i, value in enumerate(dict.fromkeys(column))}
+        self.values = list(places)
+        self.of = np.fromiter(map(places.__getitem__, column), np.intp, len(column))
+
+
+class Facts(NamedTuple):
+    """What of each request is counted by model, dialect and key."""
+
+    outcomes: list[npt.NDArray[np.intp]]  # which were answered, refused, failed
+    computed: npt.NDArray[np.intp]  # of which something was computed
+    numbers: list[npt.NDArray[np.int64]]  # of these: items, tokens
+    buckets: npt.NDArray[np.intp]  # and where their times belong
+
+
 class Columns:
     """Requests that ended since the last time, by column."""
 
@@ -61,15 +79,17 @@ class Columns:
         self._done, self._wrong = done, wrong
         self._good = len(done) - len(wrong)
         columns = list(zip(*done, strict=True))
-        self.served, self._dialects, self._statuses, self._who = columns[:4]
-        self.numbers = np.array(columns[NUMBERS:], np.int64)
-        #: Those of which something was computed: only these have times.
-        self.computed = self.numbers[ITEMS] > 0
-        self.computed[self._good :] = False
+        self._served, self._dialects, self._statuses, self._who = columns[:4]
+        self._numbers = np.array(columns[NUMBERS:], np.int64)
+        self._models = Labels(self._served)
+        # Those of which something was computed: only these have times.
+        known = np.array([served != "" for served in self._models.values])
+        self._computed = (self._numbers[ITEMS] > 0) & known[self._models.of]
+        self._computed[self._good :] = False
 
     def by_kind(self) -> Counter[tuple[str, str, int]]:
         """How many, by model, dialect and status."""
-        return Counter(zip(self.served, self._dialects, self._statuses, strict=True))
+        return Counter(zip(self._served, self._dialects, self._statuses, strict=True))
 
     def by_key(self) -> Counter[tuple[str, int]]:
         """How many, by the id of a known key and status."""
@@ -78,38 +98,45 @@ class Columns:
 
     def by_model(self) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
         """Of each model the numbers of what it computed, a column a request."""
-        for model in set(self.served) - {""}:
-            mask = self.computed & np.array([served == model for served in self.served])
+        for i, model in enumerate(self._models.values):
+            mask = self._computed & (self._models.of == i)
             if mask.any():
-                yield model, self.numbers[:, mask]
+                yield model, self._numbers[:, mask]
 
     # -- for those who look now ------------------------------------------------------------------
 
     def told(self, unknown: str) -> Told:
         """All of it; models and dialects that nobody knows are called `unknown`."""
         offset_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
-        keys = [who.id if who else "" for who in self._who]
-        names = {who.id: who.name for who in set(self._who) if who is not None}
-        slow = heapq.nlargest(SLOWEST, self._asking(), key=self.numbers[TOTAL].__getitem__)
         newest: dict[str, list[int]] = {}
         for place, wrong in enumerate(self._wrong, self._good):
             if wrong.code:  # /health is answered as asked, and says 503
                 newest.setdefault(wrong.code, []).append(place)
         failed = sorted(place for places in newest.values() for place in places[-EACH_CODE:])
+        facts, dialects = self._facts(), Labels(self._dialects)
+        groups = [
+            *_groups("models", self._models, _named(self._models, unknown), facts),
+            *_groups("dialects", dialects, _named(dialects, unknown), facts),
+        ]
+        by_id = {id(one): one for one in self._who}
+        who = Labels(list(map(id, self._who)))
+        keys = [by_id[one] for one in who.values]
+        named = [(one.id, one.name) if one else ("", "") for one in keys]
         return Told(
             at=time.clock_gettime(time.CLOCK_BOOTTIME),
-            groups=[
-                *self._groups("models", [served or unknown for served in self.served]),
-                *self._groups("dialects", [dialect or unknown for dialect in self._dialects]),
-                *self._groups("keys", keys, names.get),
-            ],
-            slowest=[self._seen(place, offset_ns) for place in slow],
+            groups=[*groups, *_groups("keys", who, named, facts)],
+            slowest=[self._seen(place, offset_ns) for place in self._slowest()],
             failed=[self._seen(place, offset_ns) for place in failed],
         )
 
-    def _asking(self) -> list[int]:
-        """Those that asked for something to be computed, whatever came of it."""
-        found: list[int] = np.flatnonzero(self.numbers[ITEMS] > 0).tolist()
+    def _slowest(self) -> list[int]:
+        """Of those that asked for something to be computed, whatever came of it."""
+        asked = np.flatnonzero(self._numbers[ITEMS])
+        total = self._numbers[TOTAL][asked]
+        if len(asked) > SLOWEST:
+            most = np.argpartition(total, -SLOWEST)[-SLOWEST:]
+            asked, total = asked[most], total[most]
+        found: list[int] = asked[np.argsort(-total)].tolist()
         return found
 
     def _seen(self, place: int, offset_ns: int) -> Seen:
@@ -137,42 +164,46 @@ class Columns:
             total_ns=total,
         )
 
-    def _groups(
-        self, kind: Kind, names: Sequence[str], title: Callable[[str, str], str] | None = None
-    ) -> Iterator[Group]:
-        """The sums of each name; of more than GROUPS_MAX the busiest, and the others as one."""
-        counted = Counter(names)
-        busiest = [name for name, _ in counted.most_common()]
-        others = min(len(busiest), GROUPS_MAX)
-        groups = others + (len(busiest) > others)
-        places = {name: min(i, others) for i, name in enumerate(busiest)}
-        of = np.array([places[name] for name in names])
+    def _facts(self) -> Facts:
         statuses = np.array(self._statuses)
         ok = statuses < 400
         failed = (statuses >= 500) & (statuses != 503)
         refused = ~(ok | failed | (statuses == CLIENT_CLOSED))
-        computed = self.computed & np.array([served != "" for served in self.served])
+        computed = np.flatnonzero(self._computed)
+        items, tokens, total = (self._numbers[row][computed] for row in (ITEMS, TOKENS, TOTAL))
+        buckets = np.searchsorted(BOUNDS_NS, total)
+        outcomes = [np.flatnonzero(which) for which in (ok, refused, failed)]
+        return Facts(outcomes, computed, [items, tokens], buckets)
 
-        def sums(of_which: npt.NDArray[np.bool_], row: int | None = None) -> list[int]:
-            weights = None if row is None else self.numbers[row][of_which]
-            found = np.bincount(of[of_which], weights, groups)
-            return [round(n) for n in found.tolist()]
 
-        columns = [
-            sums(np.ones(len(names), bool)),
-            sums(ok),
-            sums(refused),
-            sums(failed),
-            sums(computed, ITEMS),
-            sums(computed, TOKENS),
-        ]
-        buckets = np.searchsorted(BOUNDS_NS, self.numbers[TOTAL][computed])
-        flat = np.bincount(of[computed] * BUCKETS + buckets, minlength=groups * BUCKETS)
-        times = flat.reshape(groups, BUCKETS)
-        for i, row in enumerate(zip(*columns, strict=True)):
-            name = busiest[i] if i < others else None
-            called = title(name, "") if title and name is not None else ""
-            sums_of = Sums(**dict(zip(FIGURES, row, strict=True)))
-            if times[i].any():
-                sums_of.times = times[i].tolist()
-            yield Group(kind, name, called, sums_of)
+def _groups(
+    kind: Kind, labels: Labels[Any], named: Sequence[tuple[str, str]], facts: Facts
+) -> Iterator[Group]:
+    """The sums of each name (name and title of each label's value); of more than GROUPS_MAX the
+    busiest, and the others as one.
+    """
+    counted: Counter[str] = Counter()
+    for (value, _), n in zip(named, np.bincount(labels.of).tolist(), strict=True):
+        counted[value] += n
+    busiest = [value for value, _ in counted.most_common()]
+    others = min(len(busiest), GROUPS_MAX)
+    groups = others + (len(busiest) > others)
+    places = {value: min(i, others) for i, value in enumerate(busiest)}
+    of = np.array([places[value] for value, _ in named])[labels.of]
+    mine = of[facts.computed]
+    columns = [
+        np.bincount(of, minlength=groups),
+        *(np.bincount(of[which], minlength=groups) for which in facts.outcomes),
+        *(np.bincount(mine, numbers, groups) for numbers in facts.numbers),
+    ]
+    flat = np.bincount(mine * BUCKETS + facts.buckets, minlength=groups * BUCKETS)
+    titles = dict(named)
+    for i, times in enumerate(flat.reshape(groups, BUCKETS).tolist()):
+        figures = dict(zip(FIGURES, (round(column[i]) for column in columns), strict=True))
+        sums = Sums(**figures, times=times if any(times) else [])
+        name = busiest[i] if i < others else None
+        yield Group(kind, name, titles[name] if name is not None else "", sums)
+
+
+def _named(labels: Labels[Any], unknown: str) -> list[tuple[str, str]]:
+    return [(value or unknown, "") for value in labels.values]
