@@ -34,14 +34,21 @@ class Painter(ScrollView):
         return self.get_component_rich_style(f"role--{name}", partial=True)
 
     def paint(self, line: Line, width: int, over: Style | None = None) -> Strip:
-        """A line as cells; `over` is laid over all of it (the cursor)."""
+        """A line as cells; `over` is laid over all of it (the cursor).
+
+        One that is too wide ends with a sign that says so: half a figure would be another figure.
+        """
         base = self.rich_style
         segments = []
         for said, role in line:
             style = base + self.role(role) if role else base
             segments.append(Segment(said, style + over if over else style))
         strip = Strip(segments)
-        return strip.adjust_cell_length(width, base + over if over else base).crop(0, width)
+        last = base + over if over else base
+        if strip.cell_length > width and strip.crop(width).text.strip():
+            sign = "~" if self.screen.has_class("-ascii") else "…"
+            strip = Strip.join([strip.crop(0, max(0, width - 1)), Strip([Segment(sign, last)])])
+        return strip.adjust_cell_length(width, last).crop(0, width)
 
 
 class Lines(Painter, can_focus=False):
