@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from unittest.mock import patch
 
 from textual.pilot import Pilot
 
@@ -20,24 +25,26 @@ from er_console.widgets.lines import Lines, Painter
 SIZES = ((80, 24), (120, 40), (200, 60))
 LANGUAGES = ("en", "zh")
 ROLES = {"success": "good", "warning": "warn", "error": "bad"}
-# Each box of a state: the keys that lead to it from the overview, its cursor on a replica.
+# Each box of a state: the keys that lead to it from any page; the cursor stands on embedding-1.
 BOXES: dict[str, dict[str, tuple[str, ...]]] = {
     "good": {
-        "help": ("question_mark",),
-        "confirm-restart": ("R",),
-        "confirm-drain": ("D",),
+        "help": ("1", "question_mark"),
+        "confirm-restart": ("1", "R"),
+        "confirm-drain": ("1", "D"),
         "confirm-last": ("2", "G", "S"),
         "new-key": ("4", "N"),
         "rotate": ("4", "j", "O"),
-        "revoke": ("4", "X"),
+        "revoke": ("4", "g", "X"),
         "secret": ("4", "N", *"batch", "enter"),
-        "apply": ("7", "A"),
         "tried": ("6", "e", *"hi", "escape", "enter"),
+        "apply": ("7", "A"),
     },
-    "degraded": {"confirm-stop": ("k", "S"), "filtered": ("slash", *"rerank")},
-    "no-rights": {"help": ("question_mark",), "refused": ("R",), "no-key": ("4", "N")},
+    "degraded": {"confirm-stop": ("1", "k", "S"), "filtered": ("1", "slash", *"rerank")},
+    "no-rights": {"help": ("1", "question_mark"), "refused": ("1", "R"), "no-key": ("4", "N")},
 }
 SETTLED, PAUSES_MAX = 2, 40
+GOLDEN = Path(__file__).parent / "golden" / "console"
+ASCII_STATES, ASCII_SIZE = ("good", "degraded"), (80, 24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +73,53 @@ def frames(state: str, language: str, size: tuple[int, int], ascii_only: bool) -
         return asyncio.run(_walk(STATES[state](), state, size, Looks(ascii_only=ascii_only)))
 
 
+def files(state: str, language: str) -> dict[str, str]:
+    """What is kept of a state in a language: file name to its text, three sizes in each."""
+    drawn = [frames(state, language, size, False) for size in SIZES]
+    found = {f"{name}.{language}.txt": [own[name] for own in drawn] for name in drawn[0]}
+    if language == "en" and state in ASCII_STATES:
+        poor = frames(state, language, ASCII_SIZE, True)
+        found |= {f"{name}.ascii.txt": [frame] for name, frame in poor.items()}
+    return {file: "\n".join(frame.told() for frame in own) for file, own in found.items()}
+
+
+def write(state: str, language: str) -> None:
+    """Keep what is drawn now."""
+    folder = GOLDEN / state
+    folder.mkdir(exist_ok=True)
+    for file in _kept(state, language):
+        file.unlink()
+    for name, said in files(state, language).items():
+        (folder / name).write_text(said, encoding="utf-8")
+
+
+def _kept(state: str, language: str) -> list[Path]:
+    kinds = (language, "ascii") if language == "en" else (language,)
+    return [file for kind in kinds for file in sorted((GOLDEN / state).glob(f"*.{kind}.txt"))]
+
+
+def differences(state: str, language: str) -> str:
+    """How what is drawn differs from what is kept, "" when it does not."""
+    kept = {file.name: file.read_text(encoding="utf-8") for file in _kept(state, language)}
+    drawn = files(state, language)
+    found: list[str] = []
+    for name in sorted(kept.keys() | drawn.keys()):
+        rows = [own.get(name, "").splitlines() for own in (kept, drawn)]
+        found += difflib.unified_diff(*rows, f"{state}/{name} kept", "drawn", lineterm="", n=2)
+    return "\n".join(found)
+
+
 @contextmanager
 def spoken_in(language: str) -> Iterator[None]:
-    """The language is the process's; English comes back."""
-    speak(language)
-    try:
-        yield
-    finally:
-        speak("en")
+    """The language and the zone of time are the process's; what was before comes back."""
+    with patch.dict(os.environ, {"TZ": "UTC"}):
+        time.tzset()
+        speak(language)
+        try:
+            yield
+        finally:
+            speak("en")
+    time.tzset()
 
 
 async def _walk(sources: Good, state: str, size: tuple[int, int], looks: Looks) -> dict[str, Frame]:
@@ -86,12 +132,13 @@ async def _walk(sources: Good, state: str, size: tuple[int, int], looks: Looks) 
             await press(pilot, digit)
             found[page] = await settled(app, pilot)
         for box, keys in BOXES.get(state, {}).items():
-            await press(pilot, "1", *keys)
+            await press(pilot, *keys)
             found[box] = await settled(app, pilot)
             app.clear_notifications()
             while len(app.screen_stack) > 1 and app.screen is not app.pages[app.now_shown]:
                 await app.pop_screen()
-            await press(pilot, "escape", "escape")
+            if app.pages[app.now_shown].filter:
+                app.pages[app.now_shown].action_leave()
     return found
 
 
@@ -129,8 +176,7 @@ def look(app: Console) -> Frame:
             role = names.get(triplet.hex.lower() if triplet else "", "")
             said = segment.text
             if role and role == before:
-                _, _, already = coloured.pop()
-                said = already + said
+                said = coloured.pop()[2] + said
             if role:
                 coloured.append((row, role, said))
             before = role

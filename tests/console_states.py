@@ -221,9 +221,12 @@ class Empty(Good):
 
     def __init__(self) -> None:
         super().__init__()
-        self._keys = {}
         self.config = NoConfig()
         self.trial = NoTrial()
+
+    async def keys(self) -> tuple[Key, ...]:
+        """None yet."""
+        return ()
 
     async def status(self) -> Status:
         """A gateway that has nothing to do."""
@@ -376,6 +379,14 @@ class NoGpu(Good):
         raise no_gpu(ImportError("pynvml"))
 
 
+# What is not translated, since somebody named it so.
+NAMES = frozenset(
+    [
+        *("embedding-0", "embedding-1", "reranker", "far", "gateway", "audit", "joe"),
+        *("Qwen3-Embedding-0.6B", "Qwen3-Reranker-0.6B", "H200", "NVIDIA"),
+        *("web", "etl", "notebooks", "trial", "batch", FAKE_ID, FAKE_SECRET),
+    ]
+)
 STATES: dict[str, Callable[[], Good]] = {
     "good": Good,
     "degraded": Degraded,

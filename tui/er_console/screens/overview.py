@@ -10,6 +10,8 @@ from textual.containers import Container, VerticalScroll
 from textual.widget import Widget
 
 from er_console.advice import advice
+from er_console.desk import Desk
+from er_console.judgement import worst
 from er_console.language import heard, noted, say
 from er_console.looks import Line
 from er_console.panels import (
@@ -23,10 +25,10 @@ from er_console.panels import (
     spark_line,
     traffic_lines,
 )
-from er_console.parts import named_by, replicas
+from er_console.parts import gateway, key_of, named_by, replicas
 from er_console.screens.following import follow
 from er_console.screens.page import Hint, Page
-from er_console.state import Missing, Replica
+from er_console.state import GATEWAY_UNIT, Missing, Replica
 from er_console.tables import PART_COLUMNS, Row, part_rows
 from er_console.widgets.lines import Lines
 from er_console.widgets.log import LogView
@@ -74,6 +76,17 @@ def selected_replica(page: Page) -> Replica | None:
     name = named_by(page.selected_key())
     found = replicas(page.desk.snapshot, page.desk.wall(), page.desk.pending)
     return next((replica for replica in found if replica.name == name), None)
+
+
+def worst_key(desk: Desk) -> str:
+    """The key of the part that is worst off: the gateway when nothing gets through it, else a
+    replica; "" when all are well.
+    """
+    now = desk.wall()
+    if gateway(desk.snapshot, now).state in ("stopped", "failed", "down"):
+        return GATEWAY_UNIT
+    bad = worst(replicas(desk.snapshot, now, desk.pending))
+    return key_of(bad) if bad is not None else ""
 
 
 class Overview(Page):
@@ -180,8 +193,13 @@ class Overview(Page):
         return max(40, self.query_one(f"#{name}").content_size.width)
 
     def action_why(self) -> None:
-        """Scroll to what is wrong and what to do."""
-        self.query_one("#why").scroll_visible(animate=False, top=True)
+        """The cursor to the part that is worst off; in view, what is wrong and what to do."""
+        table = self.query_one("#main", Table)
+        key = worst_key(self.desk)
+        if any(row.key == key for row in table.rows):
+            table.stand_on(key)
+        self.query_one("#why").scroll_visible(animate=False)
+        table.show_cursor()
 
     def on_table_moved(self) -> None:
         """The footer and the detail depend on the row."""
