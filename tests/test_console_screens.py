@@ -539,7 +539,7 @@ async def test_a_click_chooses_row_page_and_key() -> None:
 
 @pytest.mark.parametrize(("ascii_only", "sign"), [(False, "…"), (True, "~")])
 async def test_a_line_that_does_not_fit_ends_with_a_sign(ascii_only: bool, sign: str) -> None:
-    """A figure cut in two would be another one, and half a Chinese letter is none; blanks may go."""
+    """A figure cut in two would be another one, half a Chinese letter is none; blanks may go."""
     async with opened(size=(80, 24), looks=Looks(ascii_only=ascii_only)) as (app, pilot, _):
         lines = app.screen.query_one("#changes", Lines)
         lines.put([[("1" * 90, "")], [("显" * 60, "")], [(f"whole{' ' * 90}", "")]])
