@@ -16,7 +16,8 @@ from er_console.console import Console
 from er_console.demo import Demo
 from er_console.looks import Looks
 from er_console.parts import replica_of, unit_of
-from er_console.screens.dialogs import Confirm, Secret
+from er_console.screens.dialogs import Confirm
+from er_console.screens.key_boxes import Secret
 from er_console.screens.logs import LogsPage
 from er_console.sources.machine import Machine
 from er_console.state import Missing, Outcome, Unit

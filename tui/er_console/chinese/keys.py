@@ -4,7 +4,6 @@ from __future__ import annotations
 
 WORDS: dict[str, str] = {
     "; ": "；",
-    ", ": "，",
     "{span} ago": "{span}前",
     # The list.
     "keys": "密钥",
