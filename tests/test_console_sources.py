@@ -21,38 +21,9 @@ from er_console.sources.admin import Admin
 from er_console.sources.gpu import Nvml, no_gpu, read_cards
 from er_console.sources.machine import Machine
 from er_console.sources.samples import read_samples
-from er_console.sources.systemd import Systemd, read_units
 from er_console.state import Missing
 
 STATUS = (Path(__file__).parent / "golden" / "status.json").read_bytes()
-SHOWN = """\
-Id=er.target
-LoadState=loaded
-ActiveState=active
-SubState=active
-StateChangeTimestampMonotonic=1000000
-Wants=er-gateway.service er-vllm@late.service er-vllm@embedding.service
-
-MainPID=4100
-NRestarts=0
-Id=er-gateway.service
-LoadState=loaded
-ActiveState=active
-SubState=running
-StatusText=4 workers, 214 requests/s
-StateChangeTimestampMonotonic=5000000
-Result=success
-
-MainPID=0
-NRestarts=3
-Id=er-vllm@embedding.service
-LoadState=loaded
-ActiveState=activating
-SubState=auto-restart
-StatusText=attempt 4, waiting 8 s: a=b
-StateChangeTimestampMonotonic=9000000
-Result=exit-code
-"""
 
 
 @asynccontextmanager
@@ -202,71 +173,6 @@ async def test_a_stopped_gateway_is_not_woken(
         (tmp_path / "invocation:er-gateway.service").unlink()
         admin.held_by_systemd = False  # the socket unit is not active: the gateway bound it itself
         assert (await admin.status()).level == "degraded"
-
-
-def test_units_are_read_from_systemctl_show() -> None:
-    """Blocks become units; times move from the monotonic clock to unix time."""
-    units, wanted = read_units(SHOWN, 1000.0)
-    embedding = units["er-vllm@embedding.service"]
-    assert (embedding.active, embedding.sub, embedding.restarts) == (
-        "activating",
-        "auto-restart",
-        3,
-    )
-    assert embedding.text == "attempt 4, waiting 8 s: a=b"
-    assert embedding.since == 1009.0 and embedding.pid is None
-    assert wanted == {"er-vllm@late.service", "er-vllm@embedding.service"}
-
-
-async def test_wanted_units_that_are_not_loaded_are_asked_for_by_name(tmp_path: Path) -> None:
-    """A stopped target's replicas are in no pattern; its Wants= names them."""
-    shown = tmp_path / "shown"
-    shown.write_text(SHOWN)
-    late = "\\nId=er-vllm@late.service\\nLoadState=loaded\\nActiveState=inactive\\n"
-    script = f'cat {shown}\ncase "$*" in *er-vllm@late*) printf "{late}";; esac'
-    systemd = Systemd(command=executable(tmp_path / "systemctl", script), booted=tmp_path)
-    units = await systemd.units()
-    assert units["er-vllm@late.service"].active == "inactive"
-
-
-async def test_without_systemd_it_says_so(tmp_path: Path) -> None:
-    """Plain processes, or no systemctl at all."""
-    with pytest.raises(Missing, match="plain processes"):
-        await Systemd(booted=tmp_path / "no").units()
-    with pytest.raises(Missing, match="no systemctl"):
-        await Systemd(command=str(tmp_path / "no"), booted=tmp_path).units()
-
-
-async def test_a_refusal_by_polkit_names_the_sudo_command(tmp_path: Path) -> None:
-    """The operator's own command, ready to paste."""
-    said = "Failed to restart er-gateway.service: Interactive authentication required."
-    script = f'case "$1" in show) exit 0;; esac\necho "{said}" >&2\nexit 4'
-    systemd = Systemd(command=executable(tmp_path / "systemctl", script), booted=tmp_path)
-    found = await systemd.act("restart", "er-gateway.service")
-    assert not found.ok and "polkit" in found.text
-    assert found.remedy == "sudo systemctl restart er-gateway.service"
-
-
-async def test_the_result_of_an_action_is_the_units_state(tmp_path: Path) -> None:
-    """Good command, bad unit: not good. Bad command: systemctl's own words."""
-    shown = tmp_path / "shown"
-    shown.write_text("Id=er-vllm@a.service\nActiveState=failed\nSubState=failed\n")
-    script = f'echo "$@" >> {tmp_path}/asked\n[ "$1" = show ] && cat {shown}\nexit 0'
-    systemd = Systemd(command=executable(tmp_path / "systemctl", script), booted=tmp_path)
-    found = await systemd.act("start", "er-vllm@a.service")
-    assert not found.ok and "failed" in found.text and "journalctl" in found.remedy
-    assert (await systemd.act("stop", "er-vllm@a.service")).ok
-    first = (tmp_path / "asked").read_text().splitlines()[0]
-    assert first == "--no-ask-password start -- er-vllm@a.service"
-    script = "[ \"$1\" = show ] && exit 0\necho 'Unit not found.' >&2\nexit 5"
-    systemd = Systemd(command=executable(tmp_path / "systemctl2", script), booted=tmp_path)
-    assert "Unit not found." in (await systemd.act("start", "er-vllm@b.service")).text
-
-
-async def test_only_three_verbs_reach_systemctl(tmp_path: Path) -> None:
-    """Nothing else is ever passed on."""
-    with pytest.raises(ValueError, match="kill"):
-        await Systemd(booted=tmp_path).act("kill", "er.target")
 
 
 def record(**fields: Any) -> bytes:

@@ -161,9 +161,11 @@ def _screens(sources: Sources, looks: Looks, *, readonly: bool) -> int:
         # NO_COLOR's filter is chosen when the app object is made, by the theme it has then.
         os.environ["TEXTUAL_THEME"] = "ansi-dark"
     from er_console.console import Console
+    from er_console.ending import Ending
 
     app = Console(sources, looks, readonly=readonly, ansi=ansi)
-    app.run()
+    with Ending(app.end_by, sys.stdin.fileno()):
+        app.run()
     return app.return_code or 0
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -26,6 +26,7 @@ from er_console.keymap import help_text, meant
 from er_console.language import heard, noted, say
 from er_console.looks import Looks, told
 from er_console.parts import Pending, replica_of
+from er_console.polling import BLURRED_S, Polling
 from er_console.screens.configuration import ConfigPage
 from er_console.screens.dialogs import Box, Confirm, Help
 from er_console.screens.keys import KeysPage
@@ -40,9 +41,6 @@ from er_console.screens.trying import TryPage
 from er_console.sources import Sources
 from er_console.state import GATEWAY_UNIT, Missing
 
-UNITS_EVERY = 2  # a systemctl each, so at half pace
-BLURRED_S = 5.0
-PAUSE_S = 0.1
 HELP_WIDE, HELP_FRAME = 68, 10  # cells of text in a box, and what its frame takes
 
 DARK = Theme(
@@ -128,6 +126,8 @@ class Console(App[None]):
         self.pages: dict[str, Page] = {}
         self.now_shown = ""
         self._ansi = ansi
+        self._loop_here: asyncio.AbstractEventLoop | None = None
+        self.polling = Polling(self.desk, self._pace, self.refresh_page)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our own colours, in themes that do not name them: the terminal's."""
@@ -149,20 +149,19 @@ class Console(App[None]):
         self.call_after_refresh(self.pages["overview"].enter)
         if not self.polls:
             return
-        sources = self.desk.sources
-        self._poll("units", sources.units, UNITS_EVERY)
-        self._poll("status", sources.status, 1)
-        self._poll("gpus", sources.gpus, UNITS_EVERY)
-        self._poll("samples", sources.samples, UNITS_EVERY)
+        for name, loop in self.polling.loops().items():
+            self.run_worker(loop, group=name, exclusive=True)
         self.set_interval(self.interval_s, self.refresh_page)
 
     def on_load(self) -> None:
-        """`kill` and a closing terminal end it as q does: the terminal is left as it was."""
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, self._ended_by, number)
+        """From now on `end_by` has a loop to ask."""
+        self._loop_here = asyncio.get_running_loop()
 
-    def _ended_by(self, number: int) -> None:
-        self.exit(return_code=128 + number)
+    def end_by(self, number: int) -> None:
+        """End as q does, with a signal's exit code; may be called from anywhere."""
+        if self._loop_here is not None:
+            with suppress(RuntimeError):  # the loop has ended already
+                self._loop_here.call_soon_threadsafe(lambda: self.exit(return_code=128 + number))
 
     def on_key(self, event: events.Key) -> None:
         """Letters typed ahead, while a field was being opened, belong to it: /q must not quit."""
@@ -186,40 +185,16 @@ class Console(App[None]):
 
     # Readings -------------------------------------------------------------------------------
 
-    def _poll(self, name: str, read: Callable[[], Awaitable[Any]], every: int) -> None:
-        self.run_worker(self._keep_asking(name, read, every), group=name, exclusive=True)
-
-    async def _keep_asking(self, name: str, read: Callable[[], Awaitable[Any]], every: int) -> None:
-        while True:
-            pace = self.interval_s if self.app_focus else max(BLURRED_S, self.interval_s)
-            first = self.desk.reading(name).at is None
-            began = time.monotonic()
-            await self.read(name, read, pace)
-            if first:
-                self.refresh_page()
-            # From start to start: a slow answer must not make the next one late, and so unknown.
-            await asyncio.sleep(max(PAUSE_S, pace * every - (time.monotonic() - began)))
+    def _pace(self) -> float:
+        return self.interval_s if self.app_focus else max(BLURRED_S, self.interval_s)
 
     async def read(self, name: str, read: Callable[[], Awaitable[Any]], pace: float) -> None:
         """Ask a source once and put its answer, or why there is none, on the desk."""
-        before = self.desk.reading(name)
-        try:
-            value = await read()
-        except Missing as missing:
-            self.desk.take(name, before.failed(missing), pace)
-        except Exception as error:  # a fault in one source must neither end nor freeze the console
-            wrong = Missing("wrong", f"{name}: {type(error).__name__}: {error}")
-            self.desk.take(name, before.failed(wrong), pace)
-        else:
-            self.desk.take(name, before.took(value, self.desk.wall()), pace)
+        await self.polling.read(name, read, pace)
 
     async def read_all(self) -> None:
-        """Ask all sources once: after an action, and in tests."""
-        sources = self.desk.sources
-        pairs = (("units", sources.units), ("status", sources.status), ("gpus", sources.gpus))
-        for name, read in (*pairs, ("samples", sources.samples)):
-            await self.read(name, cast(Callable[[], Awaitable[Any]], read), self.interval_s)
-        self.refresh_page()
+        """Ask all sources once, and draw: after an action, and in tests."""
+        await self.polling.read_all()
 
     def refresh_page(self) -> None:
         """Draw the page in view, the one under a box too."""

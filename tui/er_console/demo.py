@@ -64,6 +64,10 @@ class Demo:
         """The units of the play."""
         return played_status.units(self.story, self._wall())
 
+    async def changed(self) -> None:
+        """Never: the play is drawn as often as it is looked at."""
+        await asyncio.Event().wait()
+
     async def gpus(self) -> tuple[Gpu, ...]:
         """Everything about the GPUs is in the status of the play."""
         raise Missing("off", "no NVIDIA GPU driver in a demo")

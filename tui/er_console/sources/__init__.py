@@ -41,6 +41,9 @@ class Sources(Protocol):
     async def units(self) -> Mapping[str, Unit]:
         """ER's units by name."""
 
+    async def changed(self) -> None:
+        """Returns as soon as a unit is otherwise than `units` last said; perhaps never."""
+
     async def gpus(self) -> tuple[Gpu, ...]:
         """The GPUs as the driver sees them."""
 

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from er_console.language import say
+from er_console.language import heard, say
 from er_console.reading import flat, read_key, read_past, read_status, text, wrong_calls
 from er_console.state import Key, Missing, Outcome, Past, Quality, Status
 
 TIMEOUT_S = 3.0
 CHANGE_TIMEOUT_S = 15.0  # to give up on a change is to not know whether it was made
 ANSWER_BYTES_MAX = 8 << 20
+GATEWAY_LOG = "journalctl -u er-gateway"
+START = "sudo systemctl start er.target"
 SYSTEMD_UNITS = Path("/run/systemd/units")
 
 
@@ -87,8 +89,9 @@ class Admin:
         """POST /replicas/NAME/drain or /resume."""
         verb = "drain" if on else "resume"
         await self._ask("POST", f"/replicas/{quote(replica, safe='')}/{verb}")
-        done = "gets no new requests" if on else "takes requests again"
-        return Outcome(True, f"{replica} {done}")
+        if on:
+            return Outcome(True, say("{replica} gets no new requests", replica=replica))
+        return Outcome(True, say("{replica} takes requests again", replica=replica))
 
     async def quality(self) -> Quality:
         """GET /quality, and the wrong answers that GET /metrics counts."""
@@ -112,8 +115,8 @@ class Admin:
         if status == 404 and path == "/quality":
             raise Missing("older", say("this gateway has no canary and no feedback yet"))
         if status == 404 and path.startswith("/history"):
-            reason = "the gateway is older than this console and keeps no history"
-            raise Missing("older", reason, "Upgrade ER: sudo ./install.sh")
+            reason = say("the gateway is older than this console and keeps no history")
+            raise Missing("older", reason, say("Upgrade ER: sudo ./install.sh"))
         if status >= 400:
             raise Missing("wrong", _message(found, status), about=_field(found))
         return found
@@ -128,10 +131,10 @@ class Admin:
             async with asyncio.timeout(limit_s):
                 status, content = await self._exchange(method, path, body)
         except TimeoutError:
-            reason = f"the admin API did not answer within {limit_s:.0f} s"
-            look = "journalctl -u er-gateway"
+            reason = say("the admin API did not answer within {n} s", n=f"{limit_s:.0f}")
+            look = GATEWAY_LOG
             if method != "GET":
-                look = f"It may have been done all the same: look again, then {look}"
+                look = say("It may have been done all the same: look again, then {look}", look=look)
             raise Missing("late", reason, look) from None
         except OSError as error:
             if method != "GET" and error.errno in (errno.ECONNRESET, errno.EPIPE):
@@ -146,7 +149,7 @@ class Admin:
         if not self.held_by_systemd:
             return
         if not os.path.lexists(SYSTEMD_UNITS / "invocation:er-gateway.service"):
-            raise Missing("stopped", "the gateway is stopped", "sudo systemctl start er.target")
+            raise Missing("stopped", say("the gateway is stopped"), START)
 
     async def _exchange(
         self, method: str, path: str, body: Mapping[str, Any] | None
@@ -168,15 +171,18 @@ class Admin:
 
     def _unreachable(self, error: OSError) -> Missing:
         where = str(self.socket)
+        start = START if self.by_systemd else say("start er-gateway")
         if error.errno in (errno.EACCES, errno.EPERM):
-            reason = f"no right to use {where}: it is for root and members of group er"
-            return Missing("rights", reason, "sudo usermod -aG er $USER, then log in again")
+            reason = say(
+                "no right to use {where}: it is for root and members of group er", where=where
+            )
+            command = "sudo usermod -aG er $USER"
+            return Missing("rights", reason, say("{command}, then log in again", command=command))
         if error.errno == errno.ENOENT:
-            start = "sudo systemctl start er.target" if self.by_systemd else "start er-gateway"
-            return Missing("absent", f"there is no {where}: the gateway does not run here", start)
+            reason = say("there is no {where}: the gateway does not run here", where=where)
+            return Missing("absent", reason, start)
         if error.errno == errno.ECONNREFUSED:
-            start = "sudo systemctl start er.target" if self.by_systemd else "start er-gateway"
-            return Missing("refused", f"nobody listens at {where}", start)
+            return Missing("refused", say("nobody listens at {where}", where=where), start)
         return Missing("wrong", f"{where}: {os.strerror(error.errno or errno.EIO)}")
 
 
@@ -217,7 +223,7 @@ def _with_secret(found: Any) -> tuple[Key, str]:
 
 
 def _nonsense() -> Missing:
-    return Missing("wrong", "the admin API's answer can't be read", "journalctl -u er-gateway")
+    return Missing("wrong", say("the admin API's answer can't be read"), GATEWAY_LOG)
 
 
 def _cut_off() -> Missing:
@@ -237,8 +243,8 @@ def _message(found: Any, status: int) -> str:
     if isinstance(found, dict):
         error = found.get("error")
         if isinstance(error, dict) and text(error.get("message")):
-            return text(error["message"])
+            return heard(text(error["message"]))
         detail = found.get("detail")
         if detail:
-            return text(detail) or text(json.dumps(detail))
-    return f"the admin API answered {status}"
+            return heard(text(detail)) or text(json.dumps(detail))
+    return say("the admin API answered {status}", status=status)

@@ -9,6 +9,7 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
+from er_console.language import say
 from er_console.sources import journal
 from er_console.sources.admin import Admin
 from er_console.sources.config import Config
@@ -52,8 +53,8 @@ class Machine:
         # Asked at each drawing; a process's groups stay as they are, and NSS may be slow.
         self._why_not_units = may_steer()
         if not self.manages_units:
-            remedy = "start and stop its processes where they were started"
-            self._why_not_units = Missing("off", "systemd does not run ER here", remedy)
+            remedy = say("start and stop its processes where they were started")
+            self._why_not_units = Missing("off", say("systemd does not run ER here"), remedy)
 
     async def status(self) -> Status:
         if self.manages_units and not self._units_known:
@@ -63,13 +64,21 @@ class Machine:
 
     async def units(self) -> Mapping[str, Unit]:
         if self.runtime != RUNTIME:
-            reason = f"ER in {self.runtime} runs as plain processes, not by systemd"
-            raise Missing("off", reason, "start and stop er-gateway and er-vllm NAME by hand")
+            reason = say(
+                "ER in {folder} runs as plain processes, not by systemd", folder=self.runtime
+            )
+            remedy = say("start and stop er-gateway and er-vllm NAME by hand")
+            raise Missing("off", reason, remedy)
         found = await self._systemd.units()
         holder = found.get(ADMIN_SOCKET_UNIT)
         self._admin.held_by_systemd = holder is not None and holder.active == "active"
         self._units_known = True
         return found
+
+    async def changed(self) -> None:
+        if not self.manages_units:
+            await asyncio.Event().wait()
+        await self._systemd.changed()
 
     async def gpus(self) -> tuple[Gpu, ...]:
         return await asyncio.to_thread(self._nvml.read)
@@ -107,10 +116,11 @@ class Machine:
 
     async def follow(self, unit: str) -> AsyncIterator[Sequence[LogLine]]:
         if self.runtime != RUNTIME:
-            reason = (
-                f"ER in {self.runtime} runs as plain processes: no line of theirs is in the journal"
+            reason = say(
+                "ER in {folder} runs as plain processes: no line of theirs is in the journal",
+                folder=self.runtime,
             )
-            raise Missing("off", reason, "Look where they were started")
+            raise Missing("off", reason, say("Look where they were started"))
         async with aclosing(journal.follow(unit)) as batches:
             async for batch in batches:
                 yield batch
@@ -120,3 +130,4 @@ class Machine:
 
     def close(self) -> None:
         self._nvml.close()
+        self._systemd.close()

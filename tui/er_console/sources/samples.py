@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from er_console.language import say
 from er_console.reading import read_sample
 from er_console.state import Missing, Sample
 
@@ -18,10 +19,13 @@ def read_samples(folder: Path) -> tuple[Sample, ...]:
         if not files and not folder.is_dir():
             raise FileNotFoundError(folder)
     except PermissionError:
-        reason = f"no right to read {folder}: it is for root and members of group er"
+        reason = say(
+            "no right to read {folder}: it is for root and members of group er", folder=folder
+        )
         raise Missing("rights", reason, "sudo er-console") from None
     except OSError:
-        raise Missing("absent", f"there is no {folder}: no launcher ran yet") from None
+        reason = say("there is no {folder}: no launcher ran yet", folder=folder)
+        raise Missing("absent", reason) from None
     found = []
     for file in files:
         try:

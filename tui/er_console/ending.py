@@ -1,0 +1,101 @@
+"""The console's end when a signal asks for it or its terminal is gone: in order, or by force.
+
+Textual writes to the terminal through a short queue; when nobody reads the other end any more,
+whoever writes waits for ever, and no coroutine and no exit code of ours is reached. So the first
+try is the way `q` takes, and a thread that needs nobody's leave ends the process a moment later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import termios
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+PATIENCE_S = 1.5
+SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+# Out of the alternate screen, cursor shown, mouse and focus not reported, as Textual leaves it.
+LEFT = (
+    b"\x1b[<u\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?2004l\x1b[?1004l\x1b[?1049l\x1b[?25h"
+)
+
+
+class Ending:
+    """While it is entered, SIGTERM, SIGHUP and a terminal that hangs up end the process.
+
+    `leave` is called with the signal's number, in the main thread or another; it asks for an end
+    in good order and returns at once. What lives `patience_s` later is ended with 128 + number.
+    """
+
+    def __init__(
+        self, leave: Callable[[int], None], terminal: int = 0, patience_s: float = PATIENCE_S
+    ) -> None:
+        self._leave = leave
+        self._terminal = terminal
+        self._patience_s = patience_s
+        self._number = 0
+        self._over = False
+        self._kept: list[Any] = []
+        self._attributes: list[Any] | None = None
+
+    def __enter__(self) -> Ending:
+        with contextlib.suppress(termios.error):
+            self._attributes = termios.tcgetattr(self._terminal)
+        # Not the event loop's handlers: those wait for a loop that may be waiting itself.
+        self._kept = [signal.signal(number, self._asked) for number in SIGNALS]
+        threading.Thread(target=self._wait_for_hangup, name="hang-up", daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._over = True
+        for number, handler in zip(SIGNALS, self._kept, strict=True):
+            signal.signal(number, handler)
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        self._begin(number)
+
+    def _wait_for_hangup(self) -> None:
+        """Sleeps until the other end of the terminal is closed; not every parent sends SIGHUP."""
+        poll = select.poll()
+        poll.register(self._terminal, 0)
+        poll.poll()
+        self._begin(signal.SIGHUP)
+
+    def _begin(self, number: int) -> None:
+        if self._number or self._over:
+            return
+        self._number = number
+        threading.Thread(target=self._by_force, name="last resort", daemon=True).start()
+        self._leave(number)
+
+    def _by_force(self) -> None:
+        time.sleep(self._patience_s)
+        _end_children()
+        with contextlib.suppress(termios.error):
+            if self._attributes is not None:
+                termios.tcsetattr(self._terminal, termios.TCSANOW, self._attributes)
+        with contextlib.suppress(OSError):
+            # Not waiting: this terminal may be one that nobody reads.
+            tty = os.open("/dev/tty", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            os.write(tty, LEFT)
+        os._exit(128 + self._number)
+
+
+def _end_children() -> None:
+    """journalctl -f would live until its next line."""
+    for listed in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError, ValueError):
+            for pid in listed.read_text().split():
+                os.kill(int(pid), signal.SIGTERM)
