@@ -30,7 +30,7 @@ from er_console.sources.units import (
 )
 from er_console.state import Missing, Unit
 from fake_systemd import FakeSystemd, facts, private_bus, service
-from test_console_screens import Play, press, text
+from test_console_screens import Play, press, text, toasts
 
 ONE, TWO = "er-vllm@one.service", "er-vllm@two.service"
 DENIED = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"
@@ -429,11 +429,6 @@ class OnBus(Play):
 
     async def act(self, verb: str, unit: str) -> Any:
         return await self.systemd.act(verb, unit)
-
-
-def toasts(app: Console) -> str:
-    """What was told beside the page."""
-    return " ".join(f"{toast.title} {toast.message}" for toast in app._notifications)
 
 
 @pytest.mark.slow

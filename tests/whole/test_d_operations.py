@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import time
 from typing import Any
 
@@ -14,7 +13,8 @@ import pyarrow.parquet
 import pytest
 from conftest import CACHE_OFF, Installed
 from load import Load
-from machine import CACHE, GATEWAY, VM, eventually, get, post
+from machine import CACHE, GATEWAY, eventually, get, post
+from terminal import console
 
 pytestmark = [
     pytest.mark.machine,
@@ -121,51 +121,19 @@ def test_the_shipped_rate_limit_holds(er: Installed) -> None:
     er.machine.run("er", "keys", "revoke", "limited")
 
 
-class Console:
-    """er-console inside the machine, in a tmux of the host."""
-
-    def __init__(self) -> None:
-        command = f"env TERM=xterm-256color {VM} run -- er-console"
-        tmux("kill-session", "-t", "er-test", check=False)
-        tmux("new-session", "-d", "-s", "er-test", "-x", "120", "-y", "40", command)
-
-    def screen(self) -> str:
-        return tmux("capture-pane", "-p", "-t", "er-test").stdout
-
-    def press(self, *keys: str) -> None:
-        tmux("send-keys", "-t", "er-test", *keys)
-
-    def expect(self, pattern: str, seconds: float = 15) -> str:
-        eventually(lambda: bool(re.search(pattern, self.screen())), seconds, self.screen)
-        return self.screen()
-
-    def close(self) -> None:
-        tmux("kill-session", "-t", "er-test", check=False)
-
-
-def tmux(*args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["tmux", "-L", "er-test", *args], check=check, capture_output=True, text=True, timeout=20
-    )
-
-
-def test_key_rotation_in_the_console(er: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ER_LAB_ROOT", str(er.machine.root))
+def test_key_rotation_in_the_console(er: Installed) -> None:
     made = er.machine.json("er", "keys", "create", "--name", "console-test", "--json")
-    console = Console()
-    try:
-        screen = console.expect(r"OK")
+    with console(er.machine) as window:
+        screen = window.expect(r"OK")
         assert "embedding" in screen
         assert "reranker" in screen
-        console.press("4")
-        console.expect("console-test")
-        console.press("G")
-        console.press("O")
-        console.expect("grace")
-        console.press("Tab", "Tab", "Enter")
-        shown = console.expect(r"sk-er-" + made["id"])
-    finally:
-        console.close()
+        window.press("4")
+        window.expect("console-test")
+        window.press("G")
+        window.press("O")
+        window.expect("grace")
+        window.press("Tab", "Tab", "Enter")
+        shown = window.expect(r"sk-er-" + made["id"])
     flat = re.sub(r"[^A-Za-z0-9_-]", "", "".join(line.strip(" │┃|") for line in shown.splitlines()))
     found = re.search(rf"sk-er-{made['id']}-[A-Za-z0-9_-]{{43}}", flat)
     assert found, shown

@@ -1,0 +1,106 @@
+"""The console at night: an engine dies, an operator without root sees it and brings it back."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+
+import pytest
+from conftest import Installed
+from machine import Machine, eventually, get
+from terminal import LOOK_EVERY_S, console
+
+pytestmark = [
+    pytest.mark.machine,
+    pytest.mark.vllm,
+    pytest.mark.timeout(1200),
+    pytest.mark.usefixtures("uncached"),
+]
+UNIT = "er-vllm@embedding.service"
+UP = r"▌? *embedding +● up"
+SEEN_WITHIN_S = 2.0
+OPERATOR, STRANGER = "joe", "eve"
+
+
+@pytest.fixture(scope="module")
+def machine(er: Installed) -> Machine:
+    """With an operator in group er (and the journal's), and a user who is in none."""
+    er.machine.run("usermod", "-aG", "er,systemd-journal", OPERATOR)
+    er.machine.run("useradd", "--create-home", STRANGER)
+    eventually(lambda: get("/health")[1].get("status") == "ok", 60, lambda: str(get("/health")))
+    return er.machine
+
+
+def engine_of(machine: Machine, unit: str) -> str:
+    """The pid of a replica's EngineCore process."""
+    text = machine.run("ps", "-eo", "pid=,cgroup:200=,args=").stdout
+    rows = [r for r in text.splitlines() if unit in r and "EngineCore" in r]
+    assert len(rows) == 1, text
+    return rows[0].split()[0]
+
+
+def once(machine: Machine, user: str) -> tuple[int, dict[str, str]]:
+    """er-console --json's exit code and verdict; --once ends the same."""
+    said = machine.run("er-console", "--json", user=user, check=False)
+    frame = machine.run("er-console", "--once", user=user, check=False)
+    found = json.loads(said.stdout)["verdict"]
+    assert (frame.returncode, found["exit_code"]) == (said.returncode, said.returncode)
+    assert found["word"] in frame.stdout
+    return said.returncode, found
+
+
+def test_a_dead_engine_is_seen_and_replaced_from_the_console(machine: Machine) -> None:
+    """Within two seconds by the machine's clock; the restart is polkit's to allow, and noted."""
+    assert once(machine, OPERATOR)[0] == 0
+    with console(machine, OPERATOR) as window:
+        window.expect(r"● OK")
+        window.expect(UP)
+        window.cursor_on("embedding")
+        kill = f"kill -9 {engine_of(machine, UNIT)} && date +%s.%N"
+        killed = float(machine.run("sh", "-c", kill).stdout)
+        gone = window.when(r"(?m)^.*embedding +(?!● up)[^ ] \w+", 30)
+        assert gone - killed < SEEN_WITHIN_S + LOOK_EVERY_S, window.screen()
+        window.press("R")
+        window.expect(r"Cancel")
+        window.press("y")
+        window.expect(r"embedding +◐ (re)?starting")
+        window.expect(rf"{UNIT} is active \(running\)", 300)
+        window.expect(r"● OK", 60)
+        window.expect(UP)
+    note = machine.journal("-t", "er-console", "-b")
+    assert f"{OPERATOR} asks: systemctl restart {UNIT}" in note
+
+
+def test_who_is_not_in_group_er_sees_why(machine: Machine) -> None:
+    """Greyed, with the reason; the key says which command would do it. systemd itself refuses."""
+    code, verdict = once(machine, STRANGER)
+    assert code == 3 and "group er" in verdict["sentence"]
+    with console(machine, STRANGER) as window:
+        window.expect(r"\? UNKNOWN")
+        window.expect(r"S \(stop\)")
+        window.cursor_on("embedding")
+        window.press("R")
+        window.expect(f"{STRANGER} is not in group er")
+        window.expect(r"sudo systemctl")
+
+
+def test_with_the_gateway_stopped_the_rest_goes_on(machine: Machine) -> None:
+    """Units, logs and start; the console's looking does not wake what an operator stopped."""
+    machine.run("systemctl", "stop", "er-gateway.service")
+    assert once(machine, OPERATOR)[0] == 2
+    with console(machine, OPERATOR) as window:
+        window.expect(r"✖ DOWN")
+        window.expect(r"gateway +○ stopped")
+        window.expect(r"embedding +● running")
+        window.press("5")
+        window.expect(r"(?m)^.*gateway .*\w+")
+        time.sleep(1)
+        assert machine.show("er-gateway.service", "ActiveState") == {"ActiveState": "inactive"}
+        window.press("1")
+        window.cursor_on("gateway")
+        window.press("s")
+        window.expect(r"Cancel")
+        window.press("y")
+        window.expect(r"● OK", 60)
+    assert re.search(r"er-gateway.service", machine.journal("-t", "er-console", "-b"))
