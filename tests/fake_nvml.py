@@ -23,6 +23,10 @@ class GpuIsLostError(NVMLError):
     pass
 
 
+class NvmlUnknownError(NVMLError):
+    pass
+
+
 class LibraryMissingError(NVMLError):
     pass
 
@@ -65,11 +69,14 @@ class Card:
         processes: tuple[Process, ...] = (),
         instances: tuple[str, ...] = (),
         refuses: dict[str, type[NVMLError]] | None = None,
+        reasons: int = 0,
+        ecc: int = 0,
     ) -> None:
         self.uuid, self.bus, self.minor = uuid, bus, minor
         self.memory = Memory(total, used, total - used)
         self.processes, self.instances = processes, instances
         self.refuses = refuses or {}
+        self.reasons, self.ecc = reasons, ecc
 
 
 class FakeNvml:
@@ -84,6 +91,7 @@ class FakeNvml:
     NVMLError_NotSupported = NotSupportedError
     NVMLError_NoPermission = NoPermissionError
     NVMLError_GpuIsLost = GpuIsLostError
+    NVMLError_Unknown = NvmlUnknownError
     NVMLError_LibraryNotFound = LibraryMissingError
     NVMLError_FunctionNotFound = FunctionNotFoundError
     nvmlMemory_v2 = 2  # noqa: N815 - NVML's own word
@@ -106,6 +114,8 @@ class FakeNvml:
             "nvmlDeviceGetHandleByIndex": lambda i: self.cards[i],
             "nvmlDeviceGetUUID": lambda c: c if isinstance(c, str) else c.uuid,
             "nvmlDeviceGetName": lambda c: "NVIDIA H200",
+            "nvmlDeviceGetCurrentClocksEventReasons": lambda c: c.reasons,
+            "nvmlDeviceGetTotalEccErrors": lambda c, kind, since: c.ecc,
             "nvmlDeviceGetPciInfo": lambda c: Pci(c.bus),
             "nvmlDeviceGetMinorNumber": lambda c: c.minor,
             "nvmlDeviceGetMemoryInfo": self._memory,
@@ -113,7 +123,7 @@ class FakeNvml:
             "nvmlDeviceGetEnforcedPowerLimit": lambda c: 700_000,
             "nvmlDeviceGetUtilizationRates": lambda c: Rates(91, 40),
             "nvmlDeviceGetTemperature": lambda c, sensor: 61,
-            "nvmlDeviceGetComputeRunningProcesses": lambda c: list(c.processes),
+            "nvmlDeviceGetComputeRunningProcesses": lambda c: list(getattr(c, "processes", ())),
             "nvmlDeviceGetMigMode": lambda c: (1 if c.instances else 0, 0),
             "nvmlDeviceGetMaxMigDeviceCount": lambda c: 7,
             "nvmlDeviceGetMigDeviceHandleByIndex": self._instance,

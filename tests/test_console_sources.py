@@ -7,10 +7,9 @@ import json
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ import pytest
 from er_console.sources import admin as admin_source
 from er_console.sources import journal
 from er_console.sources.admin import Admin
-from er_console.sources.gpu import Nvml, no_gpu, read_cards
 from er_console.sources.machine import Machine
 from er_console.sources.samples import read_samples
 from er_console.state import Missing
@@ -279,65 +277,6 @@ def test_samples_are_read_and_bad_files_passed_over(tmp_path: Path) -> None:
     assert [found.name for found in read_samples(tmp_path)] == ["embedding"]
     with pytest.raises(Missing, match="no launcher ran yet"):
         read_samples(tmp_path / "none")
-
-
-class FakeNvml:
-    """A driver with two cards; the second forbids most questions."""
-
-    class NVMLError(Exception):
-        """As pynvml's."""
-
-    def __init__(self, fails: bool = False) -> None:
-        self.fails = fails
-
-    def nvmlInit(self) -> None:  # noqa: N802
-        if self.fails:
-            raise self.NVMLError("NVML Shared Library Not Found")
-
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
-        return 2
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
-        return index
-
-    def nvmlDeviceGetUUID(self, handle: int) -> bytes:  # noqa: N802
-        return b"GPU-%d" % handle
-
-    def _first(self, handle: int, value: Any) -> Any:
-        if handle:
-            raise self.NVMLError("Not Supported")
-        return value
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        answers = {
-            "nvmlDeviceGetName": "NVIDIA H200",
-            "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=2**30, total=2**31),
-            "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=91),
-            "nvmlDeviceGetCurrentClocksEventReasons": 0x40 | 0x4,
-            "nvmlDeviceGetPowerUsage": 612400,
-            "nvmlDeviceGetTemperature": 61,
-        }
-        if name not in answers:
-            raise AttributeError(name)
-        return lambda handle, *more: self._first(handle, answers[name])
-
-
-def test_cards_answer_what_they_can() -> None:
-    """What a card does not support is unknown, and the other card is whole."""
-    first, second = read_cards(FakeNvml())
-    assert (first.uuid, first.utilization, first.power_w) == ("GPU-0", 91.0, 612.4)
-    assert first.throttle == "heat (hardware)" and first.power_limit_w is None
-    assert (second.uuid, second.memory_used, second.temperature) == ("GPU-1", None, None)
-
-
-def test_no_driver_is_a_sentence() -> None:
-    """A machine without NVIDIA is no fault."""
-    nvml = Nvml(lambda: FakeNvml(fails=True))
-    with pytest.raises(Missing, match="no NVIDIA GPU driver") as found:
-        nvml.read()
-    nvml.close()
-    assert found.value.kind == "off"
-    assert no_gpu(RuntimeError("GPU is lost")).kind == "wrong"
 
 
 async def test_a_trial_run_is_not_mistaken_for_the_installed_one(tmp_path: Path) -> None:

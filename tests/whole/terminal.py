@@ -1,4 +1,4 @@
-"""er-console inside the machine, in a tmux of the host: what stands on its screen, keys as typed."""
+"""er-console inside the machine, in a tmux of the host: its screen, keys as typed."""
 
 from __future__ import annotations
 

@@ -79,4 +79,15 @@ WORDS: dict[str, str] = {
     "start er-gateway": "启动 er-gateway",
     "the admin API's answer can't be read": "无法解析管理接口的应答",
     "the admin API answered {status}": "管理接口返回 {status}",
+    # GPUs.
+    "power cap": "达到功率上限",
+    "hardware slowdown": "硬件降频",
+    "heat (software)": "过热（软件）",
+    "heat (hardware)": "过热（硬件）",
+    "power brake": "电源制动",
+    "the GPU driver has not answered yet": "GPU 驱动尚未应答",
+    "the GPU driver does not answer": "GPU 驱动没有应答",
+    "the driver lists no GPU": "驱动没有列出任何 GPU",
+    "no NVIDIA GPU driver on this machine": "本机没有 NVIDIA GPU 驱动",
+    "the GPU driver says: {said}": "GPU 驱动报告：{said}",
 }

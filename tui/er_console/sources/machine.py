@@ -13,7 +13,7 @@ from er_console.language import say
 from er_console.sources import journal
 from er_console.sources.admin import Admin
 from er_console.sources.config import Config
-from er_console.sources.gpu import Nvml
+from er_console.sources.gpu import Nvml, whose
 from er_console.sources.samples import read_samples
 from er_console.sources.systemd import Systemd, may_steer, operator
 from er_console.sources.trial import Door
@@ -48,7 +48,8 @@ class Machine:
         self._admin = Admin(self.runtime / "admin.sock", by_systemd=self.manages_units)
         self.config = Config(by_systemd=self.manages_units)
         self.trial = Door(self.runtime / "gateway.sock", self._admin)
-        self._nvml = Nvml()
+        # Without units there are no control groups by which ER's own processes are known.
+        self._nvml = Nvml(group=whose if self.manages_units else None)
         self._units_known = False
         # Asked at each drawing; a process's groups stay as they are, and NSS may be slow.
         self._why_not_units = may_steer()
