@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,9 +12,10 @@ import pytest
 from dbus_fast import BusType, Message, Variant
 from dbus_fast.aio import MessageBus
 
-from er_console.console import Console
+from er_console.desk import Desk
 from er_console.language import speak
 from er_console.looks import Looks
+from er_console.polling import Polling
 from er_console.sources import systemd as source
 from er_console.sources.systemd import Systemd
 from er_console.sources.units import (
@@ -30,7 +30,7 @@ from er_console.sources.units import (
 )
 from er_console.state import Missing, Unit
 from fake_systemd import FakeSystemd, facts, private_bus, service
-from test_console_screens import Play, press, text, toasts
+from test_console_screens import Play
 
 ONE, TWO = "er-vllm@one.service", "er-vllm@two.service"
 DENIED = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"
@@ -410,48 +410,26 @@ async def test_a_socket_that_speaks_no_dbus_is_no_bus(tmp_path: Path) -> None:
     server.close()
 
 
-# On the screen -----------------------------------------------------------------------------
+async def test_a_fault_in_the_signals_leaves_the_usual_turns() -> None:
+    """And a source that fails is a reason on the desk, not an end."""
 
+    class Broken(Play):
+        async def changed(self) -> None:
+            raise ZeroDivisionError
 
-class OnBus(Play):
-    """A play whose units and actions are a real bus's."""
+        async def units(self) -> Any:
+            raise ZeroDivisionError
 
-    systemd: Systemd
-
-    async def status(self) -> Any:
-        raise Missing("stopped", "the gateway is stopped")
-
-    async def units(self) -> Any:
-        return await self.systemd.units()
-
-    async def changed(self) -> None:
-        await self.systemd.changed()
-
-    async def act(self, verb: str, unit: str) -> Any:
-        return await self.systemd.act(verb, unit)
-
-
-@pytest.mark.slow
-async def test_a_change_is_on_the_screen_before_the_next_tick(tmp_path: Path) -> None:
-    """Ticks are ten seconds apart here; a failed unit stands there at once, its restart too."""
-    async with running(tmp_path) as (systemd, fake):
-        play = OnBus()
-        play.systemd = systemd
-        app = Console(play, Looks())
-        app.interval_s = 10.0
-        async with app.run_test(size=(120, 40)) as pilot:
-            await until(lambda: bool(re.search(r"one .*● running", text(app))))
-            began = asyncio.get_running_loop().time()
-            fake.change(ONE, ActiveState="failed", SubState="failed")
-            await until(lambda: bool(re.search(r"one .*✖ failed", text(app))))
-            assert asyncio.get_running_loop().time() - began < 2
-            fake.refuses = DENIED
-            await press(pilot, "j", "R", "y")
-            await until(lambda: f"sudo systemctl restart {ONE}" in toasts(app))
-            assert "systemd refuses" in toasts(app) and "polkit" in toasts(app)
-            fake.refuses, fake.result = "", None
-            await press(pilot, "R", "y")
-            await until(lambda: "restarting" in text(app))
-            fake.change(ONE, ActiveState="active", SubState="running")
-            fake.end_job(1, ONE, "done")
-            await until(lambda: bool(re.search(r"one .*● running", text(app))))
+    desk = Desk(Broken(), Looks())
+    drawn = asyncio.Event()
+    polling = Polling(desk, lambda: 0.05, drawn.set)
+    loops = [asyncio.ensure_future(loop) for loop in polling.loops().values()]
+    async with asyncio.timeout(5):
+        await drawn.wait()
+        while desk.reading("status").at is None:  # noqa: ASYNC110 - no event of ours
+            await asyncio.sleep(0.01)
+    assert not any(loop.done() for loop in loops)
+    missing = desk.reading("units").missing
+    assert missing is not None and "ZeroDivisionError" in missing.reason
+    for loop in loops:
+        loop.cancel()

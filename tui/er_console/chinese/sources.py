@@ -77,6 +77,7 @@ WORDS: dict[str, str] = {
     "there is no {where}: the gateway does not run here": "没有 {where}：网关没有在本机运行",
     "nobody listens at {where}": "{where} 上没有进程监听",
     "start er-gateway": "启动 er-gateway",
+    "the connection to {where} broke: {error}": "与 {where} 的连接中断：{error}",
     "the admin API's answer can't be read": "无法解析管理接口的应答",
     "the admin API answered {status}": "管理接口返回 {status}",
     # GPUs.

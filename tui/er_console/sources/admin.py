@@ -183,7 +183,9 @@ class Admin:
             return Missing("absent", reason, start)
         if error.errno == errno.ECONNREFUSED:
             return Missing("refused", say("nobody listens at {where}", where=where), start)
-        return Missing("wrong", f"{where}: {os.strerror(error.errno or errno.EIO)}")
+        broke = os.strerror(error.errno or errno.EIO)
+        reason = say("the connection to {where} broke: {error}", where=where, error=broke)
+        return Missing("wrong", reason, GATEWAY_LOG)
 
 
 async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
