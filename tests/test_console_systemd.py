@@ -237,7 +237,7 @@ async def test_looking_does_not_chase_its_own_tail(tmp_path: Path) -> None:
         fake.unloaded.update(fake.units)
         await systemd.units()
         loads = len(fake.loads)
-        assert loads > 0
+        assert 0 < loads <= len(fake.units) + 1  # each once, and what er.target wants
         for _ in range(5):
             await asyncio.sleep(0.05)
             await systemd.units()

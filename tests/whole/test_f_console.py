@@ -59,7 +59,6 @@ def test_a_dead_engine_is_seen_and_replaced_from_the_console(machine: Machine) -
         kill = f"kill -9 {engine_of(machine, UNIT)} && date +%s.%N"
         killed = float(machine.run("sh", "-c", kill).stdout)
         gone = window.when(r"(?m)^.*embedding +(?!● up)[^ ] \w+", 30)
-        print(f"seen {gone - killed:.2f} s after the kill")
         assert gone - killed < SEEN_WITHIN_S + LOOK_EVERY_S, window.screen()
         window.press("R")
         window.expect(r"Cancel")
@@ -107,21 +106,15 @@ def test_with_the_gateway_stopped_the_rest_goes_on(machine: Machine) -> None:
     assert note in machine.journal("-t", "er-console", "-b")
 
 
-@pytest.mark.parametrize("turn", ["daemon-reload", "daemon-reexec", "restart dbus.service"])
-def test_systemd_and_its_bus_may_be_started_anew(machine: Machine, turn: str) -> None:
-    """A unit that fails after that is on the screen at once, and off it when systemd forgets it."""
+def test_systemd_and_its_bus_may_be_started_anew(machine: Machine) -> None:
+    """A unit that fails after that is on the screen, and off it when systemd forgets it."""
     nobody = "er-vllm@nobody.service"
     with console(machine) as window:
         window.expect(UP)
-        machine.run("systemctl", *turn.split())
-        time.sleep(3)  # by then even a bus that was away is found again
-        failed = f"systemctl start {nobody}; date +%s.%N"
-        said = machine.run("sh", "-c", failed).stdout.split()[-1]
-        shown = window.when(r"nobody +✖ failed", 30)
-        print(f"{turn}: shown {shown - float(said):.2f} s after it failed")
-        machine.run("systemctl", "reset-failed", nobody)
-        limit = time.monotonic() + 10
-        while "nobody" in window.screen():
-            assert time.monotonic() < limit, window.screen()
-            time.sleep(LOOK_EVERY_S)
+        for turn in ("daemon-reload", "daemon-reexec", "restart dbus.service"):
+            machine.run("systemctl", *turn.split())
+            machine.run("systemctl", "start", nobody, check=False)
+            window.expect(r"nobody +✖ failed")
+            machine.run("systemctl", "reset-failed", nobody)
+            eventually(lambda: "nobody  " not in window.screen(), 10, window.screen)
         assert "● OK" in window.screen()

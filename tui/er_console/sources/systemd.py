@@ -22,8 +22,10 @@ from er_console.sources.units import (
     OF_ALL,
     REPLICAS,
     UNIT_PATH,
+    UNLOADED,
     Book,
     asked_of,
+    asked_of_unloaded,
     ended,
     name_of,
     ours,
@@ -288,18 +290,28 @@ class Systemd:
         """Read all facts of all units: ER's own, the wanted replicas, and those that run."""
         self._stale = False
         self._book.begin()
-        target = await self._facts(bus, TARGET_UNIT)
-        running = {name for name, active, _ in await self._listed(bus) if active != "inactive"}
+        loaded = {name: active for name, active, _ in await self._listed(bus)}
+
+        async def facts(name: str) -> dict[str, Any]:
+            return await self._facts(bus, name, loaded=name in loaded)
+
+        target = await facts(TARGET_UNIT)
+        running = {name for name, active in loaded.items() if active != "inactive"}
         names = sorted({*ALWAYS, *wanted_by(target), *running} - {TARGET_UNIT})
-        found = await asyncio.gather(*(self._facts(bus, name) for name in names))
+        found = await asyncio.gather(*(facts(name) for name in names))
         self._book.put_all({TARGET_UNIT: target, **dict(zip(names, found, strict=True))})
         self._looked_at = self._monotonic()
 
-    async def _facts(self, bus: Bus, name: str) -> dict[str, Any]:
-        """A unit's facts, by one question each: all of them at once would be 400 properties."""
-        asked = asked_of(name)
+    async def _facts(self, bus: Bus, name: str, *, loaded: bool = True) -> dict[str, Any]:
+        """A unit's facts, by one question each: all of them at once would be 400 properties.
+
+        Of a unit that is not loaded only what is not known without asking: systemd reads its files
+        for each question, and forgets it again.
+        """
+        asked = asked_of(name) if loaded else asked_of_unloaded(name)
         values = await asyncio.gather(*(self._fact(bus, name, *fact) for fact in asked))
-        return {fact: value for (_, fact), value in zip(asked, values, strict=True)}
+        found = {fact: value for (_, fact), value in zip(asked, values, strict=True)}
+        return found if loaded else {**UNLOADED, **found}
 
     async def _fact(self, bus: Bus, name: str, interface: str, fact: str) -> Any:
         """One fact; None when this systemd knows no such property."""

@@ -22,6 +22,7 @@ IN_SERVICE = "org.freedesktop.systemd1.Service"
 IN_SOCKET = "org.freedesktop.systemd1.Socket"
 OF_ALL = ("LoadState", "ActiveState", "SubState", "StateChangeTimestampMonotonic")
 OF_SERVICES = ("StatusText", "MainPID", "NRestarts", "Result")
+UNLOADED = {"ActiveState": "inactive", "SubState": "dead"}
 REFUSALS = (
     "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
     "org.freedesktop.DBus.Error.AccessDenied",
@@ -90,6 +91,11 @@ def asked_of(name: str) -> tuple[tuple[str, str], ...]:
     elif name.endswith(".service"):
         found += [(IN_SERVICE, fact) for fact in OF_SERVICES]
     return tuple(found)
+
+
+def asked_of_unloaded(name: str) -> tuple[tuple[str, str], ...]:
+    """The same of a unit that systemd does not hold in memory: all else is in UNLOADED."""
+    return tuple(row for row in asked_of(name) if row[1] in ("LoadState", "Wants"))
 
 
 def read_unit(name: str, facts: Mapping[str, Any], boot_s: float) -> Unit:
