@@ -65,7 +65,7 @@ class Reading(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One systemd unit as `systemctl show` has it. `since` is its last change of state."""
+    """One systemd unit as systemd tells it on D-Bus. `since` is its last change of state."""
 
     name: str
     active: str
