@@ -30,8 +30,8 @@ LEFT = (
 class Ending:
     """While it is entered, SIGTERM, SIGHUP and a terminal that hangs up end the process.
 
-    `leave` is called with the signal's number, in the main thread or another; it asks for an end
-    in good order and returns at once. What lives `patience_s` later is ended with 128 + number.
+    `leave` is called with the signal's number, in a thread; it asks for an end in good order and
+    returns at once. What lives `patience_s` later is ended with 128 + number.
     """
 
     def __init__(
@@ -42,15 +42,17 @@ class Ending:
         self._patience_s = patience_s
         self._number = 0
         self._over = False
+        self._told = self._tell = -1
         self._kept: list[Any] = []
         self._attributes: list[Any] | None = None
 
     def __enter__(self) -> Ending:
         with contextlib.suppress(termios.error):
             self._attributes = termios.tcgetattr(self._terminal)
+        self._told, self._tell = os.pipe()
+        threading.Thread(target=self._watch, name="ending", daemon=True).start()
         # Not the event loop's handlers: those wait for a loop that may be waiting itself.
         self._kept = [signal.signal(number, self._asked) for number in SIGNALS]
-        threading.Thread(target=self._wait_for_hangup, name="hang-up", daemon=True).start()
         return self
 
     def __exit__(
@@ -59,29 +61,31 @@ class Ending:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._over = True
         for number, handler in zip(SIGNALS, self._kept, strict=True):
             signal.signal(number, handler)
+        self._over = True
+        os.write(self._tell, b".")
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
-        self._begin(number)
+        # No more than this: it may have interrupted anything, a lock's holder too.
+        self._number = self._number or number
+        os.write(self._tell, b".")
 
-    def _wait_for_hangup(self) -> None:
-        """Sleeps until the other end of the terminal is closed; not every parent sends SIGHUP."""
+    def _watch(self) -> None:
+        """Sleeps until a signal came, or the other end of the terminal is closed: not every
+        parent sends SIGHUP then."""
         poll = select.poll()
         poll.register(self._terminal, 0)
+        poll.register(self._told, select.POLLIN)
         poll.poll()
-        self._begin(signal.SIGHUP)
-
-    def _begin(self, number: int) -> None:
-        if self._number or self._over:
+        if self._over and not self._number:
             return
-        self._number = number
-        threading.Thread(target=self._by_force, name="last resort", daemon=True).start()
-        self._leave(number)
-
-    def _by_force(self) -> None:
+        self._number = self._number or signal.SIGHUP
+        self._leave(self._number)
         time.sleep(self._patience_s)
+        self._end_by_force()
+
+    def _end_by_force(self) -> None:
         _end_children()
         with contextlib.suppress(termios.error):
             if self._attributes is not None:
