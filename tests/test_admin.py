@@ -199,6 +199,7 @@ def test_keys_from_birth_to_end_and_the_audit_of_it(parent: Parent) -> None:
     assert parent.api("POST", "/keys", {"name": "web"})[0] == 409
     code, turned = parent.api("POST", f"/keys/{made['id']}/rotate", {"grace": "10m"})
     assert code == 200 and turned["id"] == made["id"] and turned["secret"] != made["secret"]
+    assert turned["previous_valid_until"] > made["created"]
     assert parent.api("POST", "/keys/web/rotate")[0] == 200
     code, changed = parent.api("PATCH", "/keys/web", {"rate_limit": "5/minute", "models": ["m"]})
     assert (changed["rate_limit"], changed["models"]) == ("5/minute", ["m"]) and changed["expires"]

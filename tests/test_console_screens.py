@@ -531,7 +531,7 @@ async def test_a_click_chooses_row_page_and_key() -> None:
     async with opened() as (app, pilot, _):
         await pilot.click("#main", offset=(5, 4))
         assert app.screen.query_one("#main", Table).cursor == "er-vllm@embedding-1.service"
-        await pilot.click("#tabs", offset=(38, 0))
+        await pilot.click("#tabs", offset=(text(app).splitlines()[1].index("Keys"), 0))
         await pilot.pause()
         await pilot.pause()
         assert isinstance(app.screen, KeysPage)

@@ -153,7 +153,8 @@ def _keys(app: FastAPI, desk: Desk) -> None:
             raise Trouble(400, "invalid_request", f"grace: {error}", field="grace") from None
         made = await asyncio.to_thread(keys.rotate, path, ref, grace_s=seconds, now=_now())
         desk.record(request, "keys.rotate", made.record.id)
-        return dict(made.shown())
+        until = keys.shown(made.record)["previous_valid_until"]
+        return {**made.shown(), "previous_valid_until": until}
 
     @app.patch("/keys/{ref}", summary="Change name, end, rate limit or models")
     async def change(request: Request, ref: str, fields: KeyFields) -> dict[str, Any]:

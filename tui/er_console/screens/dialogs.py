@@ -194,16 +194,26 @@ class Form(Box):
             return
         super().action_cancel()
 
-    def on_input_submitted(self) -> None:
-        """Enter finishes."""
+    def entered(self) -> None:
+        """Enter in a field."""
         self._finish()
 
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        """Finish or not."""
-        if event.button.id == "sure":
+    def pressed(self, button: str) -> None:
+        """A button, by its id."""
+        if button == "sure":
             self._finish()
         else:
             self.action_cancel()
+
+    # Textual runs these of a class and of all it is made from: so they are no place to override.
+
+    def on_input_submitted(self) -> None:
+        """Enter."""
+        self.entered()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """One of the buttons."""
+        self.pressed(event.button.id or "")
 
 
 class Help(Box):

@@ -144,13 +144,13 @@ class Rotate(Form):
             return None
         return {"grace": self._grace}
 
-    def on_input_submitted(self) -> None:
+    def entered(self) -> None:
         """Enter in the field; empty is the default."""
         self._choose(self.typed("grace") or GRACE)
 
-    def on_button_pressed(self, event: Button.Pressed) -> None:
+    def pressed(self, button: str) -> None:
         """A grace, or not."""
-        place = (event.button.id or "").removeprefix("grace-")
+        place = button.removeprefix("grace-")
         if place.isdigit():
             self._choose(GRACES[int(place)])
         else:

@@ -29,6 +29,7 @@ from er_console.screens.key_rows import (
 )
 from er_console.screens.page import Hint, Page
 from er_console.state import Key, Missing
+from er_console.tables import Row
 from er_console.widgets.lines import Lines
 from er_console.widgets.table import Table
 
@@ -61,6 +62,7 @@ class KeysPage(Page):
     found: tuple[Key, ...] = ()
     found_at: float | None = None
     missing: Missing | None = None
+    _drawn: tuple[tuple[Key, ...] | None, int, list[Row]] = (None, 0, [])
 
     def body(self) -> Iterable[Widget]:
         """The table and what it has no room for, of the key under the cursor."""
@@ -107,8 +109,8 @@ class KeysPage(Page):
 
     def draw(self) -> None:
         """Rows, and what there is to say of the one under the cursor, or why there are none."""
-        now, looks = self.desk.wall(), self.desk.looks
-        rows = [key_row(key, now, looks) for key in self.found]
+        now = self.desk.wall()
+        rows = self._rows(now)
         if self.filter:
             rows = [row for row in rows if self.passes(" ".join(said for said, _ in row.cells))]
         empty = say("no key yet: N makes one")
@@ -125,6 +127,14 @@ class KeysPage(Page):
         table.styles.max_height = max(ROWS_LEAST, most + framed // 2)
         table.put(rows, empty)
         self.query_one("#state", Lines).put(lines)
+
+    def _rows(self, now: float) -> list[Row]:
+        """All rows, made anew once a second: there may be a thousand, and each key press draws."""
+        found, second, rows = self._drawn
+        if found is not self.found or second != int(now):
+            rows = [key_row(key, now, self.desk.looks) for key in self.found]
+            self._drawn = self.found, int(now), rows
+        return rows
 
     def _lines(self, now: float) -> list[Line]:
         width = max(20, self.size.width - 4)

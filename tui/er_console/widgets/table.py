@@ -61,6 +61,7 @@ class Table(Painter, can_focus=True):
         self.empty = empty
         self.rows: list[Row] = []
         self.cursor = ""
+        self._measured: tuple[int, list[int]] = (-1, [])  # a width, and the columns' at it
 
     def put(self, rows: Sequence[Row], empty: str = "") -> None:
         """Show these rows; the cursor stays on its key, or on its place if that row is gone."""
@@ -70,6 +71,7 @@ class Table(Painter, can_focus=True):
         place = self.place()
         taller = len(new) != len(self.rows)
         self.rows, self.empty = new, empty
+        self._measured = (-1, [])
         if all(row.key != self.cursor for row in new):
             self.cursor = new[min(place, len(new) - 1)].key if new else ""
             self.post_message(self.Moved())
@@ -91,7 +93,9 @@ class Table(Painter, can_focus=True):
         width = self.size.width
         more = "~" if self.looks.ascii_only else "…"
         gap = 2 if width >= WIDE else 1
-        widths = column_widths(self.columns, self.rows, width - 2, gap)
+        if self._measured[0] != width:  # once for all lines: it looks at every row there is
+            self._measured = width, column_widths(self.columns, self.rows, width - 2, gap)
+        widths = self._measured[1]
         if y == 0:
             head = Row("", tuple((say(column.title), "head") for column in self.columns))
             return self.paint(
