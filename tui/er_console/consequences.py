@@ -9,7 +9,7 @@ from er_console.judgement import lasted
 from er_console.language import count, noted, say
 from er_console.looks import Looks
 from er_console.parts import gateway, replica_of, replicas
-from er_console.state import GATEWAY_UNIT, TARGET_UNIT, Key, Replica, Snapshot, Status
+from er_console.state import GATEWAY_UNIT, TARGET_UNIT, Key, Missing, Replica, Snapshot, Status
 
 TYPED_MAX = 32
 # verb: (what stands on the button, the question)
@@ -18,6 +18,7 @@ VERBS = {
     "stop": (noted("Stop"), noted("Stop {unit}?")),
     "restart": (noted("Restart"), noted("Restart {unit}?")),
 }
+RUNS = ("up", "slow", "degraded", "running", "starting", "drained", "draining")
 ALL = {
     "start": noted("Start all of ER (er.target)?"),
     "stop": noted("Stop all of ER (er.target)?"),
@@ -51,14 +52,36 @@ def about_unit(verb: str, unit: str, snapshot: Snapshot, now: float) -> Question
     replica = next((r for r in found if r.name == name), Replica(name=name, state="unknown"))
     if verb == "start":
         said = say("It loads its model, then takes requests as soon as an answer came back right.")
-        if replica.state in ("up", "slow", "running", "starting", "drained", "draining"):
-            said = say("It runs already: nothing changes.")
         return _question(verb, unit, [said])
     sentences = [*_in_flight(replica), *_left(replica, found, snapshot)]
     if verb == "stop":
         sentences.append(say("It stays stopped until it, or er.target, is started again."))
     last = answers(replica) and not _others(replica, found)
     return _question(verb, unit, sentences, name if verb == "stop" and last else "")
+
+
+def needless(verb: str, unit: str, snapshot: Snapshot, now: float) -> Missing | None:
+    """Why a verb would change nothing for a unit, and what to press instead; None if it would.
+
+    er.target may always be asked: it starts what stands still.
+    """
+    if unit == TARGET_UNIT:
+        return None
+    if unit == GATEWAY_UNIT:
+        state = gateway(snapshot, now).state
+        runs = state in RUNS
+    else:
+        name = replica_of(unit)
+        replica = next((r for r in replicas(snapshot, now) if r.name == name), None)
+        state = replica.state if replica else "unknown"
+        runs = state in RUNS or (replica is not None and replica.unit_state == "active")
+    if verb == "start" and runs and state != "stopped":
+        why = say("{unit} runs already, so a start changes nothing", unit=unit)
+        return Missing("needless", why, say("R restarts it"))
+    if verb == "stop" and state == "stopped":
+        why = say("{unit} is stopped already", unit=unit)
+        return Missing("needless", why, say("s starts it"))
+    return None
 
 
 def _question(verb: str, unit: str, sentences: Sequence[str], typed: str = "") -> Question:
@@ -152,8 +175,6 @@ def _about_gateway(verb: str, snapshot: Snapshot, now: float) -> Question:
     front = gateway(snapshot, now)
     if verb == "start":
         said = say("It takes requests as soon as a worker answers.")
-        if front.state in ("up", "degraded", "running", "starting"):
-            said = say("It runs already: nothing changes.")
         return _question(verb, GATEWAY_UNIT, [said])
     sentences = []
     if front.in_flight:

@@ -20,7 +20,7 @@ from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import Input, TextArea
 
-from er_console.consequences import about_drain, about_unit
+from er_console.consequences import about_drain, about_unit, needless
 from er_console.desk import Desk
 from er_console.keymap import help_text, meant
 from er_console.language import heard, noted, say
@@ -237,6 +237,7 @@ class Console(App[None]):
         page = self.pages[self.now_shown]
         pressed = [(hint.key, hint.label, hint.usable) for hint in page.hints()]
         why = [missing for what in ("units", "admin") if (missing := self.desk.why_not(what))]
+        why += page.reasons()
         reasons = list({told(missing): missing for missing in why}.values())
         width = max(20, min(HELP_WIDE, self.size.width - HELP_FRAME))
         last = PAGES[-1][1]
@@ -304,6 +305,10 @@ class Console(App[None]):
         if unit in self.desk.pending:
             self.notify(say(WAIT[self.desk.pending[unit].verb], unit=unit), markup=False)
             return
+        pointless = needless(verb, unit, self.desk.snapshot, self.desk.wall())
+        if pointless is not None:
+            self._explain(pointless)
+            return
         question = about_unit(verb, unit, self.desk.snapshot, self.desk.wall())
 
         def go(sure: bool | None) -> None:
@@ -338,7 +343,8 @@ class Console(App[None]):
             return
         missing = self.desk.why_not("admin")
         if missing is not None:
-            self._explain(missing)
+            verb = "resume" if replica.drained_by else "drain"
+            self._explain(missing, f"sudo er {verb} {replica.name}")
             return
         if replica.drained_by or replica.state in ("drained", "draining"):
             self.run_worker(self._drain(replica.name, on=False), group="drain")

@@ -256,6 +256,13 @@ def size(value: float | None) -> str:
     return f"{gib:.1f}G" if gib >= 1 else f"{value / 2**20:.0f}M"
 
 
+def memory(used: float | None, total: float | None) -> str:
+    """How much of how much, in one unit: 61/141G."""
+    whole = size(total)
+    part = size(used)
+    return f"{part[:-1] if part[-1] == whole[-1] != '-' else part}/{whole}"
+
+
 def clock(at: float | None, *, seconds: bool = True) -> str:
     """Local time of day."""
     if at is None:

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from er_console.judgement import Advice, Change, Verdict, lasted
-from er_console.language import heard, noted, say
+from er_console.judgement import Advice, Change, Verdict
+from er_console.language import heard, say
 from er_console.looks import (
     Line,
     Looks,
@@ -15,17 +15,16 @@ from er_console.looks import (
     figure,
     fit,
     line_width,
+    memory,
     share,
     size,
     width_of,
     wrapped,
 )
 from er_console.parts import gpus
-from er_console.state import Gpu, Replica, Snapshot, Status, Traffic
+from er_console.state import Gpu, Snapshot, Status, Traffic
 
 HISTORY_POINTS = 600
-NAMES = 11  # cells of a fact's name
-VOUCHED = {"systemd": noted("(says systemd)"), "launcher": noted("(says its launcher)")}
 SHORT = {
     "requests ": "req ",
     "   sequences ": "  seq ",
@@ -182,12 +181,13 @@ def gpu_lines(snapshot: Snapshot, now: float, looks: Looks, width: int) -> list[
     """One line per GPU, or one sentence why there is none to show."""
     found = gpus(snapshot, now)
     if found:
-        return [_gpu_line(gpu, looks, width) for gpu in found]
+        return [gpu_line(gpu, looks, width) for gpu in found]
     missing = snapshot.gpus.missing
     return [[(looks.words(heard(missing.reason) if missing else say("no GPU is known of")), "dim")]]
 
 
-def _gpu_line(gpu: Gpu, looks: Looks, width: int, *, names: bool = True) -> Line:
+def gpu_line(gpu: Gpu, looks: Looks, width: int, *, names: bool = True) -> Line:
+    """A card's figures in one row, and the replicas on it (`names`)."""
     used, total = gpu.memory_used, gpu.memory_total
     part = used / total if used is not None and total else None
     busy = gpu.utilization / 100 if gpu.utilization is not None else None
@@ -201,12 +201,12 @@ def _gpu_line(gpu: Gpu, looks: Looks, width: int, *, names: bool = True) -> Line
         (f" {figure(gpu.utilization):>3}%  ", ""),
         (f"{say('mem')} " if width >= 100 else "", "dim"),
         (looks.bar(part, cells), "accent"),
-        (f" {size(used)}/{size(total)}".ljust(11), ""),
+        (f" {memory(used, total)}".ljust(10), ""),
         (f" {figure(gpu.temperature):>3}{degrees}C", "bad" if (gpu.temperature or 0) >= 90 else ""),
         (f" {figure(gpu.power_w):>4}/{figure(gpu.power_limit_w)}W ", ""),
         (" " + (", ".join(gpu.replicas) or say("no replica")) if names else "", "dim"),
     ]
-    if gpu.throttle:
+    if gpu.throttle and names:
         line.append((f"  {say('throttled: {why}', why=heard(gpu.throttle))}", "warn"))
     return line
 
@@ -240,66 +240,6 @@ def change_lines(found: Sequence[Change], looks: Looks, width: int) -> list[Line
         cut = fit(reason, room, more=more).rstrip()
         lines.append([(f"{clock(change.time)}  ", "dim"), (said, ""), after, (cut, "dim")])
     return lines
-
-
-def replica_lines(
-    replica: Replica, snapshot: Snapshot, now: float, looks: Looks, width: int
-) -> list[Line]:
-    """All that is known of one replica, every word of it."""
-    state, role = looks.state(replica.state)
-    since = ""
-    if replica.since is not None:
-        since = " " + say("for {span}", span=lasted(now - replica.since))
-    vouch = f"  {say(VOUCHED[replica.source])}" if replica.source in VOUCHED else ""
-    lines: list[Line] = [
-        [
-            (f"{replica.name}  ", "strong"),
-            (state, role),
-            (since + vouch, "dim"),
-        ]
-    ]
-    for name, said in _facts(replica):
-        rows = wrapped(looks.words(said), max(20, width - NAMES)) if said else []
-        lines += [
-            [(fit(name if i == 0 else "", NAMES), "dim"), (row, "")] for i, row in enumerate(rows)
-        ]
-    shown = [gpu for gpu in gpus(snapshot, now) if replica.name in gpu.replicas]
-    lines += [
-        [(fit("GPU", NAMES), "dim"), *_gpu_line(gpu, looks, 80, names=False)] for gpu in shown
-    ]
-    return lines
-
-
-def _facts(replica: Replica) -> list[tuple[str, str]]:
-    """(name, what is known) in words; what is not known and would not be missed is empty."""
-    sample = replica.sample
-    in_flight = say("{n} tokens", n=figure(replica.tokens))
-    facts: list[tuple[str, str]] = [
-        (say("why"), heard(replica.reason)),
-        (say("status"), heard(replica.status_text)),
-        (say("last error"), heard(sample.last_error) if sample else ""),
-        (say("model"), replica.model),
-        (say("address"), replica.address),
-        (say("unit"), f"{replica.unit} {replica.unit_state}".strip() or say("none (no systemd)")),
-        (say("drained by"), heard(replica.drained_by)),
-        (say("restarts"), "-" if replica.restarts is None else str(replica.restarts)),
-        (say("process"), f"pid {replica.pid}" if replica.pid else ""),
-        (say("in flight"), in_flight),
-    ]
-    if sample is None:
-        return facts
-    phase, since = heard(sample.phase), clock(sample.phase_since)
-    said = say("{phase} since {time}", phase=phase, time=since)
-    if sample.attempt:
-        said = say("{phase} since {time}, try {n}", phase=phase, time=since, n=sample.attempt)
-    engine = say(
-        "{running} running, {waiting} waiting, vLLM {version}",
-        running=figure(sample.running),
-        waiting=figure(sample.waiting),
-        version=sample.vllm_version or "-",
-    )
-    more = (say("phase"), said), (say("engine"), engine), (say("memory"), size(sample.rss_bytes))
-    return [*facts, *more]
 
 
 def machine_line(status: Status | None, looks: Looks) -> Line:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from er_console.parts import unit_of
+from er_console.played_replicas import LOADS_S, rates
 from er_console.state import GATEWAY_UNIT, TARGET_UNIT, Unit
 from er_console.story import EMBEDDING, OUT_OF_MEMORY, REPLICAS, RERANKER, Now, Story
 
@@ -96,7 +97,8 @@ def _model_json(story: Story, model: str, states: Mapping[str, Now], now: float)
             "pid": 41000 + port,
             "phase": "ready" if up else at.state,
             "phase_since": at.since,
-            "attempt": 1,
+            "attempt": story.restarts(name, now) + 1,
+            "load_s": LOADS_S[name],
             "last_error": OUT_OF_MEMORY if at.reason else None,
             "time": now,
             "gpu": [],
@@ -120,6 +122,8 @@ def _model_json(story: Story, model: str, states: Mapping[str, Now], now: float)
                 "restarts": story.restarts(name, now),
                 "pid": 41000 + port if up else None,
                 "in_flight_tokens": int(15000 * wave) if up else 0,
+                **rates(name, wave, up=up),
+                "last_error": sample["last_error"],
                 "drained_by": "operator" if at.state == "drained" else None,
                 "proof": {
                     "answered": now - 1 if up else None,

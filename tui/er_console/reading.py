@@ -97,6 +97,7 @@ def read_sample(data: Mapping[str, Any]) -> Sample:
         rss_bytes=number(data.get("rss_bytes")),
         vllm_version=text(data.get("vllm_version")),
         identity=text(data.get("identity")),
+        load_s=number(data.get("load_s")),
     )
 
 

@@ -22,7 +22,8 @@ class Missing(Exception):  # noqa: N818  (it is a state of the world, not a mist
 
     Kinds: absent (nothing there), refused (nobody listens), rights, stopped (on purpose not asked),
     late, wrong (answered nonsense or an error), off (this machine has no such thing), older (a
-    gateway that does not know the question). `about` names the field of a form that was wrong.
+    gateway that does not know the question), needless (an action that would change nothing).
+    `about` names the field of a form that was wrong.
     """
 
     def __init__(self, kind: str, reason: str, remedy: str = "", about: str = "") -> None:
@@ -119,6 +120,7 @@ class Sample:
     rss_bytes: float | None
     vllm_version: str
     identity: str = ""
+    load_s: float | None = None  # from its engine's last start to its first right answer
 
 
 @dataclass(frozen=True, slots=True)

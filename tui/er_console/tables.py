@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from er_console.judgement import lasted
+from er_console.judgement import last_error, lasted
 from er_console.language import count, heard, noted, say
-from er_console.looks import Line, Looks, figure, fit, width_of
-from er_console.parts import DOING, Pending, gateway, key_of, replicas, target, unit_word
-from er_console.state import GATEWAY_UNIT, TARGET_UNIT, Replica, Snapshot
+from er_console.looks import Line, Looks, figure, fit, memory, width_of
+from er_console.parts import DOING, Pending, gateway, gpus, key_of, replicas, target, unit_word
+from er_console.state import GATEWAY_UNIT, TARGET_UNIT, Gpu, Replica, Snapshot
+
+HOT = 90.0  # degrees C
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,24 @@ PART_COLUMNS = (
     Column(noted("run/wait"), 8, 8, right=True, from_width=130),
     Column(noted("restarts"), 8, 8, right=True, from_width=130),
     Column(noted("why"), 16, 400),
+)
+REPLICA_COLUMNS = (
+    Column(noted("replica"), 10, 24),
+    Column(noted("state"), 11, 12),
+    Column(noted("since"), 5, 6, right=True),
+    Column(noted("restarts"), 8, 8, right=True, from_width=90),
+    Column(noted("gpu"), 3, 8),
+    Column(noted("mem"), 8, 9, right=True),
+    Column(noted("busy"), 4, 4, right=True),
+    Column(noted("deg C"), 5, 5, right=True, from_width=112),
+    Column(noted("power"), 5, 5, right=True, from_width=112),
+    Column(noted("run/wait"), 8, 8, right=True),
+    Column(noted("tokens"), 6, 6, right=True, from_width=140),
+    Column(noted("tok/s"), 6, 6, right=True),
+    Column(noted("seq/s"), 7, 7, right=True, from_width=160),
+    Column(noted("p50 ms"), 8, 8, right=True, from_width=140),
+    Column(noted("p95 ms"), 8, 8, right=True),
+    Column(noted("last error"), 16, 400, from_width=150),
 )
 
 
@@ -107,6 +127,58 @@ def part_rows(
     return rows
 
 
+def replica_rows(
+    snapshot: Snapshot, now: float, looks: Looks, pending: Mapping[str, Pending]
+) -> list[Row]:
+    """The Replicas page's table: each with its GPU's figures, its queue, rate, latency, error."""
+    cards = gpus(snapshot, now)
+    return [
+        Row(key_of(replica), _replica_cells(replica, cards, now, looks))
+        for replica in replicas(snapshot, now, pending)
+    ]
+
+
+def _replica_cells(
+    replica: Replica, cards: Sequence[Gpu], now: float, looks: Looks
+) -> tuple[tuple[str, str], ...]:
+    own = [gpu for gpu in cards if replica.name in gpu.replicas]
+    hottest = max((g.temperature for g in own if g.temperature is not None), default=None)
+    busy = [g.utilization for g in own if g.utilization is not None]
+    watts = _sum(g.power_w for g in own)
+    last = heard(last_error(replica))
+    restarts = replica.restarts
+    return (
+        (replica.name, "strong"),
+        looks.state(replica.state),
+        (_since(replica.since, now), "dim"),
+        (_count(restarts), "warn" if restarts else "dim"),
+        (",".join(replica.gpus) or "-", ""),
+        (memory(_sum(g.memory_used for g in own), _sum(g.memory_total for g in own)), ""),
+        (f"{figure(sum(busy) / len(busy))}%" if busy else "-", ""),
+        (figure(hottest), "bad" if (hottest or 0) >= HOT else ""),
+        (figure(watts, "W") if watts is not None else "-", ""),
+        (_engine(replica), ""),
+        (figure(replica.tokens), ""),
+        (figure(replica.tokens_per_s), ""),
+        (figure(replica.sequences_per_s), ""),
+        (figure(replica.p50_ms), ""),
+        (figure(replica.p95_ms), ""),
+        (looks.words(last) or "-", "" if last else "dim"),
+    )
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """The sum of what is known, None when nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _engine(replica: Replica) -> str:
+    """Sequences that the engine works on, and that wait in it."""
+    sample = replica.sample
+    return f"{figure(sample.running)}/{figure(sample.waiting)}" if sample else "-"
+
+
 def _since(since: float | None, now: float) -> str:
     return lasted(now - since) if since is not None else "-"
 
@@ -121,8 +193,6 @@ def _replica_row(replica: Replica, now: float, looks: Looks) -> Row:
         why = replica.status_text
     if replica.drained_by:
         why = why or say("by {who}", who=heard(replica.drained_by))
-    sample = replica.sample
-    engine = f"{figure(sample.running)}/{figure(sample.waiting)}" if sample else "-"
     restarts = replica.restarts
     cells = (
         (replica.name, "strong"),
@@ -131,7 +201,7 @@ def _replica_row(replica: Replica, now: float, looks: Looks) -> Row:
         (looks.words(replica.model) or "-", ""),
         (",".join(replica.gpus) or "-", ""),
         (figure(replica.tokens), ""),
-        (engine, ""),
+        (_engine(replica), ""),
         (_count(restarts), "warn" if restarts else "dim"),
         (looks.words(heard(why)), "" if why else "dim"),
     )

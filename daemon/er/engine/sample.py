@@ -43,6 +43,7 @@ class Life(msgspec.Struct):
     phase_since: float = 0.0
     attempt: int = 1
     ready_since: float | None = None
+    load_s: float | None = None  # what the last start took, from nothing to the first right answer
     last_error: str | None = None
     vllm_version: str | None = None
     identity: str | None = None  # what the engine is, for the cache of vectors; None: can't be told
@@ -93,6 +94,7 @@ class Sampler:
             "phase_since": life.phase_since,
             "attempt": life.attempt,
             "ready_since": life.ready_since,
+            "load_s": life.load_s,
             "last_error": life.last_error,
             "time": time.time(),
             "gpu": self._gpus(),

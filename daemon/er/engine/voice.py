@@ -49,7 +49,7 @@ class Voice:
 
     def ready(self, probe_ms: float, seconds: float) -> None:
         """The first inference was right, `seconds` after the engine's start."""
-        self.life.ready_since = time.time()
+        self.life.ready_since, self.life.load_s = time.time(), round(seconds, 1)
         self.life.enter(READY)
         if self.ledger is not None:
             self.ledger.drain(self.life.name, "launcher", False, time.time())

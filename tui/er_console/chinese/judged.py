@@ -112,7 +112,9 @@ WORDS: dict[str, str] = {
     "It loads its model, then takes requests as soon as an answer came back right.": (
         "它先加载模型，得到正确响应后即开始接收请求。"
     ),
-    "It runs already: nothing changes.": "它已在运行：不会有变化。",
+    "{unit} runs already, so a start changes nothing": "{unit} 已在运行，启动不会有变化",
+    "R restarts it": "R 重启",
+    "{unit} is stopped already": "{unit} 已经停止",
     "It stays stopped until it, or er.target, is started again.": (
         "它会保持停止，直到它或 er.target 再次启动。"
     ),

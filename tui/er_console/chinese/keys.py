@@ -119,7 +119,6 @@ WORDS: dict[str, str] = {
     "Quality": "质量",
     "quality": "质量",
     "proof": "证明",
-    "replica": "副本",
     "last found right": "最近一次确认正确",
     "wrong": "错误",
     "fingerprint": "指纹",

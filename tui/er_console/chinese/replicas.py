@@ -5,10 +5,14 @@ from __future__ import annotations
 WORDS: dict[str, str] = {
     # Columns of the tables.
     "part": "部件",
-    "since": "已持续",
+    "since": "时长",
     "gpu": "GPU",
     "tokens": "token",
     "run/wait": "运行/等",
+    "busy": "占用",
+    "deg C": "温度",
+    "power": "功率",
+    "tok/s": "tok/秒",
     "restarts": "重启",
     "er.target: start, stop or restart everything": "er.target：启动、停止或重启全部",
     "by {who}": "由{who}",
@@ -33,15 +37,31 @@ WORDS: dict[str, str] = {
     "last error": "最近错误",
     "none (no systemd)": "无（没有 systemd）",
     "drained by": "排空者",
-    "process": "进程",
-    "{n} tokens": "{n} 个 token",
     "phase": "阶段",
     "{phase} since {time}": "{phase}，自 {time}",
     "{phase} since {time}, try {n}": "{phase}，自 {time}，第 {n} 次尝试",
     "engine": "引擎",
-    "{running} running, {waiting} waiting, vLLM {version}": (
-        "{running} 个运行，{waiting} 个等待，vLLM {version}"
+    "vLLM {version}, {size} of memory": "vLLM {version}，内存 {size}",
+    "restarts unknown": "重启次数未知",
+    "{n} restart": "重启 {n} 次",
+    "{n} restarts": "重启 {n} 次",
+    "{running} running, {waiting} waiting in the engine; {tokens} tokens in flight": (
+        "引擎中 {running} 个运行，{waiting} 个等待；在途 {tokens} 个 token"
     ),
+    "work": "吞吐",
+    "{tokens} tokens/s, {sequences} sequences/s, {calls} calls/s": (
+        "{tokens} token/秒，{sequences} 序列/秒，{calls} 次调用/秒"
+    ),
+    "p50 {p50} ms, p95 {p95} ms in the engine, last minute": (
+        "最近一分钟引擎内 p50 {p50} 毫秒，p95 {p95} 毫秒"
+    ),
+    "power limit {watts} W": "功率上限 {watts} W",
+    "memory errors unknown": "显存错误未知",
+    "{n} memory error": "显存错误 {n} 个",
+    "{n} memory errors": "显存错误 {n} 个",
+    "not throttled": "未降频",
+    "throttling unknown": "是否降频未知",
+    "others on it: {who}": "其上还有：{who}",
     # GPUs and the machine.
     "no GPU is known of": "没有已知的 GPU",
     "use": "使用率",

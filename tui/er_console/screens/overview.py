@@ -10,10 +10,12 @@ from textual.containers import Container, VerticalScroll
 from textual.widget import Widget
 
 from er_console.advice import advice
+from er_console.consequences import VERBS, needless
 from er_console.desk import Desk
+from er_console.details import replica_lines
 from er_console.judgement import worst
 from er_console.language import heard, noted, say
-from er_console.looks import Line
+from er_console.looks import Line, told
 from er_console.panels import (
     advice_lines,
     change_lines,
@@ -21,7 +23,6 @@ from er_console.panels import (
     machine_line,
     past_lines,
     plot_lines,
-    replica_lines,
     spark_line,
     traffic_lines,
 )
@@ -61,14 +62,27 @@ def unit_hints(page: Page) -> list[Hint]:
     units = bool(unit) and desk.why_not("units") is None
     admin = bool(named_by(page.selected_key())) and desk.why_not("admin") is None
     found = selected_replica(page)
+    sense = {verb: units and why_needless(page, verb) is None for verb in VERBS}
     drain = say("resume") if found is not None and found.drained_by else say("drain")
     return [
-        Hint("s", say("start"), units),
-        Hint("S", say("stop"), units),
-        Hint("R", say("restart"), units),
+        Hint("s", say("start"), sense["start"]),
+        Hint("S", say("stop"), sense["stop"]),
+        Hint("R", say("restart"), sense["restart"]),
         Hint("D", drain, admin),
         Hint("l", say("log"), bool(unit)),
     ]
+
+
+def why_needless(page: Page, verb: str) -> Missing | None:
+    """Why start, stop or restart would change nothing for the row under the cursor."""
+    unit = page.selected_unit()
+    return needless(verb, unit, page.desk.snapshot, page.desk.wall()) if unit else None
+
+
+def reasons(page: Page) -> list[Missing]:
+    """Why some of the units' keys would change nothing now, each reason once."""
+    found = (why_needless(page, verb) for verb in VERBS)
+    return list({told(missing): missing for missing in found if missing is not None}.values())
 
 
 def selected_replica(page: Page) -> Replica | None:
@@ -93,6 +107,7 @@ class Overview(Page):
     """The table of parts; traffic, GPUs, what to do; and what has changed."""
 
     page = "overview"
+    to_why = False  # what is wrong is to be scrolled to when the page is shown next
     _following = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("l", "app.logs_of", "log", show=False),
@@ -122,12 +137,19 @@ class Overview(Page):
         """The units' keys, then the filter."""
         return [*unit_hints(self), Hint("w", say("why")), Hint("/", say("filter"))]
 
+    def reasons(self) -> list[Missing]:
+        """Why a key of the row under the cursor is in brackets."""
+        return reasons(self)
+
     def selected_key(self) -> str:
         """The row under the cursor."""
         return self.query_one("#main", Table).cursor
 
     def enter(self) -> None:
         """On a huge screen there is room to follow the log."""
+        if self.to_why:
+            self.to_why = False
+            self.call_after_refresh(self.action_why)
         if not self.has_class("-huge") or self._following:
             return
         self._following = True

@@ -19,6 +19,7 @@ from er_console.judgement import verdict
 from er_console.language import heard, noted, say
 from er_console.looks import Line, fit, line_width, width_of
 from er_console.panels import header
+from er_console.state import Missing
 from er_console.widgets.lines import Choices, Lines
 from er_console.widgets.table import Table
 
@@ -98,6 +99,10 @@ class Page(Screen[None]):
 
     def hints(self) -> list[Hint]:
         """The page's keys, most wanted first."""
+        return []
+
+    def reasons(self) -> list[Missing]:
+        """Why keys are in brackets, beside the lack of rights or of a source."""
         return []
 
     def selected_key(self) -> str:
