@@ -224,9 +224,11 @@ class Console(App[None]):
         after.call_after_refresh(arrived)
 
     def action_logs_of(self) -> None:
-        """The log of the row under the cursor."""
-        unit = self.pages[self.now_shown].selected_unit()
+        """The log of the row under the cursor, or of the request that it is about."""
+        page = self.pages[self.now_shown]
+        unit = page.selected_unit()
         logs = cast(LogsPage, self.pages["logs"])
+        logs.request = page.selected_request()
         logs.unit = replica_of(unit) or ("gateway" if unit == GATEWAY_UNIT else "")
         self.action_page("logs")
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from er_console import played_logs, played_status, recorded
+from er_console import played_logs, played_status, played_traffic, recorded
 from er_console.played import PlayedConfig, PlayedTrial
 from er_console.played_keys import PlayedKeys
 from er_console.reading import read_status
@@ -23,6 +24,7 @@ from er_console.state import (
     Outcome,
     Past,
     Quality,
+    Recent,
     Sample,
     Status,
     Unit,
@@ -78,7 +80,12 @@ class Demo:
 
     async def history(self, seconds: int) -> Past:
         """The traffic of the last 300, 3600 or 86400 seconds."""
-        return recorded.history(self.story, seconds, self._wall())
+        past = recorded.history(self.story, seconds, self._wall())
+        return replace(past, parts=played_traffic.parts(past))
+
+    async def recent(self, seconds: int) -> Recent:
+        """The requests of the last 60 or 300 seconds."""
+        return played_traffic.recent(self.story.figures, seconds, self._wall())
 
     async def keys(self) -> tuple[Key, ...]:
         """The play's keys."""

@@ -25,15 +25,6 @@ from er_console.parts import gpus
 from er_console.state import Gpu, Snapshot, Status, Traffic
 
 HISTORY_POINTS = 600
-SHORT = {
-    "requests ": "req ",
-    "   sequences ": "  seq ",
-    "   tokens ": "  tok ",
-    "   success ": "  ok ",
-    "latency ": "",
-    "   in flight ": "  busy ",
-    "   queue ": "  queue ",
-}
 
 
 @dataclass(slots=True)
@@ -69,56 +60,58 @@ def header(
 
 
 def traffic_lines(status: Status | None, looks: Looks, width: int) -> list[Line]:
-    """Rates, success, latency, in flight and queue, in two lines."""
+    """Rates, success, latency, in flight and queue, in two lines; a third one with refusals."""
     t = status.traffic if status else Traffic()
     front = status.gateway if status else None
     full = f"/{front.max_concurrency:.0f}" if front and front.max_concurrency else ""
     in_flight = front.in_flight if front and front.in_flight is not None else t.in_flight
     queued = front.queued if front and front.queued is not None else t.queued
     success = "" if t.success_rate is None or t.success_rate >= 0.99 else "bad"
-    first: Line = [
-        ("requests ", "dim"),
-        (f"{figure(t.requests_per_s)}/s", "strong"),
-        ("   sequences ", "dim"),
-        (f"{figure(t.sequences_per_s)}/s", "strong"),
-        ("   tokens ", "dim"),
-        (f"{figure(t.tokens_per_s)}/s", "strong"),
-        ("   success ", "dim"),
-        (share(t.success_rate), success or "strong"),
+    first = [
+        (say("requests"), say("req"), _a_second(t.requests_per_s), ""),
+        (say("sequences"), say("seq"), _a_second(t.sequences_per_s), ""),
+        (say("tokens"), say("tok"), _a_second(t.tokens_per_s), ""),
+        (say("success"), say("good"), share(t.success_rate), success),
     ]
-    second: Line = [
-        ("latency ", "dim"),
-        ("p50 ", "dim"),
-        (_ms(t.p50_ms), "strong"),
-        ("  p95 ", "dim"),
-        (_ms(t.p95_ms), "strong"),
-        ("  p99 ", "dim"),
-        (_ms(t.p99_ms), "strong"),
-        ("   in flight ", "dim"),
-        (f"{figure(in_flight)}{full}", "strong"),
-        ("   queue ", "dim"),
-        (figure(queued), "strong"),
+    second = [
+        (say("latency p50"), "p50", _ms(t.p50_ms), ""),
+        ("p95", "p95", _ms(t.p95_ms), ""),
+        ("p99", "p99", _ms(t.p99_ms), ""),
+        (say("in flight"), say("busy"), f"{figure(in_flight)}{full}", ""),
+        (say("queue"), say("queue"), figure(queued), ""),
     ]
-    refused = refusals(t)
-    third: Line = [
-        ("refused ", "dim"),
-        (fit(refused or ("none" if status else "-"), max(0, width - 8)).rstrip(), ""),
-    ]
-    return [_shorter(first, width), _shorter(second, width), third]
+    said = refusals(t) or (say("none") if status else "-")
+    name = f"{say('refused')} "
+    room = max(0, width - width_of(name))
+    more = "~" if looks.ascii_only else "…"
+    third: Line = [(name, "dim"), (fit(said, room, more=more).rstrip(), "")]
+    return [_in_a_row(first, width), _in_a_row(second, width), third]
 
 
-def _shorter(line: Line, width: int) -> Line:
-    """In short words where the long ones don't fit: a figure cut in two would be another one."""
-    if line_width(line) <= width:
-        return line
-    return [(SHORT.get(said, said), role) for said, role in line]
+def _in_a_row(facts: Sequence[tuple[str, str, str, str]], width: int) -> Line:
+    """Names with their figures; in short names where the long ones don't fit: a figure cut in two
+    would be another one. A fact is name, short name, figure, role.
+    """
+    lines: list[Line] = []
+    for short, apart in ((False, "   "), (True, "  ")):
+        line: Line = []
+        for name, brief, said, role in facts:
+            line.append((f"{apart if line else ''}{brief if short else name} ", "dim"))
+            line.append((said, role or "strong"))
+        lines.append(line)
+    return next((line for line in lines if line_width(line) <= width), lines[-1])
+
+
+def _a_second(value: float | None) -> str:
+    return say("{n}/s", n=figure(value))
 
 
 def refusals(traffic: Traffic) -> str:
     """What was refused in the window, by cause, most first."""
     counted = sorted(traffic.refusals.items(), key=lambda item: -item[1])
-    told = ", ".join(f"{n:.0f} {code}" for code, n in counted if n)
-    return f"{told} in {traffic.window_s or 60:.0f} s" if told else ""
+    causes = ", ".join(f"{n:.0f} {code}" for code, n in counted if n)
+    window = f"{traffic.window_s or 60:.0f}"
+    return say("{causes} in {n} s", causes=causes, n=window) if causes else ""
 
 
 def _ms(value: float | None) -> str:

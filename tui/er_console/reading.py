@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from er_console.state import (
+    Ended,
     Gateway,
     Gpu,
     Key,
@@ -19,13 +20,17 @@ from er_console.state import (
     Model,
     Past,
     Proof,
+    Recent,
     Replica,
     Sample,
     Status,
+    Sums,
     Traffic,
     Use,
     User,
 )
+
+KINDS = ("models", "keys", "dialects")
 
 NUMBER_MAX = 1e15  # no time, byte or rate of ER's is larger, and clocks break far above
 
@@ -183,7 +188,51 @@ def read_past(data: Mapping[str, Any]) -> Past:
     replicas = data.get("replicas")
     parts = objects(list(replicas.values())) if isinstance(replicas, dict) else []
     series["replicas_up"] = _total([_row(part.get("up"), len(asked)) for part in parts])
-    return Past(span, step, float(start or 0.0), series)
+    alone = {
+        (kind, text(name)): {
+            text(figure): _row(values, len(asked)) for figure, values in figures.items()
+        }
+        for kind in KINDS
+        for name, figures in _object(data.get(kind)).items()
+        if isinstance(figures, dict)
+    }
+    return Past(span, step, float(start or 0.0), series, alone)
+
+
+def read_recent(data: Mapping[str, Any]) -> Recent:
+    """GET /traffic. Raises Missing("wrong") when it is not what was asked for at all."""
+    span = whole(data.get("seconds"))
+    if not span or not isinstance(data.get("slowest"), list):
+        raise Missing("wrong", "the admin API's answer is no traffic", "upgrade er-console")
+    names = {"keys": "id"}
+    sums = {
+        kind: tuple(_sums(item, names.get(kind, "name")) for item in objects(data.get(kind)))
+        for kind in KINDS
+    }
+    slowest, failed = (tuple(map(_ended, objects(data.get(k)))) for k in ("slowest", "failed"))
+    return Recent(span, number(data.get("window_s")), sums, slowest, failed)
+
+
+def _sums(data: Mapping[str, Any], name: str) -> Sums:
+    numbers = {f: number(data.get(f)) for f in Sums.__slots__ if f not in ("name", "title")}
+    own = data.get(name)
+    title = text(data.get("name")) if name == "id" else ""
+    return Sums(None if own is None else text(own), title, **numbers)
+
+
+TEXTS = ("id", "key", "key_name", "model", "dialect", "replica", "code", "path", "client")
+
+
+def _ended(data: Mapping[str, Any]) -> Ended:
+    fields: dict[str, Any] = {name: text(data.get(name)) for name in TEXTS}
+    for name in Ended.__slots__:
+        if name not in TEXTS:
+            fields[name] = number(data.get(name))
+    return Ended(**fields | {"status": whole(data.get("status"))})
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _row(values: object, length: int) -> tuple[float | None, ...]:

@@ -218,12 +218,70 @@ class Past:
     """GET /history: series by name, oldest first, one figure each `step_s` seconds from `start` on.
 
     Names as in Traffic, and refused_per_s and replicas_up, which are sums. None: nobody knows.
+    `parts` has those of one ("models" | "dialects" | "keys", its name or id).
     """
 
     span_s: int
     step_s: float
     start: float
     series: Mapping[str, tuple[float | None, ...]]
+    parts: Mapping[tuple[str, str], Mapping[str, tuple[float | None, ...]]] = field(
+        default_factory=dict
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What the requests of one model, key or dialect came to. `name` None: all others together."""
+
+    name: str | None
+    title: str = ""  # a key's name
+    requests: float | None = None
+    requests_per_s: float | None = None
+    sequences_per_s: float | None = None
+    tokens_per_s: float | None = None
+    success_rate: float | None = None
+    refused: float | None = None
+    failed: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """One request that is over, without its text; the parts of its time add up to the total."""
+
+    time: float | None
+    id: str
+    key: str = ""
+    key_name: str = ""
+    model: str = ""
+    dialect: str = ""
+    replica: str = ""
+    status: int | None = None
+    code: str = ""
+    path: str = ""
+    client: str = ""
+    items: float | None = None
+    tokens: float | None = None
+    queue_ms: float | None = None
+    tokenise_ms: float | None = None
+    engine_ms: float | None = None
+    encode_ms: float | None = None
+    rest_ms: float | None = None
+    total_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """GET /traffic: the last `span_s` seconds by model, dialect and key; slowest, failed ones."""
+
+    span_s: int
+    window_s: float | None
+    sums: Mapping[str, tuple[Sums, ...]]  # of "models", "dialects", "keys"; the busiest first
+    slowest: tuple[Ended, ...]
+    failed: tuple[Ended, ...]  # newest first
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class LogsPage(Page):
     ]
 
     unit = ""
+    request = ""
     level = 0
     missing: Missing | None = None
 

@@ -114,6 +114,10 @@ class Page(Screen[None]):
         key = self.selected_key()
         return "" if key.startswith("replica:") else key
 
+    def selected_request(self) -> str:
+        """The id of the request under the cursor; "" on pages without requests."""
+        return ""
+
     def enter(self) -> None:
         """The page is shown."""
 

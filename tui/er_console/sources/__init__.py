@@ -15,6 +15,7 @@ from er_console.state import (
     Outcome,
     Past,
     Quality,
+    Recent,
     Sample,
     Status,
     Unit,
@@ -55,6 +56,9 @@ class Sources(Protocol):
 
     async def history(self, seconds: int) -> Past:
         """The traffic of the last 300, 3600 or 86400 seconds."""
+
+    async def recent(self, seconds: int) -> Recent:
+        """The last 60 or 300 seconds by model, key and dialect; the slowest and failed requests."""
 
     async def create_key(self, options: Mapping[str, Any]) -> tuple[Key, str]:
         """A new key and its secret; options as POST /keys takes them."""

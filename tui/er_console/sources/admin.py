@@ -16,8 +16,16 @@ from typing import Any
 from urllib.parse import quote
 
 from er_console.language import heard, say
-from er_console.reading import flat, read_key, read_past, read_status, text, wrong_calls
-from er_console.state import Key, Missing, Outcome, Past, Quality, Status
+from er_console.reading import (
+    flat,
+    read_key,
+    read_past,
+    read_recent,
+    read_status,
+    text,
+    wrong_calls,
+)
+from er_console.state import Key, Missing, Outcome, Past, Quality, Recent, Status
 
 TIMEOUT_S = 3.0
 CHANGE_TIMEOUT_S = 15.0  # to give up on a change is to not know whether it was made
@@ -64,6 +72,13 @@ class Admin:
         if not isinstance(found, dict):
             raise _nonsense()
         return read_past(found)
+
+    async def recent(self, seconds: int) -> Recent:
+        """GET /traffic, typed."""
+        found = await self._ask("GET", f"/traffic?seconds={seconds}")
+        if not isinstance(found, dict):
+            raise _nonsense()
+        return read_recent(found)
 
     async def create_key(self, options: Mapping[str, Any]) -> tuple[Key, str]:
         """POST /keys."""
@@ -116,6 +131,9 @@ class Admin:
             raise Missing("older", say("this gateway has no canary and no feedback yet"))
         if status == 404 and path.startswith("/history"):
             reason = say("the gateway is older than this console and keeps no history")
+            raise Missing("older", reason, say("Upgrade ER: sudo ./install.sh"))
+        if status == 404 and path.startswith("/traffic"):
+            reason = say("the gateway is older than this console and keeps no single requests")
             raise Missing("older", reason, say("Upgrade ER: sudo ./install.sh"))
         if status >= 400:
             raise Missing("wrong", _message(found, status), about=_field(found))

@@ -25,6 +25,7 @@ from er_console.state import (
     Outcome,
     Past,
     Quality,
+    Recent,
     Sample,
     Status,
     Unit,
@@ -92,6 +93,9 @@ class Machine:
 
     async def history(self, seconds: int) -> Past:
         return await self._admin.history(seconds)
+
+    async def recent(self, seconds: int) -> Recent:
+        return await self._admin.recent(seconds)
 
     async def create_key(self, options: Mapping[str, Any]) -> tuple[Key, str]:
         return await self._admin.create_key(options)

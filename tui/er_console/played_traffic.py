@@ -1,0 +1,167 @@
+"""The requests of the play: by model, key and dialect, the slowest, and those an outage failed.
+
+All follows from the figures of the moment that are given, so that it goes with the plots. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping
+
+from er_console.state import Ended, Past, Recent, Sums
+
+Figures = Callable[[float], Mapping[str, float | None]]  # of a moment, as GET /history names them
+
+# What part of the requests each has; the names are those of the play.
+PARTS: dict[str, tuple[tuple[str, str, float], ...]] = {
+    "models": (("Qwen3-Embedding-0.6B", "", 0.78), ("Qwen3-Reranker-0.6B", "", 0.22)),
+    "keys": (
+        ("kweb2abcd", "web", 0.62),
+        ("ketl3abcd", "etl", 0.31),
+        ("kold4abcd", "old batch", 0.07),
+    ),
+    "dialects": (("openai", "", 0.74), ("cohere", "", 0.2), ("tei", "", 0.06)),
+}
+SLOWEST, FAILED = 20, 12
+REPLICAS = 3.0
+REFUSED = (
+    (503, "no_healthy_replica"),
+    (503, "overloaded"),
+    (504, "timeout"),
+)
+
+
+def recent(figures: Figures, seconds: int, now: float) -> Recent:
+    """The last `seconds` before `now`."""
+    at = figures(now)
+    asked, refused = at.get("requests_per_s"), at.get("refused_per_s") or 0.0
+    if asked is None:
+        return Recent(seconds, float(seconds), dict.fromkeys(PARTS, ()), (), ())
+    p95 = at.get("p95_ms") or 30.0
+    sums = {
+        kind: tuple(_sums(name, title, share, at, seconds) for name, title, share in parts)
+        for kind, parts in PARTS.items()
+    }
+    slowest = sorted(_slow(now, seconds, p95), key=lambda one: -(one.total_ms or 0.0))
+    away = (at.get("replicas_up") or 0.0) < REPLICAS
+    failed = list(_failed(now, min(seconds, 45), p95) if away else _limited(now, seconds))
+    return Recent(seconds, float(seconds), sums, tuple(slowest), tuple(failed))
+
+
+def parts(past: Past) -> dict[tuple[str, str], Mapping[str, tuple[float | None, ...]]]:
+    """The series of each model, key and dialect: its share of the whole."""
+    shared = ("requests_per_s", "sequences_per_s", "refused_per_s")
+    found: dict[tuple[str, str], Mapping[str, tuple[float | None, ...]]] = {}
+    for kind, rows in PARTS.items():
+        for name, _, share in rows:
+            series = {
+                figure: tuple(None if v is None else round(share * v, 2) for v in values)
+                for figure, values in past.series.items()
+                if figure in shared
+            }
+            found[kind, name] = series | {"p95_ms": past.series.get("p95_ms", ())}
+    return found
+
+
+def _sums(name: str, title: str, share: float, at: Mapping[str, float | None], s: int) -> Sums:
+    asked, refused = at.get("requests_per_s") or 0.0, at.get("refused_per_s") or 0.0
+    sequences, p95 = at.get("sequences_per_s") or 0.0, at.get("p95_ms") or 0.0
+    return Sums(
+        name,
+        title,
+        requests=round(share * asked * s),
+        requests_per_s=share * asked,
+        sequences_per_s=share * sequences,
+        tokens_per_s=share * sequences * 110,
+        success_rate=max(0.0, 1 - refused / asked) if asked else None,
+        refused=round(share * refused * s),
+        failed=0.0,
+        p50_ms=round(p95 * 0.55, 1),
+        p95_ms=p95,
+        p99_ms=round(p95 * 1.7, 1),
+    )
+
+
+def _slow(now: float, seconds: int, p95: float) -> Iterator[Ended]:
+    """Each stays in its place for as long as it is in the span."""
+    first = math.floor(now) - seconds + 1
+    for at in range(first, math.floor(now) + 1):
+        if at % max(1, seconds // SLOWEST):
+            continue
+        dice = random.Random(at)
+        texts = dice.choice((1, 1, 1, 8, 32, 100, 512))
+        total = p95 * (1.1 + 0.9 * dice.random() + texts / 400)
+        waits = dice.choice((0.08, 0.15, 0.4, 0.72))
+        yield _ended(at + dice.random(), dice, texts, total, waits)
+
+
+def _ended(at: float, dice: random.Random, texts: int, total: float, waits: float) -> Ended:
+    tokenise, encode = 0.02 * texts + 0.05, 0.03 * texts + 0.04
+    rest = 0.02 * total
+    queue = waits * total
+    engine = max(0.0, total - queue - tokenise - encode - rest)
+    rerank = dice.random() < 0.2
+    key, name, _ = PARTS["keys"][dice.choice((0, 0, 1, 1, 2))]
+    model = PARTS["models"][1 if rerank else 0][0]
+    return Ended(
+        time=at,
+        id=f"req-5e1f{int(at) % 16**8:08x}",
+        key=key,
+        key_name=name,
+        model=model,
+        dialect="cohere" if rerank else "openai",
+        replica="reranker" if rerank else "embedding-0",
+        status=200,
+        items=float(texts),
+        tokens=float(110 * texts),
+        queue_ms=round(queue, 2),
+        tokenise_ms=round(tokenise, 2),
+        engine_ms=round(engine, 2),
+        encode_ms=round(encode, 2),
+        rest_ms=round(queue + tokenise + engine + encode + rest, 2)
+        - round(queue + tokenise + engine + encode, 2),
+        total_ms=round(queue + tokenise + engine + encode + rest, 2),
+    )
+
+
+def _failed(now: float, seconds: int, p95: float) -> Iterator[Ended]:
+    """While replicas are away: refused at once, refused as too many wait, or too late."""
+    for i in range(FAILED):
+        at = math.floor(now) - i * max(1, seconds // FAILED)
+        dice = random.Random(-at)
+        status, code = REFUSED[dice.choice((0, 0, 1, 1, 2))]
+        total = 600_000.0 if status == 504 else p95 / 20
+        yield _said_no(at, dice, status, code, total)
+
+
+def _limited(now: float, seconds: int) -> Iterator[Ended]:
+    """On a good day one key asks more than it may, now and then."""
+    for at in range(math.floor(now), math.floor(now) - seconds, -1):
+        if at % 17 == 0:
+            yield _said_no(at, random.Random(-at), 429, "rate_limit_exceeded", 0.4)
+
+
+def _said_no(at: float, dice: random.Random, status: int, code: str, total: float) -> Ended:
+    key, name, _ = PARTS["keys"][1 if status == 429 else dice.choice((0, 0, 1, 2))]
+    queue = 0.98 * total if status == 504 else 0.0
+    return Ended(
+        time=at + dice.random() / 2 - 0.5,
+        id=f"req-5e20{int(at) % 16**8:08x}",
+        key=key,
+        key_name=name,
+        model=PARTS["models"][0][0],
+        dialect="openai",
+        status=status,
+        code=code,
+        path="/v1/embeddings",
+        client="192.0.2.17",
+        items=1.0,
+        tokens=110.0,
+        queue_ms=round(queue, 2),
+        tokenise_ms=0.07,
+        engine_ms=0.0,
+        encode_ms=0.0,
+        rest_ms=round(total - queue - 0.07, 2),
+        total_ms=round(total, 2),
+    )
