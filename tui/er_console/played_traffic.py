@@ -17,9 +17,9 @@ Figures = Callable[[float], Mapping[str, float | None]]  # of a moment, as GET /
 PARTS: dict[str, tuple[tuple[str, str, float], ...]] = {
     "models": (("Qwen3-Embedding-0.6B", "", 0.78), ("Qwen3-Reranker-0.6B", "", 0.22)),
     "keys": (
-        ("kweb2abcd", "web", 0.62),
-        ("ketl3abcd", "etl", 0.31),
-        ("kold4abcd", "old batch", 0.07),
+        ("kab2cd3ef", "web", 0.62),
+        ("kq7m2xw5a", "etl", 0.31),
+        ("kz3n6p4rt", "notebooks", 0.07),
     ),
     "dialects": (("openai", "", 0.74), ("cohere", "", 0.2), ("tei", "", 0.06)),
 }
