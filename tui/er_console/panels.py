@@ -71,7 +71,7 @@ def traffic_lines(status: Status | None, looks: Looks, width: int) -> list[Line]
         (say("requests"), say("req"), _a_second(t.requests_per_s), ""),
         (say("sequences"), say("seq"), _a_second(t.sequences_per_s), ""),
         (say("tokens"), say("tok"), _a_second(t.tokens_per_s), ""),
-        (say("success"), say("good"), share(t.success_rate), success),
+        (say("success"), say("ok"), share(t.success_rate), success),
     ]
     second = [
         (say("latency p50"), "p50", _ms(t.p50_ms), ""),

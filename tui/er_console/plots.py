@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from er_console.language import noted, say
-from er_console.looks import Line, Looks, clock, figure, fit, line_width
+from er_console.looks import Line, Looks, clock, figure, fit, line_width, width_of
 from er_console.state import Past
 
 # What can be asked for: seconds, title, seconds between two looks.
@@ -116,4 +116,4 @@ def _axis(past: Past, width: int, now: float) -> Line:
     middle = clock(past.start + past.span_s / 2, seconds=fine)
     half = width // 2
     line = fit(left, half - len(middle) // 2) + middle
-    return [(line + fit(right, width - len(line), right=True), "dim")]
+    return [(line + fit(right, width - width_of(line), right=True), "dim")]

@@ -26,7 +26,7 @@ PARTS = (
 )
 DETAIL_CELLS = 40
 NAME_CELLS = 12
-GAP = 2  # cells between the columns of a still table
+WIDE = 100  # from here on columns stand two cells apart
 SLOW_COLUMNS = (
     Column(noted("time"), 8, 8),
     Column(noted("total ms"), 8, 8, right=True),
@@ -58,15 +58,15 @@ FAILED_COLUMNS = (
 )
 SUM_COLUMNS = (
     Column(noted("name"), 14, 400),
-    Column(noted("req/s"), 6, 6, right=True),
-    Column(noted("seq/s"), 6, 6, right=True),
-    Column(noted("tok/s"), 6, 6, right=True),
+    Column(noted("req/s"), 7, 7, right=True),
+    Column(noted("seq/s"), 7, 7, right=True),
+    Column(noted("tok/s"), 7, 7, right=True),
     Column(noted("success"), 7, 7, right=True),
-    Column(noted("p50 ms"), 6, 6, right=True),
-    Column(noted("p95 ms"), 6, 7, right=True),
-    Column(noted("p99 ms"), 6, 7, right=True),
+    Column(noted("p50 ms"), 8, 8, right=True, from_width=88),
+    Column(noted("p95 ms"), 8, 8, right=True),
+    Column(noted("p99 ms"), 8, 8, right=True),
     Column(noted("refused"), 7, 7, right=True),
-    Column(noted("failed"), 6, 6, right=True, from_width=100),
+    Column("failed", 6, 6, right=True, from_width=100),
 )
 
 
@@ -211,13 +211,14 @@ def still(view: str, recent: Recent | None, looks: Looks, width: int, rows: int)
     """A view in `rows` lines at most, without a cursor: for the place beside the table."""
     found = rows_of(view, recent, looks, width)[: max(0, rows - 2)]
     columns, more = columns_of(view), "~" if looks.ascii_only else "…"
+    gap = 2 if width >= WIDE else 1
     lines: list[Line] = [[(say(dict(VIEWS)[view]), "accent")]]
     if not found:
         return [*lines, [(f"  {none_of(view)}", "dim")]][:rows]
-    widths = column_widths(columns, found, width - 2, GAP)
+    widths = column_widths(columns, found, width - 2, gap)
     head = Row("", tuple((say(column.title), "dim") for column in columns))
     for row in (head, *found):
-        lines.append([("  ", ""), *table_line(columns, widths, row, more, GAP)])
+        lines.append([("  ", ""), *table_line(columns, widths, row, more, gap)])
     return lines[:rows]
 
 

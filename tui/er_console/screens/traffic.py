@@ -45,12 +45,13 @@ class Room:
     def of(cls, width: int, height: int, refused: int) -> Room:
         """On a screen of that size, `refused` causes."""
         framed = width >= 110 and height >= 34
+        if width < 60 or height < 16:  # no figures and no tabs: the style sheet's tiny and flat
+            return cls(False, False, height - 2 - 1)
         body = height - 3  # header, tabs, footer
         if not framed:
-            return cls(framed, False, body - (5 if height >= 34 else 4) - 2)
-        huge = width >= 170
-        figures = (5 if huge else 6) + refused + 2
-        return cls(framed, huge, body - figures - 1 - 2)  # the views; the table's frame
+            return cls(framed, False, body - (5 if height >= 34 else 4) - 1)
+        figures = 5 + refused + 2
+        return cls(framed, width >= 170, body - figures - 1 - 2)  # the views; the table's frame
 
 
 class TrafficPage(Page):
@@ -219,7 +220,7 @@ class TrafficPage(Page):
         self._draw_choices()
         taken = self._draw_table(room)
         rows = self.size.height - 3 if room.huge else room.rows - taken
-        self._draw_past(rows - (4 if room.framed else 1), now, room)
+        self._draw_past(rows - (3 if room.framed else 1), now, room)
 
     def _refused(self, refusals: Any) -> list[Line]:
         causes = sorted((refusals or {}).items(), key=lambda item: -item[1])
@@ -268,7 +269,8 @@ class TrafficPage(Page):
         told.display = bool(lines)
         told.put(lines)
         table.put(rows, empty)
-        most = max(LEAST_ROWS, room.rows // 2 - 1)
+        half = room.rows // 2
+        most = max(LEAST_ROWS, half - 1 if half > PLOTS_LEAST - 2 else room.rows - 2)
         if room.huge:
             most = max(LEAST_ROWS, room.rows - 1 - 4 * (BESIDE_ROWS - 2))
         shown = max(LEAST_ROWS, min(most, len(rows)))
