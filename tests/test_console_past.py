@@ -133,7 +133,7 @@ async def test_a_fresh_console_has_a_past_of_every_span(size: tuple[int, int]) -
             assert all(len(row) <= size[0] for row in said.splitlines())
             await press(pilot, "z")
         assert "[5 minutes]" in text(app)
-        assert ("replicas answering" in text(app).split("\n", 1)[1]) == (size[1] > 24)
+        assert ("replicas answering" in text(app).split("\n", 1)[1]) == (size[1] > 40)
 
 
 async def test_the_play_has_an_outage_and_minutes_nobody_saw() -> None:

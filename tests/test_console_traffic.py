@@ -17,7 +17,6 @@ from er_console import played_traffic
 from er_console.language import speak
 from er_console.looks import Looks, plain
 from er_console.reading import read_past, read_recent
-from er_console.recorded import OUTAGE, _figures
 from er_console.screens import requests
 from er_console.screens.ended import EndedBox
 from er_console.screens.logs import LogsPage
@@ -25,6 +24,7 @@ from er_console.screens.requests import PARTS, VIEWS, milliseconds, rows_of, spl
 from er_console.screens.traffic import TrafficPage
 from er_console.sources.admin import Admin
 from er_console.state import Ended, Missing, Past, Recent, Sums
+from er_console.story import OUTAGE, Story
 from er_console.widgets.table import Table
 from running import Gateway, gateway
 from test_console_screens import NOW, SIZES, Play, opened, press, text
@@ -137,14 +137,16 @@ def test_times_have_five_signs_at_most(ms: float | None, said: str) -> None:
 
 
 def test_the_plays_parts_add_up_and_its_outage_is_seen() -> None:
+    story = Story(NOW)
+    night = story.night(OUTAGE)[0]
     for second in range(0, 86400, 977):
-        at = NOW - NOW % 86400 + second
-        got = played_traffic.recent(_figures, 60, at)
+        got = played_traffic.recent(story.figures, 60, NOW - second)
         for one in (*got.slowest, *got.failed):
             whole = sum(getattr(one, field) or 0.0 for field, *_ in PARTS)
             assert whole == pytest.approx(one.total_ms, abs=0.02)
-    calm = played_traffic.recent(_figures, 60, NOW - NOW % 86400 + OUTAGE[0] - 600)
-    bad = played_traffic.recent(_figures, 60, NOW - NOW % 86400 + OUTAGE[0] + 600)
+    calm, bad = (
+        played_traffic.recent(story.figures, 60, night + after) for after in (-600.0, 600.0)
+    )
     assert {one.code for one in calm.failed} <= {"rate_limit_exceeded"}
     assert "no_healthy_replica" in {one.code for one in bad.failed}
     assert (bad.sums["keys"][0].success_rate or 0) < 0.5 < (calm.sums["keys"][0].success_rate or 0)

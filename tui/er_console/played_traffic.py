@@ -35,8 +35,7 @@ REFUSED = (
 def recent(figures: Figures, seconds: int, now: float) -> Recent:
     """The last `seconds` before `now`."""
     at = figures(now)
-    asked, refused = at.get("requests_per_s"), at.get("refused_per_s") or 0.0
-    if asked is None:
+    if at.get("requests_per_s") is None:
         return Recent(seconds, float(seconds), dict.fromkeys(PARTS, ()), (), ())
     p95 = at.get("p95_ms") or 30.0
     sums = {

@@ -51,6 +51,9 @@ WORDS: dict[str, str] = {
     "nobody knows": "无从得知",
     "asking the gateway for the last minute": "正在向网关查询最近一分钟",
     "no requests from the gateway: {reason}": "网关没有给出请求明细：{reason}",
+    "the gateway is older than this console and keeps no single requests": (
+        "网关比控制台旧，不记录单个请求"
+    ),
     # One request.
     "request": "请求",
     "{texts}, {tokens} tokens": "{texts} 条，{tokens} 个 token",
