@@ -55,6 +55,8 @@ WORDS: dict[str, str] = {
     "{said} ({span})": "{said}（{span}）",
     # Names of things and of columns.
     "gateway": "网关",
+    "replica": "副本",
+    "refused": "被拒",
     "the gateway": "网关",
     "all": "全部",
     "model": "模型",

@@ -10,7 +10,6 @@ WORDS: dict[str, str] = {
     "expires soon": "即将到期",
     "used now": "当前用量",
     "per min": "每分钟",
-    "refused": "被拒",
     "never": "从不",
     "default": "默认",
     "reading the keys": "正在读取密钥",
