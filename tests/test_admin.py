@@ -260,6 +260,8 @@ def test_a_refused_change_names_the_field(parent: Parent) -> None:
         ("POST", "/replicas/one/drain?by=me", None, 400, "by"),
         ("GET", "/history?seconds=60", None, 400, "300, 3600, 86400"),
         ("GET", "/history?seconds=hour", None, 400, "seconds"),
+        ("GET", "/traffic?seconds=3600", None, 400, "60, 300"),
+        ("GET", "/traffic?seconds=minute", None, 400, "seconds"),
         ("GET", "/nothing", None, 404, "/docs"),
         ("GET", "/reload", None, 405, "/docs"),
     ],
@@ -414,7 +416,14 @@ def test_docs_need_no_other_host(unchanged: Parent) -> None:
     """The page is whole in itself and lists every endpoint."""
     code, page = unchanged.api("GET", "/docs")
     assert code == 200 and "https://" not in page and "//cdn" not in page
-    for path in ("/status", "/keys/{ref}/rotate", "/replicas/{name}/drain", "/reload", "/history"):
+    for path in (
+        "/status",
+        "/keys/{ref}/rotate",
+        "/replicas/{name}/drain",
+        "/reload",
+        "/history",
+        "/traffic",
+    ):
         assert path in page
     assert unchanged.api("GET", "/openapi.json")[1]["paths"]
 

@@ -52,6 +52,11 @@ WORDS: dict[str, str] = {
     "the gateway is older than this console and keeps no single requests": (
         "网关比控制台旧，不记录单个请求"
     ),
+    "slowest, failed, by model, by key, by dialect; B goes back": (
+        "最慢、失败、按模型、按密钥、按协议；B 往回"
+    ),
+    "all that is known of the request": "该请求的全部信息",
+    "the request's lines in the log": "该请求的日志行",
     # One request.
     "request": "请求",
     "{texts}, {tokens} tokens": "{texts} 条，{tokens} 个 token",
