@@ -31,6 +31,7 @@ from er.recent.record import (
 
 T = TypeVar("T", bound=Hashable)
 CLIENT_CLOSED = 499
+STATUSES = 1000  # more than any
 PARTS = ("queue", "tokenise", "engine", "encode", "total")
 BOUNDS_NS = np.array([seconds * 1e9 for seconds in metrics.SECONDS])
 
@@ -82,6 +83,10 @@ class Columns:
         self._served, self._dialects, self._statuses, self._who = columns[:4]
         self._numbers = np.array(columns[NUMBERS:], np.int64)
         self._models = Labels(self._served)
+        # By its object: to hash what a key may do costs more than all else here.
+        self._askers = Labels(list(map(id, self._who)))
+        by_id = dict(zip(map(id, self._who), self._who, strict=True))
+        self._keys = [by_id[one] for one in self._askers.values]
         # Those of which something was computed: only these have times.
         known = np.array([served != "" for served in self._models.values])
         self._computed = (self._numbers[ITEMS] > 0) & known[self._models.of]
@@ -93,8 +98,14 @@ class Columns:
 
     def by_key(self) -> Counter[tuple[str, int]]:
         """How many, by the id of a known key and status."""
-        asked = zip(self._who, self._statuses, strict=True)
-        return Counter((who.id, status) for who, status in asked if who is not None)
+        both = self._askers.of * STATUSES + np.array(self._statuses)
+        found: Counter[tuple[str, int]] = Counter()
+        values, counts = np.unique(both, return_counts=True)
+        for value, n in zip(values.tolist(), counts.tolist(), strict=True):
+            who = self._keys[value // STATUSES]
+            if who is not None:
+                found[who.id, value % STATUSES] += n
+        return found
 
     def by_model(self) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
         """Of each model the numbers of what it computed, a column a request."""
@@ -118,13 +129,10 @@ class Columns:
             *_groups("models", self._models, _named(self._models, unknown), facts),
             *_groups("dialects", dialects, _named(dialects, unknown), facts),
         ]
-        by_id = {id(one): one for one in self._who}
-        who = Labels(list(map(id, self._who)))
-        keys = [by_id[one] for one in who.values]
-        named = [(one.id, one.name) if one else ("", "") for one in keys]
+        named = [(one.id, one.name) if one else ("", "") for one in self._keys]
         return Told(
             at=time.clock_gettime(time.CLOCK_BOOTTIME),
-            groups=[*groups, *_groups("keys", who, named, facts)],
+            groups=[*groups, *_groups("keys", self._askers, named, facts)],
             slowest=[self._seen(place, offset_ns) for place in self._slowest()],
             failed=[self._seen(place, offset_ns) for place in failed],
         )
