@@ -93,7 +93,9 @@ class Play(Demo):
         self.asked.append(("create", dict(options)))
         return await super().create_key(options)
 
-    async def follow(self, unit: str) -> AsyncIterator[Sequence[LogLine]]:
+    async def follow(
+        self, unit: str, level: int = 7, key: str = ""
+    ) -> AsyncIterator[Sequence[LogLine]]:
         self._lack("journal")
         self.asked.append(("follow", unit))
         yield [LogLine(NOW - 60 + n, "gateway", 6, f"line {n} of {unit}") for n in range(60)]
@@ -381,7 +383,7 @@ async def test_logs_filter_by_word_and_level() -> None:
         assert [row.split()[-1] for row in app.screen.query_one(LogView).said] == ["memory", "slow"]
         await press(pilot, "L")
         assert len(app.screen.query_one(LogView).said) == 1
-        await press(pilot, "L", "/", *"line 7", "enter")
+        await press(pilot, "L", "/", *'"line 7 of"', "enter")
         assert len(app.screen.query_one(LogView).said) == 1
 
 

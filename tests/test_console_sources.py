@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from er_console.sources import admin as admin_source
-from er_console.sources import journal
+from er_console.sources import journal, records
 from er_console.sources.admin import Admin
 from er_console.sources.machine import Machine
 from er_console.sources.samples import read_samples
@@ -193,22 +193,22 @@ def test_journal_records_are_read_and_made_harmless(
     fields: dict[str, Any], unit: str, said: str
 ) -> None:
     """Text, bytes, null, escape sequences, far too long: all become one clean line."""
-    line = journal.read_record(record(**fields))
+    line = records.read_record(record(**fields))
     assert line is not None and (line.unit, line.text) == (unit, said)
 
 
 @pytest.mark.parametrize("row", [b"", b"nonsense", b"[]", b'{"MESSAGE": "no time"}', b"\xff"])
 def test_what_is_no_record_is_passed_over(row: bytes) -> None:
     """journalctl may write other things between records."""
-    assert journal.read_record(row) is None
+    assert records.read_record(row) is None
 
 
 def test_audit_records_are_one_line() -> None:
     """A request and a change."""
     request = record(STATUS="429", METHOD="POST", PATH="/v1/embeddings", KEY_ID="kab", CODE="x")
-    line = journal.read_record(request, audit=True)
+    line = records.read_record(request, audit=True)
     assert line is not None and line.text == "429 x POST /v1/embeddings key_id=kab"
-    line = journal.read_record(record(ACTION="keys.create", TARGET="kab", UID="0"), audit=True)
+    line = records.read_record(record(ACTION="keys.create", TARGET="kab", UID="0"), audit=True)
     assert line is not None and line.text == "keys.create kab by uid 0"
 
 
@@ -265,7 +265,8 @@ def test_unreadable_journal_files_are_found_out(
     (folder / "system.journal").touch()
     assert journal.why_unreadable(True, [tmp_path]) is None
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert journal.why_unreadable(True, [tmp_path]) is journal.NO_RIGHT
+    found = journal.why_unreadable(True, [tmp_path])
+    assert found is not None and found.kind == "rights" and "usermod" in found.remedy
 
 
 def test_samples_are_read_and_bad_files_passed_over(tmp_path: Path) -> None:

@@ -125,12 +125,23 @@ class Demo:
         state = "inactive (dead)" if verb == "stop" else "active (running)"
         return Outcome(True, f"{unit} is {state}")
 
-    async def follow(self, unit: str) -> AsyncIterator[Sequence[LogLine]]:
+    async def follow(
+        self, unit: str, level: int = 7, key: str = ""
+    ) -> AsyncIterator[Sequence[LogLine]]:
         """The night's lines, those of the last two minutes, then a few a second."""
-        yield played_logs.earlier(self.story, self._wall(), unit)
+        wanted = played_logs.Wanted(unit, level, key)
+        yield played_logs.earlier(self.story, self._wall(), wanted)
         while True:
             await self._pause(1.0)
-            yield played_logs.lines(self.story, self._wall(), unit)
+            yield played_logs.lines(self.story, self._wall(), wanted)
+
+    async def lines_of(self, request: str) -> Sequence[LogLine]:
+        """Of a request of the last ten minutes."""
+        return played_logs.lines_of(self.story, self._wall(), request)
+
+    async def record_of(self, line: LogLine) -> Sequence[tuple[str, str]]:
+        """What the line itself says."""
+        return played_logs.record_of(line)
 
     def why_not_units(self) -> Missing | None:
         """Everybody may everything in a play."""

@@ -2,28 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from er_console.played_keys import ETL, ETL_LIMIT, WEB
 from er_console.state import LogLine
 from er_console.story import LOST_GPU, OUTAGE, REPLICAS, UNSEEN, Story
 
 PAST_S = 120  # seconds of lines that stand there at the beginning
+LOOK_BACK_S = 600
 ERROR, WARNING, INFO = 3, 4, 6
 
 
-def earlier(story: Story, now: float, unit: str) -> list[LogLine]:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is followed, as Sources.follow has it."""
+
+    unit: str = ""
+    level: int = 7
+    key: str = ""
+
+    def takes(self, line: LogLine) -> bool:
+        """Whether a line is of it."""
+        own = line.unit == self.unit if self.unit else line.unit != "audit"
+        return own and line.priority <= self.level and self.key in ("", line.key)
+
+
+def earlier(story: Story, now: float, wanted: Wanted) -> list[LogLine]:
     """What a journal shows first: the night's outage, then the last two minutes."""
     found = [line for line in _night(story) if line.time < now - PAST_S]
     found += [line for second in range(PAST_S, 0, -1) for line in _lines(story, now - second)]
-    return [line for line in found if _wanted(line, unit)]
+    return [line for line in found if wanted.takes(line)]
 
 
-def lines(story: Story, at: float, unit: str) -> list[LogLine]:
-    """The lines of one second; `unit` as Sources.follow has it."""
-    return [line for line in _lines(story, at) if _wanted(line, unit)]
+def lines(story: Story, at: float, wanted: Wanted) -> list[LogLine]:
+    """The lines of one second."""
+    return [line for line in _lines(story, at) if wanted.takes(line)]
 
 
-def _wanted(line: LogLine, unit: str) -> bool:
-    return line.unit == unit or (unit == "" and line.unit != "audit")
+def lines_of(story: Story, now: float, request: str) -> list[LogLine]:
+    """Those with a request's id in the last ten minutes."""
+    every = [line for back in range(LOOK_BACK_S, -1, -1) for line in _lines(story, now - back)]
+    return [line for line in every if line.request == request]
+
+
+def record_of(line: LogLine) -> Sequence[tuple[str, str]]:
+    """As much of a record as the line has."""
+    unit = "gateway" if line.unit in ("gateway", "audit") else f"vllm@{line.unit}"
+    ids = [("REQUEST_ID", line.request), ("KEY_ID", line.key)]
+    own = [("MESSAGE", line.text), ("PRIORITY", str(line.priority))]
+    return [*own, *((k, v) for k, v in ids if v), ("_SYSTEMD_UNIT", f"er-{unit}.service")]
 
 
 def _night(story: Story) -> list[LogLine]:
@@ -51,8 +79,9 @@ def _lines(story: Story, at: float) -> list[LogLine]:
     rate, p95 = figures["requests_per_s"] or 0.0, figures["p95_ms"] or 0.0
     key, path = (ETL, "/rerank") if second % 4 == 3 else (WEB, "/v1/embeddings")
     took = f"total_ms={p95 * (0.4 + 0.15 * (second % 5)):.1f}"
-    audit = f"200 POST {path} key_id={key} items=8 tokens=1024 {took}"
-    found.append(LogLine(at, "audit", INFO, audit))
+    request = f"req-{second % 1000000:06d}"
+    audit = f"200 POST {path} key_id={key} items=8 tokens=1024 {took} request_id={request}"
+    found.append(LogLine(at, "audit", INFO, audit, request, key))
     if second % 6 == 0:
         busy = f"{figures['in_flight']:.0f} in flight, p95 {p95:.0f} ms"
         said = f"{rate:.0f} requests/s, {figures['sequences_per_s']:.0f} sequences/s, {busy}"
@@ -63,6 +92,9 @@ def _lines(story: Story, at: float) -> list[LogLine]:
     if second % 29 == 0:
         limited = f"key {ETL} is over {ETL_LIMIT}: 429 (er keys set {ETL} --rate-limit)"
         found.append(LogLine(at, "gateway", WARNING, limited))
+        request = f"req-{second % 1000000:06d}x"
+        refused = f"429 rate_limit_exceeded POST /rerank key_id={ETL} request_id={request}"
+        found.append(LogLine(at, "audit", WARNING, refused, request, ETL))
     return found
 
 

@@ -352,12 +352,20 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One journal record: unix seconds, short unit name, syslog priority 0 to 7, text."""
+    """One journal record: unix seconds, short unit name, syslog priority 0 to 7, text.
+
+    `request` and `key` are ids, "" where the record has none; `cursor` finds it in the journal
+    again. `lost` is for a line of our own: so many came too fast to be shown, just before.
+    """
 
     time: float
     unit: str
     priority: int
     text: str
+    request: str = ""
+    key: str = ""
+    cursor: str = ""
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,4 +82,5 @@ WORDS: dict[str, str] = {
     "latency": "延迟",
     "memory": "内存",
     "traffic, last minute": "流量，最近一分钟",
+    "read-only": "只读",
 }

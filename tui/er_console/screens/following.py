@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import cast
@@ -10,16 +11,31 @@ from er_console.sources import Sources
 from er_console.state import LogLine, Missing
 from er_console.widgets.log import LogView
 
+ALL_LEVELS = 7
+AGAIN_S = 10.0  # a journal may come, and journald is restarted at times
+
 
 async def follow(
-    sources: Sources, unit: str, view: LogView, told: Callable[[Missing | None], None]
+    sources: Sources,
+    unit: str,
+    view: LogView,
+    told: Callable[[Missing | None], None],
+    *,
+    level: int = ALL_LEVELS,
+    key: str = "",
 ) -> None:
     """Put batches into the view until cancelled; `told` hears of each, or why there is no log."""
-    source = cast(AsyncGenerator[Sequence[LogLine], None], sources.follow(unit))
-    try:
-        async with aclosing(source) as batches:
-            async for batch in batches:
-                view.add(batch)
-                told(None)
-    except Missing as missing:
-        told(missing)
+    while True:
+        found = sources.follow(unit, level, key)
+        source = cast(AsyncGenerator[Sequence[LogLine], None], found)
+        try:
+            async with aclosing(source) as batches:
+                async for batch in batches:
+                    view.add(batch)
+                    told(None)
+        except Missing as missing:
+            told(missing)
+        await asyncio.sleep(AGAIN_S)
+        if not view.following:
+            return  # its text must not go from under a reader
+        view.clear()

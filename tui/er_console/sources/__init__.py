@@ -81,8 +81,17 @@ class Sources(Protocol):
     async def act(self, verb: str, unit: str) -> Outcome:
         """Start, stop or restart a unit; returns when systemd's job has ended."""
 
-    def follow(self, unit: str) -> AsyncIterator[Sequence[LogLine]]:
-        """The last records of a unit ("" is all of ER, "audit" the audit), then new ones."""
+    def follow(self, unit: str, level: int = 7, key: str = "") -> AsyncIterator[Sequence[LogLine]]:
+        """The last records of a unit ("" is all of ER, "audit" the audit), then new ones.
+
+        Those of syslog priority `level` and worse; `key`: the audit's of that key alone.
+        """
+
+    async def lines_of(self, request: str) -> Sequence[LogLine]:
+        """Every line that carries a request's id, oldest first."""
+
+    async def record_of(self, line: LogLine) -> Sequence[tuple[str, str]]:
+        """All fields of a line's record; none where it is not kept any more."""
 
     def why_not_units(self) -> Missing | None:
         """Why this user can't start and stop units, None when they can."""

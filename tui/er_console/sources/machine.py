@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from er_console.language import say
-from er_console.sources import journal
+from er_console.sources import journal, lookback
 from er_console.sources.admin import Admin
 from er_console.sources.config import Config
 from er_console.sources.gpu import Nvml, whose
@@ -119,16 +119,28 @@ class Machine:
         journal.note(f"{operator()} asks: systemctl {verb} {unit}")
         return await self._systemd.act(verb, unit)
 
-    async def follow(self, unit: str) -> AsyncIterator[Sequence[LogLine]]:
+    async def follow(
+        self, unit: str, level: int = 7, key: str = ""
+    ) -> AsyncIterator[Sequence[LogLine]]:
+        self._look_in_journal()
+        async with aclosing(journal.follow(unit, level=level, key=key)) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def lines_of(self, request: str) -> Sequence[LogLine]:
+        self._look_in_journal()
+        return await lookback.lines_of(request)
+
+    async def record_of(self, line: LogLine) -> Sequence[tuple[str, str]]:
+        return await lookback.record_of(line)
+
+    def _look_in_journal(self) -> None:
         if self.runtime != RUNTIME:
             reason = say(
                 "ER in {folder} runs as plain processes: no line of theirs is in the journal",
                 folder=self.runtime,
             )
             raise Missing("off", reason, say("Look where they were started"))
-        async with aclosing(journal.follow(unit)) as batches:
-            async for batch in batches:
-                yield batch
 
     def why_not_units(self) -> Missing | None:
         return self._why_not_units
