@@ -152,11 +152,12 @@ async def follow(
     while True:
         # The record at the cursor is asked for again and left out: if it is gone, the next stands
         # in its place, which --after-cursor would pass over.
-        where = ["--no-tail", f"--cursor={cursor}"] if cursor else ["-n", str(LINES_AT_FIRST)]
+        known = cursor
+        where = ["--no-tail", f"--cursor={known}"] if known else ["-n", str(LINES_AT_FIRST)]
         ends += 1
         async with contextlib.aclosing(_one([*line[:4], *where, *line[4:]], audit, roots)) as run:
             async for batch in run:
-                new = [found for found in batch if not cursor or found.cursor != cursor]
+                new = [found for found in batch if not known or found.cursor != known]
                 cursor = next((f.cursor for f in reversed(batch) if f.cursor), cursor)
                 if new:
                     ends = 0
