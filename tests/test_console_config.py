@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.pilot import Pilot
 
-from er.cli import units as cli_units
+from er.cli import as_data
+from er.cli.check import Found
+from er.config import Finding, applied_path
 from er.units import Change
-from er_console.erfile import Mark, Seen, marks_of, steps_of, unit_in
+from er_console.console import Console
+from er_console.erfile import (
+    Mark,
+    Step,
+    differences,
+    said_of,
+)
+from er_console.language import speak
 from er_console.looks import Looks
 from er_console.played import PlayedConfig
 from er_console.screens.configuration import ConfigPage
 from er_console.screens.dialogs import Confirm
 from er_console.sources.config import Config
+from er_console.sources.er_data import UnknownSchemaError, read_check, read_plan
 from er_console.state import Missing, Outcome
 from er_console.widgets.lines import Lines
 from test_console_screens import Play, opened, press, text, toasts
@@ -26,22 +40,42 @@ from test_console_screens import Play, opened, press, text, toasts
 pytestmark = pytest.mark.slow
 
 BAD = '[gateway]\nlisten = ["127.0.0.1:2048"]\nwokers = 3\n'
-RESTART = "restart er-vllm@embedding-1.service: gpu_memory changed"
+RESTART = "restart er-vllm@embedding-1.service: changed: gpu_memory"
 
-# An `er` that says what the real one would, and keeps what it was asked.
+# An `er` that says what the real one would, keeps what it was asked, and fails when it is told to.
 FAKE = """\
-import pathlib, sys, time
-kept = pathlib.Path(__file__).with_name("asked")
-kept.open("a").write(" ".join(sys.argv[1:]) + chr(10))
-if sys.argv[1:] == ["apply"]:
-    print("To be done:"); time.sleep(0.5); print("done: all")
-    kept.open("a").write("applied" + chr(10))
-elif sys.argv[1] == "apply":
-    print("note: /var/lib/er is closed to you", file=sys.stderr)
-    print("Would be done:"); print("  write /etc/x"); print("      [Unit]")
-    print("  stop a.service")
+import json, pathlib, sys, time
+folder = pathlib.Path(__file__).parent
+words = sys.argv[1:]
+with (folder / "asked").open("a") as kept: kept.write(" ".join(words) + chr(10))
+def step(verb, text, **more): return {"verb": verb, "text": text, "interrupts": False, **more}
+restart = "restart er-vllm@a.service: changed: gpu"
+steps = [step("write", "write /etc/x", path="/etc/x"),
+         step("store", "store the configuration as applied (/s/applied.toml)", path="/s/a.toml"),
+         step("restart", restart, units=["er-vllm@a.service"], reason="changed: gpu",
+              interrupts=True)]
+if (folder / "older").exists() and "--json" in words:
+    sys.exit(64)
+if (folder / "newer").exists() and "--json" in words:
+    print(json.dumps({"schema": 2})); sys.exit(0)
+if (folder / "broken").exists() and "--json" in words:
+    print("Traceback", file=sys.stderr); print("OSError: odd", file=sys.stderr); sys.exit(1)
+if words[0] == "check":
+    print(json.dumps({"schema": 1, "findings": [], "summary": {"models": 1, "replicas": 1}}))
+elif "--dry-run" in words:
+    notes = ["/var/lib/er is closed to you"]
+    print(json.dumps({"schema": 1, "steps": steps, "notes": notes, "error": None}))
 else:
-    print("er.toml is good: 1 model, 1 replica")
+    print("To be done:", flush=True)
+    fails = folder / "fails"
+    after = fails.read_text() if fails.exists() and "--" not in " ".join(words) else ""
+    for step in steps:
+        if step["verb"] == after:
+            print("er apply: systemctl: it failed", file=sys.stderr); sys.exit(1)
+        gate = folder / "gate"
+        while gate.exists() and step["verb"] == "restart": time.sleep(0.02)
+        print("done: " + step["text"], flush=True)
+    with (folder / "asked").open("a") as kept: kept.write("applied" + chr(10))
 """
 
 
@@ -49,7 +83,8 @@ def fake(folder: Path) -> Config:
     """The source with that `er`, on an er.toml in the folder."""
     (folder / "er.toml").write_text("[gateway]\n")
     (folder / "er.py").write_text(FAKE)
-    return Config(by_systemd=True, folder=folder, command=[sys.executable, str(folder / "er.py")])
+    command = [sys.executable, str(folder / "er.py")]
+    return Config(by_systemd=True, folder=folder, state=folder, command=command)
 
 
 class Closed(PlayedConfig):
@@ -62,27 +97,53 @@ class Closed(PlayedConfig):
 # -- pure ----------------------------------------------------------------------------------------
 
 
-def test_findings_are_read_as_er_check_writes_them() -> None:
-    """File names with colons, both levels, other lines passed over, the last one kept."""
-    said = "model m: recipe\n/a:1/er.toml:3: error: no: such\n/er.toml:0: warning: odd\ngood: 1\n"
-    marks, last = marks_of(said)
-    assert marks == (Mark(3, "error", "no: such"), Mark(0, "warning", "odd"))
-    assert last == "good: 1"
-    assert Seen("f", (), marks).errors == 1
-
-
-def test_steps_are_read_as_er_apply_writes_them(capsys: pytest.CaptureFixture[str]) -> None:
-    """From the real printing of a dry run; a written file's text is no step."""
+def test_what_er_says_is_read_and_said_again(tmp_path: Path) -> None:
+    """From the real commands' own data: findings, and each kind of step in a sentence."""
+    path = tmp_path / "er.toml"
+    found = Found(Finding(str(path), 3, "no: such", "error"), blocks=True)
+    data = json.loads(json.dumps(as_data.checked(path, None, [found], [])))
+    assert read_check(data) == ((Mark(3, "error", "no: such"),), None, None)
     changes = [
         Change(kind="write", says="write /etc/a", path="etc/a", text="[Unit]\n  x\n\ny\n"),
-        Change(kind="run", says=RESTART, argv=("systemctl", "restart", "x")),
+        Change(kind="link", says="start x with er.target", path="w/er-vllm@a.service", text="t"),
+        Change(kind="store", says="store the configuration as applied (x)", text="t"),
+        Change(kind="run", says="have systemd read its files again", argv=("s", "daemon-reload")),
+        Change(kind="run", says=RESTART, argv=("s", "restart", "er-vllm@embedding-1.service")),
+        Change(kind="run", says="new workers", argv=("s", "kill", "--signal=HUP", "er-gateway.s")),
+        Change(kind="remove", says="remove /etc/b", path="etc/b"),
     ]
-    assert cli_units._apply(changes, dry_run=True) == 0
-    steps = steps_of(capsys.readouterr().out)
-    assert steps == ("write /etc/a", RESTART)
-    assert Seen("f", (), steps=steps).interrupting == (RESTART,)
-    assert unit_in(RESTART) == "er-vllm@embedding-1.service"
-    assert unit_in("restart the gateway: its unit changed") == "" == unit_in("x")
+    plan = read_plan(json.loads(json.dumps(as_data.planned(path, [], changes, ["a note"]))))
+    assert [step.text for step in plan.steps] == [change.says for change in changes]
+    assert plan.interrupting == (plan.steps[4],) and plan.notes == ("a note",)
+    assert [said_of(step) for step in plan.steps] == [
+        "write /etc/a",
+        "start er-vllm@a.service together with er.target",
+        f"store it as what is applied ({applied_path()})",
+        "have systemd read its files again",
+        RESTART,
+        "give the gateway new workers; the old ones finish what they have",
+        "remove /etc/b",
+    ]
+    assert said_of(Step("odd", "something new")) == "something new"
+    speak("zh")
+    try:
+        assert said_of(plan.steps[4]) == "重启 er-vllm@embedding-1.service：已更改：gpu_memory"
+    finally:
+        speak("en")
+    assert read_plan({"schema": 1, "error": "no"}).why_none == "no"
+    for wrong in ({}, {"schema": 2}, {"schema": "1"}):
+        with pytest.raises(UnknownSchemaError):
+            read_check(wrong)
+
+
+def test_the_difference_has_signs() -> None:
+    """What goes, what comes, what stands around it; nothing for the same."""
+    before = tuple("abcdefghij")
+    after = tuple("abcXefghij")
+    assert differences(before, before) == ()
+    found = differences(before, after)
+    assert ("-", "d") in found and ("+", "X") in found and (" ", "c") in found
+    assert found[0][0] == "@" and (" ", "j") not in found
 
 
 # -- the page, on a play -------------------------------------------------------------------------
@@ -95,7 +156,13 @@ async def test_file_findings_and_steps_are_shown(size: tuple[int, int], ascii_on
         await press(pilot, "7")
         await pilot.pause()
         seen = text(app)
-        for word in ("0 errors, 1 warning", "line 24: GPU 1", "2 steps", RESTART, "[gateway]"):
+        for word in (
+            "0 errors, 1 warning",
+            "warning, line 24: GPU 1",
+            "2 steps",
+            RESTART,
+            "[gateway]",
+        ):
             assert word in seen, word
         page = app.screen
         assert isinstance(page, ConfigPage)
@@ -194,30 +261,194 @@ async def until(found: Callable[[], bool]) -> None:
         await asyncio.sleep(0.02)
 
 
+def nothing(said: str) -> None:
+    """Progress that nobody looks at."""
+
+
 async def test_what_was_seen_is_applied_and_nothing_else(tmp_path: Path) -> None:
-    """Steps, notes and summary by a command; a file that changed meanwhile is not applied."""
+    """Steps, notes and progress by a command; a file that changed meanwhile is not applied."""
     config = fake(tmp_path)
     seen = await config.look()
-    assert seen.steps == ("write /etc/x", "stop a.service")
-    assert seen.notes == ("/var/lib/er is closed to you",)
-    assert seen.summary == "er.toml is good: 1 model, 1 replica" and not seen.no_plan
-    assert await config.apply(seen) == Outcome(True, "done: all")
+    assert [step.verb for step in seen.plan.steps] == ["write", "store", "restart"]
+    assert seen.plan.notes == ("/var/lib/er is closed to you",)
+    assert (seen.models, seen.replicas, seen.not_checked) == (1, 1, "")
+    told: list[str] = []
+    outcome = await config.apply(seen, told.append)
+    assert outcome == Outcome(True, "restart er-vllm@a.service: changed: gpu")
+    assert told == [step.text for step in seen.plan.steps]
     (tmp_path / "er.toml").write_text("[gateway]\nworkers = 1\n")
-    refused = await config.apply(seen)
+    refused = await config.apply(seen, nothing)
     assert not refused.ok and "has changed since" in refused.text
     assert (tmp_path / "asked").read_text().split("\n").count("apply") == 1
 
 
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("older", "another version of ER than this console"),
+        ("newer", "another version of ER than this console"),
+        ("broken", "ended with 1: OSError: odd"),
+    ],
+)
+async def test_an_er_that_says_no_data_leaves_the_file(
+    tmp_path: Path, case: str, said: str
+) -> None:
+    """The file is shown, with a plain sentence in place of findings and steps."""
+    config = fake(tmp_path)
+    (tmp_path / case).touch()
+    seen = await config.look()
+    assert seen.lines == ("[gateway]",) and seen.marks == () and seen.plan.steps == ()
+    assert said in seen.not_checked and said in seen.plan.why_none
+    play: Any = Play()
+    play.config = config
+    async with opened(play) as (app, pilot, _):
+        await press(pilot, "7")
+        page = app.screen
+        assert isinstance(page, ConfigPage)
+        await settled(page)
+        await pilot.pause()
+        plan = " ".join(page.query_one("#plan", Lines).said.split())
+        assert said in plan and "A (apply)" in text(app).split("\n")[-1]
+        assert "[gateway]" in text(app)
+
+
 async def test_an_apply_is_done_to_its_end_though_the_console_goes(tmp_path: Path) -> None:
-    """Leaving the console in the middle must not leave half a machine."""
+    """Neither a page that is left nor a console that ends leaves half a machine."""
     config = fake(tmp_path)
     seen = await config.look()
-    task = asyncio.create_task(config.apply(seen))
+    (tmp_path / "gate").touch()
+    task = asyncio.create_task(config.apply(seen, nothing))
     await until(lambda: "\napply\n" in (tmp_path / "asked").read_text())
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    (tmp_path / "gate").unlink()
     await until(lambda: "applied" in (tmp_path / "asked").read_text())
+
+
+def test_an_apply_outlives_the_console(tmp_path: Path) -> None:
+    """The process ends in the middle; er goes on."""
+    fake(tmp_path)
+    (tmp_path / "gate").touch()
+    program = f"""
+import asyncio, pathlib, sys
+from er_console.sources.config import Config
+from er_console.sources.er_data import UnknownSchemaError, read_check, read_plan
+folder = pathlib.Path({str(tmp_path)!r})
+config = Config(by_systemd=True, folder=folder, state=folder,
+                command=[sys.executable, str(folder / "er.py")])
+async def main():
+    seen = await config.look()
+    await asyncio.wait([asyncio.create_task(config.apply(seen, print))], timeout=0.5)
+asyncio.run(main())
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, capture_output=True)
+    (tmp_path / "gate").unlink()
+    limit = time.monotonic() + 20.0
+    while "applied" not in (tmp_path / "asked").read_text():
+        assert time.monotonic() < limit, "er apply ended with the console"
+        time.sleep(0.02)
+
+
+@asynccontextmanager
+async def at_config(config: Config) -> AsyncIterator[tuple[Console, Pilot[None], ConfigPage]]:
+    """The Config page on that source, looked at once."""
+    play: Any = Play()
+    play.config = config
+    async with opened(play) as (app, pilot, _):
+        await press(pilot, "7")
+        page = app.screen
+        assert isinstance(page, ConfigPage)
+        await settled(page)
+        await pilot.pause()
+        yield app, pilot, page
+
+
+async def test_steps_are_ticked_off_while_it_is_at_work(tmp_path: Path) -> None:
+    """As `er` tells them; A can't be pressed meanwhile."""
+    config = fake(tmp_path)
+    (tmp_path / "gate").touch()
+    async with at_config(config) as (app, pilot, page):
+        assert "er apply would do 3 steps:" in text(app)
+        await press(pilot, "A", "y")
+        await until(lambda: len(page.done) == 2)
+        page.show()
+        await pilot.pause()
+        plan = page.query_one("#plan", Lines).said
+        assert "er apply is at work" in plan and "● write /etc/x" in plan
+        assert "◐ restart er-vllm@a.service: changed: gpu" in plan
+        assert "A (apply)" in text(app).split("\n")[-1]
+        (tmp_path / "gate").unlink()
+        await until(lambda: page.at_work is None)
+        await settled(page)
+        assert "er apply is done" in toasts(app) and page.outcome is not None
+
+
+@pytest.mark.parametrize(
+    ("fails", "option"), [("restart", "--previous"), ("store", "--again"), ("write", "")]
+)
+async def test_after_a_failed_apply_the_way_back_is_offered(
+    tmp_path: Path, fails: str, option: str
+) -> None:
+    """--previous once the new one is stored, before that the old one again; it asks first."""
+    config = fake(tmp_path)
+    (tmp_path / "fails").write_text(fails)
+    async with at_config(config) as (app, pilot, page):
+        await press(pilot, "P")
+        assert isinstance(app.screen, ConfigPage)  # nothing has failed
+        await press(pilot, "A", "y")
+        await until(lambda: page.at_work is None and bool(toasts(app)))
+        await pilot.pause()
+        assert "systemctl: it failed" in toasts(app) and page.way_back == option
+        if not option:
+            assert "P go back" not in text(app)
+            return
+        assert f"er apply {option}" in text(app) and "P go back" in text(app)
+        await press(pilot, "P")
+        await until(lambda: isinstance(app.screen, Confirm))
+        assert isinstance(app.screen, Confirm)
+        assert "restart er-vllm@a.service" in str(app.screen.question)
+        await press(pilot, "y")
+        await until(lambda: f"apply {option}\napplied" in (tmp_path / "asked").read_text())
+        await until(lambda: page.at_work is None)
+        assert page.way_back == ""
+
+
+async def test_the_diff_against_what_is_applied(tmp_path: Path) -> None:
+    """d and back; none applied yet, and nothing different, are said."""
+    config = fake(tmp_path)
+    async with at_config(config) as (app, pilot, page):
+        await press(pilot, "d")
+        assert "there is no" in text(app) and "applied.toml" in text(app)
+        (tmp_path / "applied.toml").write_text("[gateway]\n")
+        page._look_if_changed()
+        await settled(page)
+        await pilot.pause()
+        assert "line for line" in text(app)
+        (tmp_path / "applied.toml").write_text("[gateway]\nworkers = 2\n")
+        page._look_if_changed()
+        await settled(page)
+        await pilot.pause()
+        assert " - workers = 2" in page.query_one("#file", Lines).said
+        await press(pilot, "d")
+        assert "workers = 2" not in text(app)
+
+
+async def test_what_is_closed_to_this_user_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """applied.toml is for root and er; root's own rights can't be taken here, so open() refuses."""
+    config = fake(tmp_path)
+    real = Path.open
+
+    def closed(self: Path, *arguments: Any, **more: Any) -> Any:
+        if self.name == "applied.toml":
+            raise PermissionError(13, "denied")
+        return real(self, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", closed)
+    seen = await config.look()
+    assert "no right to read" in seen.no_applied and "sudo er-console" in seen.no_applied
 
 
 async def test_a_file_that_cant_be_read_is_said_with_its_cure(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from er_console import sieve
 from er_console.console import Console
 from er_console.language import speak
 from er_console.looks import Looks
+from er_console.played_log import PlayedFault, PlayedLog
 from er_console.screens.logs import LogsPage
 from er_console.screens.record import Record
 from er_console.sources import journal, lookback, pager, records
@@ -490,3 +491,17 @@ def test_the_terminal_is_the_pagers_and_then_the_consoles_again(tmux: Tmux) -> N
     assert "1 Overview" in shown and "level warn and worse" in shown
     tmux.keys("q")
     assert "Traceback" not in tmux.until(lambda s: "ended with 0" in s)
+
+
+async def test_the_plays_own_journal_has_requests() -> None:
+    """`played_log`: what --demo shows can be looked up and opened like the real one."""
+    fault = PlayedFault("embedding-1", "out of memory", 45.0, 65.0, 120.0)
+    played = PlayedLog(lambda: NOW, asyncio.sleep, NOW - 60, fault)
+    async with aclosing(played.follow("audit", 4, "kab2cd3ef")) as batches:  # type: ignore[type-var]
+        failed = await anext(batches)
+    assert failed and all("429" in line.text and line.priority == 4 for line in failed)
+    found = played.lines_of(failed[-1].request)
+    assert failed[-1] in found
+    assert ("REQUEST_ID", failed[-1].request) in played.record_of(failed[-1])
+    async with aclosing(played.follow("", 3, "")) as batches:  # type: ignore[type-var]
+        assert {line.text for line in await anext(batches)} == {"out of memory"}

@@ -1,16 +1,17 @@
 """er.toml as the console shows it: lines, what `er check` finds, what `er apply` would do. Pure.
 
-Both commands are read as a person reads them: `FILE:LINE: LEVEL: MESSAGE`, and the steps under
-"Would be done:", each indented by two; the text of files that would be written stands deeper.
+A step has verb, units, path and reason, so that the console can say it in its own words.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-FINDING = re.compile(r"(?P<file>.*?):(?P<line>\d+): (?P<level>error|warning): (?P<said>.*)")
-INTERRUPTS = ("restart ", "stop ")
+from er_console.language import heard, say
+
+AROUND = 3  # lines of a diff that are shown before and behind a change
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,49 +24,79 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One step of an apply; `text` is how `er` itself says it, also when it is done."""
+
+    verb: str
+    text: str
+    units: tuple[str, ...] = ()
+    path: str = ""
+    reason: str = ""
+    interrupts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `er apply` would do; `why_none` is why that is not known, or why nothing can be."""
+
+    steps: tuple[Step, ...] = ()
+    notes: tuple[str, ...] = ()
+    why_none: str = ""
+
+    @property
+    def interrupting(self) -> tuple[Step, ...]:
+        """The steps that stop or restart something."""
+        return tuple(step for step in self.steps if step.interrupts)
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
-    """One look. `summary` is er check's last word; `no_plan` is why `steps` are not known."""
+    """One look. `models` and `replicas` are counts, None for a file that can't be used.
+
+    `not_checked` is why there are no findings, `applied` the lines of what runs, `no_applied` why
+    those are not known.
+    """
 
     path: str
     lines: tuple[str, ...]
     marks: tuple[Mark, ...] = ()
-    summary: str = ""
-    steps: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    no_plan: str = ""
+    models: int | None = None
+    replicas: int | None = None
+    not_checked: str = ""
+    plan: Plan = field(default_factory=Plan)
+    applied: tuple[str, ...] = ()
+    no_applied: str = ""
 
     @property
     def errors(self) -> int:
         """How many findings are errors."""
         return sum(mark.level == "error" for mark in self.marks)
 
-    @property
-    def interrupting(self) -> tuple[str, ...]:
-        """The steps that stop or restart something."""
-        return tuple(step for step in self.steps if step.startswith(INTERRUPTS))
+
+def said_of(step: Step) -> str:
+    """A step as a sentence in the language spoken; one of a kind not known here as `er` says it."""
+    units = ", ".join(step.units)
+    sentences = {
+        "write": say("write {path}", path=step.path),
+        "remove": say("remove {path}", path=step.path),
+        "enable": say("start {units} together with er.target", units=units),
+        "store": say("store it as what is applied ({path})", path=step.path),
+        "daemon-reload": say("have systemd read its files again"),
+        "reload": say("give the gateway new workers; the old ones finish what they have"),
+        "stop": say("stop {units}", units=units),
+        "start": say("start {units}", units=units),
+        "restart": say("restart {units}", units=units),
+    }
+    said = sentences.get(step.verb)
+    if said is None:
+        return heard(step.text)
+    return say("{what}: {why}", what=said, why=heard(step.reason)) if step.reason else said
 
 
-def marks_of(said: str) -> tuple[tuple[Mark, ...], str]:
-    """The findings in er check's output, and its last line, which sums up."""
-    found = []
-    last = ""
-    for row in said.splitlines():
-        match = FINDING.fullmatch(row)
-        if match:
-            found.append(Mark(int(match["line"]), match["level"], match["said"]))
-        elif row.strip():
-            last = row.strip()
-    return tuple(found), last
+def differences(applied: Sequence[str], edited: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """(sign, line): "-" is applied and gone, "+" new, " " around it, "@" where lines are left out.
 
-
-def steps_of(said: str) -> tuple[str, ...]:
-    """The steps in the output of er apply --dry-run."""
-    rows = said.splitlines()
-    return tuple(row.strip() for row in rows if row.startswith("  ") and row[2:3].strip())
-
-
-def unit_in(step: str) -> str:
-    """The unit that a step restarts or stops; "" when it names none."""
-    words = step.split()
-    name = words[1].rstrip(":") if len(words) > 1 else ""
-    return name if name.endswith(".service") else ""
+    () when both are the same.
+    """
+    rows = list(difflib.unified_diff(applied, edited, n=AROUND, lineterm=""))[2:]
+    return tuple((row[:1], row if row.startswith("@") else row[1:]) for row in rows)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable
 
-from er_console.erfile import Mark, Seen
+from er_console.erfile import Mark, Plan, Seen, Step
 from er_console.state import Missing, Outcome
 from er_console.trial import Answered, Asked, Offered, Ranked, in_short
 
@@ -89,6 +90,20 @@ gpu = 0
 TIGHT = "GPU 1 has 2.1 GiB free and embedding-1 wants 6.0 GiB; give one of them less"
 
 
+STORE = Step(
+    "store",
+    "store the configuration as applied (/var/lib/er/applied.toml)",
+    path="/var/lib/er/applied.toml",
+)
+RESTART = Step(
+    "restart",
+    "restart er-vllm@embedding-1.service: changed: gpu_memory",
+    ("er-vllm@embedding-1.service",),
+    reason="changed: gpu_memory",
+    interrupts=True,
+)
+
+
 class PlayedConfig:
     """An er.toml that was edited and not applied yet, until it is."""
 
@@ -101,16 +116,26 @@ class PlayedConfig:
 
     async def look(self) -> Seen:
         """One warning, and a step that restarts a replica."""
-        changed = "restart er-vllm@embedding-1.service: gpu_memory changed"
-        steps = () if self._applied else ("store er.toml as what is applied", changed)
         lines = tuple(ER_TOML.splitlines())
         mark = Mark(lines.index("gpu_memory = 0.3") + 1, "warning", TIGHT)
-        return Seen("/etc/er/er.toml", lines, (mark,), "0 errors, 1 warning", steps)
+        before = lines if self._applied else tuple(r for r in lines if r != "gpu_memory = 0.3")
+        plan = Plan() if self._applied else Plan((STORE, RESTART))
+        return Seen("/etc/er/er.toml", lines, (mark,), 2, 3, plan=plan, applied=before)
 
-    async def apply(self, seen: Seen) -> Outcome:
+    async def apply(self, seen: Seen, told: Callable[[str], None]) -> Outcome:
         """At once."""
+        for step in seen.plan.steps:
+            told(step.text)
         self._applied = True
-        return Outcome(True, f"{len(seen.steps)} steps are done")
+        return Outcome(True, RESTART.text)
+
+    async def way_back(self, option: str) -> Plan:
+        """Nothing fails in a play."""
+        return Plan()
+
+    async def go_back(self, option: str, told: Callable[[str], None]) -> Outcome:
+        """So there is no way back to go."""
+        return Outcome(True, "")
 
     def why_not(self) -> Missing | None:
         """Everybody may everything in a play."""
