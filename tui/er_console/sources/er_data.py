@@ -1,4 +1,4 @@
-"""What `er check` and `er apply --dry-run` say with --json (`er help configuration`), typed. Pure."""
+"""What `er check` and `er apply --dry-run` say with --json (er help configuration), typed. Pure."""
 
 from __future__ import annotations
 
