@@ -17,9 +17,9 @@ from textual.pilot import Pilot
 from console_live import until
 from er_console import sieve
 from er_console.console import Console
+from er_console.demo import Demo
 from er_console.language import speak
 from er_console.looks import Looks
-from er_console.played_log import PlayedFault, PlayedLog
 from er_console.screens.logs import LogsPage
 from er_console.screens.record import Record
 from er_console.sources import journal, lookback, pager, records
@@ -28,7 +28,7 @@ from er_console.widgets.lines import Lines
 from er_console.widgets.log import LINES_MAX, LogView
 from fake_journalctl import Journal
 from running import Gateway, gateway
-from test_console_screens import NOW, Play, opened, press, text, toasts
+from test_console_screens import NOW, Play, never, opened, press, text, toasts
 from test_console_tmux import CONSOLE, TUI, Tmux, tmux
 
 pytestmark = pytest.mark.slow
@@ -150,11 +150,12 @@ def test_what_was_understood_is_said_in_words() -> None:
     """All terms in one sentence, in either language."""
     found = sieve.read('slow !"out of" key=kab rid=r-1 unit=gateway level>=warning')
     assert sieve.understood(found) == (
-        'with "slow", without "out of", key kab, request r-1, unit gateway, level warn and worse'
+        'with "slow", without "out of", client key kab, request r-1, unit gateway, '
+        "level warn and worse"
     )
     speak("zh")
     try:
-        assert "密钥 kab" in sieve.understood(found)
+        assert "客户端密钥 kab" in sieve.understood(found)
     finally:
         speak("en")
 
@@ -354,7 +355,7 @@ async def test_a_typed_id_is_looked_up_and_a_key_asked_of_the_journal(there: Jou
         await until(pilot, lambda: len(shown(page)) == journal.LINES_AT_FIRST)
         await press(pilot, "/", *"key=kab", "enter")
         await until(pilot, lambda: len(shown(page)) == 1)
-        assert "key kab" in state(page) and there.asked()[-1].endswith("KEY_ID=kab")
+        assert "client key kab" in state(page) and there.asked()[-1].endswith("KEY_ID=kab")
         await press(pilot, "escape")
         await until(pilot, lambda: len(shown(page)) == journal.LINES_AT_FIRST)
         await press(pilot, "/", *"rid=r-Old", "enter")
@@ -494,14 +495,13 @@ def test_the_terminal_is_the_pagers_and_then_the_consoles_again(tmux: Tmux) -> N
 
 
 async def test_the_plays_own_journal_has_requests() -> None:
-    """`played_log`: what --demo shows can be looked up and opened like the real one."""
-    fault = PlayedFault("embedding-1", "out of memory", 45.0, 65.0, 120.0)
-    played = PlayedLog(lambda: NOW, asyncio.sleep, NOW - 60, fault)
-    async with aclosing(played.follow("audit", 4, "kab2cd3ef")) as batches:  # type: ignore[type-var]
-        failed = await anext(batches)
-    assert failed and all("429" in line.text and line.priority == 4 for line in failed)
-    found = played.lines_of(failed[-1].request)
-    assert failed[-1] in found
-    assert ("REQUEST_ID", failed[-1].request) in played.record_of(failed[-1])
-    async with aclosing(played.follow("", 3, "")) as batches:  # type: ignore[type-var]
-        assert {line.text for line in await anext(batches)} == {"out of memory"}
+    """What --demo shows can be looked up and opened like the real one."""
+    play = Demo(wall=lambda: NOW, pause=never)
+    async with aclosing(play.follow("audit", 4)) as batches:  # type: ignore[type-var]
+        refused = await anext(batches)
+    assert refused and all("429" in line.text and line.priority == 4 for line in refused)
+    last = refused[-1]
+    assert await play.lines_of(last.request) == [last]
+    assert ("REQUEST_ID", last.request) in await play.record_of(last)
+    async with aclosing(play.follow("audit", 7, last.key)) as batches:  # type: ignore[type-var]
+        assert {line.key for line in await anext(batches)} == {last.key}

@@ -102,7 +102,7 @@ def understood(sieve: Sieve) -> str:
     terms = [say('with "{word}"', word=word) for word in sieve.words]
     terms += [say('without "{word}"', word=word) for word in sieve.without]
     if sieve.key:
-        terms.append(say("key {key}", key=sieve.key))
+        terms.append(say("client key {key}", key=sieve.key))
     if sieve.request:
         terms.append(say("request {request}", request=sieve.request))
     if sieve.unit:

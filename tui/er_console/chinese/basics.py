@@ -24,6 +24,11 @@ WORDS: dict[str, str] = {
     "expired": "已过期",
     "stopped": "已停止",
     "unknown": "未知",
+    # How many.
+    "{n} model": "{n} 个模型",
+    "{n} models": "{n} 个模型",
+    "{n} replica": "{n} 个副本",
+    "{n} replicas": "{n} 个副本",
     # Spans of time.
     "{n}s": "{n}秒",
     "{n}m": "{n}分钟",
@@ -82,5 +87,4 @@ WORDS: dict[str, str] = {
     "latency": "延迟",
     "memory": "内存",
     "traffic, last minute": "流量，最近一分钟",
-    "read-only": "只读",
 }

@@ -68,7 +68,7 @@ WORDS: dict[str, str] = {
     "P goes back (er apply {option}), after asking; or correct er.toml, then A again": (
         "按 P 回退（er apply {option}，先确认）；或者改正 er.toml 后再按 A"
     ),
-    "nothing to do": "无事可做",
+    "nothing to apply": "没有可应用的改动",
     "er.toml has changed since it was shown": "er.toml 在显示之后又被改动",
     "look at it again": "请重新查看",
     # What can't be done.

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 WORDS: dict[str, str] = {
     # Keys and units.
-    "unit": "单元",
     "pause": "暂停",
     "follow": "跟随",
     "level": "级别",
     "open": "打开",
     "pager": "分页器",
     "wrap": "折行",
-    "all": "全部",
     "audit": "审计",
     # The row of state.
     "following": "跟随中",
@@ -43,7 +41,7 @@ WORDS: dict[str, str] = {
     "only {terms}": "只看{terms}",
     'with "{word}"': "含“{word}”",
     'without "{word}"': "不含“{word}”",
-    "key {key}": "密钥 {key}",
+    "client key {key}": "客户端密钥 {key}",
     "request {request}": "请求 {request}",
     "unit {unit}": "单元 {unit}",
     "level {level} and worse": "级别 {level} 及更严重",

@@ -194,7 +194,7 @@ class ConfigPage(Page):
             self._say(why.remedy, why.reason, good=False)
         elif seen is None or self.at_work is not None or not self._to_do():
             nothing = heard(seen.plan.why_none) if seen is not None else ""
-            self._say(nothing or say("nothing to do"), "er apply", good=False)
+            self._say(nothing or say("nothing to apply"), "er apply", good=False)
         else:
             config = self.desk.sources.config
             title = say("Apply er.toml?")
@@ -215,7 +215,7 @@ class ConfigPage(Page):
         except Missing as missing:
             plan = Plan(why_none=str(missing))
         if plan.why_none or not plan.steps:
-            self._say(heard(plan.why_none) or say("nothing to do"), "er apply", good=False)
+            self._say(heard(plan.why_none) or say("nothing to apply"), "er apply", good=False)
             return
         title = say("Go back to what was applied before?")
         self._ask(title, say("Go back"), plan, lambda: config.go_back(option, self._hear))
