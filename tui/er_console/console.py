@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
@@ -118,11 +117,12 @@ class Console(App[None]):
         ansi: bool = False,
         polls: bool = True,
         wall: Callable[[], float] = time.time,
+        interval_s: float = 1.0,
     ) -> None:
         super().__init__()
         self.desk = Desk(sources, looks, readonly=readonly, wall=wall)
         self.polls = polls
-        self.interval_s = 2.0 if os.environ.get("SSH_CONNECTION") else 1.0
+        self.interval_s = interval_s
         self.pages: dict[str, Page] = {}
         self.now_shown = ""
         self._ansi = ansi

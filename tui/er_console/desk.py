@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from er_console.judgement import Change, changes
+from er_console.language import say
 from er_console.looks import Looks
 from er_console.panels import History
 from er_console.parts import Pending
@@ -18,6 +19,10 @@ from er_console.state import Missing, Reading, Snapshot, Status
 CHANGES_MAX = 200
 
 
+def _by_option() -> Missing:
+    return Missing("rights", say("opened with --readonly"), say("open it again without --readonly"))
+
+
 @dataclass(slots=True)
 class Desk:
     """Kept by the app, read by the screens. `wall` is the clock (unix seconds), given for tests."""
@@ -25,6 +30,7 @@ class Desk:
     sources: Sources
     looks: Looks
     readonly: bool = False
+    closed: Missing = field(default_factory=_by_option)  # why nothing can be done when readonly
     wall: Callable[[], float] = time.time
     snapshot: Snapshot = field(default_factory=Snapshot)
     history: History = field(default_factory=History)
@@ -52,7 +58,7 @@ class Desk:
     def why_not(self, what: str) -> Missing | None:
         """Why an action on "units" or through the "admin" API can't be done now; None if it can."""
         if self.readonly:
-            return Missing("rights", "opened with --readonly", "open it again without --readonly")
+            return self.closed
         if what == "units":
             return self.sources.why_not_units()
         return self.snapshot.status.missing

@@ -32,18 +32,18 @@ async def take(read: Awaitable[T], before: Reading[T], now: float) -> Reading[T]
         return before.failed(Missing("wrong", f"{type(error).__name__}: {error}"))
 
 
-async def snapshot(sources: Sources, now: float) -> Snapshot:
+async def snapshot(sources: Sources, now: float, before: Snapshot | None = None) -> Snapshot:
     """All sources, once, at the same time. What is found is to be judged at this same `now`: a slow
-    source must not make the answers of the quick ones old.
+    source must not make the answers of the quick ones old. What was known `before` keeps its age.
     """
-    empty = Snapshot()
+    known = before or Snapshot()
     status, units, gpus, samples = await asyncio.gather(
-        take(sources.status(), empty.status, now),
-        take(sources.units(), empty.units, now),
-        take(sources.gpus(), empty.gpus, now),
-        take(sources.samples(), empty.samples, now),
+        take(sources.status(), known.status, now),
+        take(sources.units(), known.units, now),
+        take(sources.gpus(), known.gpus, now),
+        take(sources.samples(), known.samples, now),
     )
-    return replace(empty, status=status, units=units, gpus=gpus, samples=samples)
+    return replace(known, status=status, units=units, gpus=gpus, samples=samples)
 
 
 def frame(found: Snapshot, now: float, looks: Looks, width: int, tag: str) -> list[str]:
@@ -66,7 +66,14 @@ def frame(found: Snapshot, now: float, looks: Looks, width: int, tag: str) -> li
     return [plain(line).rstrip() for line in lines]
 
 
-def as_json(found: Snapshot, judged: Verdict, now: float, *, ascii_only: bool = False) -> str:
+def as_json(
+    found: Snapshot,
+    judged: Verdict,
+    now: float,
+    *,
+    ascii_only: bool = False,
+    indent: int | None = 1,
+) -> str:
     """The status JSON with the verdict, or what is known without it; `schema` is its version."""
     status = found.status.value
     known: dict[str, Any] = dict(status.raw) if status is not None else {"status": judged.level}
@@ -76,6 +83,7 @@ def as_json(found: Snapshot, judged: Verdict, now: float, *, ascii_only: bool = 
             for r in replicas(found, now)
         ]
     known["schema"] = SCHEMA
+    known.setdefault("time", now)
     known["verdict"] = {
         "level": judged.level,
         "word": judged.word,
@@ -92,4 +100,4 @@ def as_json(found: Snapshot, judged: Verdict, now: float, *, ascii_only: bool = 
         )
         if m is not None
     }
-    return json.dumps(known, ensure_ascii=ascii_only, indent=1)
+    return json.dumps(known, ensure_ascii=ascii_only, indent=indent)

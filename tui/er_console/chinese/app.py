@@ -78,6 +78,29 @@ WORDS: dict[str, str] = {
     "{unit}: wait for the start": "{unit}：请等启动结束",
     "{unit}: wait for the stop": "{unit}：请等停止结束",
     "{unit}: wait for the restart": "{unit}：请等重启结束",
+    # Read-only, and the browser.
+    "opened with --readonly": "以 --readonly 打开",
+    "open it again without --readonly": "去掉 --readonly 重新打开",
+    "a browser only looks": "浏览器里只能看",
+    "to act, run er-console in a terminal": "要操作，请在终端里运行 er-console",
+    "Open it as 127.0.0.1 or localhost.": "请用 127.0.0.1 或 localhost 打开。",
+    "This address works once, in one browser, while er-console --serve runs.": (
+        "这个地址只能用一次，只限一个浏览器，且 er-console --serve 要在运行。"
+    ),
+    "For a new address end it and start er-console --serve again.": (
+        "要新地址，请结束后重新运行 er-console --serve。"
+    ),
+    "Only er-console's own page may ask for this.": "只有 er-console 自己的页面可以请求它。",
+    "{n} windows are open already.": "已经打开了 {n} 个窗口。",
+    "The console has ended.": "控制台已结束。",
+    "Again": "重新打开",
+    "{address} can't be used: {reason}; choose another --port": (
+        "{address} 不能用：{reason}；请换一个 --port"
+    ),
+    "Open it in a browser here; it works once. Read-only. Ctrl+C ends it.": (
+        "在本机浏览器打开；只能用一次。只读。按 Ctrl+C 结束。"
+    ),
+    "From elsewhere, first: {command}": "从别处访问，先运行：{command}",
     # The command line.
     """Watch and steer ER: health, GPUs, traffic, keys, logs, start and stop.
 
@@ -88,18 +111,38 @@ GPU driver; each may be missing. To act it needs root or group er. ? in the cons
 数据来自管理 API（RUNTIME_DIRECTORY/admin.sock，默认 /run/er）、systemd、journal 和 GPU 驱动；
 缺少其中任何一个都能用。执行操作需要 root 或 er 组。在控制台里按 ? 可看全部按键。
 """,
-    """Exit codes of --once and --json: 0 ok, 1 degraded, 2 down, 3 unknown; wrong use 64.
+    """Exit codes of --once, --json, --watch: 0 ok, 1 degraded, 2 down, 3 unknown.
 Without a terminal it acts as --once. NO_COLOR and TERM are obeyed; without UTF-8 it draws in ASCII.
 --demo plays a recorded day: after 45 s a replica fails. Nothing real is read, changed or touched.
-""": """--once 和 --json 的退出码：0 正常，1 降级，2 不可用，3 未知；用法错误为 64。
+More: er help console
+""": """--once、--json、--watch 的退出码：0 正常，1 降级，2 不可用，3 未知。
 没有终端时等同 --once。遵守 NO_COLOR 和 TERM；终端不支持 UTF-8 时用 ASCII 绘制（英文）。
 --demo 播放录制好的一天：45 秒后有一个副本出故障。不读取、不改动任何真实的东西。
+详见：er help console
 """,
     "usage: ": "用法：",
     "options": "选项",
     "show this and end": "显示本帮助并退出",
     "print one frame and end": "打印一帧画面并退出",
-    "print the status as JSON and end": "以 JSON 打印状态并退出",
+    "print the status as JSON and end (with --watch: a line at each change)": (
+        "以 JSON 打印状态并退出（与 --watch 合用时，每次变化打印一行）"
+    ),
+    "one frame again and again; without a terminal a line at each change": (
+        "反复打印一帧；没有终端时每次变化打印一行"
+    ),
+    "seconds between two looks (default 1; 2 over ssh)": "刷新间隔秒数（默认 1；经 ssh 时 2）",
+    "show it in a browser on this machine, read-only": "在本机浏览器中显示，只读",
+    "port on 127.0.0.1 for --serve (default {port})": (
+        "--serve 在 127.0.0.1 上的端口（默认 {port}）"
+    ),
+    "leave the mouse to the terminal, for marking and copying": ("鼠标留给终端，便于选中和复制"),
+    "er-console [options]": "er-console [选项]",
+    "--once, --watch and --serve exclude each other; --json goes with --watch": (
+        "--once、--watch、--serve 只能选一个；--json 可与 --watch 合用"
+    ),
+    "--port goes with --serve": "--port 要与 --serve 合用",
+    "--port is a number from 1 to 65535": "--port 是 1 到 65535 的数字",
+    "--interval is {low} to {high} seconds": "--interval 是 {low} 到 {high} 秒",
     "play a recorded day with an outage; needs no GPU": "播放含一次故障的一天；不需要 GPU",
     "watch only, offer no action": "只看，不提供任何操作",
     "language of the screens; else LC_ALL, LC_MESSAGES, LANG say it": (
