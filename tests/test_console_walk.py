@@ -149,9 +149,9 @@ async def test_a_real_replica_and_a_real_key(tmp_path: Path) -> None:
         try:
             async with app.run_test(size=(80, 24)) as pilot:
                 walk = Walk(app, pilot)
-                await until(pilot, lambda: "2 of 2 replicas answer" in walk.seen)
+                await until(pilot, lambda: "2 of 2 replicas" in walk.seen)
                 two.kill()
-                await until(pilot, lambda: "e1 down" in walk.seen)
+                await until(pilot, lambda: "e1 down: " in walk.seen)
                 await walk.press("w", "R", "y")
                 await until(pilot, lambda: state_of(app, "e1") == "up")
                 walk.pressed = 0
