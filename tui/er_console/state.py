@@ -48,6 +48,8 @@ class Reading(Generic[T]):
 
     def failed(self, missing: Missing) -> Reading[T]:
         """A failed try: the old value stays, and keeps its age."""
+        # Its traceback holds the frame that caught it, there the reading before: so all of them.
+        missing.__traceback__ = missing.__context__ = None
         return replace(self, missing=missing)
 
     def fresh(self, now: float, limit_s: float) -> T | None:
