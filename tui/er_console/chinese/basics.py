@@ -71,7 +71,6 @@ WORDS: dict[str, str] = {
     "state": "状态",
     "status": "状态",
     "unit": "单元",
-    "replica": "副本",
     "address": "地址",
     "limit": "限额",
     "last used": "上次使用",
