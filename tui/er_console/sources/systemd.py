@@ -188,7 +188,7 @@ class Systemd:
 
     async def _connected(self) -> Bus:
         """The connection, made anew when it is time for that. Raises Missing."""
-        from er_console.sources.bus import DAEMON, DAEMON_PATH, Bus, Refused
+        from er_console.sources.bus import Bus, Refused
 
         if self._bus is not None:
             return self._bus
@@ -197,12 +197,9 @@ class Systemd:
         bus = None
         try:
             bus = await Bus.connect(self._address, self._hear, self._lost)
-            for rule in RULES:
-                await bus.match(rule, limit_s=self._answer_s)
-            owner = ("GetNameOwner", "s", [SYSTEMD])
-            answer = await bus.call(DAEMON, DAEMON_PATH, DAEMON, *owner, limit_s=self._answer_s)
-            self._owner = str(answer[0])
-            await self._subscribe(bus)
+            # All asked at once: on a busy machine each wait for an answer costs a turn.
+            matches = (bus.match(rule, limit_s=self._answer_s) for rule in RULES)
+            await asyncio.gather(self._find_owner(bus), *matches, self._subscribe(bus))
         except Exception as error:
             if bus is not None:
                 bus.close()
@@ -213,6 +210,12 @@ class Systemd:
             raise self._gone from None
         self._bus, self._gone, self._retry_s, self._stale = bus, None, RETRY_FIRST_S, True
         return bus
+
+    async def _find_owner(self, bus: Bus) -> None:
+        from er_console.sources.bus import DAEMON, DAEMON_PATH
+
+        asked = (DAEMON, DAEMON_PATH, DAEMON, "GetNameOwner", "s", [SYSTEMD])
+        self._owner = str((await bus.call(*asked, limit_s=self._answer_s))[0])
 
     async def _subscribe(self, bus: Bus) -> None:
         from er_console.sources.bus import Refused
