@@ -7,21 +7,15 @@ WORDS: dict[str, str] = {
     "not root, and there is no group er here": "当前用户不是 root，本机也没有 er 组",
     "{user} is not in group er": "{user} 不在 er 组中",
     "{user} is not in group er yet: log in again": "{user} 加入 er 组尚未生效：请重新登录",
-    "{command}, then log in again": "{command}，然后重新登录",
     # systemd.
     "systemd is not PID 1 here: ER runs, if at all, as plain processes": (
         "本机的 1 号进程不是 systemd：ER 只能以普通进程运行"
     ),
     "start and stop er-gateway and er-vllm NAME by hand": "请手动启停 er-gateway 和 er-vllm NAME",
-    "systemd does not run ER here": "这里的 ER 不由 systemd 运行",
     "start and stop its processes where they were started": "请在启动它们的地方启停进程",
     "ER in {folder} runs as plain processes, not by systemd": (
         "{folder} 中的 ER 以普通进程运行，不由 systemd 管理"
     ),
-    "ER in {folder} runs as plain processes: no line of theirs is in the journal": (
-        "{folder} 中的 ER 以普通进程运行：journal 里没有它们的日志"
-    ),
-    "Look where they were started": "请到启动它们的地方查看",
     "there is no D-Bus system bus here, by which systemd is asked": (
         "本机没有 D-Bus 系统总线，无法询问 systemd"
     ),
