@@ -20,6 +20,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 PATIENCE_S = 1.5
+GONE_S = 0.8  # the same when the terminal is gone: there is nothing to put in order
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 # Out of the alternate screen, cursor shown, mouse and focus not reported, as Textual leaves it.
 LEFT = (
@@ -31,15 +32,12 @@ class Ending:
     """While it is entered, SIGTERM, SIGHUP and a terminal that hangs up end the process.
 
     `leave` is called with the signal's number, in a thread; it asks for an end in good order and
-    returns at once. What lives `patience_s` later is ended with 128 + number.
+    returns at once. What lives a moment later is ended with 128 + number.
     """
 
-    def __init__(
-        self, leave: Callable[[int], None], terminal: int = 0, patience_s: float = PATIENCE_S
-    ) -> None:
+    def __init__(self, leave: Callable[[int], None], terminal: int) -> None:
         self._leave = leave
         self._terminal = terminal
-        self._patience_s = patience_s
         self._number = 0
         self._over = False
         self._told = self._tell = -1
@@ -82,7 +80,7 @@ class Ending:
             return
         self._number = self._number or signal.SIGHUP
         self._leave(self._number)
-        time.sleep(self._patience_s)
+        time.sleep(GONE_S if self._number == signal.SIGHUP else PATIENCE_S)
         self._end_by_force()
 
     def _end_by_force(self) -> None:
