@@ -43,6 +43,7 @@ def speak(language: str) -> None:
 
         _words, _heard = WORDS, HEARD
     _templates.cache_clear()
+    _understood.cache_clear()
 
 
 def spoken() -> str:
@@ -69,15 +70,21 @@ def count(number: float, one: str, more: str, **values: object) -> str:
 def heard(said: str) -> str:
     """What ER's other processes say, in the language spoken where that is known, else as it is.
 
-    They say it in English, filled in; the catalogue has it with {fields}.
+    They say it in English, filled in; the catalogue has it with {fields}. "cause; cure" is heard
+    as a whole, else part by part.
     """
-    if not _heard or not said:
-        return said
+    return _understood(said) if _heard and said else said
+
+
+@lru_cache(maxsize=1024)  # the same few sentences, each second
+def _understood(said: str) -> str:
     for pattern, meant in _templates():
         if found := pattern.fullmatch(said):
             fields = {name: heard(value) for name, value in found.groupdict().items()}
             return FIELD.sub(lambda field: fields[field[1]], meant)  # noqa: B023 - used at once
-    return said
+    parts = said.split("; ")
+    known = [heard(part) for part in parts] if len(parts) > 1 else parts
+    return said if known == parts else "；".join(known)
 
 
 @lru_cache(maxsize=1)
@@ -88,10 +95,12 @@ def _templates() -> list[tuple[re.Pattern[str], str]]:
 
 
 def _pattern(english: str) -> re.Pattern[str]:
+    """A field holds anything within one part: what comes behind "; " is another sentence."""
     parts = FIELD.split(english)  # text and field names by turns
     return re.compile(
         "".join(
-            f"(?P<{part}>.+?)" if place % 2 else re.escape(part) for place, part in enumerate(parts)
+            f"(?P<{part}>(?:(?!; ).)+?)" if place % 2 else re.escape(part)
+            for place, part in enumerate(parts)
         ),
         re.S,
     )

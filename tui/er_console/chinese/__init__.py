@@ -6,6 +6,7 @@ from er_console.chinese import (
     app,
     basics,
     config,
+    findings,
     hearsay,
     judged,
     keys,
@@ -18,4 +19,4 @@ from er_console.chinese import (
 
 ROOMS = (app, basics, config, judged, keys, logs, replicas, sources, traffic, trial)
 WORDS = {english: chinese for room in ROOMS for english, chinese in room.WORDS.items()}
-HEARD = {**hearsay.HEARD, **app.HEARD, **config.HEARD, **keys.HEARD}
+HEARD = {**hearsay.HEARD, **findings.HEARD, **app.HEARD, **config.HEARD, **keys.HEARD}
