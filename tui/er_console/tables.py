@@ -52,7 +52,7 @@ REPLICA_COLUMNS = (
     Column(noted("restarts"), 8, 8, right=True, from_width=90),
     Column(noted("gpu"), 3, 8),
     Column(noted("mem"), 8, 9, right=True),
-    Column(noted("busy"), 4, 4, right=True),
+    Column(noted("load"), 4, 4, right=True),
     Column(noted("deg C"), 5, 5, right=True, from_width=112),
     Column(noted("power"), 5, 5, right=True, from_width=112),
     Column(noted("run/wait"), 8, 8, right=True),

@@ -82,6 +82,8 @@ WORDS: dict[str, str] = {
     "sequences/s": "序列/秒",
     "seq/s": "序列/秒",
     "p50 ms": "p50 毫秒",
+    "tok/s": "tok/秒",
+    "in flight": "处理中",
     "p95 ms": "p95 毫秒",
     "latency": "延迟",
     "memory": "内存",

@@ -36,8 +36,6 @@ WORDS: dict[str, str] = {
     "client": "客户端",
     "path": "路径",
     "req/s": "请求/秒",
-    "tok/s": "tok/秒",
-    "p50 ms": "p50 毫秒",
     "p99 ms": "p99 毫秒",
     "others": "其余",
     "no key": "无密钥",
