@@ -125,7 +125,7 @@ async def test_the_page_at_each_size(size: tuple[int, int]) -> None:
         seen_now = text(app)
         for word in (
             "mem",
-            "busy",
+            "load",
             "run/wait",
             "tok/s",
             "p95 ms",

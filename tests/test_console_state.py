@@ -12,6 +12,7 @@ import pytest
 from er_console.advice import advice
 from er_console.consequences import about_drain, about_revoke, about_unit
 from er_console.judgement import changes, lasted, verdict
+from er_console.language import speak
 from er_console.looks import (
     Looks,
     figure,
@@ -408,3 +409,61 @@ def test_rows_need_no_room_for_the_unknown() -> None:
     rows = part_rows(Snapshot(status=Reading(missing=missing)), NOW, Looks(), {})
     assert isinstance(rows[0], Row) and rows[0].cells[1][0] == "? unknown"
     assert gateway(Snapshot(), NOW).state == "unknown"
+
+
+def left_alone(data: dict[str, Any]) -> dict[str, Any]:
+    """The example with a load time and an alias for its embedding model."""
+    data["models"][0]["aliases"] = ["bge-m3"]
+    data["models"][0]["replicas"][0]["sample"]["load_s"] = 42.0
+    data["gateway"]["in_flight"] = 12
+    return data
+
+
+@pytest.mark.parametrize(
+    ("verb", "until"),
+    [
+        ("restart", "clients get 503 until it answers again"),
+        ("stop", "clients get 503 until one is started"),
+    ],
+)
+def test_who_is_hit_and_for_how_long(verb: str, until: str) -> None:
+    """The model, its other names, what is in flight, and what the last start took."""
+    asked = about_unit(verb, "er-vllm@embedding.service", seen(left_alone(all_up())), NOW)
+    words = " ".join(asked.sentences)
+    assert until in words and "Its clients also call it bge-m3." in words
+    assert "12 requests are in flight in the gateway" in words
+    assert ("Its last start took 42s." in words) == (verb == "restart")
+
+
+def test_a_drain_lets_the_work_there_finish() -> None:
+    """A stop waits for ten seconds, a drain for as long as it takes."""
+    snapshot = seen(all_up())
+    words = " ".join(about_drain(replicas(snapshot, NOW)[0], snapshot, NOW).sentences)
+    assert "14,336 tokens in flight there will finish" in words and "10 s" not in words
+    assert "until it is resumed" in words
+
+
+def test_restarting_everything_says_how_long_that_took_last_time() -> None:
+    """The longest of the replicas' loads."""
+    asked = about_unit("restart", "er.target", seen(left_alone(all_up())), NOW)
+    assert asked.sentences[1:] == (
+        "12 requests in flight get up to 10 s to finish.",
+        "The longest of their last starts took 42s.",
+    )
+    data = all_up()
+    data["models"][0]["replicas"][0]["sample"]["load_s"] = None
+    unknown = about_unit("restart", "er.target", seen(data), NOW)
+    assert not [said for said in unknown.sentences if "last starts" in said]
+
+
+def test_consequences_in_chinese_have_the_same_facts() -> None:
+    """Numbers and names are carried over."""
+    speak("zh")
+    try:
+        asked = about_unit("restart", "er-vllm@embedding.service", seen(left_alone(all_up())), NOW)
+    finally:
+        speak("en")
+    words = "".join(asked.sentences)
+    assert asked.title == "重启 er-vllm@embedding.service？" and asked.button == "重启"
+    for fact in ("Qwen3-Embedding-0.6B", "503", "14,336", "bge-m3", "12", "42秒"):
+        assert fact in words

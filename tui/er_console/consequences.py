@@ -19,6 +19,12 @@ VERBS = {
     "restart": (noted("Restart"), noted("Restart {unit}?")),
 }
 RUNS = ("up", "slow", "degraded", "running", "starting", "drained", "draining")
+# What clients of a model get whose only replica goes.
+ALONE = {
+    "stop": noted("It is the only replica of {model}: clients get 503 until one is started."),
+    "restart": noted("It is the only replica of {model}: clients get 503 until it answers again."),
+    "drain": noted("It is the only replica of {model}: clients get 503 until it is resumed."),
+}
 ALL = {
     "start": noted("Start all of ER (er.target)?"),
     "stop": noted("Stop all of ER (er.target)?"),
@@ -52,8 +58,10 @@ def about_unit(verb: str, unit: str, snapshot: Snapshot, now: float) -> Question
     replica = next((r for r in found if r.name == name), Replica(name=name, state="unknown"))
     if verb == "start":
         said = say("It loads its model, then takes requests as soon as an answer came back right.")
-        return _question(verb, unit, [said])
-    sentences = [*_in_flight(replica), *_left(replica, found, snapshot)]
+        return _question(verb, unit, [said, *_how_long(replica, found)])
+    sentences = [*_in_flight(verb, replica), *_left(verb, replica, found, snapshot)]
+    if verb == "restart":
+        sentences += _how_long(replica, found)
     if verb == "stop":
         sentences.append(say("It stays stopped until it, or er.target, is started again."))
     last = answers(replica) and not _others(replica, found)
@@ -92,7 +100,7 @@ def _question(verb: str, unit: str, sentences: Sequence[str], typed: str = "") -
 def about_drain(replica: Replica, snapshot: Snapshot, now: float) -> Question:
     """The question for a drain; it holds until an operator takes it back."""
     found = replicas(snapshot, now)
-    sentences = [*_in_flight(replica), *_left(replica, found, snapshot)]
+    sentences = [*_in_flight("drain", replica), *_left("drain", replica, found, snapshot)]
     sentences.append(say("It stays out, restarts included, until it is resumed (D again)."))
     last = answers(replica) and not _others(replica, found)
     title = say("Drain {replica}?", replica=replica.name)
@@ -128,23 +136,33 @@ def _others(replica: Replica, found: Sequence[Replica]) -> list[Replica]:
     ]
 
 
-def _in_flight(replica: Replica) -> list[str]:
+def _in_flight(verb: str, replica: Replica) -> list[str]:
+    """What becomes of the work that is there: a drain waits for it, a stop for a while."""
     if not replica.tokens:
         return []
     tokens = f"{replica.tokens:,.0f}"
+    if verb == "drain":
+        return [say("{n} tokens in flight there will finish.", n=tokens)]
     return [
         say("{n} tokens in flight get up to 10 s to finish; the rest is retried.", n=tokens),
     ]
 
 
-def _dependent(replica: Replica, status: Status | None) -> list[str]:
-    if status is None or not replica.model:
+def _load_s(replica: Replica, found: Sequence[Replica]) -> float | None:
+    """How long its last start took, or another's of its model; None where nobody knows."""
+    own = [replica, *(r for r in found if r.model == replica.model)]
+    return next((r.sample.load_s for r in own if r.sample and r.sample.load_s), None)
+
+
+def _how_long(replica: Replica, found: Sequence[Replica]) -> list[str]:
+    seconds = _load_s(replica, found)
+    if seconds is None:
         return []
-    return [model.name for model in status.models if model.via == replica.model]
+    return [say("Its last start took {span}.", span=lasted(seconds))]
 
 
-def _left(replica: Replica, found: Sequence[Replica], snapshot: Snapshot) -> list[str]:
-    """Who serves the model meanwhile."""
+def _left(verb: str, replica: Replica, found: Sequence[Replica], snapshot: Snapshot) -> list[str]:
+    """Who serves the model meanwhile; who is hit, by which names, when nobody does."""
     model = replica.model or say("its model")
     if not answers(replica):
         return [say("It answers nobody now, so no client loses anything.")]
@@ -158,16 +176,29 @@ def _left(replica: Replica, found: Sequence[Replica], snapshot: Snapshot) -> lis
                 model=model,
             )
         ]
-    sentences = [
-        say(
-            "It is the only replica of {model}: clients get 503 until one answers again.",
-            model=model,
-        )
-    ]
-    via = _dependent(replica, snapshot.status.value)
+    return [say(ALONE[verb], model=model), *_who_else(replica, snapshot.status.value)]
+
+
+def _who_else(replica: Replica, status: Status | None) -> list[str]:
+    """The model's other names, the models that use it, and how many requests are in flight."""
+    if status is None or not replica.model:
+        return []
+    sentences = []
+    aliases = [alias for m in status.models if m.name == replica.model for alias in m.aliases]
+    if aliases:
+        sentences.append(say("Its clients also call it {names}.", names=", ".join(aliases)))
+    via = [model.name for model in status.models if model.via == replica.model]
     if via:
         models = ", ".join(via)
         sentences.append(say("So do clients of {models}, which uses its vectors.", models=models))
+    if status.gateway.in_flight:
+        sentences.append(
+            count(
+                status.gateway.in_flight,
+                "{n} request is in flight in the gateway, of all models together.",
+                "{n} requests are in flight in the gateway, of all models together.",
+            )
+        )
     return sentences
 
 
@@ -176,15 +207,7 @@ def _about_gateway(verb: str, snapshot: Snapshot, now: float) -> Question:
     if verb == "start":
         said = say("It takes requests as soon as a worker answers.")
         return _question(verb, GATEWAY_UNIT, [said])
-    sentences = []
-    if front.in_flight:
-        sentences.append(
-            count(
-                front.in_flight,
-                "{n} request in flight will be finished first.",
-                "{n} requests in flight will be finished first.",
-            )
-        )
+    sentences = _requests(snapshot)
     if verb == "restart":
         said = say("Its sockets stay open: new requests wait a few seconds, nobody is refused.")
         return _question(verb, GATEWAY_UNIT, [*sentences, said])
@@ -196,7 +219,8 @@ def _about_gateway(verb: str, snapshot: Snapshot, now: float) -> Question:
 
 
 def _about_target(verb: str, snapshot: Snapshot, now: float) -> Question:
-    n = len(replicas(snapshot, now))
+    found = replicas(snapshot, now)
+    n = len(found)
     parts = say("the gateway")
     if n:
         parts = count(n, "the gateway and {n} replica", "the gateway and {n} replicas")
@@ -210,9 +234,37 @@ def _about_target(verb: str, snapshot: Snapshot, now: float) -> Question:
         "Stops and starts {parts}: every client waits or gets 503 until the models are loaded.",
         parts=parts,
     )
+    longest = max((r.sample.load_s or 0.0 for r in found if r.sample), default=0.0)
+    more = []
+    if verb == "restart" and longest:
+        more = [say("The longest of their last starts took {span}.", span=lasted(longest))]
     if verb == "stop":
         said = say(
             "Stops {parts} and closes the port: clients get no connection until it is started.",
             parts=parts,
         )
-    return Question(title, (said,), button, "er.target")
+    status = snapshot.status.value
+    if status is not None and status.gateway.in_flight and found:
+        # The engines end beside the gateway, and wait no longer than that.
+        ends = count(
+            status.gateway.in_flight,
+            "{n} request in flight gets up to 10 s to finish.",
+            "{n} requests in flight get up to 10 s to finish.",
+        )
+        more.insert(0, ends)
+    sentences = [said, *more]
+    return Question(title, tuple(sentences), button, "er.target")
+
+
+def _requests(snapshot: Snapshot) -> list[str]:
+    """How many requests will be finished before the gateway ends."""
+    status = snapshot.status.value
+    if status is None or not status.gateway.in_flight:
+        return []
+    return [
+        count(
+            status.gateway.in_flight,
+            "{n} request in flight will be finished first.",
+            "{n} requests in flight will be finished first.",
+        )
+    ]

@@ -135,8 +135,26 @@ WORDS: dict[str, str] = {
     ),
     "{model} stays served by {n} other replica.": "{model} 仍由另外 {n} 个副本服务。",
     "{model} stays served by {n} other replicas.": "{model} 仍由另外 {n} 个副本服务。",
-    "It is the only replica of {model}: clients get 503 until one answers again.": (
-        "它是 {model} 唯一的副本：在有副本恢复应答前，客户端会得到 503。"
+    "It is the only replica of {model}: clients get 503 until one is started.": (
+        "它是 {model} 唯一的副本：在有副本启动之前，客户端会得到 503。"
+    ),
+    "It is the only replica of {model}: clients get 503 until it answers again.": (
+        "它是 {model} 唯一的副本：在它恢复应答之前，客户端会得到 503。"
+    ),
+    "It is the only replica of {model}: clients get 503 until it is resumed.": (
+        "它是 {model} 唯一的副本：在它被恢复之前，客户端会得到 503。"
+    ),
+    "{n} tokens in flight there will finish.": "其上处理中的 {n} 个 token 会完成。",
+    "Its last start took {span}.": "它上次启动用了 {span}。",
+    "The longest of their last starts took {span}.": "它们上次启动最长用了 {span}。",
+    "{n} request in flight gets up to 10 s to finish.": "处理中的 {n} 个请求最多有 10 秒完成。",
+    "{n} requests in flight get up to 10 s to finish.": "处理中的 {n} 个请求最多有 10 秒完成。",
+    "Its clients also call it {names}.": "客户端也用 {names} 称呼它。",
+    "{n} request is in flight in the gateway, of all models together.": (
+        "网关中共有 {n} 个请求在处理（所有模型合计）。"
+    ),
+    "{n} requests are in flight in the gateway, of all models together.": (
+        "网关中共有 {n} 个请求在处理（所有模型合计）。"
     ),
     "So do clients of {models}, which uses its vectors.": (
         "使用其向量的 {models} 的客户端也会如此。"
