@@ -124,15 +124,20 @@ def _ms(value: float | None) -> str:
 
 def spark_line(history: History, looks: Looks, width: int) -> Line:
     """Sequences a second and p95 over the last minutes, side by side in one line."""
-    each = max(6, (width - 40) // 2)
-    line: Line = []
     kinds = ((say("seq/s"), "sequences_per_s", ""), ("p95", "p95_ms", " ms"))
+    said: list[tuple[str, str, str]] = []  # before the spark, the figure, its maximum
     for title, name, unit in kinds:
         past = history.of(name)
         now = past[-1] if past else None
         top = max((v for v in past if v is not None), default=None)
-        line += [(f"{title} ", "dim"), (looks.spark(past, each), "plot")]
-        line += [(f" {figure(now)}{unit}", "strong"), (f" {say('max')} {figure(top)}   ", "dim")]
+        said.append((f"{title} ", f" {figure(now)}{unit}", f" {say('max')} {figure(top)}"))
+    gap = " " * 3
+    room = width - width_of(gap) - sum(width_of(piece) for pieces in said for piece in pieces)
+    line: Line = []
+    for (title, now_said, top_said), (_, name, _) in zip(said, kinds, strict=True):
+        spark = looks.spark(history.of(name), max(6, room // 2))
+        line += [(gap if line else "", ""), (title, "dim"), (spark, "plot")]
+        line += [(now_said, "strong"), (top_said, "dim")]
     return line
 
 
@@ -212,10 +217,16 @@ def advice_lines(found: Sequence[Advice], looks: Looks, width: int) -> list[Line
     for item in found:
         sign = looks.glyph("failed" if item.severe else "slow")
         role = "bad" if item.severe else "warn"
-        todo = f" {looks.arrow} {item.todo}" if item.todo else ""
-        rows = wrapped(looks.words(item.what) + todo, max(20, width - 2))
+        todo = f"{looks.arrow} {item.todo}" if item.todo else ""
+        rows = _folded(f"{looks.words(item.what)} {todo}".rstrip(), width)
+        if len(rows) > 1 and todo:  # what to do begins a row of its own
+            rows = [row for said in (looks.words(item.what), todo) for row in _folded(said, width)]
         lines += [[(f"{sign} " if i == 0 else "  ", role), (row, "")] for i, row in enumerate(rows)]
     return lines
+
+
+def _folded(said: str, width: int) -> list[str]:
+    return wrapped(said, max(20, width - 2))
 
 
 def change_lines(found: Sequence[Change], looks: Looks, width: int) -> list[Line]:

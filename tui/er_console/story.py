@@ -157,7 +157,7 @@ def _failing(failed: float, at: float) -> Now:
     """embedding-1 after its GPU's memory ran out, when nobody does anything."""
     loads, answers = failed + LOADS_S - FAILS_S, failed + ANSWERS_S - FAILS_S
     if at < loads:
-        return Now("failed", failed, OUT_OF_MEMORY, "waits 20 s before the 3rd try")
+        return Now("failed", failed, OUT_OF_MEMORY, f"attempt 3, waiting 20 s: {OUT_OF_MEMORY}")
     if at < answers:
         part = int(100 * (at - loads) / (answers - loads))
         return Now("starting", loads, "loading weights", f"loading weights {part} %")
