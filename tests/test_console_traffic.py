@@ -152,6 +152,17 @@ def test_the_plays_parts_add_up_and_its_outage_is_seen() -> None:
     assert (bad.sums["keys"][0].success_rate or 0) < 0.5 < (calm.sums["keys"][0].success_rate or 0)
 
 
+async def test_each_request_of_the_play_has_its_line() -> None:
+    """Some minutes later too: whoever follows it with l finds it."""
+    play = Play()
+    told = await play.recent(60)
+    for one in (*told.slowest, *told.failed):
+        lines = played_traffic.lines_of(play.story.figures, one.id, NOW + 120)
+        assert [line.request for line in lines] == [one.id] and lines[0].time == one.time
+        assert await play.lines_of(one.id) == lines
+    assert not await play.lines_of("req-of-nobody")
+
+
 # -- the page --------------------------------------------------------------------------------------
 
 

@@ -137,7 +137,9 @@ class Demo:
 
     async def lines_of(self, request: str) -> Sequence[LogLine]:
         """Of a request of the last ten minutes."""
-        return played_logs.lines_of(self.story, self._wall(), request)
+        now = self._wall()
+        found = played_logs.lines_of(self.story, now, request)
+        return found or played_traffic.lines_of(self.story.figures, request, now)
 
     async def record_of(self, line: LogLine) -> Sequence[tuple[str, str]]:
         """What the line itself says."""

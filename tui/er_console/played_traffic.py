@@ -9,7 +9,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 
-from er_console.state import Ended, Past, Recent, Sums
+from er_console.state import Ended, LogLine, Past, Recent, Sums
 
 Figures = Callable[[float], Mapping[str, float | None]]  # of a moment, as GET /history names them
 
@@ -24,6 +24,7 @@ PARTS: dict[str, tuple[tuple[str, str, float], ...]] = {
     "dialects": (("openai", "", 0.74), ("cohere", "", 0.2), ("tei", "", 0.06)),
 }
 SLOWEST, FAILED = 20, 12
+LOOK_BACK_S, MINUTE_S = 600, 60
 REPLICAS = 3.0
 REFUSED = (
     (503, "no_healthy_replica"),
@@ -37,14 +38,12 @@ def recent(figures: Figures, seconds: int, now: float) -> Recent:
     at = figures(now)
     if at.get("requests_per_s") is None:
         return Recent(seconds, float(seconds), dict.fromkeys(PARTS, ()), (), ())
-    p95 = at.get("p95_ms") or 30.0
     sums = {
         kind: tuple(_sums(name, title, share, at, seconds) for name, title, share in parts)
         for kind, parts in PARTS.items()
     }
-    slowest = sorted(_slow(now, seconds, p95), key=lambda one: -(one.total_ms or 0.0))
-    away = (at.get("replicas_up") or 0.0) < REPLICAS
-    failed = list(_failed(now, min(seconds, 45), p95) if away else _limited(now, seconds))
+    slowest = sorted(_slow(figures, now, seconds), key=lambda one: -(one.total_ms or 0.0))
+    failed = list(_failed(figures, now, seconds))[:FAILED]
     return Recent(seconds, float(seconds), sums, tuple(slowest), tuple(failed))
 
 
@@ -61,6 +60,25 @@ def parts(past: Past) -> dict[tuple[str, str], Mapping[str, tuple[float | None, 
             }
             found[kind, name] = series | {"p95_ms": past.series.get("p95_ms", ())}
     return found
+
+
+def lines_of(figures: Figures, request: str, now: float) -> list[LogLine]:
+    """The log of one of these requests: its record in the audit."""
+    for back in range(0, LOOK_BACK_S, MINUTE_S // 2):
+        told = recent(figures, MINUTE_S, now - back)
+        for one in (*told.slowest, *told.failed):
+            if one.id == request:
+                return [_record(one)]
+    return []
+
+
+def _record(one: Ended) -> LogLine:
+    priority = 3 if (one.status or 0) >= 500 else 4 if one.code else 6
+    said = f"{one.id} {one.key} 192.0.2.17 POST {one.path or '/v1/embeddings'} {one.dialect}"
+    said += f" {one.model} {one.replica} {one.status} {one.code} {one.items:.0f} {one.tokens:.0f}"
+    times = f"{one.queue_ms} {one.engine_ms} {one.total_ms}"
+    words = " ".join(f"{said} {times}".split())
+    return LogLine(one.time or 0.0, "audit", priority, words, request=one.id, key=one.key)
 
 
 def _sums(name: str, title: str, share: float, at: Mapping[str, float | None], s: int) -> Sums:
@@ -82,17 +100,21 @@ def _sums(name: str, title: str, share: float, at: Mapping[str, float | None], s
     )
 
 
-def _slow(now: float, seconds: int, p95: float) -> Iterator[Ended]:
-    """Each stays in its place for as long as it is in the span."""
+def _slow(figures: Figures, now: float, seconds: int) -> Iterator[Ended]:
+    """What it is follows from its own second, so that it stays the same for as long as it stays."""
     first = math.floor(now) - seconds + 1
     for at in range(first, math.floor(now) + 1):
         if at % max(1, seconds // SLOWEST):
             continue
         dice = random.Random(at)
         texts = dice.choice((1, 1, 1, 8, 32, 100, 512))
-        total = p95 * (1.1 + 0.9 * dice.random() + texts / 400)
+        total = _p95(figures, at) * (1.1 + 0.9 * dice.random() + texts / 400)
         waits = dice.choice((0.08, 0.15, 0.4, 0.72))
         yield _ended(at + dice.random(), dice, texts, total, waits)
+
+
+def _p95(figures: Figures, at: float) -> float:
+    return figures(at).get("p95_ms") or 30.0
 
 
 def _ended(at: float, dice: random.Random, texts: int, total: float, waits: float) -> Ended:
@@ -124,21 +146,21 @@ def _ended(at: float, dice: random.Random, texts: int, total: float, waits: floa
     )
 
 
-def _failed(now: float, seconds: int, p95: float) -> Iterator[Ended]:
-    """While replicas are away: refused at once, refused as too many wait, or too late."""
-    for i in range(FAILED):
-        at = math.floor(now) - i * max(1, seconds // FAILED)
-        dice = random.Random(-at)
-        status, code = REFUSED[dice.choice((0, 0, 1, 1, 2))]
-        total = 600_000.0 if status == 504 else p95 / 20
-        yield _said_no(at, dice, status, code, total)
-
-
-def _limited(now: float, seconds: int) -> Iterator[Ended]:
-    """On a good day one key asks more than it may, now and then."""
+def _failed(figures: Figures, now: float, seconds: int) -> Iterator[Ended]:
+    """While replicas are away: refused at once, refused as too many wait, or too late; on a good
+    day one key asks more than it may, now and then. The newest first.
+    """
     for at in range(math.floor(now), math.floor(now) - seconds, -1):
-        if at % 17 == 0:
-            yield _said_no(at, random.Random(-at), 429, "rate_limit_exceeded", 0.4)
+        if at % 4 and at % 17:
+            continue
+        away = (figures(at).get("replicas_up") or 0.0) < REPLICAS
+        dice = random.Random(f"failed {at}")
+        if away and at % 4 == 0:
+            status, code = REFUSED[(0, 1, 0, 1, 2)[at // 4 % 5]]
+            total = 600_000.0 if status == 504 else _p95(figures, at) / 20
+            yield _said_no(at, dice, status, code, total)
+        elif at % 17 == 0:
+            yield _said_no(at, dice, 429, "rate_limit_exceeded", 0.4)
 
 
 def _said_no(at: float, dice: random.Random, status: int, code: str, total: float) -> Ended:

@@ -74,7 +74,6 @@ WORDS: dict[str, str] = {
     # What can't be done.
     "A (apply) can't be pressed: {why}": "A（应用）现在不能用：{why}",
     "A (apply) can't be pressed: er.toml has errors": "A（应用）现在不能用：er.toml 有错误",
-    "systemd does not run ER here": "ER 在本机不由 systemd 运行",
     "restart its processes by hand": "请手动重启其进程",
     "er apply changes systemd's files: it is for root": "er apply 会改动 systemd 的文件：仅限 root",
     "systemd does not run ER here: er-gateway and er-vllm read er.toml themselves": (

@@ -62,7 +62,6 @@ WORDS: dict[str, str] = {
     "no right to read the journal: it is for groups systemd-journal and adm": (
         "无权读取 journal：仅限 systemd-journal 组和 adm 组"
     ),
-    "{command}, then log in again": "{command}，然后重新登录",
     "there is no journal on this machine": "本机没有 journal",
     "the audit has no journal yet (namespace er-audit): no request was recorded": (
         "审计还没有 journal（命名空间 er-audit）：尚未记录过请求"
@@ -71,8 +70,4 @@ WORDS: dict[str, str] = {
     "journalctl ends again and again": "journalctl 反复退出",
     "journalctl took longer than {limit} s": "journalctl 用时超过 {limit} 秒",
     "{id} is no request id": "{id} 不是请求 ID",
-    "ER in {folder} runs as plain processes: no line of theirs is in the journal": (
-        "{folder} 中的 ER 以普通进程运行：它们的日志不在 journal 里"
-    ),
-    "Look where they were started": "请到启动它们的地方查看",
 }

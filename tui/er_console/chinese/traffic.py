@@ -10,8 +10,8 @@ WORDS: dict[str, str] = {
     "seq": "序列",
     "tok": "token",
     "success": "成功率",
+    "in flight": "处理中",
     "latency p50": "延迟 p50",
-    "busy": "处理中",
     "none": "无",
     "{n}/s": "{n}/秒",
     "{causes} in {n} s": "{causes}（{n} 秒内）",
@@ -62,7 +62,6 @@ WORDS: dict[str, str] = {
         "其他：读取请求、等待事件循环、失败的调用所花的时间"
     ),
     "l its lines in the log   esc back": "l 查看它的日志   esc 返回",
-    "open": "详情",
     "its lines": "它的日志",
     # The past.
     "5 minutes": "5 分钟",
