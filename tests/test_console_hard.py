@@ -333,7 +333,7 @@ async def test_help_scrolls_on_a_small_screen() -> None:
     lacks = Missing("rights", "not in group er", "log in again")
     async with opened(Play(steer=lacks), (60, 16)) as (app, pilot, _):
         await press(pilot, "question_mark")
-        assert "1-7" in text(app) and "log in again" not in text(app)
+        assert "1-8" in text(app) and "log in again" not in text(app)
         await press(pilot, *["down"] * 20)
         assert "log in again" in text(app)
 

@@ -20,7 +20,7 @@ from er_console.language import speak
 from er_console.looks import Looks, width_of
 from er_console.screens.dialogs import Box, Confirm, Form
 from er_console.screens.key_boxes import EditKey, NewKey, Rotate, Secret
-from er_console.screens.key_rows import key_state
+from er_console.screens.key_rows import in_order, key_state
 from er_console.screens.keys import KeysPage
 from er_console.sources.admin import Admin
 from er_console.state import Key, Missing, Use, User
@@ -263,6 +263,15 @@ def test_states_and_what_they_depend_on() -> None:
     assert key_state(Key("k1", "a", expires=stamp(6 * 86400)), NOW) == "expires soon"
     assert key_state(Key("k1", "a", expires=stamp(-1)), NOW) == "expired"
     assert key_state(Key("k1", "a", expires=stamp(-1), revoked=stamp(-9)), NOW) == "revoked"
+
+
+def test_the_order_is_that_of_people() -> None:
+    """By name, numbers by their value; what opens nothing comes last."""
+    names = ["web", "Key-10", "key-9", "key-9b", "", "9", "搜索2"]
+    keys = [Key(f"k{n}", name) for n, name in enumerate(names)]
+    keys.append(Key("k8", "a", revoked="2026-11-01T00:00:00Z"))
+    ordered = [key.name for key in in_order(keys, NOW)]
+    assert ordered == ["", "9", "key-9", "key-9b", "Key-10", "web", "搜索2", "a"]
 
 
 class Many(Play):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 
@@ -16,6 +17,7 @@ SOON_S = 7 * 86400.0
 MUCH = 0.8  # of a limit in use
 BAR = 6
 USERS_SHOWN = 4
+DIGITS = re.compile(r"(\d+)")
 LIVING = ("active", "rotating", "expires soon")
 
 KEY_COLUMNS = (
@@ -55,7 +57,13 @@ def old_until(key: Key, now: float) -> float | None:
 def in_order(keys: Iterable[Key], now: float) -> list[Key]:
     """Those that open the door first; by name then, so that no row moves as it is used."""
     ranks = {"expired": 1, "revoked": 2}
-    return sorted(keys, key=lambda k: (ranks.get(key_state(k, now), 0), k.name.casefold(), k.id))
+
+    def place(key: Key) -> tuple[int, list[str | int], str]:
+        parts = enumerate(DIGITS.split(key.name.casefold()))  # every second one is a number
+        named = [int(part) if place % 2 else part for place, part in parts]
+        return ranks.get(key_state(key, now), 0), named, key.id
+
+    return sorted(keys, key=place)
 
 
 def when(at: float, now: float) -> str:

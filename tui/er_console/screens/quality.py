@@ -166,7 +166,7 @@ class QualityPage(Page):
 
     def enter(self) -> None:
         """Ask."""
-        self.run_worker(self.read(), group="quality", exclusive=True)
+        self.run_worker(self.read, group="quality", exclusive=True)
 
     def _refresh_if_shown(self) -> None:
         if self.is_current:
