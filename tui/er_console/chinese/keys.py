@@ -124,7 +124,7 @@ WORDS: dict[str, str] = {
     "why out": "停用原因",
     "no row passes the filter": "没有符合筛选的行",
     "never yet": "尚未有过",
-    "by a client's {span} ago": "{span}前由客户端请求确认",
+    "by a request {span} ago": "{span}前由请求确认",
     "by a probe {span} ago": "{span}前由探测确认",
     "by a probe {span} ago, {ms} ms": "{span}前由探测确认，{ms} ms",
     "this gateway has no canary and no feedback yet": "这个网关还没有金丝雀测试和反馈",
@@ -142,6 +142,7 @@ WORDS: dict[str, str] = {
     "Such engines' numbers may differ in their last digits, and the cache is off for them.": (
         "这些引擎的数值末几位可能不同，并且它们的缓存已停用。"
     ),
+    "No call had a wrong answer since the gateway began.": "网关启动以来没有调用得到错误答案。",
     "{n} call had a wrong answer since the gateway began, and was asked again elsewhere.": (
         "网关启动以来有 {n} 次调用答案错误，已改问其他副本。"
     ),

@@ -89,7 +89,7 @@ class KeysPage(Page):
 
     def enter(self) -> None:
         """Read the list."""
-        self.run_worker(self.read, group="keys", exclusive=True)
+        self.run_worker(self.read, group="keys", exclusive=True)  # type: ignore[arg-type]
 
     def _refresh_if_shown(self) -> None:
         if self.app.screen_stack and self in self.app.screen_stack:

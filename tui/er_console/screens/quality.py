@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
+from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from er_console.judgement import lasted
@@ -21,6 +22,7 @@ REFRESH_S = 5.0
 FINGERPRINT = 8
 ROWS_AROUND = 5
 ROWS_LEAST = 3
+ROWS_FOR_ALL = 20
 PROOF_COLUMNS = (
     Column(noted("replica"), 11, 24),
     Column(noted("state"), 11, 12),
@@ -78,7 +80,7 @@ def found_right(proof: Proof | None, now: float) -> str:
         if proof.probe_ms is None:
             return say("by a probe {span} ago", span=span)
         return say("by a probe {span} ago, {ms} ms", span=span, ms=f"{proof.probe_ms:.0f}")
-    return say("by a client's {span} ago", span=lasted(max(0.0, now - (proof.answered or 0.0))))
+    return say("by a request {span} ago", span=lasted(max(0.0, now - (proof.answered or 0.0))))
 
 
 def mixed(found: Sequence[Replica]) -> list[str]:
@@ -103,9 +105,12 @@ def quality_lines(
     missing: Missing | None,
     found: Sequence[Replica],
     looks: Looks,
-    width: int,
+    size: tuple[int, int],
 ) -> list[Line]:
-    """What stands above the table: what the gateway tells of quality, or that it has nothing."""
+    """What stands above the table: what the gateway tells of quality, or that it has nothing.
+
+    `size` is the screen's, (cells, rows).
+    """
     said: list[Piece] = []
     if missing is not None:
         said.append((f"{looks.glyph('unknown')} {told(missing)}", "warn"))
@@ -113,7 +118,8 @@ def quality_lines(
         said.append((say(NONE_YET), ""))
     elif quality is not None and quality.told is not None:
         said += [(f"{name}: {value}", "") for name, value in quality.told]
-    said.append((say(CHECKED), "dim"))
+    if size[1] >= ROWS_FOR_ALL:
+        said.append((say(CHECKED), "dim"))
     differing = mixed(found)
     sign = looks.glyph("slow")
     said += [(f"{sign} {words}", "warn") for words in differing]
@@ -123,24 +129,30 @@ def quality_lines(
         )
         said.append((words, ""))
     if quality is not None and quality.wrong is not None:
-        total = sum(quality.wrong.values())
-        words = count(
-            total,
-            "{n} call had a wrong answer since the gateway began, and was asked again elsewhere.",
-            "{n} calls had a wrong answer since the gateway began, and were asked again elsewhere.",
-        )
-        said.append((f"{sign} {words}" if total else words, "warn" if total else "dim"))
+        said.append(_wrong_calls(sum(quality.wrong.values()), sign))
     return [
         [(f"  {looks.words(row)}", role)]
         for words, role in said
-        for row in wrapped(words, max(20, width - 4))
+        for row in wrapped(words, max(20, size[0] - 4))
     ]
+
+
+def _wrong_calls(total: float, sign: str) -> Piece:
+    if not total:
+        return say("No call had a wrong answer since the gateway began."), "dim"
+    words = count(
+        total,
+        "{n} call had a wrong answer since the gateway began, and was asked again elsewhere.",
+        "{n} calls had a wrong answer since the gateway began, and were asked again elsewhere.",
+    )
+    return f"{sign} {words}", "warn"
 
 
 class QualityPage(Page):
     """The gateway's word on quality, and each replica's proof."""
 
     page: ClassVar[str] = "quality"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("l", "app.logs_of", "log", show=False)]
 
     found: Quality | None = None
     missing: Missing | None = None
@@ -166,7 +178,7 @@ class QualityPage(Page):
 
     def enter(self) -> None:
         """Ask."""
-        self.run_worker(self.read, group="quality", exclusive=True)
+        self.run_worker(self.read, group="quality", exclusive=True)  # type: ignore[arg-type]
 
     def _refresh_if_shown(self) -> None:
         if self.is_current:
@@ -184,7 +196,9 @@ class QualityPage(Page):
         """Sentences and rows."""
         desk, now = self.desk, self.desk.wall()
         known = replicas(desk.snapshot, now, desk.pending)
-        lines = quality_lines(self.found, self.missing, known, desk.looks, self.size.width)
+        lines = quality_lines(
+            self.found, self.missing, known, desk.looks, (self.size.width, self.size.height)
+        )
         wrong = self.found.wrong if self.found is not None else None
         rows = [proof_row(replica, now, desk.looks, wrong) for replica in known]
         rows = [row for row in rows if self.passes(" ".join(said for said, _ in row.cells))]
