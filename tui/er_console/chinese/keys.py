@@ -85,8 +85,8 @@ WORDS: dict[str, str] = {
     ),
     "New secret for {key}?": "为 {key} 换新密文？",
     "New secret": "新密文",
-    "It keeps its id and gets a new secret. How long shall the old one stay valid? "
-    "Enter takes {grace}; 0 ends it at once.": (
+    "It keeps its id and gets a new secret. The old one stays valid for a while: "
+    "Enter takes {grace}, 0 ends it at once.": (
         "ID 不变，换一个新密文。旧密文还要有效多久？按 Enter 取 {grace}；0 表示立即失效。"
     ),
     "another": "其他时长",

@@ -116,8 +116,8 @@ class Rotate(Form):
     def inside(self) -> Iterable[Widget]:
         """What happens, and the graces to choose from."""
         said = say(
-            "It keeps its id and gets a new secret. How long shall the old one stay valid? "
-            "Enter takes {grace}; 0 ends it at once.",
+            "It keeps its id and gets a new secret. The old one stays valid for a while: "
+            "Enter takes {grace}, 0 ends it at once.",
             grace=GRACE,
         )
         yield Static(said, markup=False, classes="said")
