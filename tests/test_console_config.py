@@ -203,7 +203,7 @@ async def test_without_rights_it_is_greyed_with_the_command() -> None:
         assert "[gateway]" in text(app)
     async with opened(size=(80, 24), readonly=True) as (app, pilot, _):
         await press(pilot, "7", "A")
-        assert text(app).split("\n")[1].rstrip().endswith("read-only")
+        assert "read-only" in text(app)
         assert isinstance(app.screen, ConfigPage) and "without --readonly" in toasts(app)
 
 

@@ -128,7 +128,7 @@ def test_a_trial_typed_at_once_is_sent_and_told(tmux: Tmux) -> None:
     tmux.keys("6")
     tmux.until(lambda s: "type a text" in s)
     tmux.keys("-l", "equick 1")
-    tmux.until(lambda s: "quick 1" in s and "esc out" in s)
+    tmux.until(lambda s: "quick 1" in s and "esc leave" in s)
     tmux.keys("Escape")
     tmux.until(lambda s: "e edit" in s)
     tmux.keys("Enter")

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import TextArea
+from textual.widgets import Input, TextArea
 
 from console_live import beside, until
 from er_console.console import Console
+from er_console.language import speak
 from er_console.looks import Looks, plain
 from er_console.played import PlayedTrial
 from er_console.screens.told import told_lines
@@ -23,7 +24,16 @@ from er_console.screens.trying import TryPage
 from er_console.sources.admin import Admin
 from er_console.sources.trial import Door
 from er_console.state import Missing
-from er_console.trial import Answered, Asked, Offered, address_of, curl_here, in_short, timing
+from er_console.trial import (
+    Answered,
+    Asked,
+    Offered,
+    address_of,
+    curl_here,
+    in_short,
+    split,
+    timing,
+)
 from er_console.widgets.lines import Lines
 from running import DIMENSIONS, Gateway, gateway
 from test_console_screens import Play, never, opened, press, text, toasts
@@ -124,7 +134,7 @@ async def test_an_embedding_at_every_size(size: tuple[int, int], ascii_only: boo
         await press(pilot, "6")
         assert "type a text" in text(app) and "enter (send)" in text(app)
         await press(pilot, "e", *"q1", "enter", *"two")
-        assert "esc out" in text(app).split("\n")[-1] and "q quit" in text(app).split("\n")[-1]
+        assert "esc leave" in text(app).split("\n")[-1] and "q quit" in text(app).split("\n")[-1]
         await press(pilot, "escape", "d", "enter")
         await pilot.pause()
         seen = text(app)
@@ -307,3 +317,106 @@ async def test_the_page_finds_a_gateway_that_comes_later(real: Gateway, tmp_path
         await until(pilot, lambda: bool(page.offered))
         assert "type a text" in told(page)
         assert curl_here(Asked("m", "embed", ("a",)), "/a b").split("'")[1] == "/a b"
+
+
+# -- dialects and refusals -----------------------------------------------------------------------
+
+
+def test_where_the_time_went_is_drawn() -> None:
+    """Queue, tokenise, engine, and the rest of the total; each with its sign in the bar."""
+    parts = {"queue": 1.0, "tokenise": 2.0, "engine": 10.0, "total": 16.0}
+    assert split(parts) == (("queue", 1.0), ("tokenise", 2.0), ("engine", 10.0), ("encode", 3.0))
+    assert split({"queue": 1.0, "total": 2.0}) == () == split({})
+    lines = told_lines(
+        Asked("m", "embed", ("a",)), Answered(200, 17.0, parts), Looks(ascii_only=True), 80
+    )
+    said = [plain(line) for line in lines]
+    assert said[1] == "   . queue 1.00  : tokenise 2.00  # engine 10.00  = encode, rest 3.00 ms"
+    bar = said[2].strip()
+    assert bar.count("#") > bar.count("=") > bar.count(":") > bar.count(".") >= 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (429, "rate_limit_exceeded", "Asked too often"),
+        (503, "no_healthy_replica", "No replica of this model answers now"),
+        (503, "overloaded", "More is asked than can be computed"),
+        (504, "timeout", "within the time that er.toml gives"),
+        (500, "internal_error", "page 5 has the lines"),
+    ],
+)
+def test_a_refusal_is_told_with_its_meaning(status: int, code: str, said: str) -> None:
+    """Beside the gateway's own words."""
+    answer = Answered(status, 1.0, code=code, message="own words", retry_after="3")
+    lines = told_lines(Asked("m", "embed", ("a",)), answer, Looks(), 100)
+    told_all = " ".join(" ".join(plain(line) for line in lines).split())
+    assert said in told_all and "own words" in told_all and "again in 3 s" in told_all
+
+
+async def test_both_dialects_of_both_tasks_give_the_same_numbers(real: Gateway) -> None:
+    """o changes address, body and answer; a refusal is read in each dialect's own shape."""
+    async with at_try(real.runtime) as (app, pilot, page):
+        await until(pilot, lambda: len(page.offered) == 2)
+
+        async def ask(*keys: str) -> Answered:
+            page.answer = None
+            await pilot.press(*keys, "enter")
+            await until(pilot, lambda: page.answer is not None)
+            assert page.answer is not None
+            return page.answer
+
+        page.query_one("#texts", TextArea).text = "x\nyy\nzzz"
+        usual = await ask("d")
+        other = await ask("o")
+        assert page.sent is not None and page.sent.path == "/embed"
+        assert page.sent.body()["prompt_name"] == "query" and "written as" in text(app)
+        assert [v.first for v in other.vectors] == [v.first for v in usual.vectors]
+        assert len(other.vectors) == 3 and other.tokens == usual.tokens
+        page.query_one("#dimensions", Input).value = "9999"
+        wrong = await ask()
+        assert wrong.status in (400, 413, 422) and "dimensions is 9999" in wrong.message
+        page.query_one("#query", Input).value = "a"
+        tei = await ask("m")
+        assert page.sent is not None and page.sent.path == "/rerank"
+        cohere = await ask("o")
+        assert page.sent is not None and page.sent.path == "/v1/rerank"
+        assert [r.index for r in tei.ranked] == [r.index for r in cohere.ranked]
+        assert [r.score for r in tei.ranked] == pytest.approx([r.score for r in cohere.ranked])
+        line = page._curls(page.sent)[0]
+        assert "http://er/v1/rerank" in line
+
+
+async def test_a_gateway_without_an_engine_says_what_its_refusal_means(tmp_path: Path) -> None:
+    """A real 503, and the gateway going down under the page."""
+    with gateway(tmp_path, engines=1) as running:
+        async with at_try(running.runtime) as (_, pilot, page):
+            await until(pilot, lambda: bool(page.offered))
+            await asyncio.to_thread(running.engines[0].stop)
+            page.query_one("#texts", TextArea).text = "x"
+            await pilot.press("enter")
+            await until(pilot, lambda: page.answer is not None or page.failed is not None)
+            assert page.answer is not None and page.answer.status == 503
+            page.show()
+            await pilot.pause()
+            assert "No replica of this model answers now" in " ".join(told(page).split())
+            assert page.answer.retry_after
+            await asyncio.to_thread(running.stop)
+            await pilot.press("enter")
+            await until(pilot, lambda: page.failed is not None)
+            assert "start er-gateway" in " ".join(told(page).split())
+
+
+async def test_it_speaks_chinese() -> None:
+    """Fields, figures, what is missing."""
+    speak("zh")
+    try:
+        async with opened(size=(80, 24)) as (app, pilot, _):
+            await press(pilot, "6")
+            assert "请输入文本" in text(app) and "指令" in text(app)
+            await press(pilot, "e", "x", "escape", "enter")
+            await pilot.pause()
+            seen = text(app)
+            assert "引擎 9.40" in seen and "1 个向量，每个 1024 个数" in seen
+    finally:
+        speak("en")

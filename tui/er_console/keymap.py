@@ -36,14 +36,20 @@ MEANT: dict[tuple[str, str], str] = {
     ("logs", "G"): noted("follow the newest line"),
     ("logs", "L"): noted("only this level and worse"),
     ("logs", "w"): noted("wrap long lines"),
+    ("logs", "enter"): noted("all lines of the line's request, else all fields of the line"),
+    ("logs", "e"): noted("the lines that are shown in $PAGER"),
+    ("logs", "/"): noted("filter: words !word key=ID rid=ID unit=NAME level>=warn"),
     ("try", "e"): noted("edit the fields"),
     ("try", "enter"): noted("send the request"),
     ("try", "m"): noted("next model"),
     ("try", "d"): noted("side: query or document"),
+    ("try", "o"): noted("write it as clients of OpenAI, Cohere or TEI do"),
     ("try", "y"): noted("copy as a curl command for this machine"),
     ("try", "Y"): noted("copy as a curl command for elsewhere"),
     ("config", "A"): noted("apply er.toml, after asking"),
     ("config", "r"): noted("read er.toml and check it again"),
+    ("config", "d"): noted("er.toml, or what is different from what is applied"),
+    ("config", "P"): noted("go back to what was applied before, after asking"),
 }
 SAME = {"replica": "overview"}  # the same rows, the same keys
 FILTER = noted("show only rows with these words; ! in front turns it round")

@@ -1,7 +1,8 @@
 """A trial request: what is asked, its curl line, and what came back. Pure.
 
 An embedding's answer is told in short: its length, first numbers and norm, and its cosine
-to the first one. Times are milliseconds.
+to the first one. Times are milliseconds. A request can be written as clients of OpenAI or Cohere
+do, or as those of TEI.
 """
 
 from __future__ import annotations
@@ -12,9 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-PATHS = {"embed": "/v1/embeddings", "score": "/v1/rerank"}
+from er_console.language import say
+
+# The dialects of each task, the usual one first, and where they are sent.
+PATHS = {
+    "embed": {"openai": "/v1/embeddings", "tei": "/embed"},
+    "score": {"cohere": "/v1/rerank", "tei": "/rerank"},
+}
 SIDES = ("", "query", "document")  # "" leaves it to the model's kind in er.toml
-PARTS = ("queue", "tokenise", "engine", "total")
+PARTS = ("queue", "tokenise", "engine")  # and what of the total is left: encode
 FIRST = 8  # numbers of a vector that are kept to be shown
 
 
@@ -38,21 +45,28 @@ class Asked:
     side: str = ""
     instruction: str = ""
     dimensions: str = ""  # as it was typed: the gateway says what is wrong with it
+    dialect: str = ""  # "" is the task's usual one
+
+    @property
+    def tei(self) -> bool:
+        """Whether it is written as for Text Embeddings Inference."""
+        return self.dialect == "tei"
 
     @property
     def path(self) -> str:
         """Where it is sent."""
-        return PATHS[self.task]
+        paths = PATHS[self.task]
+        return paths.get(self.dialect) or next(iter(paths.values()))
 
     def body(self) -> dict[str, Any]:
         """The JSON that is sent."""
         found: dict[str, Any] = {"model": self.model}
         if self.task == "score":
-            found |= {"query": self.query, "documents": list(self.texts)}
+            found |= {"query": self.query, "texts" if self.tei else "documents": [*self.texts]}
         else:
-            found["input"] = list(self.texts)
+            found["inputs" if self.tei else "input"] = [*self.texts]
             if self.side:
-                found["input_type"] = self.side
+                found["prompt_name" if self.tei else "input_type"] = self.side
             if self.dimensions:
                 whole = self.dimensions.isascii() and self.dimensions.isdigit()
                 found["dimensions"] = int(self.dimensions[:9]) if whole else self.dimensions
@@ -63,11 +77,12 @@ class Asked:
     def lacks(self) -> str:
         """What must still be filled in; "" when it can be sent."""
         if not self.model:
-            return "no model is known yet"
+            return say("no model is known yet")
         if self.task == "score" and not self.query:
-            return "a rerank needs a query"
+            return say("a rerank needs a query")
         if not self.texts:
-            return "type a text" if self.task == "embed" else "type the documents, one a line"
+            embed = self.task == "embed"
+            return say("type a text") if embed else say("type the documents, one a line")
         return ""
 
 
@@ -117,6 +132,18 @@ def timing(header: str) -> dict[str, float]:
                 except ValueError:
                     continue
     return found
+
+
+def split(parts: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
+    """Where the gateway's time went: (name, ms) of each part; () where it did not say.
+
+    What of its total is no other part is encoding, and all else the gateway does itself.
+    """
+    total = parts.get("total")
+    if total is None or any(name not in parts for name in PARTS):
+        return ()
+    found = [(name, parts[name]) for name in PARTS]
+    return (*found, ("encode", max(0.0, total - sum(ms for _, ms in found))))
 
 
 def in_short(vectors: Sequence[Sequence[float]]) -> tuple[Vector, ...]:

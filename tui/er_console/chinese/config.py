@@ -9,6 +9,8 @@ WORDS: dict[str, str] = {
     "file": "文件",
     "diff": "差异",
     "look again": "重新检查",
+    "er.toml, or what is different from what is applied": "查看 er.toml，或它与已应用配置的差异",
+    "go back to what was applied before, after asking": "回退到之前应用的配置（先确认）",
     # er check.
     "er check and er apply --dry-run are looking at this machine": (
         "er check 和 er apply --dry-run 正在检查本机"

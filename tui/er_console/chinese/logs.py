@@ -11,6 +11,13 @@ WORDS: dict[str, str] = {
     "pager": "分页器",
     "wrap": "折行",
     "audit": "审计",
+    "all lines of the line's request, else all fields of the line": (
+        "该行所属请求的全部日志；没有请求时显示该行的全部字段"
+    ),
+    "the lines that are shown in $PAGER": "在 $PAGER 中查看所显示的日志",
+    "filter: words !word key=ID rid=ID unit=NAME level>=warn": (
+        "筛选：词 !词 key=ID rid=ID unit=名称 level>=warn"
+    ),
     # The row of state.
     "following": "跟随中",
     "following; no line yet": "跟随中；还没有日志",

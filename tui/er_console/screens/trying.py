@@ -11,15 +11,32 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 
+from er_console.language import noted, say
 from er_console.looks import Line, wrapped
 from er_console.screens.page import Hint, Page
 from er_console.screens.told import asked_lines, told_lines
 from er_console.state import Missing
-from er_console.trial import SIDES, Answered, Asked, Offered, address_of, curl_here, curl_there
+from er_console.trial import (
+    PATHS,
+    SIDES,
+    Answered,
+    Asked,
+    Offered,
+    address_of,
+    curl_here,
+    curl_there,
+)
 from er_console.widgets.lines import Lines
 
 LOOK_AGAIN_S = 5.0
 FIELDS = ("query", "instruction", "dimensions")
+LABELS = {
+    "query": noted("query"),
+    "instruction": noted("instruction"),
+    "dimensions": noted("dimensions"),
+}
+AS_MODEL = noted("as the model has it")
+SIDE_WORDS = {"": AS_MODEL, "query": noted("query"), "document": noted("document")}
 
 
 class TryPage(Page):
@@ -33,6 +50,7 @@ class TryPage(Page):
         Binding("m,right", "model(1)", "model", show=False),
         Binding("left", "model(-1)", "model", show=False),
         Binding("d", "side", "side", show=False),
+        Binding("o", "dialect", "dialect", show=False),
         Binding("j", "scroll(1)", "down", show=False),
         Binding("k", "scroll(-1)", "up", show=False),
         Binding("y", "copy(False)", "copy as curl", show=False),
@@ -42,6 +60,7 @@ class TryPage(Page):
     offered: tuple[Offered, ...] = ()
     at = 0
     side = ""
+    dialect = 0  # of those that the task has
     missing: Missing | None = None  # why no model is known
     failed: Missing | None = None  # why the request that was sent has no answer
     sent: Asked | None = None
@@ -53,18 +72,19 @@ class TryPage(Page):
         with Vertical(id="form"):
             yield Lines(id="choice")
             for name in FIELDS[:1]:
-                yield from self._field(name, "the question that documents are ranked for")
+                yield from self._field(name, say("the question that documents are ranked for"))
             with Horizontal(classes="row", id="row-texts"):
-                yield Static("texts", classes="label", id="label-texts")
+                yield Static(say("texts"), classes="label", id="label-texts")
                 yield TextArea(id="texts", tab_behavior="focus", compact=True)
-            yield from self._field("instruction", "the task in a sentence; empty: the model's own")
-            yield from self._field("dimensions", "the first so many numbers; empty: all")
+            task = say("the task in a sentence; empty: the model's own")
+            yield from self._field("instruction", task)
+            yield from self._field("dimensions", say("the first so many numbers; empty: all"))
         with VerticalScroll(id="main"):
             yield Lines(id="answer")
 
     def _field(self, name: str, hint: str) -> Iterable[Widget]:
         with Horizontal(classes="row", id=f"row-{name}"):
-            yield Static(name, classes="label")
+            yield Static(say(LABELS[name]), classes="label")
             yield Input(placeholder=hint, id=name, compact=True)
 
     def on_mount(self) -> None:
@@ -74,19 +94,21 @@ class TryPage(Page):
 
     def hints(self) -> list[Hint]:
         """In a field letters are text: then other keys count."""
+        leaving = [Hint("tab", say("next field")), Hint("esc", say("leave"))]
         if isinstance(self.focused, Input):
-            return [Hint("enter", "send"), Hint("tab", "next field"), Hint("esc", "out")]
+            return [Hint("enter", say("send")), *leaving]
         if isinstance(self.focused, TextArea):
-            return [Hint("enter", "next line"), Hint("tab", "next field"), Hint("esc", "out")]
+            return [Hint("enter", say("next line")), *leaving]
         usable = self._why_not() is None and bool(self.offered)
         told = self.sent is not None
         return [
-            Hint("e", "edit"),
-            Hint("enter", "send", usable and not self.asked().lacks()),
-            Hint("m", "model", len(self.offered) > 1),
-            Hint("d", "side", self.kind() == "embed"),
+            Hint("e", say("edit")),
+            Hint("enter", say("send"), usable and not self.asked().lacks()),
+            Hint("m", say("model"), len(self.offered) > 1),
+            Hint("d", say("side"), self.kind() == "embed"),
+            Hint("o", say("dialect")),
             Hint("y", "curl", told),
-            Hint("Y", "curl elsewhere", told),
+            Hint("Y", say("curl elsewhere"), told),
         ]
 
     def enter(self) -> None:
@@ -134,6 +156,7 @@ class TryPage(Page):
             side=self.side if task == "embed" else "",
             instruction=self._said("instruction"),
             dimensions=self._said("dimensions") if task == "embed" else "",
+            dialect=[*PATHS[task]][self.dialect % len(PATHS[task])],
         )
 
     # What is shown --------------------------------------------------------------------------
@@ -143,14 +166,15 @@ class TryPage(Page):
         looks, task = self.desk.looks, self.kind()
         self.query_one("#row-query").display = task == "score"
         self.query_one("#row-dimensions").display = task == "embed"
-        label = "texts" if task == "embed" else "documents"
-        self.query_one("#label-texts", Static).update(f"{label}\none a line")
-        line: Line = [(" model   ", "dim")]
+        label = say("texts") if task == "embed" else say("documents")
+        self.query_one("#label-texts", Static).update(f"{label}\n{say('one a line')}")
+        line: Line = [(f" {say('model')}   ", "dim")]
         for place, offered in enumerate(self.offered):
             role = "here" if place == self.at else "dim"
             line += [(looks.words(offered.name), role), ("  ", "")]
         if task == "embed":
-            line += [(" side ", "dim"), (self.side or "as the model has it", "accent")]
+            line += [(f" {say('side')} ", "dim"), (say(SIDE_WORDS[self.side]), "accent")]
+        line += [(f"  {say('written as')} ", "dim"), (self.asked().dialect, "accent")]
         self.query_one("#choice", Lines).put([line])
         width = max(40, self.query_one("#main").content_size.width - 2)
         self.query_one("#answer", Lines).put(self._answer_lines(width))
@@ -161,9 +185,10 @@ class TryPage(Page):
             rows = wrapped(looks.words(str(why)), width)
             return [[(f" {row}", "warn")] for row in rows]
         if self.began:
-            return [[(f" asking, {time.monotonic() - self.began:.0f} s (esc gives up)", "dim")]]
+            lasts = f"{time.monotonic() - self.began:.0f}"
+            return [[(f" {say('asking, {n} s (esc gives up)', n=lasts)}", "dim")]]
         if self.sent is None:
-            said = self.asked().lacks() or "enter sends it"
+            said = self.asked().lacks() or say("enter sends it")
             return [[(f" {said}", "dim")]]
         lines: list[Line] = []
         if self.failed is not None:
@@ -223,6 +248,11 @@ class TryPage(Page):
             self.side = SIDES[(SIDES.index(self.side) + 1) % len(SIDES)]
             self.show()
 
+    def action_dialect(self) -> None:
+        """As clients of another service write it: another address, body and answer."""
+        self.dialect = (self.dialect + 1) % len(PATHS[self.kind()])
+        self.show()
+
     def action_scroll(self, by: int) -> None:
         """Through a long answer."""
         self.query_one("#main").scroll_relative(y=by, animate=False)
@@ -231,8 +261,10 @@ class TryPage(Page):
         """The line to the terminal's clipboard; no secret is in it."""
         if self.sent is not None:
             self.app.copy_to_clipboard(self._curls(self.sent)[elsewhere])
-            more = "; set ER_API_KEY there" if elsewhere else ""
-            self.notify(f"curl line sent to the terminal's clipboard{more}", markup=False)
+            said = say("curl line sent to the terminal's clipboard")
+            if elsewhere:
+                said = say("curl line sent to the terminal's clipboard; set ER_API_KEY there")
+            self.notify(self.desk.looks.words(said), markup=False)
 
     def action_leave(self) -> None:
         """Out of a field, else give up what is on its way, else back."""

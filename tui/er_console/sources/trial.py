@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from er_console.language import say
 from er_console.reading import number, objects, text, whole
 from er_console.sources.admin import Admin, read_answer
 from er_console.state import Missing
@@ -23,7 +24,6 @@ from er_console.trial import Answered, Asked, Offered, Ranked, in_short, timing
 
 TIMEOUT_S = 120.0  # a busy gateway may keep a request in its queue for long
 LIST_TIMEOUT_S = 3.0
-NO_RIGHT = "it is for root and members of group er"
 
 
 class Trial(Protocol):
@@ -54,7 +54,7 @@ class Door:
         found = _json(content)
         if status != 200:
             raise Missing("wrong", f"{status}: {_refusal(found)[1]}", "journalctl -u er-gateway")
-        rows = objects(found.get("data"))
+        rows = objects(_member(found, "data"))
         offered = [
             Offered(text(row.get("id")), text(row.get("task")), whole(row.get("dimensions")) or 0)
             for row in rows
@@ -76,13 +76,16 @@ class Door:
             return Answered(
                 status, took_ms, parts, request_id, code=code, message=message, retry_after=after
             )
-        usage = found.get("usage")
+        usage = found.get("usage") if isinstance(found, dict) else None
         tokens = whole(usage.get("prompt_tokens")) if isinstance(usage, dict) else None
+        tokens = whole(_int(headers.get("x-compute-tokens"))) if asked.tei else tokens
         if asked.task == "score":
-            rows = objects(found.get("results"))
+            rows = objects(_member(found, "results"))
             ranked = tuple(_ranked(row, len(asked.texts)) for row in rows)
             return Answered(status, took_ms, parts, request_id, ranked=ranked, tokens=tokens)
-        vectors = [_vector(row) for row in objects(found.get("data"))]
+        listed = isinstance(found, list)
+        given = found if listed else [row.get("embedding") for row in objects(found.get("data"))]
+        vectors = [_vector(numbers) for numbers in given]
         # A thousand long vectors are a second of arithmetic: not in the loop that draws.
         short = await asyncio.to_thread(in_short, vectors)
         return Answered(status, took_ms, parts, request_id, vectors=short, tokens=tokens)
@@ -95,7 +98,7 @@ class Door:
             async with asyncio.timeout(limit_s):
                 return await self._exchange(method, path, body)
         except TimeoutError:
-            reason = f"the gateway did not answer within {limit_s:.0f} s"
+            reason = say("the gateway did not answer within {limit} s", limit=f"{limit_s:.0f}")
             raise Missing("late", reason, "journalctl -u er-gateway") from None
         except OSError as error:
             raise self._unreachable(error) from None
@@ -118,50 +121,69 @@ class Door:
             writer.close()
 
     def _unreachable(self, error: OSError) -> Missing:
-        start = "sudo systemctl start er.target" if self._admin.by_systemd else "start er-gateway"
+        start = "sudo systemctl start er.target"
+        if not self._admin.by_systemd:
+            start = say("start er-gateway")
         if error.errno in (errno.EACCES, errno.EPERM):
-            reason = f"no right to use {self.socket}: {NO_RIGHT}"
-            return Missing("rights", reason, "sudo usermod -aG er $USER, then log in again")
+            reason = say(
+                "no right to use {path}: it is for root and members of group er", path=self.socket
+            )
+            cure = say("{command}, then log in again", command="sudo usermod -aG er $USER")
+            return Missing("rights", reason, cure)
         if error.errno == errno.ENOENT:
-            reason = f"there is no {self.socket}: the gateway does not run here"
+            reason = say("there is no {path}: the gateway does not run here", path=self.socket)
             return Missing("absent", reason, start)
         if error.errno == errno.ECONNREFUSED:
-            return Missing("refused", f"nobody listens at {self.socket}", start)
+            return Missing("refused", say("nobody listens at {path}", path=self.socket), start)
         return Missing("wrong", f"{self.socket}: {os.strerror(error.errno or errno.EIO)}")
 
 
-def _json(content: bytes) -> dict[str, Any]:
-    """The answer's object. Raises Missing when it is none."""
+def _json(content: bytes) -> Any:
+    """The answer: an object, or a list in TEI's dialect. Raises Missing when it is neither."""
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
         raise _nonsense() from None
-    if not isinstance(found, dict):
+    if not isinstance(found, dict | list):
         raise _nonsense()
     return found
 
 
+def _member(found: Any, name: str) -> Any:
+    """The list that an answer holds under a name, or is."""
+    return found.get(name) if isinstance(found, dict) else found
+
+
+def _int(value: str | None) -> int | None:
+    return int(value) if value and value.isascii() and value.isdigit() else None
+
+
 def _nonsense() -> Missing:
-    return Missing("wrong", "the gateway's answer can't be read", "journalctl -u er-gateway")
+    reason = say("the gateway's answer can't be read")
+    return Missing("wrong", reason, "journalctl -u er-gateway")
 
 
-def _refusal(found: Mapping[str, Any]) -> tuple[str, str]:
-    """Code and message of an error."""
+def _refusal(found: Any) -> tuple[str, str]:
+    """Code and message of an error, in any dialect that is sent here."""
+    if not isinstance(found, dict):
+        raise _nonsense()
     error = found.get("error")
+    if isinstance(error, str):
+        return text(found.get("error_type")) or "error", text(error)
     if not isinstance(error, dict):
         return "error", text(found.get("message")) or text(json.dumps(found))
     return text(error.get("code")) or "error", text(error.get("message"))
 
 
-def _vector(row: Mapping[str, Any]) -> list[float]:
-    vector = row.get("embedding")
+def _vector(vector: Any) -> list[float]:
     if not isinstance(vector, list) or not vector:
         raise _nonsense()
     return [math.nan if (x := number(value)) is None else x for value in vector]
 
 
 def _ranked(row: Mapping[str, Any], documents: int) -> Ranked:
-    index, score = whole(row.get("index")), number(row.get("relevance_score"))
+    index = whole(row.get("index"))
+    score = number(row.get("score" if "score" in row else "relevance_score"))
     if index is None or score is None or not 0 <= index < documents:
         raise _nonsense()
     return Ranked(index, score)
