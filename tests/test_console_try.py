@@ -392,7 +392,7 @@ async def test_a_gateway_without_an_engine_says_what_its_refusal_means(tmp_path:
     with gateway(tmp_path, engines=1) as running:
         async with at_try(running.runtime) as (_, pilot, page):
             await until(pilot, lambda: bool(page.offered))
-            await asyncio.to_thread(running.engines[0].stop)
+            await asyncio.to_thread(running.engines[0].kill)
             page.query_one("#texts", TextArea).text = "x"
             await pilot.press("enter")
             await until(pilot, lambda: page.answer is not None or page.failed is not None)
