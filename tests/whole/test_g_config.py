@@ -35,7 +35,7 @@ def console(er: Installed, monkeypatch: pytest.MonkeyPatch) -> Iterator[Console]
 
 
 def test_a_change_of_er_toml_is_applied_from_the_console(er: Installed, console: Console) -> None:
-    """Edited meanwhile, looked at by itself, asked, done; clients see it and no replica restarts."""
+    """Edited, looked at by itself, asked, done; clients see it and no replica restarts."""
     path = er.machine.root / "etc/er/er.toml"
     kept = path.read_text()
     pids = {u: er.machine.show(u, "MainPID") for u in ("er-vllm@embedding", "er-vllm@reranker")}
