@@ -7,7 +7,6 @@ WORDS: dict[str, str] = {
     "pause": "暂停",
     "follow": "跟随",
     "level": "级别",
-    "open": "打开",
     "pager": "分页器",
     "wrap": "折行",
     "audit": "审计",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 WORDS: dict[str, str] = {
     # Fields and keys.
-    "texts": "文本",
     "documents": "文档",
     "document": "文档",
     "one a line": "每行一条",
@@ -20,7 +19,6 @@ WORDS: dict[str, str] = {
     "send": "发送",
     "next line": "下一行",
     "leave": "离开",
-    "dialect": "写法",
     "curl elsewhere": "异地 curl",
     "write it as clients of OpenAI, Cohere or TEI do": "按 OpenAI、Cohere 或 TEI 客户端的写法发送",
     # What is still missing.
@@ -34,8 +32,8 @@ WORDS: dict[str, str] = {
     "in {ms} ms": "用时 {ms} 毫秒",
     "no server-timing": "没有 server-timing",
     "{n} token": "{n} 个 token",
+    "{n} tokens": "{n} 个 token",
     "request id {id}": "请求 ID {id}",
-    "tokenise": "分词",
     "encode, rest": "编码及其他",
     "again in {seconds} s (retry-after)": "{seconds} 秒后再试（retry-after）",
     "rank": "名次",
@@ -83,7 +81,6 @@ WORDS: dict[str, str] = {
     ),
     # Why it can't be asked.
     "the gateway did not answer within {limit} s": "网关在 {limit} 秒内没有应答",
-    "start er-gateway": "请启动 er-gateway",
     "no right to use {path}: it is for root and members of group er": (
         "无权使用 {path}：仅限 root 和 er 组成员"
     ),
