@@ -26,11 +26,12 @@ from er_console.erfile import (
     differences,
     said_of,
 )
-from er_console.language import speak
-from er_console.looks import Looks
+from er_console.language import heard, speak
+from er_console.looks import Looks, plain
 from er_console.played import PlayedConfig
 from er_console.screens.configuration import ConfigPage
 from er_console.screens.dialogs import Confirm
+from er_console.screens.planned import rows
 from er_console.sources.config import Config
 from er_console.sources.er_data import UnknownSchemaError, read_check, read_plan
 from er_console.state import Missing, Outcome
@@ -100,9 +101,11 @@ class Closed(PlayedConfig):
 def test_what_er_says_is_read_and_said_again(tmp_path: Path) -> None:
     """From the real commands' own data: findings, and each kind of step in a sentence."""
     path = tmp_path / "er.toml"
-    found = Found(Finding(str(path), 3, "no: such", "error"), blocks=True)
+    found = Found(Finding(str(path), 3, "no: such\n    [[replica]]\x1b", "error"), blocks=True)
     data = json.loads(json.dumps(as_data.checked(path, None, [found], [])))
-    assert read_check(data) == ((Mark(3, "error", "no: such"),), None, None)
+    assert read_check(data) == ((Mark(3, "error", "no: such\n    [[replica]] "),), None, None)
+    said = rows("no: such\n    [[replica]]", "bad", Looks(), 40, 3)
+    assert [plain(line) for line in said] == ["   no: such", "       [[replica]]"]
     changes = [
         Change(kind="write", says="write /etc/a", path="etc/a", text="[Unit]\n  x\n\ny\n"),
         Change(kind="link", says="start x with er.target", path="w/er-vllm@a.service", text="t"),
@@ -459,3 +462,22 @@ async def test_a_file_that_cant_be_read_is_said_with_its_cure(tmp_path: Path) ->
     (tmp_path / "er.toml").mkdir()
     with pytest.raises(Missing, match="Is a directory"):
         await config.look()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "unknown key 'tsk'; did you mean task?",
+        "dimensions 9999: this model has 64",
+        "port 2048 is taken by nginx (pid 7); end it, or choose another port in listen",
+        "no model 'x'; models: a, b",
+    ],
+)
+def test_the_usual_findings_are_understood_in_chinese(said: str) -> None:
+    """As er check words them (tests of er check hold those words)."""
+    speak("zh")
+    try:
+        meant = heard(said)
+        assert meant != said and ("；" in meant or "：" in meant)
+    finally:
+        speak("en")

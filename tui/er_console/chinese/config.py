@@ -128,4 +128,56 @@ HEARD: dict[str, str] = {
     ),
     "store the configuration as applied ({path})": "把配置存为已应用（{path}）",
     "restart {unit}: {why}": "重启 {unit}：{why}",
+    # What er check finds most often.
+    "unknown key {key}; did you mean {near}?": "未知的键 {key}；是不是 {near}？",
+    "unknown key {key}; known here: {known}": "未知的键 {key}；这里可用的有：{known}",
+    "no such file": "没有这个文件",
+    "not TOML: {why}": "不是 TOML：{why}",
+    "user er can't read this file; as root: {cure}": (
+        "用户 er 无法读取此文件；请以 root 运行：{cure}"
+    ),
+    "{key} {value}: the model ends at {limit}, and that holds": (
+        "{key} {value}：模型上限为 {limit}，以它为准"
+    ),
+    "dimensions {value}: this model has {limit}": "dimensions {value}：该模型只有 {limit} 维",
+    "port {port} is taken by {holder}; end it, or choose another port in {key}": (
+        "端口 {port} 已被 {holder} 占用；请结束它，或在 {key} 中另选端口"
+    ),
+    "{address} can't be used: {why}": "{address} 无法使用：{why}",
+    "no model {model}; models: {known}": "没有模型 {model}；已有的模型：{known}",
+    "{name} already names another model": "{name} 已是另一个模型的名称",
+    "{name} already names another replica": "{name} 已是另一个副本的名称",
+    "give gpu_memory_utilization or kv_cache, not both": (
+        "gpu_memory_utilization 和 kv_cache 只能给一个"
+    ),
+    "{arg} is set by er-vllm itself; leave it out": "{arg} 由 er-vllm 自行设置；请去掉",
+    "{key} means nothing beside url; leave one out": "有 url 时 {key} 没有意义；请去掉其中一个",
+    "path {path} must be absolute, as in /srv/models/…": (
+        "path {path} 必须是绝对路径，例如 /srv/models/…"
+    ),
+    "no [[model]]; name at least one": "没有 [[model]]；至少要有一个",
+    "GPU {gpu} is promised {share} times over by replicas {names} together; "
+    "all on one card must stay below 1.0": (
+        "GPU {gpu} 被副本 {names} 合计占用到 {share} 倍；同一张卡上合计须低于 1.0"
+    ),
+    "{wanted} of the {total} of GPU {gpu} are wanted, but others hold {held}: {who}; "
+    "end them or ask for less": (
+        "GPU {gpu} 共 {total}，需要 {wanted}，但其他进程占用了 {held}：{who}；请结束它们或少要一些"
+    ),
+    "the CPU build of vLLM needs libnuma.so.1: apt-get install libnuma1": (
+        "CPU 版 vLLM 需要 libnuma.so.1：apt-get install libnuma1"
+    ),
+    '{path} looks like a reranker; its task would be "score"': (
+        '{path} 看起来是重排模型；其 task 应为 "score"'
+    ),
+    "{path}: only root can look there; ask again with sudo": (
+        "{path}：只有 root 能查看；请用 sudo 再试"
+    ),
+    "{path}: user er may not pass through {closed}; as root: {cure}": (
+        "{path}：用户 er 无法穿过 {closed}；请以 root 运行：{cure}"
+    ),
+    "{what} may take {size}, but {folder} has room for {room}; ask for less, or make room": (
+        "{what}最多占用 {size}，但 {folder} 只剩 {room}；请调小，或腾出空间"
+    ),
+    "the cache of vectors": "向量缓存",
 }

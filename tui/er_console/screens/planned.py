@@ -12,9 +12,12 @@ Meant = Callable[[Step], Sequence[str]]  # what a step means for clients, in sen
 
 
 def rows(said: str, role: str, looks: Looks, width: int, indent: int = 1) -> list[Line]:
-    """A sentence in as many rows as it needs."""
-    found = wrapped(looks.words(said), width - indent)
-    return [[(f"{' ' * indent}{row}", role)] for row in found]
+    """A sentence in as many rows as it needs; its own line breaks and indents stay."""
+    found: list[Line] = []
+    for part in looks.words(said).split("\n"):
+        deep = indent + len(part) - len(part.lstrip(" "))
+        found += [[(f"{' ' * deep}{row}", role)] for row in wrapped(part.lstrip(" "), width - deep)]
+    return found
 
 
 def verdict_lines(seen: Seen, looks: Looks, width: int) -> list[Line]:

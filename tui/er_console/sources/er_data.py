@@ -27,12 +27,17 @@ def read_check(
     """Findings, models and replicas of `er check --json`. Raises UnknownSchemaError."""
     _of_schema(data)
     marks = tuple(
-        Mark(whole(row.get("line")) or 0, text(row.get("level")), text(row.get("message")))
+        Mark(whole(row.get("line")) or 0, text(row.get("level")), _lines(row.get("message")))
         for row in objects(data.get("findings"))
     )
     summary = data.get("summary")
     counts = summary if isinstance(summary, dict) else {}
     return marks, whole(counts.get("models")), whole(counts.get("replicas"))
+
+
+def _lines(value: object) -> str:
+    """A message with its line breaks: some findings end with lines for er.toml."""
+    return "\n".join(map(text, value.split("\n"))) if isinstance(value, str) else ""
 
 
 def read_plan(data: Mapping[str, Any]) -> Plan:
