@@ -60,12 +60,14 @@ class Lines(Painter, can_focus=False):
 
     def put(self, lines: Sequence[Line]) -> None:
         """Show these lines from now on."""
-        new = list(lines)
-        if new == self._lines:
+        before, self._lines = self._lines, list(lines)
+        if len(before) != len(self._lines):
+            self.refresh(layout=True)
             return
-        taller = len(new) != len(self._lines)
-        self._lines = new
-        self.refresh(layout=taller)
+        # Row by row: a clock in one row must not send a whole plot again.
+        for y, (old, new) in enumerate(zip(before, self._lines, strict=True)):
+            if old != new:
+                self.refresh_line(y)
 
     @property
     def said(self) -> str:
