@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from textual.widgets import Input, OptionList
@@ -16,6 +17,7 @@ from er_console.screens.dialogs import Help
 from er_console.screens.page import PAGES
 from er_console.screens.palette import Palette
 from er_console.state import Missing
+from er_console.widgets.lines import Lines
 from test_console_once import run
 from test_console_screens import Play, opened, press, text, toasts
 
@@ -134,3 +136,26 @@ def test_the_command_speaks_the_language_asked_for() -> None:
     english = json.loads(run("--json", "--demo").stdout)["verdict"]
     assert json.loads(run("--json", "--demo", "--lang", "zh").stdout)["verdict"] == english
     assert run("--help", "--lang", "zh", PYTHONIOENCODING="ascii").stdout.isascii()
+
+
+async def test_a_panel_sends_only_what_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row of many, and nothing for the same title: bytes are what a slow line has few of."""
+    asked: list[tuple[object, ...]] = []
+
+    class Counted(Lines):
+        def refresh(self, *regions: Any, **options: Any) -> Any:
+            asked.append(regions)
+            return super().refresh(*regions, **options)
+
+    async with opened() as (app, pilot, _):
+        panel = Counted([[(f"row {n}", "")] for n in range(9)])
+        await app.screen.mount(panel)
+        panel.entitle("[title]")
+        await pilot.pause()
+        asked.clear()
+        panel.put([[(f"row {n if n != 4 else 'four'}", "")] for n in range(9)])
+        panel.entitle("[title]")
+        assert [region.y for regions in asked for region in regions] == [4]
+        panel.put(panel._lines)
+        assert len(asked) == 1
+        assert panel.border_title == r"\[title]" and "row four" in panel.said

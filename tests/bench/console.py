@@ -47,7 +47,7 @@ PAGES = {
     "logs": ("5", "following"),
     "try": ("6", "type a text"),
     "config": ("7", "er.toml"),
-    "quality": ("8", "Quality"),
+    "quality": ("8", "8 Quality"),
 }
 ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[a-zA-Z$]")
 

@@ -106,7 +106,7 @@ class ConfigPage(Page):
         looks = self.desk.looks
         plan, file = self.query_one("#plan", Lines), self.query_one("#file", Lines)
         width = max(40, (plan.content_size.width or self.size.width) - 1)
-        file.border_title = say("er.toml against what is applied") if self.diffs else "er.toml"
+        file.entitle(say("er.toml against what is applied") if self.diffs else "er.toml")
         if self.missing is not None:
             plan.put(rows(str(self.missing), "warn", looks, width))
             file.put([])

@@ -167,7 +167,7 @@ class Overview(Page):
         said = say("log")
         if missing:
             said = say("log: {reason}", reason=heard(missing.reason))
-        self.query_one(LogView).border_title = said
+        self.query_one(LogView).entitle(said)
 
     def draw(self) -> None:
         """All panels that are in view."""

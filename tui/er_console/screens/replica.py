@@ -112,7 +112,7 @@ class ReplicaPage(Page):
         said = say("log")
         if missing:
             said = say("log: {reason}", reason=heard(missing.reason))
-        self.query_one(LogView).border_title = said
+        self.query_one(LogView).entitle(said)
 
     def action_why(self) -> None:
         """What is wrong and what to do stands on the Overview."""

@@ -304,7 +304,7 @@ class TrafficPage(Page):
         if room.huge:
             rows -= self._draw_detail(rows, width)
         past, missing = self.past.value, self.past.missing
-        panel.border_title = say("the past, {span}", span=say(SPANS[self.span][1]))
+        panel.entitle(say("the past, {span}", span=say(SPANS[self.span][1])))
         lines: list[Line] = []
         if missing is not None:
             said = say("no past from the gateway: {reason}", reason=heard(str(missing)))
@@ -327,7 +327,7 @@ class TrafficPage(Page):
         if missing is None:
             panel.put([[(say("asking the gateway for the past"), "dim")]])
             return
-        panel.border_title = say("since this console was opened")
+        panel.entitle(say("since this console was opened"))
         panel.put([*lines, *self._own(width, rows - len(lines))])
 
     def _own(self, width: int, rows: int) -> list[Line]:

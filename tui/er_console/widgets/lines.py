@@ -12,6 +12,7 @@ from typing import ClassVar
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
+from textual.content import Content
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -28,6 +29,14 @@ class Painter(ScrollView):
         "role--blurred",
         "role--head",
     }
+
+    _titled = ""
+
+    def entitle(self, said: str) -> None:
+        """The frame's title. Textual would paint all anew for the same one, at each second."""
+        if said != self._titled:
+            self._titled = said
+            self.border_title = Content(said)  # words are no markup
 
     def role(self, name: str) -> Style:
         """The theme's style of a role."""
