@@ -52,14 +52,21 @@ PAGES = {
 ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[a-zA-Z$]")
 
 
+def surroundings() -> dict[str, str]:
+    """The environment, with compiled files kept as an installed ER has them."""
+    apart = ("NO_COLOR", "COLORTERM", "SSH_CONNECTION", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if name not in apart}
+    folder = Path(os.environ.get("ER_TEST_CACHE", "/var/tmp")) / "console-bench"
+    return {**kept, "PYTHONPATH": str(TOP / "tui"), "PYTHONPYCACHEPREFIX": str(folder)}
+
+
 class Console:
     """The console on a pseudo-terminal, behind a link of some delay (seconds) and rate."""
 
     def __init__(self, look: dict[str, str], delay_s: float = 0.0, rate: float = 0.0) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-        kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "SSH_CONNECTION")}
-        own = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "PYTHONPATH": str(TOP / "tui")}
+        own = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
         command = [sys.executable, "-m", "er_console.app", "--demo"]
         self.began = time.monotonic()
         child = subprocess.Popen(
@@ -67,7 +74,7 @@ class Console:
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env={**kept, **own, **look},
+            env={**surroundings(), **own, **look},
             start_new_session=True,
         )
         os.close(slave)
@@ -198,8 +205,7 @@ def plain(*arguments: str) -> dict[str, float]:
     for _ in range(5):
         before, at = os.times(), time.monotonic()
         command = [sys.executable, "-m", "er_console.app", "--demo", *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(TOP / "tui")}
-        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+        subprocess.run(command, env=surroundings(), stdout=subprocess.DEVNULL, check=True)
         after = os.times()
         used = after.children_user + after.children_system
         used -= before.children_user + before.children_system
@@ -239,6 +245,8 @@ def main() -> int:
         "versions": {"python": platform.python_version(), "textual": metadata.version("textual")},
         "size": [COLUMNS, ROWS],
     }
+    warm = "import er_console.console, er_console.demo"
+    subprocess.run([sys.executable, "-c", warm], env=surroundings(), check=True)
     for look in LOOKS:
         report[look] = cost(look, options.seconds)
         rows = report[look]
