@@ -88,4 +88,12 @@ WORDS: dict[str, str] = {
     "latency": "延迟",
     "memory": "内存",
     "traffic, last minute": "流量，最近一分钟",
+    "busy": "在途",
+    "open": "打开",
+    "systemd does not run ER here": "这里的 ER 不由 systemd 运行",
+    "{command}, then log in again": "{command}，然后重新登录",
+    "ER in {folder} runs as plain processes: no line of theirs is in the journal": (
+        "{folder} 里的 ER 以普通进程运行：journal 里没有它们的日志"
+    ),
+    "Look where they were started": "到启动它们的地方查看",
 }

@@ -10,7 +10,6 @@ WORDS: dict[str, str] = {
     "seq": "序列",
     "tok": "token",
     "success": "成功率",
-    "in flight": "处理中",
     "latency p50": "延迟 p50",
     "none": "无",
     "{n}/s": "{n}/秒",
