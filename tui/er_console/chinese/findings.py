@@ -90,9 +90,6 @@ HEARD: dict[str, str] = {
     'for task = "score" name a reranker, or use via = "…"': (
         'task = "score" 请指定重排模型，或使用 via = "…"'
     ),
-    "the CPU build of vLLM needs libnuma.so.1: apt-get install libnuma1": (
-        "vLLM 的 CPU 版需要 libnuma.so.1：apt-get install libnuma1"
-    ),
     'gpu = "cpu" needs the CPU build of vLLM, and this machine has the CUDA build': (
         'gpu = "cpu" 需要 vLLM 的 CPU 版，而本机是 CUDA 版'
     ),
@@ -113,7 +110,6 @@ HEARD: dict[str, str] = {
         "需要 GPU {gpu} 的 {all} 中的 {wanted}，但其他进程占用 {held}：{who}"
     ),
     "end them or ask for less": "结束它们，或减少要求",
-    "{address} can't be used: {why}": "无法使用 {address}：{why}",
     "end it, or choose another port in {key}": "结束它，或在 {key} 中选择其他端口",
     "{what} may take {size}, but {folder} has room for {room}": (
         "{what} 可占用 {size}，但 {folder} 只有 {room} 空间"
@@ -123,11 +119,7 @@ HEARD: dict[str, str] = {
     "name at least one": "至少指定一个",
     "no model {name}": "没有模型 {name}",
     "models: {list}": "模型：{list}",
-    "{name} already names another replica": "{name} 已是另一个副本的名字",
     "port {port} is taken by {replica}": "端口 {port} 被 {replica} 占用",
-    "give gpu_memory_utilization or kv_cache, not both": (
-        "gpu_memory_utilization 和 kv_cache 只能给一个"
-    ),
     "{key} means nothing beside url": "有 url 时 {key} 没有意义",
     "leave one out": "请去掉一个",
     "a replica's name has only a-z, 0-9 and -, and begins with a letter or digit": (
