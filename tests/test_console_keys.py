@@ -229,25 +229,25 @@ async def test_two_consoles_edit_one_key(real: Gateway) -> None:
         assert app.screen is page
 
 
-NAMES = ("密" * 40, "[bold]x[/]", "[/]", "[@click=app.quit]x", "a\"b'c `d`", "\\[x", "%s {x} $1")
+NAMES = ("密" * 40, "[/]", "[@click=app.quit]x[/]", "\\[x \"'` %s {x} $1")
 
 
 async def test_names_that_are_hard_to_show(real: Gateway) -> None:
     """They stand as they are in list, boxes and toasts, and end nothing."""
+    other = Admin(real.runtime / "admin.sock", by_systemd=False)
+    for name in NAMES[1:]:
+        await other.create_key({"name": name})
     async with keys_page(real) as (app, pilot, page):
-        for name in NAMES:
-            await make(app, pilot, name=name)
+        await make(app, pilot, name=NAMES[0])
+        assert NAMES[0][:18] in toasts(app)
+        for name, key in zip(NAMES, "EOXX", strict=True):
             await stand_on(page, pilot, name)
-            shown = name[:8]
-            assert shown in text(app) and name[:18] in toasts(app)
-            for key in "EOX":
-                await pilot.press(key)
-                await until(pilot, lambda: isinstance(app.screen, Box))
-                assert shown in text(app)
-                await pilot.press("escape")
-            await pilot.press("X", "y")
-            await until(pilot, lambda: "is revoked" in toasts(app).rpartition("\n")[2])
-            assert name[:18] in toasts(app).rpartition("\n")[2]
+            assert text(app).count(name[:8]) >= 2  # in its row and below the table
+            await pilot.press(key)
+            await until(pilot, lambda: isinstance(app.screen, Box))
+            assert name[:8] in str(app.screen.query_one("#box").border_title)
+            await pilot.press("y" if name == NAMES[-1] else "escape")
+        await until(pilot, lambda: f"{NAMES[-1]} is revoked" in toasts(app))
 
 
 def test_states_and_what_they_depend_on() -> None:
@@ -305,9 +305,7 @@ async def test_a_thousand_keys_stay_quick() -> None:
         assert "team 0500" in text(app) and "team 0501" not in text(app)
 
 
-@pytest.mark.parametrize(
-    ("size", "language"), [((80, 24), "en"), ((80, 24), "zh"), ((60, 16), "zh")]
-)
+@pytest.mark.parametrize(("size", "language"), [((80, 24), "en"), ((60, 16), "zh")])
 async def test_boxes_by_keyboard_alone_at_small_sizes(size: tuple[int, int], language: str) -> None:
     """What has the focus is in view; all can be reached by tab; rows keep within the frame."""
     speak(language)
