@@ -86,7 +86,7 @@ def test_history_status_and_log_say_the_same() -> None:
     past = asyncio.run(clock.demo.history(300))
     assert past.series["replicas_up"][-1] == 2.0 and past.series["replicas_up"][0] == 3.0
     assert status.traffic.p95_ms == clock.demo.story.figures(clock.now)["p95_ms"]
-    said = earlier(clock.demo.story, clock.now, Wanted())
+    said = earlier(clock.demo.story, clock.now, Wanted(""))
     failed = [line for line in said if OUT_OF_MEMORY in line.text]
     assert {line.unit for line in failed} == {"gateway", "embedding-1"}
     assert all(NOW + FAILS_S <= line.time <= NOW + FAILS_S + 21 for line in failed)
@@ -119,11 +119,14 @@ def test_the_keys_are_those_of_the_audit_lines_and_refusals() -> None:
     audit: list[LogLine] = []
     for second in range(60):
         audit += lines(clock.demo.story, NOW + second, Wanted("audit"))
-    assert len(audit) >= 60 and all(line.unit == "audit" for line in audit)
+    answered = [line for line in audit if line.text.startswith("200")]
+    assert len(answered) == 60 and all(line.unit == "audit" for line in audit)
+    refused = [line for line in audit if line.text.startswith("429")]
+    assert len(answered) + len(refused) == len(audit) and {line.key for line in refused} == {ETL}
     asked = {word[7:] for line in audit for word in line.text.split() if word.startswith("key_id=")}
     assert asked == {WEB, ETL} and keys[WEB] == "web" and keys[ETL] == "etl"
     said = [
-        line for second in range(60) for line in lines(clock.demo.story, NOW + second, Wanted())
+        line for second in range(60) for line in lines(clock.demo.story, NOW + second, Wanted(""))
     ]
     assert any(ETL in line.text and "429" in line.text for line in said)
     assert not [line for line in said if line.unit == "audit"]

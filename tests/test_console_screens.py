@@ -353,7 +353,7 @@ async def test_enter_shows_the_replica_in_full_and_l_its_log() -> None:
         assert "embedding-1" in seen and "not enough GPU memory: 6.0 GiB wanted" in seen
         await press(pilot, "l")
         assert isinstance(app.screen, LogsPage)
-        assert play.asked[-1] == ("follow", "embedding-1")
+        assert {*play.asked} == {("follow", "embedding-1")}  # the Replica page follows it too
         assert "line 59 of embedding-1" in text(app)
 
 

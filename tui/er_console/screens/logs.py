@@ -108,6 +108,7 @@ class LogsPage(Page):
     def leave(self) -> None:
         """End the subprocess, and forget what will come again."""
         self.workers.cancel_group(self, "follow")
+        self.followed = None
         self.query_one(LogView).clear()
 
     def _hear(self, missing: Missing | None) -> None:
@@ -126,7 +127,8 @@ class LogsPage(Page):
 
     def _again(self) -> None:
         """What the journal is asked for may have changed."""
-        if not self.request and self.is_current and self.followed != self._source():
+        followed = self.followed
+        if not self.request and self.is_current and followed not in (None, self._source()):
             self.enter()
 
     # What is shown --------------------------------------------------------------------------
