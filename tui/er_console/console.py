@@ -125,7 +125,10 @@ class Console(App[None]):
         self.interval_s = interval_s
         self.pages: dict[str, Page] = {}
         self.now_shown = ""
-        self._ansi = ansi
+        # Before it runs: a theme that is set later has all of the style sheet read again.
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        self.theme = "ansi-dark" if ansi else "er-dark"
         self._loop_here: asyncio.AbstractEventLoop | None = None
         self.polling = Polling(self.desk, self._pace, self.refresh_page)
 
@@ -135,10 +138,7 @@ class Console(App[None]):
         return {"quiet": plain, "cursor-line": plain, "frame": plain, "plot": plain}
 
     def on_mount(self) -> None:
-        """Theme, pages, pollers."""
-        self.register_theme(DARK)
-        self.register_theme(LIGHT)
-        self.theme = "ansi-dark" if self._ansi else "er-dark"
+        """Pages, pollers."""
         first: tuple[type[Page], ...] = (Overview, ReplicaPage, TrafficPage, KeysPage)
         kinds: tuple[type[Page], ...] = (*first, LogsPage, TryPage, ConfigPage, QualityPage)
         for kind in kinds:
