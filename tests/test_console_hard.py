@@ -16,7 +16,7 @@ import pytest
 from textual.worker import WorkerFailed
 
 from er_console import app as command
-from er_console.consequences import about_revoke, about_unit
+from er_console.consequences import about_revoke, needless
 from er_console.console import Console
 from er_console.demo import Demo
 from er_console.desk import Desk
@@ -228,8 +228,9 @@ def test_starting_what_runs_says_that_nothing_changes() -> None:
     snapshot = seen(all_up(), NOW)
     name = snapshot.status.value.replicas[0].name  # type: ignore[union-attr]
     for unit in (f"er-vllm@{name}.service", "er-gateway.service"):
-        said = about_unit("start", unit, snapshot, NOW).sentences
-        assert said == ("It runs already: nothing changes.",)
+        why = needless("start", unit, snapshot, NOW)
+        assert why is not None and "runs already, so a start changes nothing" in why.reason
+        assert needless("restart", unit, snapshot, NOW) is None
 
 
 @pytest.mark.parametrize("width", [2, 7, 20])
