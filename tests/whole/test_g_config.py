@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 from conftest import Installed
 from machine import GATEWAY, eventually, post
-from test_d_operations import Console
+from terminal import Console
+from terminal import console as opened
 
 pytestmark = [
     pytest.mark.machine,
@@ -23,15 +24,11 @@ ALIAS = "from-the-console"
 
 
 @pytest.fixture
-def console(er: Installed, monkeypatch: pytest.MonkeyPatch) -> Iterator[Console]:
+def console(er: Installed) -> Iterator[Console]:
     """er-console as root, with everything in order."""
-    monkeypatch.setenv("ER_LAB_ROOT", str(er.machine.root))
-    found = Console()
-    try:
+    with opened(er.machine) as found:
         found.expect(r"OK")
         yield found
-    finally:
-        found.close()
 
 
 def test_a_change_of_er_toml_is_applied_from_the_console(er: Installed, console: Console) -> None:
