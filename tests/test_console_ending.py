@@ -167,3 +167,21 @@ def test_the_journal_it_follows_ends_with_it(tmp_path: Path) -> None:
                 assert time.monotonic() < limit, "journalctl lives on"
                 time.sleep(0.02)
             (tmp_path / "pid").unlink()
+
+
+def test_an_end_by_force_leaves_what_has_a_session_of_its_own() -> None:
+    """An er apply that the console began changes the machine: it is done to its end."""
+    program = """
+import subprocess, time
+from er_console.ending import _end_children
+own = subprocess.Popen(["sleep", "60"], start_new_session=True)
+child = subprocess.Popen(["sleep", "60"])
+_end_children()
+print(child.wait(10), own.poll())
+own.kill()
+"""
+    environment = {**os.environ, "PYTHONPATH": str(TUI)}
+    told = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert told.stdout.split() == [str(-signal.SIGTERM), "None"], told.stderr

@@ -96,8 +96,13 @@ class Ending:
 
 
 def _end_children() -> None:
-    """journalctl -f would live until its next line."""
+    """journalctl -f would live until its next line. What has a session of its own goes on: er apply
+    must be done to its end.
+    """
+    ours = os.getsid(0)
     for listed in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError, ValueError):
-            for pid in listed.read_text().split():
-                os.kill(int(pid), signal.SIGTERM)
+            for pid in map(int, listed.read_text().split()):
+                with contextlib.suppress(ProcessLookupError):
+                    if os.getsid(pid) == ours:
+                        os.kill(pid, signal.SIGTERM)
