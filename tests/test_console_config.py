@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -462,6 +464,25 @@ async def test_a_file_that_cant_be_read_is_said_with_its_cure(tmp_path: Path) ->
     (tmp_path / "er.toml").mkdir()
     with pytest.raises(Missing, match="Is a directory"):
         await config.look()
+
+
+async def test_a_full_disk_is_said_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a temporary file er can't be asked: the file is shown, an apply is not begun."""
+    config = fake(tmp_path)
+    seen = await config.look()
+
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(Missing, match=r"No space left on device\. df -h"):
+        await config.apply(seen, nothing)
+    again = await config.look()
+    assert again.lines == seen.lines and not again.plan.steps
+    assert "No space left" in again.not_checked and "No space left" in again.plan.why_none
+    assert "\napply\n" not in (tmp_path / "asked").read_text()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ WORDS: dict[str, str] = {
     "file": "文件",
     "diff": "差异",
     "look again": "重新检查",
+    "no temporary file can be made: {error}": "无法创建临时文件：{error}",
     "er.toml, or what is different from what is applied": "查看 er.toml，或它与已应用配置的差异",
     "go back to what was applied before, after asking": "回退到之前应用的配置（先确认）",
     # er check.

@@ -145,7 +145,7 @@ class Config:
         """
         words = ["apply", *options]
         journal.note(f"{operator()} asks: er {' '.join(words)}")
-        with tempfile.TemporaryFile() as out:
+        with _scratch() as out:
             try:
                 process = subprocess.Popen(  # noqa: ASYNC220 - see above
                     [*self._command, *words],
@@ -179,7 +179,7 @@ class Config:
     async def _json(self, *words: str) -> dict[str, Any]:
         """What `er WORDS --json` says. Raises Missing when it says none."""
         shown = f"er {words[0]}"
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        with _scratch() as out, _scratch() as err:
             try:
                 process = await asyncio.create_subprocess_exec(
                     *self._command,
@@ -255,6 +255,15 @@ def _read(path: Path) -> tuple[str, ...]:
         raise Missing("wrong", f"{path}: {error.strerror}") from None
     rows = content.decode(errors="replace").splitlines()
     return tuple(text(row.expandtabs(4)) for row in rows)
+
+
+def _scratch() -> IO[bytes]:
+    """A file without a name, for what a command says. Raises Missing, as on a full disk."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        reason = say("no temporary file can be made: {error}", error=error.strerror or error)
+        raise Missing("wrong", reason, "df -h /tmp /var/tmp") from None
 
 
 def _content(file: IO[bytes]) -> str:
