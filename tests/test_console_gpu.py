@@ -73,7 +73,7 @@ def test_what_is_forbidden_is_unknown_and_not_asked_again() -> None:
     nvml = FakeNvml([Card("GPU-a", "0", 0, refuses=never), Card("GPU-b", "1", 1)])
     both = Cards(nvml, None)
     first, second = both.read()
-    assert (first.power_w, first.memory_used, first.throttle) == (None, None, "")
+    assert (first.power_w, first.memory_used, first.throttle) == (None, None, None)
     assert (first.temperature, second.power_w) == (61, 612.4)
     nvml.asked.clear()
     assert both.read() == (first, second)

@@ -76,6 +76,7 @@ def test_the_detail_tells_what_the_driver_alone_knows() -> None:
             "power limit 700 W, throttled: power brake, 1 memory error, others on it: python",
         ),
         ((replace(card, throttle="", others=()),), "power limit 700 W, not throttled, 1 memory"),
+        ((replace(card, throttle=None),), "power limit 700 W, throttling unknown, 1 memory"),
         ((), "power limit 700 W, throttling unknown, memory errors unknown"),
     ):
         snapshot = seen(data, gpus=Reading(driver, NOW))

@@ -120,7 +120,8 @@ def _about_gpu(gpu: Gpu) -> list[Advice]:
         )
         todo = say("drain what runs on it (D); nvidia-smi -q -d ECC")
         found.append(Advice(what, todo, severe=True))
-    if gpu.throttle not in ("", say("power cap")):  # at its power limit a card is at work, not sick
+    # At its power limit a card is at work, not sick.
+    if gpu.throttle and gpu.throttle != say("power cap"):
         what = say("GPU {gpu} is throttled: {why}", gpu=which, why=heard(gpu.throttle))
         found.append(Advice(what, say("check its cooling and its power limit")))
     if gpu.temperature is not None and gpu.temperature >= 90:

@@ -28,11 +28,10 @@ def replica_lines(
         *_rows(_health(replica), looks, width),
         *_rows(_work(replica), looks, width),
     ]
-    driver = {gpu.uuid for gpu in snapshot.gpus.fresh(now, 2 * snapshot.limit_s()) or ()}
     for gpu in gpus(snapshot, now):
         if replica.name in gpu.replicas:
             lines.append([(fit("GPU", NAMES), "dim"), *gpu_line(gpu, looks, 80, names=False)])
-            lines += _rows([("", _of_card(gpu, seen=gpu.uuid in driver))], looks, width)
+            lines += _rows([("", _of_card(gpu))], looks, width)
     return [*lines, *_rows(_process(replica), looks, width)]
 
 
@@ -87,13 +86,13 @@ def _work(replica: Replica) -> list[Fact]:
     return [(say("queue"), queue), (say("work"), rates), (say("latency"), spent)]
 
 
-def _of_card(gpu: Gpu, *, seen: bool) -> str:
-    """What a card's row leaves out; what only the driver tells is unknown where it isn't `seen`."""
+def _of_card(gpu: Gpu) -> str:
+    """What a card's row leaves out; the driver alone tells most of it."""
     limit = say("power limit {watts} W", watts=figure(gpu.power_limit_w))
     errors = say("memory errors unknown")
     if gpu.ecc_errors is not None:
         errors = count(gpu.ecc_errors, "{n} memory error", "{n} memory errors")
-    throttle = say("not throttled") if seen else say("throttling unknown")
+    throttle = say("throttling unknown") if gpu.throttle is None else say("not throttled")
     if gpu.throttle:
         throttle = say("throttled: {why}", why=heard(gpu.throttle))
     said = [limit, throttle, errors]

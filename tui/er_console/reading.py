@@ -79,7 +79,7 @@ def read_gpu(data: Mapping[str, Any]) -> Gpu:
         temperature=number(data.get("temperature")),
         power_w=number(data.get("power_w")),
         power_limit_w=number(data.get("power_limit_w")),
-        throttle=text(data.get("throttle")),
+        throttle=text(data["throttle"]) if "throttle" in data else None,
         replicas=texts(data.get("replicas")),
     )
 

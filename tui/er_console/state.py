@@ -85,8 +85,9 @@ class Unit:
 class Gpu:
     """One GPU. Bytes, percent, degrees C, watts; None where the card or driver does not say.
 
-    `ecc_errors`: memory errors since boot that could not be corrected. `others`: processes on it
-    that are none of ER's, in words. `lost`: the driver lists it and can't reach it.
+    `throttle`: what slows it down, "" for nothing. `ecc_errors`: memory errors since boot that
+    could not be corrected. `others`: processes on it that are none of ER's, in words. `lost`: the
+    driver lists it and can't reach it.
     """
 
     index: int | None
@@ -98,7 +99,7 @@ class Gpu:
     temperature: float | None = None
     power_w: float | None = None
     power_limit_w: float | None = None
-    throttle: str = ""
+    throttle: str | None = None
     ecc_errors: float | None = None
     others: tuple[str, ...] = ()
     lost: bool = False

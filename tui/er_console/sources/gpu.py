@@ -167,7 +167,7 @@ class Cards:
         self._known[index] = (uuid, name)
         reasons = self._ask(uuid, "nvmlDeviceGetCurrentClocksEventReasons", handle)
         if reasons is None:
-            reasons = self._ask(uuid, "nvmlDeviceGetCurrentClocksThrottleReasons", handle) or 0
+            reasons = self._ask(uuid, "nvmlDeviceGetCurrentClocksThrottleReasons", handle)
         used, total = self._memory(uuid, handle)
         busy = self._ask(uuid, "nvmlDeviceGetUtilizationRates", handle)
         ecc = (handle, UNCORRECTED, SINCE_DRIVER_LOAD)
@@ -181,7 +181,7 @@ class Cards:
             temperature=self._ask(uuid, "nvmlDeviceGetTemperature", handle, 0),
             power_w=_watts(self._ask(uuid, "nvmlDeviceGetPowerUsage", handle)),
             power_limit_w=_watts(self._ask(uuid, "nvmlDeviceGetEnforcedPowerLimit", handle)),
-            throttle=", ".join(say(word) for bit, word in THROTTLES if reasons & bit),
+            throttle=_slowed(reasons),
             ecc_errors=self._ask(uuid, "nvmlDeviceGetTotalEccErrors", *ecc),
             others=self._strangers(uuid, handle),
         )
@@ -260,6 +260,13 @@ def _kinds(nvml: Any, *names: str) -> tuple[type[Exception], ...]:
     """NVML's errors by name, as far as this version of its module has them."""
     found = (getattr(nvml, f"NVMLError_{name}", None) for name in names)
     return tuple(kind for kind in found if kind is not None)
+
+
+def _slowed(reasons: int | None) -> str | None:
+    """NVML's bits in words."""
+    if reasons is None:
+        return None
+    return ", ".join(say(word) for bit, word in THROTTLES if reasons & bit)
 
 
 def _watts(milliwatts: float | None) -> float | None:
