@@ -391,8 +391,9 @@ async def test_without_systemd_or_without_a_bus_it_says_so(tmp_path: Path) -> No
     nowhere = Systemd(address=f"unix:path={tmp_path}/none", booted=tmp_path)
     with pytest.raises(Missing, match="no D-Bus system bus here") as absent:
         await nowhere.units()
-    with pytest.raises(Missing, match="no D-Bus system bus here"):
+    with pytest.raises(Missing, match="no D-Bus system bus here") as unasked:
         await nowhere.act("start", ONE)
+    assert unasked.value.remedy == absent.value.remedy, "nothing was begun"
     assert (off.value.kind, absent.value.kind) == ("off", "absent")
     assert absent.value.remedy
 

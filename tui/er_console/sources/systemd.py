@@ -154,21 +154,14 @@ class Systemd:
 
         Raises Missing when systemd can't be asked, or is lost before the end is known.
         """
-        from er_console.sources.bus import Refused
-
         method = METHODS.get(verb)
         if method is None:
             raise ValueError(verb)
+        async with self._asking:
+            bus = await self._connected()
         self._acting += 1
         try:
-            async with self._asking:
-                bus = await self._connected()
-            try:
-                [job] = await self._call(bus, method, "ss", [unit, "replace"], limit_s=BEGIN_S)
-            except Refused as error:
-                return refused(verb, unit, error.name, error.said, operator())
-            result = await self._end_of(bus, job)
-            return ended(verb, unit, result, read_unit(unit, await self._facts(bus, unit), 0.0))
+            return await self._asked_to(bus, method, verb, unit)
         except Exception as error:
             why = self._why(error)
             remedy = say("It may have been done all the same: systemctl status {unit}", unit=unit)
@@ -177,6 +170,16 @@ class Systemd:
             self._acting -= 1
             if not self._acting:
                 self._jobs.clear()
+
+    async def _asked_to(self, bus: Bus, method: str, verb: str, unit: str) -> Outcome:
+        from er_console.sources.bus import Refused
+
+        try:
+            [job] = await self._call(bus, method, "ss", [unit, "replace"], limit_s=BEGIN_S)
+        except Refused as error:
+            return refused(verb, unit, error.name, error.said, operator())
+        result = await self._end_of(bus, job)
+        return ended(verb, unit, result, read_unit(unit, await self._facts(bus, unit), 0.0))
 
     def close(self) -> None:
         """Leaves the bus."""
