@@ -79,16 +79,15 @@ class Polling:
 
     async def read(self, name: str, read: Callable[[], Awaitable[Any]], pace: float) -> None:
         """Ask a source once and put its answer, or why there is none, on the desk."""
-        before = self._desk.reading(name)
         try:
             value = await read()
         except Missing as missing:
-            self._desk.take(name, before.failed(missing), pace)
+            self._desk.take(name, self._desk.reading(name).failed(missing), pace)
         except Exception as error:  # a fault in one source must neither end nor freeze the console
             wrong = Missing("wrong", f"{name}: {type(error).__name__}: {error}")
-            self._desk.take(name, before.failed(wrong), pace)
+            self._desk.take(name, self._desk.reading(name).failed(wrong), pace)
         else:
-            self._desk.take(name, before.took(value, self._desk.wall()), pace)
+            self._desk.take(name, self._desk.reading(name).took(value, self._desk.wall()), pace)
 
     async def read_all(self) -> None:
         """Ask all sources once, and draw: after an action, and in tests."""
