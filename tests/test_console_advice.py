@@ -175,10 +175,13 @@ def test_a_restart_loop_is_over_after_ten_good_minutes() -> None:
     assert list(said(seen(loop))) == [
         "embedding-1 was restarted 3 times; last time: hangs; started anew"
     ]
+    assert said(seen(loop)).popitem()[1] == "it answers now; l shows its log"
     assert said(seen(fleet(restarts=3, since=NOW - 700))) == {}
     assert said(seen(fleet(restarts=2, since=NOW - 60))) == {}
     failed = fleet(restarts=5, state="failed", reason="x", since=NOW - 9000)
-    assert list(said(seen(failed))) == ["embedding-1 was restarted 5 times"]
+    assert said(seen(failed)) == {
+        "embedding-1 was restarted 5 times": "l shows its log; S stops it until that is mended"
+    }
 
 
 def test_what_the_driver_tells_of_a_card() -> None:

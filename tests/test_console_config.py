@@ -43,7 +43,7 @@ from test_console_screens import Play, opened, press, text, toasts
 pytestmark = pytest.mark.slow
 
 BAD = '[gateway]\nlisten = ["127.0.0.1:2048"]\nwokers = 3\n'
-RESTART = "restart er-vllm@embedding-1.service: changed: gpu_memory"
+RESTART = "restart er-vllm@embedding-1.service: changed: gpu_memory_utilization"
 
 # An `er` that says what the real one would, keeps what it was asked, and fails when it is told to.
 FAKE = """\
@@ -132,7 +132,10 @@ def test_what_er_says_is_read_and_said_again(tmp_path: Path) -> None:
     assert said_of(Step("odd", "something new")) == "something new"
     speak("zh")
     try:
-        assert said_of(plan.steps[4]) == "重启 er-vllm@embedding-1.service：已更改：gpu_memory"
+        assert (
+            said_of(plan.steps[4])
+            == "重启 er-vllm@embedding-1.service：已更改：gpu_memory_utilization"
+        )
     finally:
         speak("en")
     assert read_plan({"schema": 1, "error": "no"}).why_none == "no"
@@ -163,7 +166,7 @@ async def test_file_findings_and_steps_are_shown(size: tuple[int, int], ascii_on
         seen = text(app)
         for word in (
             "0 errors, 1 warning",
-            "warning, line 24: GPU 1",
+            "warning, line 24: 7.0 GiB",
             "2 steps",
             RESTART,
             "[gateway]",
@@ -173,7 +176,10 @@ async def test_file_findings_and_steps_are_shown(size: tuple[int, int], ascii_on
         assert isinstance(page, ConfigPage)
         rows = page.query_one("#file", Lines).said.split("\n")
         marked = next(i for i, row in enumerate(rows) if row.startswith(("!", "▲")))
-        assert rows[marked].endswith("gpu_memory = 0.3") and "GPU 1 has" in rows[marked + 1]
+        assert (
+            rows[marked].endswith("gpu_memory_utilization = 0.05")
+            and "of GPU 1" in rows[marked + 1]
+        )
         last = seen.split("\n")[-1]
         assert "A apply" in last and "q quit" in last
         assert all(len(row) <= size[0] for row in seen.split("\n"))

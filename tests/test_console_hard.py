@@ -242,6 +242,13 @@ def test_chinese_is_wrapped_by_cells(width: int) -> None:
     assert "".join(wrapped(said, width)).replace(" ", "") == said.replace(" ", "")
 
 
+def test_no_row_begins_with_a_closing_sign() -> None:
+    """The character before it goes along; where there is room for one alone, it may."""
+    said = "副本会停用，直到再次答对。"
+    assert cut(said, 10) == ["副本会停", "用，直到再", "次答对。"]
+    assert cut(said, 2) == list(said) and "".join(cut(said, 5)) == said
+
+
 # Crowds ------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from er_console.look import snapshot
 from er_console.played_keys import ETL, WEB
 from er_console.played_logs import Wanted, earlier, lines
 from er_console.played_status import status_json
+from er_console.reading import moment
 from er_console.state import LogLine
 from er_console.story import AGAIN_S, FAILS_S, LOST_GPU, OUT_OF_MEMORY, OUTAGE, UNSEEN, Story
 
@@ -139,3 +140,23 @@ def test_the_same_clock_plays_the_same() -> None:
         clock.now = NOW + 33
     assert asyncio.run(first.demo.status()).raw == asyncio.run(second.demo.status()).raw
     assert asyncio.run(first.demo.history(3600)) == asyncio.run(second.demo.history(3600))
+
+
+def test_keys_of_the_traffic_are_those_that_were_used() -> None:
+    """A request of the last minute has no key that the list calls unused."""
+    clock = Clock()
+    used = {key.id for key in asyncio.run(clock.demo.keys()) if key.use.minute}
+    told = asyncio.run(clock.demo.recent(60))
+    assert {one.key for one in (*told.slowest, *told.failed)} <= used
+    assert {sums.name for sums in told.sums["keys"]} == used
+
+
+@pytest.mark.parametrize(
+    ("grace", "left"), [("0", None), ("90m", 5400), ("1h", 3600), ("7d", 604800)]
+)
+def test_a_rotated_key_keeps_its_old_secret_for_the_grace(grace: str, left: int | None) -> None:
+    """As a gateway does; 0 ends it at once."""
+    clock = Clock()
+    key, _ = asyncio.run(clock.demo.rotate_key(WEB, grace))
+    until = moment(key.previous_valid_until)
+    assert until == (None if left is None else pytest.approx(NOW + left, abs=1))

@@ -226,6 +226,15 @@ async def test_b_goes_round_and_its_capital_back() -> None:
         assert "[failed]" in text(app) and "overloaded" in text(app)
 
 
+async def test_l_does_nothing_where_the_footer_has_it_in_brackets() -> None:
+    """A model has no lines: it does not lead to those of everything."""
+    async with opened(Told(many())) as (app, pilot, _):
+        await press(pilot, "3", "b", "b")
+        assert "l (its lines)" in text(app)
+        await press(pilot, "l")
+        assert app.now_shown == "traffic"
+
+
 @pytest.mark.parametrize(("keys", "wanted"), [("3 l", "slow-0"), ("3 b l", "bad-0")])
 async def test_three_keys_to_the_lines_of_a_request(keys: str, wanted: str) -> None:
     async with opened(Told(many())) as (app, pilot, _):

@@ -197,9 +197,11 @@ def _about_replica(replica: Replica, now: float) -> list[Advice]:
                 n=n,
                 reason=last,
             )
+        if replica.state in ANSWERING:
+            return [Advice(what, say("it answers now; l shows its log"))]
         return [Advice(what, say("l shows its log; S stops it until that is mended"), severe=True)]
     if replica.state in ("failed", "down"):
-        todo = say("R restarts it, l shows its log")
+        todo = say("w goes to it; there R restarts it, l shows its log")
         if not replica.unit:
             where = replica.address
             todo = say("look where it runs: {address}", address=where) if where else ""

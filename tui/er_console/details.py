@@ -79,6 +79,10 @@ def _work(replica: Replica) -> list[Fact]:
         p50=figure(replica.p50_ms),
         p95=figure(replica.p95_ms),
     )
+    if sample is None or (sample.running is None and sample.waiting is None):
+        queue = say(
+            "unknown in the engine; {tokens} tokens in flight", tokens=figure(replica.tokens)
+        )
     if replica.tokens_per_s is None:
         rates = say("unknown")
     if replica.p95_ms is None:

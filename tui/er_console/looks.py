@@ -183,8 +183,14 @@ def plain(line: Line) -> str:
     return "".join(piece for piece, _ in line)
 
 
+CLOSING = frozenset("，。；：、）！？")  # none of these begins a row
+
+
 def cut(said: str, width: int) -> list[str]:
-    """The text in pieces of at most `width` cells, one character at least in each."""
+    """The text in pieces of at most `width` cells, one character at least in each.
+
+    What would begin with a closing sign takes the character before it along.
+    """
     if said.isascii():
         return [said[i : i + width] for i in range(0, len(said), width)]
     pieces = [""]
@@ -192,8 +198,11 @@ def cut(said: str, width: int) -> list[str]:
     for c in said:
         cells = width_of(c)
         if cells > room and pieces[-1]:
-            pieces.append("")
-            room = width
+            taken = pieces[-1][-1] if c in CLOSING and len(pieces[-1]) > 1 else ""
+            taken = taken if width_of(taken) + cells <= width else ""
+            pieces[-1] = pieces[-1][: len(pieces[-1]) - len(taken)]
+            pieces.append(taken)
+            room = width - width_of(taken)
         pieces[-1] += c
         room -= cells
     return pieces

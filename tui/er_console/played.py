@@ -80,14 +80,17 @@ gpu = 1
 name = "embedding-1"
 model = "Qwen3-Embedding-0.6B"
 gpu = 1
-gpu_memory = 0.3
+gpu_memory_utilization = 0.05
 
 [[replica]]
 name = "reranker"
 model = "Qwen3-Reranker-0.6B"
 gpu = 0
 """
-TIGHT = "GPU 1 has 2.1 GiB free and embedding-1 wants 6.0 GiB; give one of them less"
+TIGHT = (
+    "7.0 GiB of the 141.0 GiB of GPU 1 are wanted, but others hold 136.9 GiB: "
+    "python3 (pid 5120) 136.9 GiB; end them or ask for less"
+)
 
 
 STORE = Step(
@@ -97,9 +100,9 @@ STORE = Step(
 )
 RESTART = Step(
     "restart",
-    "restart er-vllm@embedding-1.service: changed: gpu_memory",
+    "restart er-vllm@embedding-1.service: changed: gpu_memory_utilization",
     ("er-vllm@embedding-1.service",),
-    reason="changed: gpu_memory",
+    reason="changed: gpu_memory_utilization",
     interrupts=True,
 )
 
@@ -117,8 +120,12 @@ class PlayedConfig:
     async def look(self) -> Seen:
         """One warning, and a step that restarts a replica."""
         lines = tuple(ER_TOML.splitlines())
-        mark = Mark(lines.index("gpu_memory = 0.3") + 1, "warning", TIGHT)
-        before = lines if self._applied else tuple(r for r in lines if r != "gpu_memory = 0.3")
+        mark = Mark(lines.index("gpu_memory_utilization = 0.05") + 1, "warning", TIGHT)
+        before = (
+            lines
+            if self._applied
+            else tuple(r for r in lines if r != "gpu_memory_utilization = 0.05")
+        )
         plan = Plan() if self._applied else Plan((STORE, RESTART))
         return Seen("/etc/er/er.toml", lines, (mark,), 2, 3, plan=plan, applied=before)
 

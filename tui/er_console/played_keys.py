@@ -16,6 +16,7 @@ ETL_LIMIT = "2400/minute"
 DEFAULT_LIMIT = "100/minute"
 LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 DAY_S = 86400
+SECONDS = {"m": 60, "h": 3600, "d": DAY_S}
 
 
 class PlayedKeys:
@@ -96,8 +97,8 @@ class PlayedKeys:
 
     def rotate(self, key_id: str, grace: str, now: float) -> tuple[Key, str]:
         """A new secret; the old one stays valid for `grace`."""
-        hours = float(grace.rstrip("h")) if grace.endswith("h") else 24.0
-        until = _iso(now + 3600 * hours)
+        span = float(grace.rstrip("smhd")) * SECONDS.get(grace[-1], 1)
+        until = _iso(now + span) if span else ""
         self._keys[key_id] = replace(self._keys[key_id], previous_valid_until=until)
         return self._keys[key_id], _secret(key_id)
 

@@ -17,9 +17,8 @@ Figures = Callable[[float], Mapping[str, float | None]]  # of a moment, as GET /
 PARTS: dict[str, tuple[tuple[str, str, float], ...]] = {
     "models": (("Qwen3-Embedding-0.6B", "", 0.78), ("Qwen3-Reranker-0.6B", "", 0.22)),
     "keys": (
-        ("kab2cd3ef", "web", 0.62),
-        ("kq7m2xw5a", "etl", 0.31),
-        ("kz3n6p4rt", "notebooks", 0.07),
+        ("kab2cd3ef", "web", 0.75),
+        ("kq7m2xw5a", "etl", 0.25),
     ),
     "dialects": (("openai", "", 0.74), ("cohere", "", 0.2), ("tei", "", 0.06)),
 }
@@ -126,7 +125,7 @@ def _ended(at: float, dice: random.Random, texts: int, total: float, waits: floa
     queue = waits * total
     engine = max(0.0, total - queue - tokenise - encode - rest)
     rerank = dice.random() < 0.2
-    key, name, _ = PARTS["keys"][dice.choice((0, 0, 1, 1, 2))]
+    key, name, _ = PARTS["keys"][dice.choice((0, 0, 1))]
     model = PARTS["models"][1 if rerank else 0][0]
     return Ended(
         time=at,
@@ -167,7 +166,7 @@ def _failed(figures: Figures, now: float, seconds: int) -> Iterator[Ended]:
 
 
 def _said_no(at: float, dice: random.Random, status: int, code: str, total: float) -> Ended:
-    key, name, _ = PARTS["keys"][1 if status == 429 else dice.choice((0, 0, 1, 2))]
+    key, name, _ = PARTS["keys"][1 if status == 429 else dice.choice((0, 0, 1))]
     queue = 0.98 * total if status == 504 else 0.0
     return Ended(
         time=at + dice.random() / 2 - 0.5,

@@ -31,7 +31,7 @@ WORDS: dict[str, str] = {
     # What is known of one.
     "(says systemd)": "（据 systemd）",
     "(says its launcher)": "（据启动器）",
-    "for {span}": "已 {span}",
+    "for {span}": "已持续 {span}",
     "last error": "最近错误",
     "none (no systemd)": "无（没有 systemd）",
     "drained by": "排空者",
@@ -44,8 +44,9 @@ WORDS: dict[str, str] = {
     "{n} restart": "重启 {n} 次",
     "{n} restarts": "重启 {n} 次",
     "{running} running, {waiting} waiting in the engine; {tokens} tokens in flight": (
-        "引擎中 {running} 个运行，{waiting} 个等待；在途 {tokens} 个 token"
+        "引擎中 {running} 个运行，{waiting} 个等待；处理中 {tokens} 个 token"
     ),
+    "unknown in the engine; {tokens} tokens in flight": "引擎中未知；处理中 {tokens} 个 token",
     "work": "吞吐",
     "{tokens} tokens/s, {sequences} sequences/s, {calls} calls/s": (
         "{tokens} token/秒，{sequences} 序列/秒，{calls} 次调用/秒"

@@ -12,7 +12,7 @@ WORDS: dict[str, str] = {
     "dimensions": "维度",
     "side": "用途",
     "as the model has it": "按模型设置",
-    "written as": "写法",
+    "written as": "协议",
     "the question that documents are ranked for": "据此为文档排序的问题",
     "the task in a sentence; empty: the model's own": "用一句话说明任务；留空用模型自带的",
     "the first so many numbers; empty: all": "只取前若干个数；留空取全部",
@@ -20,7 +20,9 @@ WORDS: dict[str, str] = {
     "next line": "下一行",
     "leave": "离开",
     "curl elsewhere": "异地 curl",
-    "write it as clients of OpenAI, Cohere or TEI do": "按 OpenAI、Cohere 或 TEI 客户端的写法发送",
+    "write it as clients of OpenAI, Cohere or TEI do": (
+        "换协议：按 OpenAI、Cohere 或 TEI 客户端的格式发送"
+    ),
     # What is still missing.
     "no model is known yet": "还不知道有哪些模型",
     "a rerank needs a query": "重排需要一个查询",
