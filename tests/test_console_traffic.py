@@ -266,6 +266,21 @@ async def test_enter_opens_a_request_with_all_its_fields_and_l_goes_on() -> None
             assert logs.request == "bad-1"
 
 
+async def test_l_in_the_box_is_about_the_request_in_it() -> None:
+    """However long it was open: the row below may be gone, and the cursor on another."""
+    play = Told(many())
+    async with opened(play) as (app, pilot, _):
+        await press(pilot, "3", "enter")
+        assert play.told is not None
+        play.told = replace(play.told, slowest=play.told.slowest[1:])
+        app.pages["traffic"].enter()
+        await pilot.pause()
+        assert app.pages["traffic"].selected_request() == "slow-1"
+        await press(pilot, "l")
+        logs = app.pages["logs"]
+        assert isinstance(logs, LogsPage) and logs.request == "slow-0"
+
+
 async def test_the_cursor_stays_on_its_request_when_slower_ones_come() -> None:
     play = Told(many())
     async with opened(play) as (app, pilot, _):

@@ -12,7 +12,7 @@ from textual.widget import Widget
 from er_console.consequences import Question, about_unit
 from er_console.erfile import Plan, Seen, Step, said_of
 from er_console.language import count, heard, say
-from er_console.looks import Line
+from er_console.looks import Line, told
 from er_console.screens.dialogs import Confirm
 from er_console.screens.page import Hint, Page
 from er_console.screens.planned import (
@@ -35,7 +35,6 @@ class ConfigPage(Page):
     """What would be done above (beside, where there is room), the file or its diff below."""
 
     page = "config"
-    actions_in = "config"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("A", "apply", "apply", show=False),
         Binding("P", "previous", "go back", show=False),
@@ -108,7 +107,7 @@ class ConfigPage(Page):
         width = max(40, (plan.content_size.width or self.size.width) - 1)
         file.entitle(say("er.toml against what is applied") if self.diffs else "er.toml")
         if self.missing is not None:
-            plan.put(rows(str(self.missing), "warn", looks, width))
+            plan.put(rows(told(self.missing), "warn", looks, width))
             file.put([])
         elif self.seen is None:
             looking = say("er check and er apply --dry-run are looking at this machine")
@@ -131,7 +130,7 @@ class ConfigPage(Page):
         lines += plan_lines(seen.plan, self._meant, looks, width)
         why = self._why_not()
         if why is not None and (seen.plan.steps or why.kind == "rights"):
-            said = say("A (apply) can't be pressed: {why}", why=why)
+            said = say("A (apply) can't be pressed: {why}", why=told(why))
             lines += rows(said, "dim", looks, width)
         elif seen.plan.why_none and seen.errors:
             said = say("A (apply) can't be pressed: er.toml has errors")
@@ -213,7 +212,7 @@ class ConfigPage(Page):
         try:
             plan = await config.way_back(option)
         except Missing as missing:
-            plan = Plan(why_none=str(missing))
+            plan = Plan(why_none=told(missing))
         if plan.why_none or not plan.steps:
             self._say(heard(plan.why_none) or say("nothing to apply"), "er apply", good=False)
             return

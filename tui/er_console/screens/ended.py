@@ -20,7 +20,7 @@ INSIDE_CELLS, EDGES = 66, 10  # of a box
 
 
 class EndedBox(Box):
-    """Enter and esc close it; l shows its lines of the log."""
+    """Enter and esc close it; l ends it with the request's id, for the lines of its log."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,q", "cancel", "close", show=False),
@@ -55,9 +55,8 @@ class EndedBox(Box):
         self.query_one("#facts", Lines).put([*lines, [], [(self.looks.words(keys), "dim")]])
 
     def action_lines(self) -> None:
-        """To the Logs page, which shows this request's."""
-        self.dismiss(None)
-        self.app.call_later(self.app.run_action, "app.logs_of")
+        """To the Logs page: of this request, wherever the cursor below is by now."""
+        self.dismiss(self.one.id)
 
     def action_scroll(self, by: int) -> None:
         """On a small screen not all of it is in view."""

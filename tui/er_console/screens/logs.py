@@ -12,8 +12,8 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from er_console import sieve
-from er_console.language import count, noted, say
-from er_console.looks import PRIORITIES, Line, line_width, wrapped
+from er_console.language import count, heard, noted, say
+from er_console.looks import PRIORITIES, Line, line_width, told, wrapped
 from er_console.parts import replica_of, replicas
 from er_console.screens.following import follow
 from er_console.screens.page import Hint, Page
@@ -159,7 +159,7 @@ class LogsPage(Page):
     def _state(self) -> str:
         view = self.query_one(LogView)
         if self.missing is not None:
-            return str(self.missing)
+            return told(self.missing)
         parts = [self._what(view)]
         if view.dropped:
             parts.append(count(view.dropped, "{n} line lost", "{n} lines lost"))
@@ -268,8 +268,8 @@ class LogsPage(Page):
 
     def _tell(self, missing: Missing) -> None:
         words = self.desk.looks.words
-        title = words(missing.reason)
-        self.notify(words(missing.remedy), title=title, severity="warning", markup=False)
+        title = words(heard(missing.reason))
+        self.notify(words(heard(missing.remedy)), title=title, severity="warning", markup=False)
 
     def action_pager(self) -> None:
         """The lines that are shown in $PAGER, which has the terminal meanwhile."""

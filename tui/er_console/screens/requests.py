@@ -66,7 +66,7 @@ SUM_COLUMNS = (
     Column(noted("p95 ms"), 8, 8, right=True),
     Column(noted("p99 ms"), 8, 8, right=True),
     Column(noted("refused"), 7, 7, right=True),
-    Column("failed", 6, 6, right=True, from_width=100),
+    Column(noted("failed"), 6, 6, right=True, from_width=100),
 )
 
 

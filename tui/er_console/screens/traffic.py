@@ -11,12 +11,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.widget import Widget
 
-from er_console.language import heard, say
-from er_console.looks import Line, plain, wrapped
+from er_console.language import say
+from er_console.looks import Line, plain, told, wrapped
 from er_console.panels import machine_line, plot_lines, traffic_lines
 from er_console.plots import PART_PLOTS, PLOTS, SPANS, past_plots
 from er_console.screens import requests
 from er_console.screens.ended import EndedBox
+from er_console.screens.logs import LogsPage
 from er_console.screens.page import Hint, Page
 from er_console.screens.requests import REQUESTS, VIEWS
 from er_console.state import Ended, Missing, Past, Reading, Recent, Sums
@@ -203,7 +204,15 @@ class TrafficPage(Page):
         """All that is known of a request."""
         one = self._request()
         if one is not None:
-            self.app.push_screen(EndedBox(one, self.desk.looks))
+            self.app.push_screen(EndedBox(one, self.desk.looks), self._to_lines)
+
+    def _to_lines(self, request: str | None) -> None:
+        """To the Logs page, which shows a request's lines."""
+        if request:
+            logs = self.app.get_screen("logs")
+            assert isinstance(logs, LogsPage)
+            logs.unit, logs.request = "", request
+            self._go("logs")
 
     # What is shown --------------------------------------------------------------------------
 
@@ -263,16 +272,16 @@ class TrafficPage(Page):
         missing, lines = self.recent.missing, list[Line]()
         empty = requests.none_of(self.view)
         if missing is not None:
-            said = say("no requests from the gateway: {reason}", reason=heard(str(missing)))
+            said = say("no requests from the gateway: {reason}", reason=told(missing))
             lines = [[(row, "warn")] for row in wrapped(looks.words(said), width - 2)]
             empty = say("nobody knows")
         elif self.recent.value is None:
             empty = say("asking the gateway for the last minute")
         elif self.filter and not rows:
             empty = say("no row with these words")
-        told = self.query_one("#told", Lines)
-        told.display = bool(lines)
-        told.put(lines)
+        above = self.query_one("#told", Lines)
+        above.display = bool(lines)
+        above.put(lines)
         table.put(rows, empty)
         half = room.rows // 2
         most = max(LEAST_ROWS, half - 1 if half > PLOTS_LEAST - 2 else room.rows - 2)
@@ -312,7 +321,7 @@ class TrafficPage(Page):
         panel.entitle(say("the past, {span}", span=say(SPANS[self.span][1])))
         lines: list[Line] = []
         if missing is not None:
-            said = say("no past from the gateway: {reason}", reason=heard(str(missing)))
+            said = say("no past from the gateway: {reason}", reason=told(missing))
             lines = [[(row, "warn")] for row in wrapped(looks.words(said), width)]
         if past is not None:
             plots, shown = PLOTS, past

@@ -11,8 +11,8 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 
-from er_console.language import noted, say
-from er_console.looks import Line, wrapped
+from er_console.language import heard, noted, say
+from er_console.looks import Line, told, wrapped
 from er_console.screens.page import Hint, Page
 from er_console.screens.told import asked_lines, told_lines
 from er_console.state import Missing
@@ -43,7 +43,6 @@ class TryPage(Page):
     """Fields above, the answer below. Letters are keys unless a field has the cursor."""
 
     page = "try"
-    actions_in = "admin"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("e,i", "edit", "edit", show=False),
         Binding("enter", "send", "send", show=False),
@@ -100,15 +99,15 @@ class TryPage(Page):
         if isinstance(self.focused, TextArea):
             return [Hint("enter", say("next line")), *leaving]
         usable = self._why_not() is None and bool(self.offered)
-        told = self.sent is not None
+        sent = self.sent is not None
         return [
             Hint("e", say("edit")),
             Hint("enter", say("send"), usable and not self.asked().lacks()),
             Hint("m", say("model"), len(self.offered) > 1),
             Hint("d", say("side"), self.kind() == "embed"),
             Hint("o", say("dialect")),
-            Hint("y", "curl", told),
-            Hint("Y", say("curl elsewhere"), told),
+            Hint("y", "curl", sent),
+            Hint("Y", say("curl elsewhere"), sent),
         ]
 
     def enter(self) -> None:
@@ -182,7 +181,7 @@ class TryPage(Page):
     def _answer_lines(self, width: int) -> list[Line]:
         why, looks = self._why_not(), self.desk.looks
         if why is not None:
-            rows = wrapped(looks.words(str(why)), width)
+            rows = wrapped(looks.words(told(why)), width)
             return [[(f" {row}", "warn")] for row in rows]
         if self.began:
             lasts = f"{time.monotonic() - self.began:.0f}"
@@ -192,7 +191,7 @@ class TryPage(Page):
             return [[(f" {said}", "dim")]]
         lines: list[Line] = []
         if self.failed is not None:
-            rows = wrapped(looks.words(str(self.failed)), width)
+            rows = wrapped(looks.words(told(self.failed)), width)
             lines += [[(f" {row}", "bad")] for row in rows]
         elif self.answer is not None:
             lines += told_lines(self.sent, self.answer, looks, width)
@@ -217,7 +216,10 @@ class TryPage(Page):
         if why is not None:
             words = self.desk.looks.words
             self.notify(
-                words(why.remedy), title=words(why.reason), severity="warning", markup=False
+                words(heard(why.remedy)),
+                title=words(heard(why.reason)),
+                severity="warning",
+                markup=False,
             )
         elif asked.lacks():
             self.notify(asked.lacks(), severity="warning", markup=False)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from er_console import looks
 from er_console.erfile import Mark, Plan, Seen
 from er_console.language import heard, say
 from er_console.reading import text
@@ -101,7 +102,7 @@ class Config:
         except UnknownSchemaError:
             return (), None, None, _other_version("er check")
         except Missing as missing:
-            return (), None, None, str(missing)
+            return (), None, None, looks.told(missing)
 
     async def _plan(self, *options: str) -> Plan:
         if not self._by_systemd:
@@ -114,7 +115,7 @@ class Config:
         except UnknownSchemaError:
             return Plan(why_none=_other_version("er apply --dry-run"))
         except Missing as missing:
-            return Plan(why_none=str(missing))
+            return Plan(why_none=looks.told(missing))
 
     def _applied(self) -> tuple[tuple[str, ...], str]:
         """The lines of what is applied, or why they are not known."""
@@ -125,7 +126,7 @@ class Config:
         try:
             return _read(self._state / "applied.toml"), ""
         except Missing as missing:
-            return (), str(missing)
+            return (), looks.told(missing)
 
     async def apply(self, seen: Seen, told: Told) -> Outcome:
         if _read(self.path) != seen.lines:
