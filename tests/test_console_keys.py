@@ -20,7 +20,7 @@ from er_console.language import speak
 from er_console.looks import Looks, width_of
 from er_console.screens.dialogs import Box, Confirm, Form
 from er_console.screens.key_boxes import EditKey, NewKey, Rotate, Secret
-from er_console.screens.key_rows import in_order, key_state
+from er_console.screens.key_rows import in_order, key_row, key_state
 from er_console.screens.keys import KeysPage
 from er_console.sources.admin import Admin
 from er_console.state import Key, Missing, Use, User
@@ -263,6 +263,12 @@ def test_states_and_what_they_depend_on() -> None:
     assert key_state(Key("k1", "a", expires=stamp(6 * 86400)), NOW) == "expires soon"
     assert key_state(Key("k1", "a", expires=stamp(-1)), NOW) == "expired"
     assert key_state(Key("k1", "a", expires=stamp(-1), revoked=stamp(-9)), NOW) == "revoked"
+
+
+def test_a_limit_that_is_no_number_is_shown_as_it_is() -> None:
+    """Whatever a gateway of another version says."""
+    for limit, said in (("20000/minute", "20k/minute"), ("²/day", "²/day"), ("off", "off")):
+        assert key_row(Key("k1", "a", use=Use(limit)), NOW, Looks()).cells[3][0] == said
 
 
 def test_the_order_is_that_of_people() -> None:

@@ -81,8 +81,8 @@ def limit_of(use: Use) -> float | None:
 
 def _short(limit: str) -> str:
     """The limit in at most 11 cells: 20k/minute; the line below the table has it in full."""
-    number, slash, period = limit.partition("/")
-    return f"{figure(float(number))}/{period}" if slash and number.isdigit() else limit
+    number, period = limit_of(Use(limit)), limit.partition("/")[2]
+    return f"{figure(number)}/{period}" if number is not None and period else limit
 
 
 def _used(use: Use, looks: Looks) -> tuple[Piece, Piece]:
