@@ -98,7 +98,9 @@ async def test_the_page_says_what_there_is_not() -> None:
         assert "vLLM 0.32.0  5f1d8a0c" in text(app) and "by a request" in text(app)
         await press(pilot, "slash", *"rerank", "enter")
         assert "embedding-0" not in text(app)
-        await press(pilot, "escape", "l")
+        await press(pilot, "escape", "R", "D")
+        assert isinstance(app.screen, QualityPage), "keys that its footer does not have do nothing"
+        await press(pilot, "l")
         assert "5 Logs" in text(app) and not isinstance(app.screen, QualityPage)
 
 

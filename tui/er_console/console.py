@@ -292,7 +292,7 @@ class Console(App[None]):
     def action_unit(self, verb: str) -> None:
         """Start, stop or restart what the cursor is on, after asking."""
         page = self.pages.get(self.now_shown)
-        if page is None or page is not self.screen or page.actions_in != "units":
+        if page is None or page is not self.screen or not page.steers:
             return
         unit = page.selected_unit()
         if not unit:
@@ -338,7 +338,7 @@ class Console(App[None]):
     def action_drain(self) -> None:
         """Take the replica under the cursor out of service after asking, or back at once."""
         page = self.pages.get(self.now_shown)
-        if page is None or page is not self.screen:
+        if page is None or page is not self.screen or not page.steers:
             return
         replica = selected_replica(page)
         if replica is None:

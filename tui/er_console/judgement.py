@@ -1,4 +1,4 @@
-"""Say what the readings mean: the verdict, what is wrong, what to do, what has changed. Pure.
+"""Say what the readings mean: the verdict, and what has changed. Pure.
 
 The rule above all: what is not known is said to be unknown. A verdict made of data older than
 three intervals is UNKNOWN, however good the data was.
@@ -109,11 +109,6 @@ def lasted(seconds: float) -> str:
     if seconds >= 60:
         return say("{n}m", n=int(seconds // 60))
     return say("{n}s", n=int(seconds))
-
-
-def plural(count: float, one: str, many: str = "") -> str:
-    """'1 replica', '2 replicas'."""
-    return f"{count:.0f} {one if count == 1 else many or one + 's'}"
 
 
 def told(replica: Replica, now: float) -> str:

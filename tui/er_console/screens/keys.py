@@ -50,7 +50,6 @@ class KeysPage(Page):
     """The table of keys. A secret is shown once, in a box of its own, and kept nowhere."""
 
     page = "keys"
-    actions_in = "admin"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("N", "new", "new", show=False),
         Binding("E", "edit", "edit", show=False),

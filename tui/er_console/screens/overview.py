@@ -107,6 +107,7 @@ class Overview(Page):
     """The table of parts; traffic, GPUs, what to do; and what has changed."""
 
     page = "overview"
+    steers = True
     to_why = False  # what is wrong is to be scrolled to when the page is shown next
     _following = False
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -72,7 +72,7 @@ class Page(Screen[None]):
         Binding("escape", "leave", "back", show=False),
     ]
     page: ClassVar[str] = ""
-    actions_in: ClassVar[str] = "units"
+    steers: ClassVar[bool] = False  # start, stop, restart and drain are among its keys
 
     def __init__(self, desk: Desk) -> None:
         super().__init__()

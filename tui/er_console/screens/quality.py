@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from er_console.judgement import lasted
-from er_console.language import count, noted, say
+from er_console.language import count, heard, noted, say
 from er_console.looks import Line, Looks, Piece, told, wrapped
 from er_console.parts import key_of, replicas
 from er_console.screens.page import Hint, Page
@@ -57,13 +57,13 @@ def proof_row(replica: Replica, now: float, looks: Looks, wrong: Mapping[str, fl
         (f"vLLM {version}" if version else say("unknown"), "" if version else "dim"),
         (mark or say("unknown"), "" if mark else "dim"),
         (looks.words(replica.model) or "-", "dim"),
-        (looks.words(replica.reason) if replica.state != "up" else "", "dim"),
+        (looks.words(heard(replica.reason)) if replica.state != "up" else "", "dim"),
     )
     return Row(key_of(replica), cells)
 
 
 def _wrong(replica: Replica, calls: Mapping[str, float] | None) -> float | None:
-    """Wrong answers: since the gateway began where its metrics say so, else since the launcher."""
+    """Wrong answers: the larger of those since the gateway began and since its launcher did."""
     own = replica.proof.wrong if replica.proof is not None else None
     known = None if calls is None else calls.get(replica.name, 0.0)
     return max((n for n in (own, known) if n is not None), default=None)
@@ -151,7 +151,7 @@ def _wrong_calls(total: float, sign: str) -> Piece:
 class QualityPage(Page):
     """The gateway's word on quality, and each replica's proof."""
 
-    page: ClassVar[str] = "quality"
+    page = "quality"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("l", "app.logs_of", "log", show=False)]
 
     found: Quality | None = None

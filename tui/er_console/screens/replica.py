@@ -34,6 +34,7 @@ class ReplicaPage(Page):
     """The replicas' rows, and below the selected one in full, with its log where there is room."""
 
     page = "replica"
+    steers = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("l", "app.logs_of", "log", show=False),
         Binding("w", "why", "why", show=False),
