@@ -19,6 +19,7 @@ from er_console.language import say
 from er_console.looks import told, width_of
 from er_console.state import Missing
 
+INSIDE_CELLS, EDGES = 66, 10  # of a box
 Ask = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
@@ -56,6 +57,10 @@ class Box(ModalScreen[Any]):
     def inside(self) -> Iterable[Widget]:
         """What is asked."""
         raise NotImplementedError
+
+    def room(self) -> int:
+        """Cells that a line of text in it has."""
+        return max(20, min(INSIDE_CELLS, self.app.size.width - EDGES))
 
     def action_cancel(self) -> None:
         """Nothing is done."""

@@ -16,8 +16,6 @@ from er_console.screens.requests import detail_lines
 from er_console.state import Ended
 from er_console.widgets.lines import Lines
 
-INSIDE_CELLS, EDGES = 66, 10  # of a box
-
 
 class EndedBox(Box):
     """Enter and esc close it; l ends it with the request's id, for the lines of its log."""
@@ -49,8 +47,7 @@ class EndedBox(Box):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        width = max(20, min(INSIDE_CELLS, self.app.size.width - EDGES))
-        lines = detail_lines(self.one, self.looks, width)
+        lines = detail_lines(self.one, self.looks, self.room())
         keys = say("l its lines in the log   esc back")
         self.query_one("#facts", Lines).put([*lines, [], [(self.looks.words(keys), "dim")]])
 

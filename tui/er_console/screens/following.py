@@ -7,11 +7,11 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import cast
 
+from er_console import sieve
 from er_console.sources import Sources
 from er_console.state import LogLine, Missing
 from er_console.widgets.log import LogView
 
-ALL_LEVELS = 7
 AGAIN_S = 10.0  # a journal may come, and journald is restarted at times
 
 
@@ -21,7 +21,7 @@ async def follow(
     view: LogView,
     told: Callable[[Missing | None], None],
     *,
-    level: int = ALL_LEVELS,
+    level: int = sieve.ALL,
     key: str = "",
 ) -> None:
     """Put batches into the view until cancelled; `told` hears of each, or why there is no log."""

@@ -19,11 +19,11 @@ from er_console.screens.following import follow
 from er_console.screens.page import Hint, Page
 from er_console.screens.record import Record
 from er_console.sources import pager
+from er_console.sources.records import AUDIT
 from er_console.state import GATEWAY_UNIT, LogLine, Missing
 from er_console.widgets.lines import Choices, Lines
 from er_console.widgets.log import LogView
 
-AUDIT = "audit"
 LEVELS = ((sieve.ALL, ""), (4, noted("only warnings and worse")), (3, noted("only errors")))
 AUDIT_LEVELS = ("", noted("only refused and failed requests"), noted("only failed requests"))
 Source = tuple[str, int, str]  # what the journal itself is asked for: unit, level, key

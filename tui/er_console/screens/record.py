@@ -15,9 +15,6 @@ from er_console.screens.dialogs import Box
 from er_console.state import LogLine
 from er_console.widgets.lines import Lines
 
-INSIDE_CELLS = 66  # of a box
-EDGES = 10
-
 
 class Record(Box):
     """The record's fields; enter and esc close it."""
@@ -43,13 +40,11 @@ class Record(Box):
     def on_mount(self) -> None:
         """Lines are made for the width there is."""
         super().on_mount()
-        width = max(20, min(INSIDE_CELLS, self.app.size.width - EDGES))
-        self.query_one("#fields", Lines).put(self._rows(width))
+        self.query_one("#fields", Lines).put(self._rows(self.room()))
 
     def on_resize(self) -> None:
         """As above."""
-        width = max(20, min(INSIDE_CELLS, self.app.size.width - EDGES))
-        self.query_one("#fields", Lines).put(self._rows(width))
+        self.query_one("#fields", Lines).put(self._rows(self.room()))
 
     def _rows(self, width: int) -> list[Line]:
         words = self.looks.words

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from er_console.language import say
 from er_console.reading import number, objects, text, whole
-from er_console.sources.admin import Admin, read_answer
+from er_console.sources.admin import START, Admin, read_answer
 from er_console.state import Missing
 from er_console.trial import Answered, Asked, Offered, Ranked, in_short, timing
 
@@ -121,9 +121,7 @@ class Door:
             writer.close()
 
     def _unreachable(self, error: OSError) -> Missing:
-        start = "sudo systemctl start er.target"
-        if not self._admin.by_systemd:
-            start = say("start er-gateway")
+        start = START if self._admin.by_systemd else say("start er-gateway")
         if error.errno in (errno.EACCES, errno.EPERM):
             reason = say(
                 "no right to use {path}: it is for root and members of group er", path=self.socket
