@@ -39,7 +39,9 @@ WORDS: dict[str, str] = {
     "journalctl -u {unit}, then s on 'all'": "journalctl -u {unit}，然后在“全部”上按 s",
     "er.toml differs from what runs": "er.toml 与运行中的配置不同",
     "no unit states: {reason}": "没有单元状态：{reason}",
-    "w goes to it; there R restarts it, l shows its log": "按 w 选中它，再按 R 重启，或按 l 查看日志",
+    "w goes to it; there R restarts it, l shows its log": (
+        "按 w 选中它，再按 R 重启，或按 l 查看日志"
+    ),
     "it answers now; l shows its log": "现在已能应答；l 查看日志",
     "look where it runs: {address}": "到它运行的地方查看：{address}",
     "s starts it": "s 启动",
