@@ -36,7 +36,8 @@ PATIENCE_S = 20.0
 def start(*arguments: str, **streams: Any) -> subprocess.Popen[bytes]:
     """The command, watching the play."""
     command = [sys.executable, "-m", "er_console.app", "--watch", "--demo", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(TUI), "LC_ALL": "C.UTF-8"}
+    # A shell that exports COLUMNS tells of a size that was: a terminal's own counts.
+    environment = {**os.environ, "PYTHONPATH": str(TUI), "LC_ALL": "C.UTF-8", "COLUMNS": "80"}
     return subprocess.Popen(command, env=environment, **streams)
 
 
@@ -132,7 +133,7 @@ def test_on_a_terminal_it_repaints_and_ends_when_the_terminal_goes() -> None:
     assert "\x1b[?1049h" not in seen and "3 of 3 replicas answer" in seen
     assert "\x1b[2J" not in seen
     fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-    _until(master, lambda s: "\x1b[2J" in s)
+    _until(master, lambda s: "\x1b[2J" in s)  # drawn anew, as the terminal has another size
     os.close(master)
     assert process.wait(PATIENCE_S) in (0, 129)
 

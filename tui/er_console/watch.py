@@ -27,6 +27,14 @@ MIN_WIDTH, MAX_WIDTH = 60, 200
 UP, HOME, CLEAR_ROW, CLEAR_BELOW, CLEAR = "\x1b[{}F", "\x1b[H", "\x1b[K", "\x1b[J", "\x1b[2J"
 
 
+def terminal_size() -> os.terminal_size:
+    """As it is now; COLUMNS and LINES, which tell how it was once, count where there is none."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno())
+    except (OSError, ValueError):
+        return shutil.get_terminal_size()
+
+
 @dataclass(slots=True)
 class Watch:
     """`style`: "frame" is painted over itself, "line" and "json" are one row for each change."""
@@ -37,7 +45,7 @@ class Watch:
     style: str
     out: TextIO = field(default_factory=lambda: sys.stdout)
     wall: Callable[[], float] = time.time
-    size: Callable[[], os.terminal_size] = shutil.get_terminal_size
+    size: Callable[[], os.terminal_size] = terminal_size
     exit_code: int = EXIT_CODES["unknown"]
     _before: Snapshot = field(default_factory=Snapshot)
     _said: tuple[object, ...] = ()
