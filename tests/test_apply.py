@@ -166,6 +166,20 @@ def test_the_plan_as_data(machine: Machine, capsys: pytest.CaptureFixture[str]) 
     )
 
 
+def test_what_stops_the_planning_has_changed_nothing(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And says so: no step was done before it."""
+    machine.drop_in("er-vllm@e.service").parent.mkdir(parents=True)
+    machine.drop_in("er-vllm@e.service").write_text("[Service]\nNice=5\n")
+    assert cli_units.run_plan() == 1
+    found = json.loads(capsys.readouterr().out)
+    assert "was not written by er apply" in found["error"] and "stays done" not in found["error"]
+    assert cli_units.run_apply(dry_run=False) == 1
+    assert capsys.readouterr().err.strip().endswith("; nothing was changed")
+    assert machine.ran == [] and not applied(machine).exists()
+
+
 def test_no_plan_is_said_as_data_too(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     """An error in the file, nothing to go back to, nothing to do; --json alone is wrong use."""
     assert cli_units.run_plan("previous") == 1

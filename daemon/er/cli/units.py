@@ -145,7 +145,7 @@ def _planned(
     try:
         return _plan(config, path.read_text(encoding="utf-8"), notes), notes
     except (UnitsError, OSError) as error:
-        raise _NoPlanError(f"{error}; {_REST}") from None
+        raise _NoPlanError(f"{error}; nothing was changed") from None
 
 
 def _blocked(found: Sequence[Found]) -> bool:

@@ -108,6 +108,7 @@ HEARD: dict[str, str] = {
     "no new workers after {seconds} s; journalctl -u er-gateway": (
         "{seconds} 秒后仍没有新的工作进程；请看 journalctl -u er-gateway"
     ),
+    "nothing was changed": "没有任何改动",
     "{path} can't be applied; correct it. Nothing was changed.": (
         "{path} 无法应用，请先改正。未作任何更改。"
     ),
