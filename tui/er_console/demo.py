@@ -73,7 +73,7 @@ class Demo:
     async def gpus(self) -> tuple[Gpu, ...]:
         """The cards of the status, healthy."""
         found = read_status(played_status.status_json(self.story, self._wall()))
-        return tuple(replace(gpu, ecc_errors=0) for gpu in found.gpus)
+        return tuple(replace(gpu, ecc_errors=0, throttle="") for gpu in found.gpus)
 
     async def samples(self) -> tuple[Sample, ...]:
         """None: the play's samples are in its status."""
