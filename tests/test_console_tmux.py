@@ -121,6 +121,20 @@ def test_what_is_typed_ahead_of_the_filter_belongs_to_it(tmux: Tmux) -> None:
     tmux.until(lambda s: "qSreranker" not in s and "q quit" in s)
 
 
+def test_fields_of_a_box_that_are_typed_at_once_get_their_own(tmux: Tmux) -> None:
+    """Tab leads to the next field before what follows it is read."""
+    tmux.open((80, 24), f"{CONSOLE} --demo", PYTHONPATH=str(TUI))
+    tmux.until(lambda s: "3 of 3 replicas answer" in s and "q quit" in s)
+    tmux.keys("4")
+    tmux.until(lambda s: "kq7m2xw5a" in s)
+    tmux.keys("N")
+    tmux.until(lambda s: "whom it is for" in s)
+    tmux.keys("-l", "nightly\t600/minute\t90d")
+    shown = tmux.until(lambda s: "90d" in s.replace("or 90d", ""))
+    rows = {row[4:22].strip(): row[22:].split()[0] for row in shown.splitlines() if "│  " in row}
+    assert rows["whom it is for"] == "nightly" and rows["rate limit"] == "600/minute"
+
+
 def test_a_trial_typed_at_once_is_sent_and_told(tmux: Tmux) -> None:
     """e and a text in one go: its q must not quit, nor its digit turn the page."""
     tmux.open((80, 24), f"{CONSOLE} --demo", PYTHONPATH=str(TUI))

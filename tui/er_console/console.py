@@ -226,6 +226,8 @@ class Console(App[None]):
     def action_logs_of(self) -> None:
         """The log of the row under the cursor, or of the request that it is about."""
         page = self.pages[self.now_shown]
+        if any(hint.key == "l" and not hint.usable for hint in page.hints()):
+            return
         unit = page.selected_unit()
         logs = cast(LogsPage, self.pages["logs"])
         logs.request = page.selected_request()

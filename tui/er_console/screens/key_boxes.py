@@ -69,7 +69,7 @@ class NewKey(Form):
 class EditKey(Form):
     """Name, limit, expiry and models of a key. Asks with what was changed, and only that."""
 
-    AUTO_FOCUS = "#cancel"
+    AUTO_FOCUS = "#rate_limit"  # what is changed most; a letter too much in it is refused
 
     def __init__(self, title: str, key: Key, ask: Ask, default: str, *, ascii_only: bool) -> None:
         super().__init__(title, ask)

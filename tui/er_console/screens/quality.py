@@ -170,7 +170,7 @@ class QualityPage(Page):
 
     def hints(self) -> list[Hint]:
         """Only looking."""
-        return [Hint("l", say("log"), bool(self.selected_key())), Hint("/", say("filter"))]
+        return [Hint("l", say("log"), bool(self.selected_unit())), Hint("/", say("filter"))]
 
     def selected_key(self) -> str:
         """The row under the cursor."""

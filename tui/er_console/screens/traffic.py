@@ -63,7 +63,7 @@ class TrafficPage(Page):
         Binding("b", "view(1)", "view", show=False),
         Binding("B", "view(-1)", "view", show=False),
         Binding("z", "span", "span", show=False),
-        Binding("l", "lines", "log", show=False),
+        Binding("l", "app.logs_of", "log", show=False),
     ]
 
     span = 0  # which of SPANS
@@ -106,11 +106,6 @@ class TrafficPage(Page):
             Hint("z", say("show {span}", span=say(span))),
             Hint("/", say("filter")),
         ]
-
-    async def action_lines(self) -> None:
-        """The lines of the request under the cursor; a model, key or dialect has none."""
-        if self.selected_request():
-            await self.app.run_action("app.logs_of")
 
     def enter(self) -> None:
         """Ask for the past and the last minute while the page is shown."""
