@@ -24,7 +24,7 @@ from er_console.desk import Desk
 from er_console.keymap import help_text, meant
 from er_console.language import heard, noted, say
 from er_console.looks import Looks, told
-from er_console.parts import Pending, replica_of
+from er_console.parts import Pending, is_drained, replica_of
 from er_console.polling import BLURRED_S, Polling
 from er_console.screens.configuration import ConfigPage
 from er_console.screens.dialogs import Box, Confirm, Help
@@ -347,10 +347,10 @@ class Console(App[None]):
             return
         missing = self.desk.why_not("admin")
         if missing is not None:
-            verb = "resume" if replica.drained_by else "drain"
+            verb = "resume" if is_drained(replica) else "drain"
             self._explain(missing, f"sudo er {verb} {replica.name}")
             return
-        if replica.drained_by or replica.state in ("drained", "draining"):
+        if is_drained(replica):
             self.run_worker(self._drain(replica.name, on=False), group="drain")
             return
         question = about_drain(replica, self.desk.snapshot, self.desk.wall())

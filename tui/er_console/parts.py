@@ -55,6 +55,11 @@ def replica_of(unit: str) -> str:
     return ""
 
 
+def is_drained(replica: Replica) -> bool:
+    """True when D would take it back into service."""
+    return bool(replica.drained_by) or replica.state in ("drained", "draining")
+
+
 def key_of(replica: Replica) -> str:
     """What names a replica in a table: its unit, or its name where no unit runs it."""
     return replica.unit or f"{UNITLESS}{replica.name}"

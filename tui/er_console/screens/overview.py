@@ -26,7 +26,7 @@ from er_console.panels import (
     spark_line,
     traffic_lines,
 )
-from er_console.parts import gateway, key_of, named_by, replicas
+from er_console.parts import gateway, is_drained, key_of, named_by, replicas
 from er_console.screens.following import follow
 from er_console.screens.page import Hint, Page
 from er_console.state import GATEWAY_UNIT, Missing, Replica
@@ -63,7 +63,7 @@ def unit_hints(page: Page) -> list[Hint]:
     admin = bool(named_by(page.selected_key())) and desk.why_not("admin") is None
     found = selected_replica(page)
     sense = {verb: units and why_needless(page, verb) is None for verb in VERBS}
-    drain = say("resume") if found is not None and found.drained_by else say("drain")
+    drain = say("resume") if found is not None and is_drained(found) else say("drain")
     return [
         Hint("s", say("start"), sense["start"]),
         Hint("S", say("stop"), sense["stop"]),

@@ -85,6 +85,20 @@ def _float(value: Any) -> float | None:
         return None
 
 
+async def _first(process: asyncio.subprocess.Process) -> bytes:
+    """What it writes, up to ANSWER_BYTES_MAX: a record may be long, and this memory is small."""
+    out = bytearray()
+    while len(out) < ANSWER_BYTES_MAX and (more := await _rest(process.stdout, 1 << 16)):
+        out += more
+    if len(out) >= ANSWER_BYTES_MAX and process.returncode is None:
+        process.kill()
+    return bytes(out)
+
+
+async def _rest(pipe: asyncio.StreamReader | None, most: int = -1) -> bytes:
+    return await pipe.read(most) if pipe is not None else b""
+
+
 async def _records(line: Sequence[str]) -> list[dict[str, Any]]:
     """What one journalctl answers, to its end. Raises Missing when it can't be asked."""
     try:
@@ -99,7 +113,7 @@ async def _records(line: Sequence[str]) -> list[dict[str, Any]]:
         raise Missing("off", said) from None
     try:
         async with asyncio.timeout(LIMIT_S):
-            out, complaint = await process.communicate()
+            out, complaint = await asyncio.gather(_first(process), _rest(process.stderr))
     except TimeoutError:
         reason = say("journalctl took longer than {limit} s", limit=f"{LIMIT_S:.0f}")
         raise Missing("late", reason, "journalctl --disk-usage") from None
@@ -110,5 +124,5 @@ async def _records(line: Sequence[str]) -> list[dict[str, Any]]:
     said = complaint.decode(errors="replace")
     if "insufficient permissions" in said or "not seeing messages" in said:
         raise no_right()
-    rows = out[:ANSWER_BYTES_MAX].split(b"\n")
+    rows = out.split(b"\n")
     return [record for row in rows if (record := parsed(row)) is not None]
