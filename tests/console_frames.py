@@ -18,7 +18,7 @@ from textual.pilot import Pilot
 from console_states import NOW, STATES, Good
 from er_console.console import Console
 from er_console.language import speak
-from er_console.looks import Looks, line_width, plain
+from er_console.looks import Looks, plain, width_of
 from er_console.screens.page import PAGES
 from er_console.widgets.lines import Lines, Painter
 
@@ -35,7 +35,9 @@ BOXES: dict[str, dict[str, tuple[str, ...]]] = {
         "new-key": ("4", "N"),
         "rotate": ("4", "j", "O"),
         "revoke": ("4", "g", "X"),
+        "edit-key": ("4", "E"),
         "secret": ("4", "N", *"batch", "enter"),
+        "log-record": ("5", "k", "enter"),
         "tried": ("6", "e", *"hi", "escape", "enter"),
         "apply": ("7", "A"),
     },
@@ -190,5 +192,6 @@ def _uncut(app: Console) -> Iterator[str]:
     for widget in app.screen.query(Painter):
         if isinstance(widget, Lines) and widget.region.width and widget.display:
             for line in widget._lines:
-                if line_width(line) > widget.content_size.width:
-                    yield f"#{widget.id} {widget.content_size.width}: {plain(line)}"
+                said = plain(line).rstrip()
+                if width_of(said) > widget.content_size.width:
+                    yield f"#{widget.id} {widget.content_size.width}: {said}"

@@ -14,17 +14,31 @@ LEAKS = re.compile(r"\[/|\[(?:bold|dim|b|i|red|\$|@)\b|\{[a-z_]+\}|\bNone\b|\b[N
 LOG_ROW = re.compile(r"\d\d:\d\d:\d\d \S+ +(?:EMERG|ALERT|CRIT|ERR|WARN|NOTE|INFO|DEBUG)\b")
 FILE_ROW = re.compile(r"^│?\s*\S?\s*\d{1,4}  ")  # er.toml beside its line numbers
 COMMAND = re.compile(
-    r"(?:\b(?:sudo|er|curl|journalctl|systemctl|nvidia-smi|ss|apt-get)\b|--?\w)[ -~]*?"
+    r"(?:\b(?:sudo|er|curl|journalctl|systemctl|nvidia-smi|usermod|set|ss|apt-get)\b|--?\w)[ -~]*?"
     r"(?=  |│|$|[^ -~])"
 )
 # What is no word of a language: paths, units, addresses, ids, keys of er.toml, figures with units.
 NAME = re.compile(r"[A-Za-z0-9_$]*[/_@.:=0-9$-][A-Za-z0-9_/@.:=*$-]*")
+CUT = re.compile(r"[\w-]+(?:[│╭╮╰╯]|…)|[│╭╮╰╯][\w-]+")  # what a box or an edge has left of a word
 WORD = re.compile(r"[A-Za-z]{2,}")
 KEPT_WORDS = frozenset(
     [
         *("ER", "GPU", "CPU", "KV", "CUDA", "NVML", "NVIDIA", "PCIe", "vLLM", "systemd", "Qwen"),
         *("pid", "rid", "token", "tokens", "ms", "MB", "GB", "GiB", "KB", "kB", "OK", "DEMO"),
-        *("API", "URL", "HTTP", "JSON", "SSH", "esc", "enter", "tab"),
+        *("API", "URL", "HTTP", "JSON", "SSH", "ID", "esc", "enter", "Enter", "tab", "curl"),
+        *(
+            "openai",
+            "cohere",
+            "tei",
+            "off",
+            "root",
+            "tmux",
+            "journal",
+            "adm",
+            "instruction",
+            "dimensions",
+            "model",
+        ),
     ]
 )
 
@@ -47,9 +61,9 @@ def leaks(frame: Frame) -> Iterator[str]:
 
 
 def colours_alone(frame: Frame) -> Iterator[str]:
-    """Whatever is green, yellow or red says by a sign or a word what it means."""
+    """Whatever is green, yellow or red says so by a sign, a word or a figure too."""
     for row, role, said in frame.coloured:
-        if not any(sign.isalpha() or sign in GLYPHS for sign in said):
+        if not any(sign.isalnum() or sign in GLYPHS for sign in said):
             yield f"row {row}, {role}: {said}"
 
 
@@ -58,7 +72,7 @@ def english(frame: Frame, names: frozenset[str]) -> Iterator[str]:
     for row in frame.rows:
         if LOG_ROW.search(row) or FILE_ROW.search(row) or '"' in row:
             continue
-        said = row
+        said = CUT.sub(" ", row)
         for name in sorted(names, key=len, reverse=True):
             said = said.replace(name, " ")
         words = WORD.findall(NAME.sub(" ", COMMAND.sub(" ", said)))

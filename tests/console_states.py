@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,9 @@ from unittest.mock import patch
 
 from er_console.demo import Demo
 from er_console.erfile import Seen
+from er_console.language import say
 from er_console.parts import replica_of
+from er_console.played_logs import Wanted
 from er_console.sources import admin, journal
 from er_console.sources.admin import Admin
 from er_console.sources.gpu import no_gpu
@@ -31,6 +34,8 @@ from er_console.state import (
     Missing,
     Outcome,
     Past,
+    Quality,
+    Recent,
     Replica,
     Sample,
     Status,
@@ -67,16 +72,21 @@ class Good(Demo):
 
     async def create_key(self, options: Mapping[str, Any]) -> tuple[Key, str]:
         """A key and a secret that are the same each time."""
-        made, _ = await super().create_key(options)
-        return replace(made, id=FAKE_ID), FAKE_SECRET
+        letters = iter(FAKE_ID[1:])
+        with patch.object(secrets, "choice", lambda _: next(letters)):
+            made, _ = await super().create_key(options)
+        return made, FAKE_SECRET
 
     async def rotate_key(self, key_id: str, grace: str) -> tuple[Key, str]:
         """A secret that is the same each time."""
         return (await super().rotate_key(key_id, grace))[0], FAKE_SECRET
 
-    async def follow(self, unit: str) -> AsyncIterator[Sequence[LogLine]]:
+    async def follow(
+        self, unit: str, level: int = 7, key: str = ""
+    ) -> AsyncIterator[Sequence[LogLine]]:
         """The lines of one minute, and then no more."""
-        yield [line for line in log_lines(self.FAILED) if unit in ("", line.unit)]
+        wanted = Wanted(unit, level, key)
+        yield [line for line in log_lines(self.FAILED) if wanted.takes(line)]
         await never(0)
 
 
@@ -199,6 +209,14 @@ class Stopped(Good):
         """As the status."""
         raise self._missing()
 
+    async def recent(self, seconds: int) -> Recent:
+        """As the status."""
+        raise self._missing()
+
+    async def quality(self) -> Quality:
+        """As the status."""
+        raise self._missing()
+
     async def units(self) -> Mapping[str, Unit]:
         """Stopped for twenty minutes."""
         found = dict(await super().units())
@@ -232,8 +250,8 @@ class Empty(Good):
         """A gateway that has nothing to do."""
         return Status(
             version="0.1.0",
-            level="down",
-            reason="no replica is configured",
+            level="ok",
+            reason="0 of 0 replicas answer",
             gateway=Gateway("up", NOW - 41, workers=4.0, listen=("0.0.0.0:2048",), in_flight=0.0),
             models=(),
             replicas=(),
@@ -252,9 +270,16 @@ class Empty(Good):
         """All of it is unknown."""
         found = await super().history(seconds)
         none = {name: (None,) * len(row) for name, row in found.series.items()}
-        return replace(found, series=none)
+        return replace(found, series=none, parts={})
 
-    async def follow(self, unit: str) -> AsyncIterator[Sequence[LogLine]]:
+    async def recent(self, seconds: int) -> Recent:
+        """Nobody asked for anything."""
+        found = await super().recent(seconds)
+        return replace(found, sums=dict.fromkeys(found.sums, ()), slowest=(), failed=())
+
+    async def follow(
+        self, unit: str, level: int = 7, key: str = ""
+    ) -> AsyncIterator[Sequence[LogLine]]:
         """No line yet."""
         yield []
         await never(0)
@@ -269,7 +294,8 @@ class NoConfig:
 
     async def look(self) -> Seen:
         """Says so."""
-        raise Missing("absent", "there is no /etc/er/er.toml", "er help configuration")
+        said = say("there is no {path}", path="/etc/er/er.toml")
+        raise Missing("absent", said, "er help configuration")
 
     async def apply(self, seen: Seen) -> Outcome:
         """Never asked for."""
@@ -311,9 +337,12 @@ class NoRights(Stopped):
 
     async def samples(self) -> tuple[Sample, ...]:
         """/run/er/replicas is for group er."""
-        raise Missing("rights", "no right to read /run/er/replicas", "sudo er-console")
+        said = say("no right to read {path}", path="/run/er/replicas")
+        raise Missing("rights", said, "sudo er-console")
 
-    async def follow(self, unit: str) -> AsyncIterator[Sequence[LogLine]]:
+    async def follow(
+        self, unit: str, level: int = 7, key: str = ""
+    ) -> AsyncIterator[Sequence[LogLine]]:
         """journalctl's hint."""
         refused = journal._refusal("Hint: You are currently not seeing messages from other users")
         assert refused is not None
@@ -322,8 +351,9 @@ class NoRights(Stopped):
 
     def why_not_units(self) -> Missing | None:
         """polkit's rule is for the group."""
-        said = "joe is not in group er"
-        return Missing("rights", said, "sudo usermod -aG er joe, log in again")
+        said = say("{user} is not in group er", user="joe")
+        cure = say("{command}, then log in again", command="sudo usermod -aG er joe")
+        return Missing("rights", said, cure)
 
 
 class Forbidden(NoConfig):
@@ -331,11 +361,13 @@ class Forbidden(NoConfig):
 
     async def look(self) -> Seen:
         """Says so."""
-        raise Missing("rights", "no right to read /etc/er/er.toml", "sudo er-console")
+        said = say("no right to read {path}", path="/etc/er/er.toml")
+        raise Missing("rights", said, "sudo er-console")
 
     def why_not(self) -> Missing | None:
         """Root alone may."""
-        return Missing("rights", "er apply changes systemd's files: for root", "sudo er apply")
+        said = say("er apply changes systemd's files: it is for root")
+        return Missing("rights", said, "sudo er apply")
 
 
 class Closed(NoTrial):
@@ -384,7 +416,8 @@ NAMES = frozenset(
     [
         *("embedding-0", "embedding-1", "reranker", "far", "gateway", "audit", "joe"),
         *("Qwen3-Embedding-0.6B", "Qwen3-Reranker-0.6B", "H200", "NVIDIA"),
-        *("web", "etl", "notebooks", "trial", "batch", FAKE_ID, FAKE_SECRET),
+        *("web", "etl", "notebooks", "trial", "batch", FAKE_ID, FAKE_SECRET, "req-play", "req-"),
+        *("hi", "rerank"),  # what the walk types
     ]
 )
 STATES: dict[str, Callable[[], Good]] = {
@@ -408,7 +441,8 @@ def log_lines(failed: Mapping[str, str]) -> list[LogLine]:
             found.append(LogLine(at, "gateway", 6, said))
         if second % 20 == 0:
             audit = f"200 POST /v1/embeddings key_id=kab2cd3ef items=8 total_ms={9 + second}"
-            found.append(LogLine(at, "audit", 6, audit))
+            request = f"req-{second:04}"
+            found.append(LogLine(at, "audit", 6, audit, request=request, key="kab2cd3ef"))
         if second % 15 == 7:
             said = "key kab2cd3ef is over 100/minute: 429 (er keys set kab2cd3ef --rate-limit)"
             found.append(LogLine(at, "gateway", 4, said))

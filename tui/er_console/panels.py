@@ -202,11 +202,14 @@ def gpu_line(gpu: Gpu, looks: Looks, width: int, *, names: bool = True) -> Line:
         (f" {memory(used, total)}".ljust(10), ""),
         (f" {figure(gpu.temperature):>3}{degrees}C", "bad" if (gpu.temperature or 0) >= 90 else ""),
         (f" {figure(gpu.power_w):>4}/{figure(gpu.power_limit_w)}W ", ""),
-        (" " + (", ".join(gpu.replicas) or say("no replica")) if names else "", "dim"),
     ]
-    if gpu.throttle and names:
-        line.append((f"  {say('throttled: {why}', why=heard(gpu.throttle))}", "warn"))
-    return line
+    if not names:
+        return line
+    slow = f" {say('throttled: {why}', why=heard(gpu.throttle))} " if gpu.throttle else ""
+    room, more = width - line_width(line), "~" if looks.ascii_only else "…"
+    slow = fit(slow, min(width_of(slow), room), more=more)
+    owners = f" {', '.join(gpu.replicas) or say('no replica')}"
+    return [*line, (slow, "warn"), (fit(owners, room - width_of(slow), more=more).rstrip(), "dim")]
 
 
 def advice_lines(found: Sequence[Advice], looks: Looks, width: int) -> list[Line]:

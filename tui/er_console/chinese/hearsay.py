@@ -164,6 +164,10 @@ HEARD: dict[str, str] = {
     "free it, or lower batch_tokens or gpu_memory_utilization in er.toml": (
         "释放它，或在 er.toml 中调低 batch_tokens 或 gpu_memory_utilization"
     ),
+    "GPU {gpu} has {free} GiB free and {name} wants {wanted} GiB": (
+        "GPU {gpu} 空闲 {free} GiB，而 {name} 需要 {wanted} GiB"
+    ),
+    "give one of them less": "请给其中一个少分配一些",
     "not enough memory: the KV cache wants {wanted} GiB, more than the machine has free": (
         "内存不足：KV 缓存需要 {wanted} GiB，超过机器的空闲内存"
     ),

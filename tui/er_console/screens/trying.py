@@ -12,7 +12,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 
 from er_console.language import heard, noted, say
-from er_console.looks import Line, told, wrapped
+from er_console.looks import Line, line_width, told, wrapped
 from er_console.screens.page import Hint, Page
 from er_console.screens.told import asked_lines, told_lines
 from er_console.state import Missing
@@ -173,8 +173,10 @@ class TryPage(Page):
             line += [(looks.words(offered.name), role), ("  ", "")]
         if task == "embed":
             line += [(f" {say('side')} ", "dim"), (say(SIDE_WORDS[self.side]), "accent")]
-        line += [(f"  {say('written as')} ", "dim"), (self.asked().dialect, "accent")]
-        self.query_one("#choice", Lines).put([line])
+        written: Line = [(f"  {say('written as')} ", "dim"), (self.asked().dialect, "accent")]
+        if line_width(line) + line_width(written) > self.size.width:
+            line[0], written[0] = (" ", ""), ("  ", "")  # the words before names and dialect
+        self.query_one("#choice", Lines).put([[*line, *written]])
         width = max(40, self.query_one("#main").content_size.width - 2)
         self.query_one("#answer", Lines).put(self._answer_lines(width))
 
