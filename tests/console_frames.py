@@ -19,6 +19,7 @@ from console_states import NOW, STATES, Good
 from er_console.console import Console
 from er_console.language import speak
 from er_console.looks import Looks, plain, width_of
+from er_console.screens import replica
 from er_console.screens.page import PAGES
 from er_console.widgets.lines import Lines, Painter
 
@@ -113,8 +114,11 @@ def differences(state: str, language: str) -> str:
 
 @contextmanager
 def spoken_in(language: str) -> Iterator[None]:
-    """The language and the zone of time are the process's; what was before comes back."""
-    with patch.dict(os.environ, {"TZ": "UTC"}):
+    """The language and the zone of time are the process's; what was before comes back.
+
+    And no cursor runs here: the Replicas page's log begins at once, or a frame could miss it.
+    """
+    with patch.dict(os.environ, {"TZ": "UTC"}), patch.object(replica, "SETTLE_S", 0.0):
         time.tzset()
         speak(language)
         try:

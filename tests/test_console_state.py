@@ -238,7 +238,7 @@ def test_advice_names_cause_and_remedy() -> None:
     data["gateway"] |= {"config_differs": True, "in_flight": 480}
     data["traffic"]["success_rate"] = 0.85
     said = [item.what for item in advice(seen(data), NOW)]
-    assert said[0] == "15.0 % of requests fail"
+    assert said[0] == "15.0 % of requests are refused or fail"
     assert any("reranker starts again (restart 2); last time: not enough" in s for s in said)
     assert any("er.toml differs" in s for s in said)
     assert any("480 of 500 requests in flight" in s for s in said)

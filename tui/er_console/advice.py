@@ -243,7 +243,7 @@ def _about_traffic(status: Status) -> list[Advice]:
     traffic, front = status.traffic, status.gateway
     rate, window = traffic.success_rate, traffic.window_s or 60
     if rate is not None and rate < 0.99:
-        what = say("{share} % of requests fail", share=f"{100 * (1 - rate):.1f}")
+        what = say("{share} % of requests are refused or fail", share=f"{100 * (1 - rate):.1f}")
         found.append(Advice(what, say("3, then b, shows which and why"), rate < 0.9))
     full = front.max_concurrency
     if full and front.in_flight is not None and front.in_flight >= 0.9 * full:

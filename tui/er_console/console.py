@@ -15,6 +15,7 @@ from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import Input, TextArea
@@ -172,6 +173,20 @@ class Console(App[None]):
         elif isinstance(field, TextArea) and event.is_printable and event.character:
             event.prevent_default()
             field.insert(event.character)
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:
+        """A toast; older ones that are no warning make room, as they hide what is below them."""
+        for older in [toast for toast in self._notifications if toast.severity == "information"]:
+            self._unnotify(older, refresh=False)
+        super().notify(message, title=title, severity=severity, timeout=timeout, markup=markup)
 
     def copy_to_clipboard(self, text: str) -> None:
         """To the terminal. Textual's own copy, to paste from, is not kept: it may be a secret."""

@@ -94,7 +94,7 @@ WORDS: dict[str, str] = {
         "{replica} 需要 GPU {gpu}，但驱动没有列出这个编号"
     ),
     "nvidia-smi; dmesg shows whether it was lost": "nvidia-smi；dmesg 可见它是否已丢失",
-    "{share} % of requests fail": "{share} % 的请求失败",
+    "{share} % of requests are refused or fail": "{share} % 的请求被拒绝或失败",
     "3, then b, shows which and why": "按 3 再按 b 查看是哪些、为什么",
     "{n} of {most} requests in flight: soon 503 overloaded": (
         "处理中的请求 {n}/{most}：即将返回 503 过载"

@@ -241,8 +241,9 @@ class TryPage(Page):
         self.show()
 
     def action_model(self, by: int) -> None:
-        """Another model."""
-        if self.offered:
+        """Another model; what the last one answered leaves with it."""
+        if self.offered and not self.began:
+            self.sent, self.answer, self.failed = None, None, None
             self.at = (self.at + by) % len(self.offered)
             self.show()
 
