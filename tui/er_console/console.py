@@ -51,12 +51,12 @@ DARK = Theme(
     accent="#7fb4d6",
     success="#86c08a",
     warning="#e0b45c",
-    error="#e5736f",
+    error="#ea7f7b",
     foreground="#d5d9de",
     background="#14171b",
     surface="#1a1e23",
     panel="#232930",
-    variables={"quiet": "#8b939c", "cursor-line": "#27323d", "frame": "#3a424b", "plot": "#4f7187"},
+    variables={"quiet": "#959da6", "cursor-line": "#27323d", "frame": "#3a424b", "plot": "#4f7187"},
 )
 LIGHT = Theme(
     name="er-light",
@@ -64,14 +64,14 @@ LIGHT = Theme(
     primary="#2d6187",
     secondary="#3c7265",
     accent="#22648f",
-    success="#2c7a35",
-    warning="#8f6200",
+    success="#226b2b",
+    warning="#7a5300",
     error="#b3312c",
     foreground="#22272d",
     background="#fafaf8",
     surface="#f1f1ee",
     panel="#e4e5e2",
-    variables={"quiet": "#6a7178", "cursor-line": "#d5e3ee", "frame": "#c3c6c8", "plot": "#7fa6bf"},
+    variables={"quiet": "#575e65", "cursor-line": "#d5e3ee", "frame": "#c3c6c8", "plot": "#5f8ba8"},
 )
 
 DONE = {
