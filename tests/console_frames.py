@@ -6,7 +6,7 @@ import asyncio
 import difflib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 from textual.pilot import Pilot
 
-from console_states import NOW, STATES, Good
+from console_states import NOW, STATES
 from er_console.console import Console
 from er_console.language import speak
 from er_console.looks import Looks, plain, width_of
@@ -45,7 +45,9 @@ BOXES: dict[str, dict[str, tuple[str, ...]]] = {
     "degraded": {"confirm-stop": ("1", "k", "S"), "filtered": ("1", "slash", *"rerank")},
     "no-rights": {"help": ("1", "question_mark"), "refused": ("1", "R"), "no-key": ("4", "N")},
 }
-SETTLED, PAUSES_MAX = 2, 40
+SETTLED, PAUSES_MAX = 2, 60
+PATIENCE_S = 0.05  # between looks, where what is kept is drawn, or was not found at first
+BOX_SIZES = SIZES[:2]  # on a larger screen a box is no larger
 GOLDEN = Path(__file__).parent / "golden" / "console"
 ASCII_STATES, ASCII_SIZE = ("good", "degraded"), (80, 24)
 
@@ -70,18 +72,27 @@ class Frame:
 
 
 @cache
-def frames(state: str, language: str, size: tuple[int, int], ascii_only: bool) -> dict[str, Frame]:
+def frames(
+    state: str,
+    language: str,
+    size: tuple[int, int],
+    ascii_only: bool = False,
+    patience_s: float = 0.0,
+) -> dict[str, Frame]:
     """Every page and box of a state by name. The same frames serve all tests of a process."""
     with spoken_in(language):
-        return asyncio.run(_walk(STATES[state](), state, size, Looks(ascii_only=ascii_only)))
+        app = Console(STATES[state](), Looks(ascii_only=ascii_only), polls=False, wall=lambda: NOW)
+        return asyncio.run(_walk(app, BOXES.get(state, {}), size, patience_s))
 
 
-def files(state: str, language: str) -> dict[str, str]:
-    """What is kept of a state in a language: file name to its text, three sizes in each."""
-    drawn = [frames(state, language, size, False) for size in SIZES]
-    found = {f"{name}.{language}.txt": [own[name] for own in drawn] for name in drawn[0]}
+def files(state: str, language: str, patience_s: float) -> dict[str, str]:
+    """What is kept of a state in a language: file name to its text, all sizes of it."""
+    drawn = [frames(state, language, size, patience_s=patience_s) for size in SIZES]
+    found = {
+        f"{name}.{language}.txt": [own[name] for own in drawn if name in own] for name in drawn[0]
+    }
     if language == "en" and state in ASCII_STATES:
-        poor = frames(state, language, ASCII_SIZE, True)
+        poor = frames(state, language, ASCII_SIZE, True, patience_s)
         found |= {f"{name}.ascii.txt": [frame] for name, frame in poor.items()}
     return {file: "\n".join(frame.told() for frame in own) for file, own in found.items()}
 
@@ -92,7 +103,7 @@ def write(state: str, language: str) -> None:
     folder.mkdir(exist_ok=True)
     for file in _kept(state, language):
         file.unlink()
-    for name, said in files(state, language).items():
+    for name, said in files(state, language, PATIENCE_S).items():
         (folder / name).write_text(said, encoding="utf-8")
 
 
@@ -102,9 +113,16 @@ def _kept(state: str, language: str) -> list[Path]:
 
 
 def differences(state: str, language: str) -> str:
-    """How what is drawn differs from what is kept, "" when it does not."""
+    """How what is drawn differs from what is kept, "" when it does not.
+
+    A busy machine may draw a page before all that belongs to it has come: it is looked at again.
+    """
+    return _differences(state, language, 0.0) and _differences(state, language, PATIENCE_S)
+
+
+def _differences(state: str, language: str, patience_s: float) -> str:
     kept = {file.name: file.read_text(encoding="utf-8") for file in _kept(state, language)}
-    drawn = files(state, language)
+    drawn = files(state, language, patience_s)
     found: list[str] = []
     for name in sorted(kept.keys() | drawn.keys()):
         rows = [own.get(name, "").splitlines() for own in (kept, drawn)]
@@ -128,18 +146,19 @@ def spoken_in(language: str) -> Iterator[None]:
     time.tzset()
 
 
-async def _walk(sources: Good, state: str, size: tuple[int, int], looks: Looks) -> dict[str, Frame]:
-    app = Console(sources, looks, polls=False, wall=lambda: NOW)
+async def _walk(
+    app: Console, boxes: Mapping[str, tuple[str, ...]], size: tuple[int, int], patience_s: float
+) -> dict[str, Frame]:
     found: dict[str, Frame] = {}
     async with app.run_test(size=size) as pilot:
         await app.read_all()
         await press(pilot, "j", "j")
         for page, digit, _ in PAGES:
             await press(pilot, digit)
-            found[page] = await settled(app, pilot)
-        for box, keys in BOXES.get(state, {}).items():
+            found[page] = await settled(app, pilot, patience_s)
+        for box, keys in boxes.items() if size in BOX_SIZES else ():
             await press(pilot, *keys)
-            found[box] = await settled(app, pilot)
+            found[box] = await settled(app, pilot, patience_s)
             app.clear_notifications()
             while len(app.screen_stack) > 1 and app.screen is not app.pages[app.now_shown]:
                 await app.pop_screen()
@@ -155,12 +174,12 @@ async def press(pilot: Pilot[None], *keys: str) -> None:
         await pilot.pause()
 
 
-async def settled(app: Console, pilot: Pilot[None]) -> Frame:
+async def settled(app: Console, pilot: Pilot[None], patience_s: float = 0.0) -> Frame:
     """The screen once it no longer changes."""
     app.refresh_page()
     last, same = None, 0
     for _ in range(PAUSES_MAX):
-        await pilot.pause()
+        await pilot.pause(patience_s or None)
         seen = look(app)
         same = same + 1 if seen == last else 0
         if same == SETTLED:

@@ -10,7 +10,7 @@ import html
 import re
 from unicodedata import east_asian_width
 
-from console_frames import press, settled, spoken_in
+from console_frames import PATIENCE_S, press, settled, spoken_in
 from console_states import NOW, never
 from er_console.console import Console
 from er_console.demo import Demo
@@ -103,6 +103,6 @@ async def _drawn() -> dict[str, str]:
         await app.read_all()
         for page, keys in SHOWN.items():
             await press(pilot, *keys)
-            await settled(app, pilot)
+            await settled(app, pilot, PATIENCE_S)
             found[page] = tidy(app.export_screenshot(title="er-console"))
     return found

@@ -27,7 +27,7 @@ def test_laws_hold_on_every_screen(state: str, law: Callable[[Frame], Iterator[s
     found = [
         f"{state} {name} {frame.size}: {said}"
         for size in SIZES
-        for name, frame in frames(state, "en", size, False).items()
+        for name, frame in frames(state, "en", size).items()
         for said in law(frame)
     ]
     assert not found, "\n".join(found)
@@ -39,7 +39,7 @@ def test_no_line_is_cut_without_a_sign(state: str) -> None:
     found = [
         f"{state} {name} {frame.size}: {said}"
         for size in SIZES
-        for name, frame in frames(state, "en", size, False).items()
+        for name, frame in frames(state, "en", size).items()
         for said in frame.uncut
     ]
     assert not found, "\n".join(found)

@@ -18,7 +18,7 @@ def breaches(state: str, law: Callable[[Frame], Iterator[str]], but: str = "") -
     return "\n".join(
         f"{state} {name} {frame.size}: {said}"
         for size in SIZES
-        for name, frame in frames(state, "zh", size, False).items()
+        for name, frame in frames(state, "zh", size).items()
         if name != but
         for said in law(frame)
     )
