@@ -71,17 +71,25 @@ class Frame:
         return "\n".join(found) + "\n"
 
 
-@cache
 def frames(
     state: str,
     language: str,
     size: tuple[int, int],
+    *,
     ascii_only: bool = False,
     patience_s: float = 0.0,
 ) -> dict[str, Frame]:
     """Every page and box of a state by name. The same frames serve all tests of a process."""
+    return _frames(state, language, size, ascii_only, patience_s)
+
+
+@cache
+def _frames(
+    state: str, language: str, size: tuple[int, int], ascii_only: bool, patience_s: float
+) -> dict[str, Frame]:
     with spoken_in(language):
-        app = Console(STATES[state](), Looks(ascii_only=ascii_only), polls=False, wall=lambda: NOW)
+        looks = Looks(ascii_only=ascii_only)
+        app = Console(STATES[state](), looks, polls=False, wall=lambda: NOW)
         return asyncio.run(_walk(app, BOXES.get(state, {}), size, patience_s))
 
 
@@ -92,7 +100,7 @@ def files(state: str, language: str, patience_s: float) -> dict[str, str]:
         f"{name}.{language}.txt": [own[name] for own in drawn if name in own] for name in drawn[0]
     }
     if language == "en" and state in ASCII_STATES:
-        poor = frames(state, language, ASCII_SIZE, True, patience_s)
+        poor = frames(state, language, ASCII_SIZE, ascii_only=True, patience_s=patience_s)
         found |= {f"{name}.ascii.txt": [frame] for name, frame in poor.items()}
     return {file: "\n".join(frame.told() for frame in own) for file, own in found.items()}
 

@@ -48,7 +48,7 @@ def test_no_line_is_cut_without_a_sign(state: str) -> None:
 @pytest.mark.parametrize("state", ASCII_STATES)
 def test_a_poor_terminal_gets_ascii_alone(state: str) -> None:
     """On every screen, boxes too."""
-    drawn = frames(state, "en", ASCII_SIZE, True)
+    drawn = frames(state, "en", ASCII_SIZE, ascii_only=True)
     assert not [
         f"{name}: {row}" for name, f in drawn.items() for row in f.rows if not row.isascii()
     ]
