@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
+from textual.widgets import TextArea
 
 from console_live import until
 from console_states import NOW, never
@@ -116,6 +118,34 @@ async def test_a_key_is_rotated_with_three_keys(size: tuple[int, int]) -> None:
         assert "stays valid" in walk.seen and "24h" in walk.seen
         await walk.press("enter")
         assert isinstance(walk.app.screen, Secret) and "sk-er-kq7m2xw5a-" in walk.seen
+
+
+@pytest.mark.parametrize(
+    ("keys", "led_to"),
+    [
+        ("wRy", "restarts"),
+        ("4Nqweb\r", "Key(id='k"),
+        ("/qre\r", "filter: qre"),
+        ("5/qerr\r", "filter: qerr"),
+        ("6eqhi", "text: qhi"),
+    ],
+)
+async def test_what_a_slow_link_brings_at_once_is_not_lost(keys: str, led_to: str) -> None:
+    """Keys typed ahead come in one go: each does what it would have done; q in a word quits not."""
+    async with opened((80, 24)) as (walk, sources):
+        for key in keys:
+            name = {"\r": "enter", "/": "slash"}.get(key, key)
+            walk.app.post_message(events.Key(name, key if key.isprintable() else None))
+
+        def told() -> list[str]:
+            screen = walk.app.screen
+            said = ["restarts" for verb, _ in sources.asked if verb == "restart"]
+            said += [f"filter: {page.filter}" for page in walk.app.pages.values()]
+            said += [f"text: {area.text}" for area in screen.query(TextArea)]
+            return [*said, repr(screen.key) if isinstance(screen, Secret) else ""]
+
+        await until(walk.pilot, lambda: any(said.startswith(led_to) for said in told()))
+        assert walk.app.is_running
 
 
 class Steered(Machine):
