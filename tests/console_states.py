@@ -266,6 +266,12 @@ class Empty(Good):
         found = await super().units()
         return {name: found[name] for name in (TARGET_UNIT, GATEWAY_UNIT)}
 
+    async def gpus(self) -> tuple[Gpu, ...]:
+        """The cards are there, and nobody is on them."""
+        cards = (await super().status()).gpus
+        free = {"memory_used": 2.0 * 2**30, "utilization": 0.0, "replicas": ()}
+        return tuple(replace(gpu, **free) for gpu in cards)
+
     async def history(self, seconds: int) -> Past:
         """All of it is unknown."""
         found = await super().history(seconds)

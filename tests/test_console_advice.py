@@ -207,3 +207,12 @@ def test_a_status_that_tells_less_is_no_error() -> None:
     status = read_status(fleet())
     old = tuple(replace(r, p95_ms=None, tokens_per_s=None) for r in status.replicas)
     assert advice(Snapshot(status=Reading(replace(status, replicas=old), NOW)), NOW) == []
+
+
+def test_an_er_without_replicas_is_told_what_to_write() -> None:
+    """Just installed, all is well and nothing is served."""
+    data = fleet()
+    data["models"] = []
+    found = advice(seen(data), NOW)
+    assert [one.what for one in found] == ["no replica is configured"]
+    assert "er help configuration" in found[0].todo

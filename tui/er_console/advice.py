@@ -27,6 +27,9 @@ def advice(snapshot: Snapshot, now: float) -> list[Advice]:
     status = snapshot.status.fresh(now, snapshot.limit_s())
     if status is not None:
         found += _about_traffic(status)
+        if not parts:
+            todo = say("name models and replicas in er.toml (er help configuration), sudo er apply")
+            found.append(Advice(say("no replica is configured"), todo))
         for replica in parts:
             if replica.state in ANSWERING:
                 found += _about_load(replica, cards) + _about_pace(replica, parts)

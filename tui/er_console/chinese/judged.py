@@ -19,6 +19,9 @@ WORDS: dict[str, str] = {
     "{said}; {n} more out": "{said}；另有 {n} 个不可用",
     "{count}; {worst}": "{count}；{worst}",
     "no replica is configured": "没有配置副本",
+    "name models and replicas in er.toml (er help configuration), sudo er apply": (
+        "在 er.toml 中写上模型和副本（er help configuration），再 sudo er apply"
+    ),
     "no client gets an answer: the gateway is {state}": "客户端得不到任何响应：网关{state}",
     "no client gets an answer: the gateway has failed": "客户端得不到任何响应：网关已失败",
     "the gateway is starting": "网关启动中",
