@@ -506,3 +506,24 @@ async def test_the_plays_own_journal_has_requests() -> None:
     assert ("REQUEST_ID", last.request) in await play.record_of(last)
     async with aclosing(play.follow("audit", 7, last.key)) as batches:  # type: ignore[type-var]
         assert {line.key for line in await anext(batches)} == {last.key}
+
+
+class Once(Play):
+    """A journal that says a line of all, then of another unit a whole screen and more, once."""
+
+    async def follow(
+        self, unit: str, level: int = 7, key: str = ""
+    ) -> AsyncIterator[Sequence[LogLine]]:
+        few = [LINE]
+        yield [LogLine(NOW + n, unit, 6, f"line {n}") for n in range(200)] if unit else few
+        await never(0)
+
+
+async def test_the_newest_line_is_in_view_when_no_further_one_comes() -> None:
+    """The screen that was there before was too short for a scroll bar."""
+    async with opened(Once()) as (app, pilot, _):
+        await press(pilot, "5")
+        await until(pilot, lambda: "key kab is over" in text(app))
+        await press(pilot, "l")
+        await until(pilot, lambda: "line 199" in text(app))
+        assert "following" in text(app)

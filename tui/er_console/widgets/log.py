@@ -104,7 +104,7 @@ class LogView(Painter, can_focus=True):
             self._append(line)
         self._at = 0
         self._settle()
-        self.scroll_to(y=0, animate=False, immediate=True)
+        self.scroll_to(y=0, animate=False, immediate=True, force=True)
 
     def keep(self, keeps: Callable[[LogLine], bool]) -> None:
         """Show only the lines for which this is true, held or not."""
@@ -133,7 +133,8 @@ class LogView(Painter, can_focus=True):
     def _settle(self) -> None:
         self.virtual_size = Size(self.size.width, len(self._rows))
         if self.following:
-            self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True)
+            # Forced: while the last layout needed no scroll bar, Textual would not scroll at all.
+            self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True, force=True)
         self.refresh()
 
     @property
@@ -198,7 +199,7 @@ class LogView(Painter, can_focus=True):
 
     def _stand_on(self, row: int) -> None:
         self._at = max(0, min(len(self._rows) - 1, row))
-        self.scroll_to_region(Region(0, self._at, 1, 1), animate=False, immediate=True)
+        self.scroll_to_region(Region(0, self._at, 1, 1), animate=False, immediate=True, force=True)
         self.refresh()
 
     def _in_view(self) -> None:
