@@ -83,10 +83,5 @@ WORDS: dict[str, str] = {
     ),
     # Why it can't be asked.
     "the gateway did not answer within {limit} s": "网关在 {limit} 秒内没有应答",
-    "no right to use {path}: it is for root and members of group er": (
-        "无权使用 {path}：仅限 root 和 er 组成员"
-    ),
-    "there is no {path}: the gateway does not run here": "{path} 不存在：网关没有在这里运行",
-    "nobody listens at {path}": "{path} 无人监听",
     "the gateway's answer can't be read": "无法读懂网关的应答",
 }

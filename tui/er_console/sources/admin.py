@@ -1,8 +1,4 @@
-"""Ask the admin API over its unix socket: plain HTTP/1.1, one connection a request, no library.
-
-Importing an HTTP client costs more than the whole of `er-console --once`; the admin API answers
-small JSON with a length, so that thirty lines do.
-"""
+"""Ask the admin API over its unix socket, and steer by it: status, history, keys, drains."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from er_console.language import heard, say
+from er_console.language import heard, noted, say
 from er_console.reading import (
     flat,
     read_key,
@@ -25,13 +21,17 @@ from er_console.reading import (
     text,
     wrong_calls,
 )
+from er_console.sources.http import START, exchange, unreachable
 from er_console.state import Key, Missing, Outcome, Past, Quality, Recent, Status
 
 TIMEOUT_S = 3.0
 CHANGE_TIMEOUT_S = 15.0  # to give up on a change is to not know whether it was made
-ANSWER_BYTES_MAX = 8 << 20
 GATEWAY_LOG = "journalctl -u er-gateway"
-START = "sudo systemctl start er.target"
+# What a gateway does not have that answers 404 there.
+OLDER = {
+    "/history": noted("the gateway is older than this console and keeps no history"),
+    "/traffic": noted("the gateway is older than this console and keeps no single requests"),
+}
 SYSTEMD_UNITS = Path("/run/systemd/units")
 
 
@@ -54,31 +54,22 @@ class Admin:
 
     async def status(self) -> Status:
         """GET /status, typed."""
-        found = await self._ask("GET", "/status")
-        if not isinstance(found, dict):
-            raise _nonsense()
-        return read_status(found)
+        return read_status(_object(await self._ask("GET", "/status")))
 
     async def keys(self) -> tuple[Key, ...]:
         """GET /keys."""
-        found = await self._ask("GET", "/keys")
-        if not isinstance(found, dict) or not isinstance(found.get("keys"), list):
+        found = _object(await self._ask("GET", "/keys")).get("keys")
+        if not isinstance(found, list):
             raise _nonsense()
-        return tuple(read_key(item) for item in found["keys"] if isinstance(item, dict))
+        return tuple(read_key(item) for item in found if isinstance(item, dict))
 
     async def history(self, seconds: int) -> Past:
         """GET /history, typed."""
-        found = await self._ask("GET", f"/history?seconds={seconds}")
-        if not isinstance(found, dict):
-            raise _nonsense()
-        return read_past(found)
+        return read_past(_object(await self._ask("GET", f"/history?seconds={seconds}")))
 
     async def recent(self, seconds: int) -> Recent:
         """GET /traffic, typed."""
-        found = await self._ask("GET", f"/traffic?seconds={seconds}")
-        if not isinstance(found, dict):
-            raise _nonsense()
-        return read_recent(found)
+        return read_recent(_object(await self._ask("GET", f"/traffic?seconds={seconds}")))
 
     async def create_key(self, options: Mapping[str, Any]) -> tuple[Key, str]:
         """POST /keys."""
@@ -91,10 +82,8 @@ class Admin:
 
     async def change_key(self, key_id: str, fields: Mapping[str, Any]) -> Key:
         """PATCH /keys/ID."""
-        found = await self._ask("PATCH", f"/keys/{quote(key_id, safe='')}", fields)
-        if not isinstance(found, dict):
-            raise _nonsense()
-        return read_key(found)
+        path = f"/keys/{quote(key_id, safe='')}"
+        return read_key(_object(await self._ask("PATCH", path, fields)))
 
     async def revoke_key(self, key_id: str) -> None:
         """DELETE /keys/ID."""
@@ -129,12 +118,9 @@ class Admin:
             raise _nonsense() from None
         if status == 404 and path == "/quality":
             raise Missing("older", say("this gateway has no canary and no feedback yet"))
-        if status == 404 and path.startswith("/history"):
-            reason = say("the gateway is older than this console and keeps no history")
-            raise Missing("older", reason, say("Upgrade ER: sudo ./install.sh"))
-        if status == 404 and path.startswith("/traffic"):
-            reason = say("the gateway is older than this console and keeps no single requests")
-            raise Missing("older", reason, say("Upgrade ER: sudo ./install.sh"))
+        older = OLDER.get(path.partition("?")[0])
+        if status == 404 and older is not None:
+            raise Missing("older", say(older), say("Upgrade ER: sudo ./install.sh"))
         if status >= 400:
             raise Missing("wrong", _message(found, status), about=_field(found))
         return found
@@ -147,7 +133,8 @@ class Admin:
         limit_s = self.timeout_s if method == "GET" else self.change_timeout_s
         try:
             async with asyncio.timeout(limit_s):
-                status, content = await self._exchange(method, path, body)
+                content = None if body is None else json.dumps(body).encode()
+                status, _, answer = await exchange(str(self.socket), method, path, content)
         except TimeoutError:
             reason = say("the admin API did not answer within {n} s", n=f"{limit_s:.0f}")
             look = GATEWAY_LOG
@@ -160,7 +147,7 @@ class Admin:
             raise self._unreachable(error) from None
         except (ValueError, EOFError):
             raise (_nonsense() if method == "GET" else _cut_off()) from None
-        return status, content
+        return status, answer
 
     def look_before_connecting(self) -> None:
         """Leave alone a socket that systemd holds for a stopped gateway: a call would start it."""
@@ -169,70 +156,21 @@ class Admin:
         if not os.path.lexists(SYSTEMD_UNITS / "invocation:er-gateway.service"):
             raise Missing("stopped", say("the gateway is stopped"), START)
 
-    async def _exchange(
-        self, method: str, path: str, body: Mapping[str, Any] | None
-    ) -> tuple[int, bytes]:
-        reader, writer = await asyncio.open_unix_connection(str(self.socket))
-        try:
-            content = b"" if body is None else json.dumps(body).encode()
-            head = f"{method} {path} HTTP/1.1\r\nHost: er\r\nConnection: close\r\n"
-            if body is not None:
-                head += "Content-Type: application/json\r\n"
-            if method != "GET":
-                head += f"Content-Length: {len(content)}\r\n"
-            writer.write(f"{head}\r\n".encode() + content)
-            await writer.drain()
-            status, _, answer = await read_answer(reader)
-            return status, answer
-        finally:
-            writer.close()
-
     def _unreachable(self, error: OSError) -> Missing:
         where = str(self.socket)
-        start = START if self.by_systemd else say("start er-gateway")
-        if error.errno in (errno.EACCES, errno.EPERM):
-            reason = say(
-                "no right to use {where}: it is for root and members of group er", where=where
-            )
-            command = "sudo usermod -aG er $USER"
-            return Missing("rights", reason, say("{command}, then log in again", command=command))
-        if error.errno == errno.ENOENT:
-            reason = say("there is no {where}: the gateway does not run here", where=where)
-            return Missing("absent", reason, start)
-        if error.errno == errno.ECONNREFUSED:
-            return Missing("refused", say("nobody listens at {where}", where=where), start)
+        known = unreachable(where, error, by_systemd=self.by_systemd)
+        if known is not None:
+            return known
         broke = os.strerror(error.errno or errno.EIO)
         reason = say("the connection to {where} broke: {error}", where=where, error=broke)
         return Missing("wrong", reason, GATEWAY_LOG)
 
 
-async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers by lower-case name, and body. ValueError or EOFError: it is not HTTP."""
-    first = (await reader.readline()).split()
-    if len(first) < 2 or not first[0].startswith(b"HTTP/1."):
-        raise ValueError
-    headers: dict[str, str] = {}
-    while (row := await reader.readline()) not in (b"\r\n", b"\n", b""):
-        name, _, value = row.decode("latin-1").partition(":")
-        headers[name.strip().lower()] = value.strip()
-    if headers.get("transfer-encoding", "").lower() == "chunked":
-        return int(first[1]), headers, await _read_chunks(reader)
-    if "content-length" in headers:
-        length = int(headers["content-length"])
-        if not 0 <= length <= ANSWER_BYTES_MAX:
-            raise ValueError
-        return int(first[1]), headers, await reader.readexactly(length)
-    return int(first[1]), headers, await reader.read(ANSWER_BYTES_MAX)
-
-
-async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
-    content = bytearray()
-    while size := int((await reader.readline()).split(b";")[0], 16):
-        if size < 0 or len(content) + size > ANSWER_BYTES_MAX:
-            raise ValueError
-        content += await reader.readexactly(size)
-        await reader.readline()
-    return bytes(content)
+def _object(found: Any) -> dict[str, Any]:
+    """An answer that has to be a JSON object."""
+    if not isinstance(found, dict):
+        raise _nonsense()
+    return found
 
 
 def _with_secret(found: Any) -> tuple[Key, str]:

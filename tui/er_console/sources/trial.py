@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 from er_console.language import say
 from er_console.reading import number, objects, text, whole
-from er_console.sources.admin import START, Admin, read_answer
+from er_console.sources.admin import Admin
+from er_console.sources.http import exchange, unreachable
 from er_console.state import Missing
 from er_console.trial import Answered, Asked, Offered, Ranked, in_short, timing
 
@@ -96,7 +97,7 @@ class Door:
         self._admin.look_before_connecting()
         try:
             async with asyncio.timeout(limit_s):
-                return await self._exchange(method, path, body)
+                return await exchange(self.socket, method, path, body)
         except TimeoutError:
             reason = say("the gateway did not answer within {limit} s", limit=f"{limit_s:.0f}")
             raise Missing("late", reason, "journalctl -u er-gateway") from None
@@ -105,35 +106,9 @@ class Door:
         except (ValueError, EOFError):
             raise _nonsense() from None
 
-    async def _exchange(
-        self, method: str, path: str, body: bytes | None
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        reader, writer = await asyncio.open_unix_connection(self.socket)
-        try:
-            head = f"{method} {path} HTTP/1.1\r\nHost: er\r\nConnection: close\r\n"
-            if body is not None:
-                kind = "Content-Type: application/json\r\n"
-                head += f"{kind}Content-Length: {len(body)}\r\n"
-            writer.write(f"{head}\r\n".encode() + (body or b""))
-            await writer.drain()
-            return await read_answer(reader)
-        finally:
-            writer.close()
-
     def _unreachable(self, error: OSError) -> Missing:
-        start = START if self._admin.by_systemd else say("start er-gateway")
-        if error.errno in (errno.EACCES, errno.EPERM):
-            reason = say(
-                "no right to use {path}: it is for root and members of group er", path=self.socket
-            )
-            cure = say("{command}, then log in again", command="sudo usermod -aG er $USER")
-            return Missing("rights", reason, cure)
-        if error.errno == errno.ENOENT:
-            reason = say("there is no {path}: the gateway does not run here", path=self.socket)
-            return Missing("absent", reason, start)
-        if error.errno == errno.ECONNREFUSED:
-            return Missing("refused", say("nobody listens at {path}", path=self.socket), start)
-        return Missing("wrong", f"{self.socket}: {os.strerror(error.errno or errno.EIO)}")
+        known = unreachable(self.socket, error, by_systemd=self._admin.by_systemd)
+        return known or Missing("wrong", f"{self.socket}: {os.strerror(error.errno or errno.EIO)}")
 
 
 def _json(content: bytes) -> Any:
