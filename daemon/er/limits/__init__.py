@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from er.limits import window
 from er.limits.asked import Asked, Minute
+from er.limits.shared import opened
 from er.limits.window import Taken
 from er.quantities import PERIODS, Rate
 
@@ -57,17 +58,8 @@ class Limits:
 
         Raises OSError, for example when the disk is full.
         """
-        boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
-        header = MAGIC + boot
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = opened(path, MAGIC, SIZE)
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX, 1)
-            if os.pread(file, len(header), 0) != header or os.fstat(file).st_size != SIZE:
-                os.ftruncate(file, 0)
-                # Taken now, so that a full disk says so here and not by a signal later.
-                os.posix_fallocate(file, 0, SIZE)
-                os.pwrite(file, header, 0)
-            fcntl.lockf(file, fcntl.LOCK_UN, 1)
             return cls(file, SIZE, Minute.open(path.with_name("asked")))
         except BaseException:
             os.close(file)

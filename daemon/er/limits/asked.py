@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from er.limits.shared import opened
+
 ROWS = 2048  # keys within one minute, not keys in all
 BUCKET_NS, BUCKETS = 4_000_000_000, 15
 MAGIC = b"er asked 1\n"
@@ -55,16 +57,8 @@ class Minute:
 
         Raises OSError.
         """
-        header = MAGIC + Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = opened(path, MAGIC, SIZE)
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX)
-            if os.pread(file, len(header), 0) != header or os.fstat(file).st_size != SIZE:
-                os.ftruncate(file, 0)
-                # Taken now, so that a full disk says so here and not by a signal later.
-                os.posix_fallocate(file, 0, SIZE)
-                os.pwrite(file, header, 0)
-            fcntl.lockf(file, fcntl.LOCK_UN)
             return cls(file)
         except BaseException:
             os.close(file)
