@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -20,7 +20,7 @@ from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import Input, TextArea
 
-from er_console.consequences import about_drain, about_unit, needless
+from er_console.consequences import Question, about_drain, about_unit, needless
 from er_console.desk import Desk
 from er_console.keymap import help_text, meant
 from er_console.language import heard, noted, say
@@ -299,12 +299,16 @@ class Console(App[None]):
     # Actions --------------------------------------------------------------------------------
 
     def _explain(self, missing: Missing, command: str = "") -> None:
-        said = heard(missing.remedy)
-        if command and missing.kind == "rights":
-            said += "\n" + say("or: {command}", command=command)
-        said = self.desk.looks.words(said)
-        title = self.desk.looks.words(heard(missing.reason))
-        self.notify(said, title=title, severity="warning", timeout=10, markup=False)
+        self.pages[self.now_shown].explain(missing, command, timeout=10)
+
+    def _ask(self, question: Question, doing: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do it when the operator is sure."""
+
+        def go(sure: bool | None) -> None:
+            if sure:
+                self.run_worker(doing())
+
+        self.push_screen(Confirm(question.shown(self.desk.looks)), go)
 
     def action_unit(self, verb: str) -> None:
         """Start, stop or restart what the cursor is on, after asking."""
@@ -329,12 +333,7 @@ class Console(App[None]):
             self._explain(pointless)
             return
         question = about_unit(verb, unit, self.desk.snapshot, self.desk.wall())
-
-        def go(sure: bool | None) -> None:
-            if sure:
-                self.run_worker(self._act(verb, unit), group=f"act {unit}")
-
-        self.push_screen(Confirm(question.shown(self.desk.looks)), go)
+        self._ask(question, partial(self._act, verb, unit))
 
     async def _act(self, verb: str, unit: str) -> None:
         self.desk.pending[unit] = Pending(verb, self.desk.wall())
@@ -366,15 +365,10 @@ class Console(App[None]):
             self._explain(missing, f"sudo er {verb} {replica.name}")
             return
         if is_drained(replica):
-            self.run_worker(self._drain(replica.name, on=False), group="drain")
+            self.run_worker(self._drain(replica.name, on=False))
             return
         question = about_drain(replica, self.desk.snapshot, self.desk.wall())
-
-        def go(sure: bool | None) -> None:
-            if sure:
-                self.run_worker(self._drain(replica.name, on=True), group="drain")
-
-        self.push_screen(Confirm(question.shown(self.desk.looks)), go)
+        self._ask(question, partial(self._drain, replica.name, on=True))
 
     async def _drain(self, name: str, *, on: bool) -> None:
         try:

@@ -52,7 +52,12 @@ def text(value: object) -> str:
     """The value if it is a string, else an empty one. Control characters never reach a terminal."""
     if not isinstance(value, str):
         return ""
-    return "".join(c if c.isprintable() else " " for c in value)
+    return printable(value)
+
+
+def printable(said: str) -> str:
+    """The same, with a blank for each control character: none may reach a terminal."""
+    return "".join(c if c.isprintable() else " " for c in said)
 
 
 def objects(value: object) -> list[Mapping[str, Any]]:

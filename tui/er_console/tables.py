@@ -34,6 +34,7 @@ class Column:
     from_width: int = 0
 
 
+WIDE = 100  # from here on columns stand two cells apart
 PART_COLUMNS = (
     Column(noted("part"), 11, 24),
     Column(noted("state"), 11, 12),

@@ -190,7 +190,7 @@ class ConfigPage(Page):
         """Ask, saying what is interrupted, then apply what was shown."""
         why, seen = self._why_not(), self.seen
         if why is not None:
-            self._say(why.remedy, why.reason, good=False)
+            self.explain(why, timeout=10)
         elif seen is None or self.at_work is not None or not self._to_do():
             nothing = heard(seen.plan.why_none) if seen is not None else ""
             self._say(nothing or say("nothing to apply"), "er apply", good=False)
@@ -203,7 +203,7 @@ class ConfigPage(Page):
         """After a failed apply: back to what was applied before it."""
         why = self._why_not()
         if why is not None:
-            self._say(why.remedy, why.reason, good=False)
+            self.explain(why, timeout=10)
         elif self.way_back and self.at_work is None:
             self.run_worker(self._ask_back(self.way_back), group="apply", exclusive=True)
 

@@ -12,7 +12,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from er_console import sieve
-from er_console.language import count, heard, noted, say
+from er_console.language import count, noted, say
 from er_console.looks import PRIORITIES, Line, line_width, told, wrapped
 from er_console.parts import replica_of, replicas
 from er_console.screens.following import follow
@@ -261,20 +261,15 @@ class LogsPage(Page):
         try:
             fields = await self.desk.sources.record_of(line)
         except Missing as missing:
-            self._tell(missing)
+            self.explain(missing)
             return
         if self.is_current:
             self.app.push_screen(Record(line, fields, self.desk.looks))
 
-    def _tell(self, missing: Missing) -> None:
-        words = self.desk.looks.words
-        title = words(heard(missing.reason))
-        self.notify(words(heard(missing.remedy)), title=title, severity="warning", markup=False)
-
     def action_pager(self) -> None:
         """The lines that are shown in $PAGER, which has the terminal meanwhile."""
         if self.desk.readonly:
-            self._tell(self.desk.why_not("units") or Missing("rights", say("read-only")))
+            self.explain(self.desk.why_not("units") or Missing("rights", say("read-only")))
             return
         text = "\n".join(map(_whole, self.query_one(LogView).shown)) + "\n"
         try:
@@ -282,9 +277,9 @@ class LogsPage(Page):
                 pager.show(text)
         except SuspendNotSupported:
             reason = say("this terminal can't be given to a pager")
-            self._tell(Missing("off", reason, "journalctl -u 'er-*'"))
+            self.explain(Missing("off", reason, "journalctl -u 'er-*'"))
         except Missing as missing:
-            self._tell(missing)
+            self.explain(missing)
         self.refresh()
 
 

@@ -188,6 +188,14 @@ class Page(Screen[None]):
         names = {"?": "question_mark", "/": "slash", "esc": "escape"}
         self.app.simulate_key(names.get(key, key))
 
+    def explain(self, missing: Missing, command: str = "", *, timeout: float | None = None) -> None:
+        """A toast: why it can't be done, what to do, and the command that does it with rights."""
+        said = heard(missing.remedy)
+        if command and missing.kind == "rights":
+            said += "\n" + say("or: {command}", command=command)
+        words, title = self.desk.looks.words(said), self.desk.looks.words(heard(missing.reason))
+        self.notify(words, title=title, severity="warning", timeout=timeout, markup=False)
+
     def passes(self, said: str) -> bool:
         """True when a row's text passes the filter."""
         wanted = self.filter

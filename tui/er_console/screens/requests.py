@@ -5,7 +5,7 @@ from __future__ import annotations
 from er_console.language import noted, say
 from er_console.looks import Line, Looks, clock, figure, fit, share, wrapped
 from er_console.state import Ended, Recent, Sums
-from er_console.tables import Column, Row, column_widths, table_line
+from er_console.tables import WIDE, Column, Row, column_widths, table_line
 
 # What the table can show, in the order of the key.
 VIEWS = (
@@ -26,7 +26,6 @@ PARTS = (
 )
 DETAIL_CELLS = 40
 NAME_CELLS = 12
-WIDE = 100  # from here on columns stand two cells apart
 SLOW_COLUMNS = (
     Column(noted("time"), 8, 8),
     Column(noted("total ms"), 8, 8, right=True),

@@ -11,7 +11,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 
-from er_console.language import heard, noted, say
+from er_console.language import noted, say
 from er_console.looks import Line, line_width, told, wrapped
 from er_console.screens.page import Hint, Page
 from er_console.screens.told import asked_lines, told_lines
@@ -216,13 +216,7 @@ class TryPage(Page):
         """Send it in the background; one at a time, and the newest counts."""
         why, asked = self._why_not(), self.asked()
         if why is not None:
-            words = self.desk.looks.words
-            self.notify(
-                words(heard(why.remedy)),
-                title=words(heard(why.reason)),
-                severity="warning",
-                markup=False,
-            )
+            self.explain(why)
         elif asked.lacks():
             self.notify(asked.lacks(), severity="warning", markup=False)
         else:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
+from er_console import sieve
 from er_console.language import count, say
 from er_console.sources.records import AUDIT, FIELDS, clean, read_record
 from er_console.state import LogLine, Missing
@@ -28,14 +29,13 @@ QUIET_S = 3.0  # without a line; then it is asked whether there is a journal at 
 ENDS_MAX = 3  # in a row without a line; then journalctl is not started again
 GATEWAY = "gateway"
 UNITS = ("er-gateway.service", "er-vllm@*.service", "er.target")
-ALL_LEVELS = 7
 REFUSED, FAILED = range(400, 600), range(500, 600)
 ROOTS = (Path("/var/log/journal"), Path("/run/log/journal"))
 NATIVE_SOCKET = "/run/systemd/journal/socket"
 
 
 def command(
-    unit: str, journalctl: str = "journalctl", *, level: int = ALL_LEVELS, key: str = ""
+    unit: str, journalctl: str = "journalctl", *, level: int = sieve.ALL, key: str = ""
 ) -> list[str]:
     """The journalctl line for a unit: "" all of ER, "gateway", "audit", or a replica's name.
 
@@ -45,10 +45,10 @@ def command(
     line = [journalctl, "-o", "json", "-f", f"--output-fields={FIELDS}"]
     if unit == AUDIT:
         line.append("--namespace=er-audit")
-        if level < ALL_LEVELS - 1:
+        if level < sieve.ALL - 1:
             line += [f"STATUS={n}" for n in (REFUSED if level > 3 else FAILED)]
         return [*line, f"KEY_ID={key}"] if key else line
-    if level < ALL_LEVELS:
+    if level < sieve.ALL:
         line += ["-p", str(level)]
     units = UNITS if not unit else (UNITS[0],) if unit == GATEWAY else (f"er-vllm@{unit}.service",)
     return [*line, *(part for name in units for part in ("-u", name))]
@@ -134,7 +134,7 @@ async def follow(
     unit: str,
     journalctl: str = "journalctl",
     *,
-    level: int = ALL_LEVELS,
+    level: int = sieve.ALL,
     key: str = "",
     roots: Sequence[Path] | None = None,
 ) -> AsyncGenerator[Sequence[LogLine], None]:
@@ -171,7 +171,7 @@ async def _one(
     line: Sequence[str], audit: bool, roots: Sequence[Path] | None
 ) -> AsyncGenerator[Sequence[LogLine], None]:
     """One journalctl, until it ends by itself. Raises Missing when it says why it can't go on."""
-    process = await _started(line)
+    process = await started(line)
     waiting, complaint = _Waiting(), bytearray()
     readers = [
         asyncio.create_task(_read(process, waiting)),
@@ -208,7 +208,8 @@ async def _one(
         await process.wait()
 
 
-async def _started(line: Sequence[str]) -> asyncio.subprocess.Process:
+async def started(line: Sequence[str]) -> asyncio.subprocess.Process:
+    """A journalctl, its output and complaints to be read. Raises Missing where there is none."""
     try:
         return await asyncio.create_subprocess_exec(
             *line,

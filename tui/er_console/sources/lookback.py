@@ -16,7 +16,7 @@ from typing import Any
 
 from er_console.language import say
 from er_console.reading import number
-from er_console.sources.journal import UNITS, no_right, why_none, why_unreadable
+from er_console.sources.journal import UNITS, no_right, started, why_none, why_unreadable
 from er_console.sources.records import FIELDS, fields_of, line_of, parsed
 from er_console.state import LogLine, Missing
 
@@ -101,16 +101,7 @@ async def _rest(pipe: asyncio.StreamReader | None, most: int = -1) -> bytes:
 
 async def _records(line: Sequence[str]) -> list[dict[str, Any]]:
     """What one journalctl answers, to its end. Raises Missing when it can't be asked."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *line,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-    except OSError:
-        said = say("there is no journalctl here: no journal to read")
-        raise Missing("off", said) from None
+    process = await started(line)
     try:
         async with asyncio.timeout(LIMIT_S):
             out, complaint = await asyncio.gather(_first(process), _rest(process.stderr))

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from er_console.reading import printable
 from er_console.state import LogLine
 
 LINE_CHARS_MAX = 4096
@@ -103,8 +104,7 @@ def lines(said: str) -> str:
 
 def clean(said: str) -> str:
     """One line, cut, without control characters."""
-    cut = said[:LINE_CHARS_MAX]
-    return "".join(c if c.isprintable() else " " for c in cut).rstrip()
+    return printable(said[:LINE_CHARS_MAX]).rstrip()
 
 
 def short_name(unit: str) -> str:

@@ -18,10 +18,8 @@ from textual.strip import Strip
 
 from er_console.language import say
 from er_console.looks import Line, Looks
-from er_console.tables import Column, Row, column_widths, table_line
+from er_console.tables import WIDE, Column, Row, column_widths, table_line
 from er_console.widgets.lines import Painter
-
-WIDE = 100  # from here on columns stand two cells apart
 
 
 class Table(Painter, can_focus=True):
