@@ -9,6 +9,7 @@ Also started as the launcher starts vLLM (`serve MODEL --port …`, `--model MOD
     ENGINE_DELAY_S=0         time to spend before it listens, spread over the phases' log lines
     ENGINE_END="1:message"   prints the message after that time, in place of listening, and exits 1
     ENGINE_FAULT='{"kind": "nan"}'  the fault it starts with
+    ENGINE_SECRET_FILE=F         it asks for what is in there, as the guard inside a real one does
     ENGINE_STEP_MS=0, ENGINE_TOKEN_US=0   what a call costs; calls are computed one at a time
 
 A vector is a function of the ids alone (`expected`), so a test can tell whose answer it got.
@@ -86,6 +87,8 @@ class Engine:
         self.connections: set[Connection] = set()
         self.computing = asyncio.Lock()
         self.seen = dict.fromkeys(SEEN, 0)
+        guarded = os.environ.get("ENGINE_SECRET_FILE")  # set by the launcher
+        self.secret = Path(guarded).read_text() if guarded else ""
         if os.environ.get("ENGINE_FAULT"):
             self.fault(json.loads(os.environ["ENGINE_FAULT"]))
 
@@ -159,7 +162,7 @@ class Connection(asyncio.Protocol):
         self.engine = engine
         self.parser = httptools.HttpRequestParser(self)
         self.task: asyncio.Task[None] | None = None
-        self.path, self.content_type, self.body = "", "", b""
+        self.path, self.content_type, self.body, self.secret = "", "", b"", ""
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -182,10 +185,13 @@ class Connection(asyncio.Protocol):
 
     def on_url(self, url: bytes) -> None:
         self.path, self.content_type, self.body = url.decode(), "", b""
+        self.secret = ""
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"content-type":
             self.content_type = value.decode()
+        elif name.lower() == b"x-er-secret":
+            self.secret = value.decode()
 
     def on_body(self, body: bytes) -> None:
         self.body += body
@@ -213,6 +219,8 @@ class Connection(asyncio.Protocol):
         engine, path = self.engine, self.path.partition("?")[0]
         if path == "/health":
             self.answer(200, b"", "text/plain")
+        elif engine.secret not in ("", self.secret) and not path.startswith("/_"):
+            raise Refused(401, "this vLLM answers ER's gateway alone; ask the gateway")
         elif path == "/version":
             self.json(200, {"version": VERSION})
         elif path == "/v1/models":

@@ -153,6 +153,7 @@ def started(
         build,
         gpus=[c for c in cards if c.index in replica.gpu],
         folder=Path("/run/er/replicas") / name,
+        secret=Path("/run/er/engine.secret"),
         inherited={
             "PATH": "/usr/bin",
             "HOME": "/var/cache/er-vllm",
@@ -183,7 +184,10 @@ def test_an_embedding_on_a_gpu() -> None:
     assert "--no-enable-chunked-prefill" in made.argv
     assert "--disable-uvicorn-access-log" in made.argv
     assert not {"--hf-overrides", "--enforce-eager", "--tensor-parallel-size"} & set(made.argv)
-    assert after(made, "--middleware") == "er_engine_inside.Inside"
+    inside, guard = (at for at, word in enumerate(made.argv, 1) if word == "--middleware")
+    assert made.argv[inside] == "er_engine_inside.Inside"
+    assert made.argv[guard] == "er_engine_guard.Guard" and guard > inside
+    assert made.env["ENGINE_SECRET_FILE"] == "/run/er/engine.secret"
     assert "--no-enable-prefix-caching" in made.argv
     assert made.env["CUDA_VISIBLE_DEVICES"] == "GPU-bbbb"
     assert made.env["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"

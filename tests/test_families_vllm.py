@@ -64,15 +64,19 @@ def launched(family: str, task: Any, folder: Path) -> Iterator[tuple[str, subpro
         examine(PYTHON),
         gpus=[],
         folder=folder,
+        secret=folder / "secret",
         inherited=os.environ,
         cpu_cache=1,
     )
+    # The gateways here know it by its url, as one that something else runs: they have no secret.
+    argv = start.argv[: start.argv.index(f"{command.GUARD}.Guard") - 1]
+    argv += start.argv[len(argv) + 2 :]
     (folder / "logging.json").write_bytes(command.logging_config())
     for name, file in command.MODULES.items():
         shutil.copyfile(Path(engine.__file__).with_name(file), folder / f"{name}.py")
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            start.argv, env=start.env, stdout=log, stderr=log, start_new_session=True
+            argv, env=start.env, stdout=log, stderr=log, start_new_session=True
         )
     try:
         yield f"http://127.0.0.1:{port}", process

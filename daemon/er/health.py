@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import httpx
@@ -55,11 +55,13 @@ async def probe(
     *,
     client: httpx.AsyncClient,
     served: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Probe:
     """Ask the engine at `address` (http://host:port) about `ids` and check the answer.
 
     `dimensions` is the length of its vectors (embed). `served` is the model's name there: a server
-    of something else is then refused. Never raises for what the engine does.
+    of something else is then refused. `headers` go with the question. Never raises for what the
+    engine does.
     """
     paired = max(ids, default=0) >= SECOND_SEGMENT
     body: dict[str, object] = {
@@ -76,11 +78,13 @@ async def probe(
                 answer = await client.post(
                     f"{address}{INSIDE}",
                     content=packed(task, [ids]),
-                    headers={"content-type": BINARY},
+                    headers={"content-type": BINARY, **(headers or {})},
                     timeout=timeout_s,
                 )
             else:
-                answer = await client.post(f"{address}/pooling", json=body, timeout=timeout_s)
+                answer = await client.post(
+                    f"{address}/pooling", json=body, headers=headers, timeout=timeout_s
+                )
     except (httpx.TimeoutException, TimeoutError):
         return Probe("late", _ms(began), f"no answer within {timeout_s:.1f} s")
     except httpx.HTTPError as error:

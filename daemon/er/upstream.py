@@ -1,8 +1,7 @@
 """One upstream call: a batch of token ids to vLLM, over kept-alive connections of our own.
 
-It goes to the path that er-vllm puts inside vLLM (engine/inside.py). A vLLM that does not have it
-answers 404; then it gets POST /pooling, and is asked again a minute later: it may have been
-restarted with the path, after an upgrade.
+It goes to the path that er-vllm puts inside vLLM (engine/inside.py). One that answers 404 gets POST
+/pooling, and is asked again a minute later: it may have been restarted with the path.
 
 A small HTTP/1.1 client on asyncio.Protocol and httptools: one request at a time on a connection,
 no redirects, no pipelining, no cookies; general clients cost many times as much of a core. Nothing
@@ -30,7 +29,7 @@ from numpy.typing import NDArray
 
 from er import vectors
 from er.job import Ids, Task
-from er.wire import BINARY, INSIDE, JSON, asked, packed
+from er.wire import BINARY, asked, heads, packed
 
 ErrorKind = Literal["refused", "broken", "busy", "bad_request", "wrong", "late"]
 
@@ -172,19 +171,15 @@ class Connection(asyncio.Protocol):
 class Upstream:
     """The connections to one replica."""
 
-    def __init__(self, address: str) -> None:
-        """`address`: http://HOST:PORT."""
+    def __init__(self, address: str, secret: Callable[[], str] = str) -> None:
+        """`address`: http://HOST:PORT. `secret` gives what its guard asks for, "" for none."""
         parts = urlsplit(address)
         assert parts.hostname is not None
         self.address = address
         self._host, self._port = parts.hostname, parts.port or 80
-        host = f"[{self._host}]" if ":" in self._host else self._host
         self.inside = True  # not for a while after that path answered 404
         self._inside_at = 0.0  # the loop's time, from which on it is asked again
-        self._heads = [
-            f"POST {path} HTTP/1.1\r\nhost: {host}:{self._port}\r\ncontent-type: {kind}".encode()
-            for path, kind in (("/pooling", JSON), (INSIDE, BINARY))
-        ]
+        self._secret, self._heads = secret, heads(self._host, self._port, secret())
         self._idle: deque[Connection] = deque()
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -221,10 +216,17 @@ class Upstream:
             body,
         )
 
-    def has_no_inside(self) -> None:
-        """That path answered 404."""
-        self.inside = False
-        self._inside_at = asyncio.get_running_loop().time() + NOT_INSIDE_S
+    def learns(self, status: int, inside: bool) -> bool:
+        """Whether a call, to the path inside or not, that got `status` is worth another try."""
+        if status == 404 and inside:
+            self.inside = False
+            self._inside_at = asyncio.get_running_loop().time() + NOT_INSIDE_S
+            return True
+        before = self._heads
+        if status == 401:  # the secret's file may have been made anew
+            with contextlib.suppress(OSError):
+                self._heads = heads(self._host, self._port, self._secret())
+        return self._heads != before
 
     def kept(self) -> Connection | None:
         """An idle connection that is good, and no longer among the idle ones."""
@@ -346,9 +348,8 @@ class Call:
             return
         if connection.open:
             self._to.keep(connection)
-        if reply.status == 404 and self._inside:
-            self._to.has_no_inside()
-            self._inside = False
+        if reply.status != 200 and self._to.learns(reply.status, self._inside):
+            self._inside = self._to.inside
             self._request = self._make()
             self._connect()
             return
@@ -383,8 +384,7 @@ def checked(reply: Reply, size: int, columns: int) -> NDArray[np.float32]:
     if len(body) != size:
         raise UpstreamError("wrong", f"it answered {len(body)} bytes in place of {size}")
     values = np.frombuffer(body, "<f4").astype(np.float32, copy=False)
-    if columns:
-        values = values.reshape(-1, columns)
+    values = values.reshape(-1, columns) if columns else values
     if rows := vectors.wrong_rows(values):
         raise UpstreamError("wrong", f"it {vectors.fault(values[rows[0]])}", rows)
     return values

@@ -13,6 +13,21 @@ from er.job import Ids, Task
 INSIDE, MAGIC = "/er/pooling", 0x31545245  # as engine/inside.py has them
 TASKS: dict[Task, str] = {"embed": "embed", "score": "classify"}  # vLLM's words
 BINARY, JSON = "application/octet-stream", "application/json"
+SECRET = "x-er-secret"  # what a guarded engine asks for; as engine/guard.py has it
+
+
+def heads(host: str, port: int, secret: str) -> tuple[bytes, bytes]:
+    """What stands before a call's own headers, for /pooling and for the path inside vLLM.
+
+    No header of `secret` when that is empty.
+    """
+    at = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    known = f"\r\n{SECRET}: {secret}" if secret else ""
+    json, binary = (
+        f"POST {path} HTTP/1.1\r\nhost: {at}{known}\r\ncontent-type: {kind}".encode()
+        for path, kind in (("/pooling", JSON), (INSIDE, BINARY))
+    )
+    return json, binary
 
 
 def packed(task: Task, sequences: Sequence[Ids]) -> bytes:

@@ -15,13 +15,14 @@ import signal
 import sys
 import time
 from email.utils import formatdate
+from functools import partial
 from typing import Any
 
 import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
-from er import config, journal, keys
+from er import config, engine_secret, journal, keys
 from er.batches import Store
 from er.cache import Cache
 from er.child import Child
@@ -64,7 +65,8 @@ class Worker:
         self._ledger.claim(child.slot)
         self._audit = Audit()
         self._served = Served(settings)
-        self._replicas = Replicas(settings, self._served.dimensions, self._ledger)
+        secret = partial(engine_secret.known, runtime)
+        self._replicas = Replicas(settings, self._served.dimensions, self._ledger, secret=secret)
         self._cache = Cache(settings, config.directory("cache") / "vectors", runtime)
         self._workshop = Workshop(self._served, self._replicas, self._cache)
         both: dict[str, Any] = {

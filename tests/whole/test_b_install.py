@@ -102,7 +102,7 @@ def test_state_belongs_to_er(er: Installed) -> None:
 def test_units_verify_and_are_hardened(er: Installed) -> None:
     units = ["er.target", "er-gateway.service", "er-vllm@embedding.service"]
     assert er.machine.run("systemd-analyze", "verify", *units).stdout == ""
-    for unit, most in (("er-gateway.service", 1.8), ("er-vllm@embedding.service", 2.0)):
+    for unit, most in (("er-gateway.service", 1.5), ("er-vllm@embedding.service", 2.0)):
         text = er.machine.run("systemd-analyze", "security", "--no-pager", unit).stdout
         found = re.search(r"Overall exposure level for \S+: (\d+\.\d+)", text)
         assert found, text

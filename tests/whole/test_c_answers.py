@@ -130,6 +130,37 @@ def test_cohere_sdk(er: Installed, reference: Any) -> None:
         )
 
 
+STRANGER = """
+import json, sys, urllib.error, urllib.request
+port, routes, wrong = sys.argv[1], json.loads(sys.argv[2]), []
+for method, path in routes:
+    for header in ({}, {"x-er-secret": "x" * 43}, {"authorization": "Bearer x"}):
+        ask = urllib.request.Request(f"http://127.0.0.1:{port}{path}", b"{}", header, method=method)
+        try:
+            status = urllib.request.urlopen(ask, timeout=10).status
+        except urllib.error.HTTPError as error:
+            status = error.code
+        if status != (200 if path == "/health" else 401):
+            wrong.append((method, path, header, status))
+print(json.dumps(wrong))
+"""
+
+
+def test_the_engines_answer_the_gateway_alone(er: Installed) -> None:
+    """Whatever path vLLM serves, and some that it does not, is shut to another user of the machine."""
+    secret = er.machine.run("cat", "/run/er/engine.secret").stdout
+    assert er.machine.run("cat", "/run/er/engine.secret", user="joe", check=False).returncode != 0
+    for port, own in ((8000, "/v1/embeddings"), (8001, "/v1/rerank")):
+        asked = ["curl", "-sf", "-H", f"x-er-secret: {secret}"]
+        page = er.machine.json(*asked, f"http://127.0.0.1:{port}/openapi.json")
+        routes = [(m.upper(), path) for path, ways in page["paths"].items() for m in ways]
+        assert ("POST", own) in routes and ("POST", "/pooling") in routes and len(routes) > 10
+        routes += [("GET", p) for p in ("/metrics", "/docs", "/openapi.json", "/", "//health")]
+        routes += [("POST", "/er/pooling"), ("DELETE", "/none"), ("OPTIONS", own)]
+        stranger = ["/usr/bin/python3", "-c", STRANGER, str(port), json.dumps(routes)]
+        assert er.machine.json(*stranger, user="joe") == []
+
+
 def test_key_in_the_query(er: Installed) -> None:
     body = {"model": EMBED, "input": "x"}
     assert post(f"/v1/embeddings?api_key={er.key}", body, None)[0] == 200

@@ -21,7 +21,7 @@ import httpx
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from er import health, metrics, model_files
+from er import engine_secret, health, metrics, model_files, wire
 from er.admin.api import Desk, build
 from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer
@@ -109,7 +109,8 @@ async def serve(child: Child) -> None:
     # uvicorn raises the signal again once it has served; there is more to do then.
     signal.signal(signal.SIGTERM, lambda *_: None)
     config = child.config
-    ledger = Ledger.open(directory("runtime") / "ledger", [r.name for r in config.replicas])
+    runtime = directory("runtime")
+    ledger = Ledger.open(runtime / "ledger", [r.name for r in config.replicas])
     observer, door, audit = Observer(config, ledger), MetricsDoor(metrics.render), Audit()
     desk = Desk(observer, audit, door, child.generation, os.getppid())
     server = uvicorn.Server(
@@ -126,8 +127,15 @@ async def serve(child: Child) -> None:
     async with httpx.AsyncClient(limits=limits, trust_env=False) as client:
 
         async def ask(replica: Replica, what: Question, timeout_s: float) -> Probe:
+            known = {} if replica.url else {wire.SECRET: engine_secret.known(runtime)}
             return await health.probe(
-                replica.address, what.task, what.ids, what.dimensions, timeout_s, client=client
+                replica.address,
+                what.task,
+                what.ids,
+                what.dimensions,
+                timeout_s,
+                client=client,
+                headers=known,
             )
 
         prober = Prober(config, ledger, Questions(config), ask, observer.samples)

@@ -22,7 +22,8 @@ from er.prompts import recipe
 GIB = 1 << 30
 # Modules of ours that run inside vLLM, by their names in the engine's own folder.
 FORMATTER, INSIDE, GRAPHS = "er_engine_format", "er_engine_inside", "er_engine_graphs"
-MODULES = {FORMATTER: "format.py", INSIDE: "inside.py", GRAPHS: "graphs.py"}
+GUARD = "er_engine_guard"
+MODULES = {FORMATTER: "format.py", INSIDE: "inside.py", GRAPHS: "graphs.py", GUARD: "guard.py"}
 # yes and no become the two rows of a classifier, as Qwen3-Reranker was trained to be read.
 RERANKER = {
     "architectures": ["Qwen3ForSequenceClassification"],
@@ -63,12 +64,14 @@ def launch(
     *,
     gpus: Sequence[Gpu],
     folder: Path,
+    secret: Path,
     inherited: Mapping[str, str],
     cpu_cache: int,
 ) -> Launch:
     """The start of `replica` with the vLLM of `build`.
 
-    `gpus` are the cards it runs on, [] on the CPU. `folder` holds its logging file and formatter.
+    `gpus` are the cards it runs on, [] on the CPU. `folder` holds its logging file and formatter,
+    `secret` is the file with what its guard asks for.
     `cpu_cache` is what its KV cache needs at least, in bytes, when er.toml does not say.
     """
     longest = max_tokens(model, files)
@@ -79,6 +82,7 @@ def launch(
     argv += ["--max-model-len", str(longest), "--no-enable-chunked-prefill"]
     argv += ["--max-num-batched-tokens", str(max(model.batch_tokens, longest))]
     argv += ["--disable-uvicorn-access-log", "--middleware", f"{INSIDE}.Inside"]
+    argv += ["--middleware", f"{GUARD}.Guard"]  # the last one is asked first
     if model.task == "embed":
         # Texts share next to nothing; hashing their blocks costs a sixth of short ones' rate.
         argv += ["--no-enable-prefix-caching"]
@@ -89,7 +93,8 @@ def launch(
     argv += _pooled(model, files)
     argv += _memory(replica, len(gpus))
     argv += replica.args
-    return Launch(tuple(argv), _environment(replica, gpus, folder, inherited, cpu_cache))
+    env = _environment(replica, gpus, folder, inherited, cpu_cache)
+    return Launch(tuple(argv), env | {"ENGINE_SECRET_FILE": str(secret)})
 
 
 def _whole_steps(step: int) -> list[str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 
+from er import engine_secret, wire
 from er.config import Config, Model, Replica
 from er.engine import backoff
 from er.engine import command as engine_command
@@ -140,9 +141,12 @@ class Keeper:
             build,
             gpus=prepared.gpus,
             folder=self._folder,
+            secret=engine_secret.path(self._runtime),
             inherited=self._environ,
             cpu_cache=prepared.cpu_cache,
         )
+        known = engine_secret.known(self._runtime)
+        self._client.headers[wire.SECRET] = known
         self._life.identity = identity(launch, self._replica, build, prepared.stamp)
         (self._folder / "logging.json").write_bytes(engine_command.logging_config())
         for name, file in engine_command.MODULES.items():

@@ -36,17 +36,21 @@ class Replicas:
         dimensions: Mapping[str, int],
         ledger: Ledger,
         *,
+        secret: Callable[[], str] = str,
         clock: Callable[[], int] = time.monotonic_ns,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """`dimensions`: of each embed model. `clock` in monotonic ns, `wall` in Unix seconds."""
+        """`dimensions`: of each embed model. `secret` gives what our own engines' guard asks for.
+
+        `clock` in monotonic ns, `wall` in Unix seconds.
+        """
         self._ledger = ledger
         self._clock = clock
         self.movers = {
             model.name: Mover(
                 model,
                 dimensions.get(model.name, 1),
-                [Member(replica) for replica in config.replicas_of(model.name)],
+                [Member(replica, secret) for replica in config.replicas_of(model.name)],
                 ledger,
                 clock=clock,
                 wall=wall,

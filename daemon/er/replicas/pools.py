@@ -105,9 +105,10 @@ def fails(ticket: Ticket, refusal: Refusal) -> None:
 class Member:
     """One replica as this worker sees it."""
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, secret: Callable[[], str]) -> None:
         self.name = replica.name
-        self.upstream = Upstream(replica.address)
+        # What something else runs is told no secret of ours.
+        self.upstream = Upstream(replica.address, str if replica.url else secret)
         self.strikes = 0  # failures since the last good answer
         self.lags = 0  # times that another was faster with the same call, since then
         self.shunned_until = 0  # monotonic ns; others are preferred until then
