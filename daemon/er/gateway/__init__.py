@@ -6,28 +6,27 @@ A raw ASGI callable. What it needs is given to it; it opens nothing itself.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-from er import dialects, journal, keys, limits, metrics
+from er import dialects, journal, metrics
 from er.config import Model
 from er.dialects import Dialect, Part, Route, models
 from er.dialects.models import ModelCard
 from er.gateway import described, options, wellness
-from er.gateway.batches import Place, Shelf, place_at
+from er.gateway.batches import Place, Shelf
+from er.gateway.checks import Checks
 from er.gateway.cors import Cors
-from er.gateway.exchange import LOCAL, Gone, Head, Note, Request, Response, Stream, plain_address
-from er.gateway.options import ALIVE, GET, METRICS, OPEN, PING
+from er.gateway.exchange import Gone, Head, Note, Request, Response, Stream, plain_address
+from er.gateway.options import OPEN
 from er.gateway.served import Served, check_right, may_use
 from er.gateway.tally import Tally
 from er.gateway.work import Workshop
 from er.job import Answer, Job, Refusal
 from er.keys import Identity, Keys
 from er.ledger import Ledger
-from er.limits import Limits, LimitsFull
+from er.limits import Limits
 
 CLOSE = (b"connection", b"close")
 CLIENT_CLOSED = 499
@@ -55,8 +54,7 @@ class Gateway:
         shelf: Shelf,
     ) -> None:
         self.settings = served.config.gateway
-        self._served, self._keys, self._limits = served, keys, limits
-        self._ledger, self._workshop, self._audit = ledger, workshop, audit
+        self._served, self._ledger, self._workshop, self._audit = served, ledger, workshop, audit
         self._shelf = shelf
         self.tally = Tally(ledger, limits)
         self.cors = Cors(self.settings.cors) if self.settings.cors else None
@@ -64,11 +62,19 @@ class Gateway:
         self.cutting = False  # requests are cancelled because the process must end
         self._started = int(time.time())
         self._timeout_ns = int(self.settings.timeout_s * 1e9)
-        self._open = OPEN | described.PATHS if self.settings.docs else OPEN
+        self._checks = Checks(
+            self.settings,
+            keys=keys,
+            limits=limits,
+            ledger=ledger,
+            workshop=workshop,
+            cors=self.cors,
+            open_pages=OPEN | described.PATHS if self.settings.docs else OPEN,
+        )
 
     async def answer(self, request: Request, note: Note) -> Response:
         """The answer to one request, by the contract's order of checks. Raises Refusal, Gone."""
-        route = request.head.route or self._route(request.head, note)  # 404, 405
+        route = request.head.route or self._checks.route(request.head, note)  # 404, 405
         if route is None:
             return await self._open_page(request.head.path.rstrip("/"))
         if isinstance(route, Response):
@@ -77,13 +83,13 @@ class Gateway:
             note.refuse = route.dialect.refuse
             if isinstance(route, Route) and route.name == "open" and route.page is not None:
                 return Response(200, route.page(()))
-        who = note.who = self._who(request)  # 401
+        who = note.who = self._checks.who(request)  # 401
         if isinstance(route, str):
             return await self._metrics_page()
         note.dialect = dialects.name(route.dialect)
         if isinstance(route, Place):
             return await self._shelf.answer(
-                route, request, who, lambda: self._check_rate(who, note)
+                route, request, who, lambda: self._checks.check_rate(who, note)
             )
         if route.name in ("models", "model"):
             return await self._models(route, request, who, note)
@@ -106,8 +112,8 @@ class Gateway:
             model = self._served.find(job.model, job.task, who)  # 404
             note.model = note.served = model.name
             check_right(who, model)  # 403
-            self._check_rate(who, note)  # 429
-            inside = inside or self._demand_place(model)  # 503
+            self._checks.check_rate(who, note)  # 429
+            inside = inside or self._checks.demand_place(model)  # 503
             answer = await work.tokens(job, model, len(body), deadline, note)
             return _good(dialect, job, answer, await work.write(dialect, job, answer, deadline))
         finally:
@@ -130,9 +136,9 @@ class Gateway:
             prompted = await work.prompt(job, model, len(body), deadline)  # 400
             note.tokenise_ns = time.monotonic_ns() - began
             note.tokens, note.cut = prompted.tokens, prompted.cut
-            self._check_rate(who, note)  # 429
+            self._checks.check_rate(who, note)  # 429
             if not inside:
-                inside = self._demand_place(model)  # 503
+                inside = self._checks.demand_place(model)  # 503
             answer = await work.compute(job, model, prompted, deadline, note)  # 503, 504
             began = time.monotonic_ns()
             text = await work.write(dialect, job, answer, deadline)
@@ -141,89 +147,6 @@ class Gateway:
         finally:
             if inside:
                 ledger.leave()
-
-    # -- the checks, in their order ----------------------------------------------------------
-
-    def _route(self, head: Head, note: Note) -> Route | Place | Response | str | None:
-        """None: a page that asks for no key; a text: /metrics; a Response: what OPTIONS asked."""
-        method, path = head.method, head.path.rstrip("/")
-        if (
-            method == "OPTIONS"
-            and (said := options.answer(head, self.cors, self._open)) is not None
-        ):
-            return said
-        if path in ALIVE and method in GET:
-            return Response(200, b"")
-        if path in self._open or path in (METRICS, PING):
-            if method in GET:
-                return METRICS if path == METRICS else None
-            found: Route | Place | Refusal = Refusal(
-                405,
-                "method_not_allowed",
-                f"{path} does not take {method[:20]}; use GET",
-                headers={"allow": "GET, HEAD"},
-            )
-        else:
-            found = dialects.find(method, head.path)
-            if isinstance(found, Refusal) and found.status == 404:
-                found = place_at(method, head.path) or found
-        if isinstance(found, Refusal):
-            note.refuse = dialects.refuse_at(head.path)
-            if found.status == 405:
-                found.headers["allow"] = options.allowed(head.path, self._open)
-            raise found
-        return found
-
-    def _who(self, request: Request) -> Identity:
-        secret = request.head.secret
-        if request.client.startswith(LOCAL):
-            return keys.local(int(request.client.removeprefix(LOCAL)))
-        if secret is None:
-            message = (
-                "no API key; send it as the header `Authorization: Bearer sk-er-…` or in the "
-                "address as ?api_key=sk-er-…"
-            )
-        else:
-            now = datetime.now(UTC)
-            found = self._keys.check(secret, now, request.client)
-            if found is not None:
-                return found
-            message = f"this API key opens nothing: {self._keys.why_not(secret, now)}"
-        headers = {"www-authenticate": "Bearer"}
-        raise Refusal(401, "invalid_api_key", message, headers=headers)
-
-    def _demand_place(self, model: Model) -> bool:
-        """A place, for who found none at first and may find one now. Raises Refusal 503."""
-        limit = self.settings.max_concurrency
-        if self._ledger.enter(limit):
-            return True
-        raise Refusal(
-            503,
-            "overloaded",
-            f"{limit} requests are being worked on, as many as max_concurrency in er.toml "
-            "allows; try again shortly",
-            retry_after_s=self._workshop.retry_s(model),
-        )
-
-    def _check_rate(self, who: Identity, note: Note) -> None:
-        rate = self.settings.rate_limit if who.rate_limit == "default" else who.rate_limit
-        if who.local_uid is not None or rate is None:
-            return
-        try:
-            taken = self._limits.take(who.id, rate, limits.now_ns())
-        except LimitsFull as error:
-            raise Refusal(503, "overloaded", f"{error}; try again", retry_after_s=60) from None
-        note.taken = taken
-        if not taken.allowed:
-            raise Refusal(
-                429,
-                "rate_limit_exceeded",
-                f"key {who.id} ({who.name}) may ask {rate}; the next request passes in "
-                f"{taken.retry_after_s:.1f} s. To raise its limit, on the server: "
-                f"er keys set {who.id} --rate-limit {rate.count * 10}/{str(rate).split('/')[1]}",
-                retry_after_s=taken.retry_after_s,
-                headers={"retry-after-ms": str(math.ceil(taken.retry_after_s * 1000))},
-            )
 
     # -- pages -------------------------------------------------------------------------------
 
@@ -330,9 +253,8 @@ class Gateway:
         if (spent := refusal.spent) is not None:
             note.queue_ns, note.engine_ns = spent.queue_ns, spent.engine_ns
             note.replica = ",".join(spent.replicas)
-        if refusal.status == 503 and note.taken is not None and note.who is not None:
-            self._limits.give_back(note.who.id, note.taken, limits.now_ns())
-            note.taken = note.taken._replace(remaining=note.taken.remaining + 1)
+        if refusal.status == 503:
+            self._checks.give_back(note)
         headers = [(k.encode(), v.encode()) for k, v in refusal.headers.items()]
         if refusal.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % refusal.retry_after_s))

@@ -1,0 +1,133 @@
+"""The contract's checks, in their order: the address, who asks, whether it may, how often."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+from er import dialects, keys, limits
+from er.config import Gateway as Settings
+from er.config import Model
+from er.dialects import Route
+from er.gateway import options
+from er.gateway.batches import Place, place_at
+from er.gateway.cors import Cors
+from er.gateway.exchange import LOCAL, Head, Note, Request, Response
+from er.gateway.options import ALIVE, GET, METRICS, PING
+from er.gateway.work import Workshop
+from er.job import Refusal
+from er.keys import Identity, Keys
+from er.ledger import Ledger
+from er.limits import Limits, LimitsFull
+
+
+class Checks:
+    """What each request has to pass. One object a worker."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        keys: Keys,
+        limits: Limits,
+        ledger: Ledger,
+        workshop: Workshop,
+        cors: Cors | None,
+        open_pages: frozenset[str],
+    ) -> None:
+        """`open_pages`: the addresses that ask for no key."""
+        self.settings = settings
+        self._keys, self._limits, self._ledger, self._workshop = keys, limits, ledger, workshop
+        self._cors, self._open = cors, open_pages
+
+    def route(self, head: Head, note: Note) -> Route | Place | Response | str | None:
+        """What is asked for. Raises Refusal 404, 405.
+
+        None: a page that asks for no key; a text: /metrics; a Response: what OPTIONS asked.
+        """
+        method, path = head.method, head.path.rstrip("/")
+        if (
+            method == "OPTIONS"
+            and (said := options.answer(head, self._cors, self._open)) is not None
+        ):
+            return said
+        if path in ALIVE and method in GET:
+            return Response(200, b"")
+        if path in self._open or path in (METRICS, PING):
+            if method in GET:
+                return METRICS if path == METRICS else None
+            found: Route | Place | Refusal = Refusal(
+                405,
+                "method_not_allowed",
+                f"{path} does not take {method[:20]}; use GET",
+                headers={"allow": "GET, HEAD"},
+            )
+        else:
+            found = dialects.find(method, head.path)
+            if isinstance(found, Refusal) and found.status == 404:
+                found = place_at(method, head.path) or found
+        if isinstance(found, Refusal):
+            note.refuse = dialects.refuse_at(head.path)
+            if found.status == 405:
+                found.headers["allow"] = options.allowed(head.path, self._open)
+            raise found
+        return found
+
+    def who(self, request: Request) -> Identity:
+        """Who asks. Raises Refusal 401."""
+        secret = request.head.secret
+        if request.client.startswith(LOCAL):
+            return keys.local(int(request.client.removeprefix(LOCAL)))
+        if secret is None:
+            message = (
+                "no API key; send it as the header `Authorization: Bearer sk-er-…` or in the "
+                "address as ?api_key=sk-er-…"
+            )
+        else:
+            now = datetime.now(UTC)
+            found = self._keys.check(secret, now, request.client)
+            if found is not None:
+                return found
+            message = f"this API key opens nothing: {self._keys.why_not(secret, now)}"
+        headers = {"www-authenticate": "Bearer"}
+        raise Refusal(401, "invalid_api_key", message, headers=headers)
+
+    def demand_place(self, model: Model) -> bool:
+        """A place, for who found none at first and may find one now. Raises Refusal 503."""
+        limit = self.settings.max_concurrency
+        if self._ledger.enter(limit):
+            return True
+        raise Refusal(
+            503,
+            "overloaded",
+            f"{limit} requests are being worked on, as many as max_concurrency in er.toml "
+            "allows; try again shortly",
+            retry_after_s=self._workshop.retry_s(model),
+        )
+
+    def check_rate(self, who: Identity, note: Note) -> None:
+        """Count the request, which is let in by all other checks. Raises Refusal 429, 503."""
+        rate = self.settings.rate_limit if who.rate_limit == "default" else who.rate_limit
+        if who.local_uid is not None or rate is None:
+            return
+        try:
+            taken = self._limits.take(who.id, rate, limits.now_ns())
+        except LimitsFull as error:
+            raise Refusal(503, "overloaded", f"{error}; try again", retry_after_s=60) from None
+        note.taken = taken
+        if not taken.allowed:
+            raise Refusal(
+                429,
+                "rate_limit_exceeded",
+                f"key {who.id} ({who.name}) may ask {rate}; the next request passes in "
+                f"{taken.retry_after_s:.1f} s. To raise its limit, on the server: "
+                f"er keys set {who.id} --rate-limit {rate.count * 10}/{str(rate).split('/')[1]}",
+                retry_after_s=taken.retry_after_s,
+                headers={"retry-after-ms": str(math.ceil(taken.retry_after_s * 1000))},
+            )
+
+    def give_back(self, note: Note) -> None:
+        """Uncount a request that was let in and could not be served."""
+        if note.taken is not None and note.who is not None:
+            self._limits.give_back(note.who.id, note.taken, limits.now_ns())
+            note.taken = note.taken._replace(remaining=note.taken.remaining + 1)
