@@ -478,6 +478,12 @@ url = "http://10.0.0.7:8000"
         ("[gateway]", '[gateway]\ntimeout = "90s"\ncors = ["*"]', "timeout: 10m -> 90s", ""),
         ("[gateway]", '[gateway]\ncors = ["*"]', "cors: none -> *", ""),
         ("[gateway]", "[gateway]\ndocs = false", "docs: true -> false", ""),
+        (
+            "[gateway]",
+            '[gateway]\ntrusted_proxies = ["10.0.0.0/8"]\nproxy_protocol = true',
+            "proxy_protocol: false -> true",
+            "",
+        ),
         ("[gateway]", '[batches]\nquota = "1MiB"\n[gateway]', "quota: 10GiB -> 1MiB", ""),
         ("[gateway]", "[batches]\nquota = 0\n[gateway]", "quota: 10GiB -> 0", ""),
         ('"0.0.0.0:2048"', '"0.0.0.0:2049"', "", "listen: 0.0.0.0:2048 -> 0.0.0.0:2049"),

@@ -39,7 +39,16 @@ def rows(page: str, heading: str = "") -> dict[str, tuple[str, str]]:
 def test_the_pages_that_the_contract_names_are_there() -> None:
     """Each with a heading that the list of topics shows."""
     wanted = {"quickstart", "configuration", "api", "keys", "operating", "replicas", "faults"}
-    more = {"batches", "bench", "console", "embed", "metrics", "status", *cli.APPLICATIONS}
+    more = {
+        "batches",
+        "bench",
+        "console",
+        "embed",
+        "metrics",
+        "status",
+        *cli.APPLICATIONS,
+        "proxies",
+    }
     assert wanted | more == set(PAGES)
     assert all(re.match(r"# \w.*: ", text) for text in PAGES.values())
 
@@ -107,6 +116,8 @@ def test_the_defaults_are_the_code_s() -> None:
     assert values["metrics"] == gateway.metrics
     assert tuple(values["cors"]) == gateway.cors
     assert values["docs"] == gateway.docs
+    assert tuple(values["trusted_proxies"]) == gateway.trusted_proxies
+    assert values["proxy_protocol"] == gateway.proxy_protocol
     told = {k: v[0] for k, v in rows("configuration", "## [cache]").items()}
     assert told["size"] == f'"{Cache().size >> 30}GiB"'
     assert told["scope"] == f'"{Cache().scope}"'

@@ -28,7 +28,9 @@ from er.cache import Cache
 from er.child import Child
 from er.gateway import Gateway
 from er.gateway.batches import Shelf
+from er.gateway.client import Trusted
 from er.gateway.door import Door, Heads
+from er.gateway.fronted import Fronted, Proxies
 from er.gateway.hand import Tools
 from er.gateway.runner import Disk, Runner
 from er.gateway.served import Served
@@ -151,10 +153,15 @@ class Worker:
         settings.load()
         loop = asyncio.get_running_loop()
 
-        heads = Heads()
+        both: dict[str, Any] = {"heads": Heads(), "straight": self.straight}
+        gateway = self.gateway.settings
+        trusted = Trusted(gateway.trusted_proxies)
+        proxies = Proxies(trusted, gateway.proxy_protocol)
 
         def made() -> Door:
-            return Door(settings, self._state, self.gateway, heads=heads, straight=self.straight)
+            if trusted:
+                return Fronted(settings, self._state, self.gateway, proxies=proxies, **both)
+            return Door(settings, self._state, self.gateway, **both)
 
         for name in ("http", "gateway"):
             for sock in self._child.sockets.get(name, ()):

@@ -186,6 +186,22 @@ class Fields:
             self.wrong(key, 'has "*", which is all origins, beside others; leave one out')
         return values
 
+    def networks(self, key: str) -> tuple[str, ...]:
+        """Addresses and networks of IP, each as it is written best."""
+        found = []
+        for value in self.texts(key):
+            try:
+                network = ipaddress.ip_network(value, strict=False)
+            except ValueError:
+                self.wrong(key, f"has {value!r}; write an address or a network, as 10.0.0.0/8")
+                continue
+            if "/" in value and network.network_address != ipaddress.ip_interface(value).ip:
+                self.wrong(key, f"has {value!r}; that network is written {network}")
+            elif not network.prefixlen:
+                self.wrong(key, f"has {value!r}, which is everyone; name the proxies alone")
+            found.append(value)
+        return tuple(found)
+
     def url(self, key: str) -> str | None:
         value = self.text(key)
         if value is None:

@@ -102,7 +102,11 @@ class Reader:
             "metrics": f.address_or_off("metrics", "127.0.0.1:9464"),
             "cors": f.origins("cors"),
             "docs": f.boolean("docs", True),
+            "trusted_proxies": f.networks("trusted_proxies"),
+            "proxy_protocol": f.boolean("proxy_protocol", False),
         }
+        if fields["proxy_protocol"] and not table.get("trusted_proxies"):
+            f.wrong("proxy_protocol", "is taken from trusted_proxies only; name them there")
         tls = table.get("tls")
         names = {"timeout" if n == "timeout_s" else n for n in fields} | {"tls"}
         self.unknown(table, names, "gateway", 0)

@@ -51,6 +51,8 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     metrics: str = "127.0.0.1:9464"  # "" = off
     cors: tuple[str, ...] = ()  # origins whose pages may ask; ("*",) = all
     docs: bool = True  # /docs and /openapi.json, which ask for no key
+    trusted_proxies: tuple[str, ...] = ()  # networks whose word about a client's address counts
+    proxy_protocol: bool = False  # what trusted proxies begin their connections with
     tls: Tls | None = None
 
 

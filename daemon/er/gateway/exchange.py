@@ -46,7 +46,9 @@ class Head:
     from it is found out once and kept with it.
     """
 
-    __slots__ = ("chunked", "headers", "length", "method", "path", "query", "route", "secret")
+    __slots__ = (
+        "chunked", "client", "headers", "length", "method", "path", "query", "route", "secret"
+    )  # fmt: skip
 
     def __init__(
         self, method: str, path: str, headers: dict[bytes, bytes], query: bytes = b""
@@ -59,6 +61,7 @@ class Head:
         self.chunked = b"transfer-encoding" in headers
         self.secret = self._secret()
         self.route: dialects.Route | None = None  # where it is known
+        self.client: str | None = None  # its address, where a trusted proxy has put it there
 
     def _secret(self) -> str | None:
         """The API key as sent; the header counts where the query has one too. None: neither."""

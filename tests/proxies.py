@@ -1,0 +1,103 @@
+"""nginx and HAProxy in front of a gateway, configured as `er help proxies` says."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from fakes import free_port
+
+PAGE = (Path(__file__).parent.parent / "daemon/er/help/proxies.md").read_text(encoding="utf-8")
+
+
+def shown(language: str, port: int, gateway: int) -> str:
+    """The page's configuration, with these ports on loopback for its own."""
+    (text,) = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    assert text.count("127.0.0.1:2048") == 1
+    text = text.replace("127.0.0.1:2048", f"127.0.0.1:{gateway}")
+    changed, count = re.subn(r"(listen |bind :)80\b", rf"\g<1>{port}", text)
+    assert count == 1
+    return re.sub(rf"(listen |bind ):?{port}", rf"\g<1>127.0.0.1:{port}", changed)
+
+
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        assert process.poll() is None, log.read_text()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)
+    raise AssertionError(log.read_text())
+
+
+@contextlib.contextmanager
+def _running(command: list[str], port: int, log: Path) -> Iterator[int]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+    try:
+        _wait(process, port, log)
+        yield port
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, gateway: int, changes: Mapping[str, str] | None = None) -> Iterator[int]:
+    """nginx before the gateway at that port, with some words of the page replaced."""
+    port = free_port()
+    text = _changed(shown("nginx", port, gateway), changes or {})
+    temporary = "".join(
+        f"{kind}_temp_path {folder}/{kind};\n"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    user = "user root;\n" if os.geteuid() == 0 else ""
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"{user}daemon off;\nmaster_process off;\npid {folder}/nginx.pid;\n"
+        f"error_log {folder}/nginx.error.log;\nevents {{ worker_connections 4096; }}\n"
+        f"http {{\naccess_log off;\n{temporary}{text}}}\n"
+    )
+    command = ["nginx", "-p", str(folder), "-c", str(config), "-e", str(folder / "nginx.error.log")]
+    with _running(command, port, folder / "nginx.log") as running:
+        yield running
+
+
+@contextlib.contextmanager
+def haproxy(
+    folder: Path,
+    gateway: int,
+    changes: Mapping[str, str] | None = None,
+    language: str = "haproxy",
+) -> Iterator[int]:
+    """HAProxy before the gateway at that port, by the page's configuration of that language."""
+    port = free_port()
+    config = folder / "haproxy.cfg"
+    config.write_text(_changed(shown(language, port, gateway), changes or {}))
+    command = ["haproxy", "-db", "-f", str(config)]
+    with _running(command, port, folder / "haproxy.log") as running:
+        yield running
+
+
+def _changed(text: str, changes: Mapping[str, str]) -> str:
+    """With some of its words replaced."""
+    for old, new in changes.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+def through(port: int, source: str = "127.0.0.1") -> http.client.HTTPConnection:
+    """A connection of a client at `source`, some address of the loopback."""
+    return http.client.HTTPConnection("127.0.0.1", port, timeout=20, source_address=(source, 0))
