@@ -24,9 +24,10 @@ import pytest
 
 from er import config, keys
 from er.ledger import Ledger
-from er.supervisor.__main__ import Supervisor, auto_workers, spare
 from er.supervisor.brood import HUNG_S, START_S, Brood, Generation, Process
+from er.supervisor.errands import Errands
 from er.supervisor.figures import Figures
+from er.supervisor.generations import Generations, auto_workers, spare
 from fakes import EngineProcess
 from launched import until
 from running import DIMENSIONS, Gateway, Reply, gateway
@@ -639,16 +640,16 @@ async def test_a_slot_that_gets_free_after_a_failed_reload_is_filled(tmp_path: P
             self.alive.append(slot)
             return slot
 
-    parent = Supervisor.__new__(Supervisor)
-    parent._stopping, parent._reloading, parent._tasks = asyncio.Event(), None, set()
-    parent._generation, parent._ledger = generation, ledger
-    few = parent._brood = Few()  # type: ignore[assignment]
+    errands, parent = Errands(), Generations.__new__(Generations)
+    parent._stopping, parent._reloading, parent._go = asyncio.Event(), None, errands.go
+    parent.serving, parent.ledger = generation, ledger
+    few = parent.brood = Few()  # type: ignore[assignment]
     ours, theirs = socket.socketpair()
     for slot in (3, 4):
         gone = Process(slot, generation, ours)
         gone.retiring = True
         parent._ended(gone)
-    await asyncio.gather(*parent._tasks)
+    await asyncio.gather(*errands.tasks)
     assert few.alive == [0, 1]
     ours.close()
     theirs.close()
