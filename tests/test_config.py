@@ -72,6 +72,7 @@ def test_the_good_one_is_good() -> None:
         (2, "rate_limit = 100", 'write a rate as "100/minute"'),
         (2, "timeout = 600", 'write a time as "600s"'),
         (2, 'timeout = "0s"', "timeout is 0s; it must be from 100ms to 1d"),
+        (2, 'stop_timeout = "0s"', "stop_timeout is 0s; it must be from 1s to 1d"),
         (2, 'max_body = "32"', 'write a size as "32MiB"'),
         (2, 'max_body = "1B"', "max_body must be at least 1KiB"),
         (2, 'cors = "*"', "cors must be a list of texts"),

@@ -77,7 +77,11 @@ def test_a_page_of_an_application_reads_on_a_narrow_terminal(name: str) -> None:
 @pytest.mark.parametrize(
     ("heading", "struct", "other"),
     [
-        ("## [gateway]", Gateway, {"tls": None, "timeout_s": "timeout"}),
+        (
+            "## [gateway]",
+            Gateway,
+            {"tls": None, "timeout_s": "timeout", "stop_timeout_s": "stop_timeout"},
+        ),
         ("## [cache]", Cache, {}),
         ("## [batches]", Batches, {"keep_s": "keep"}),
         ("## [[model]]", Model, {}),
@@ -101,6 +105,7 @@ def test_the_defaults_are_the_code_s() -> None:
     assert values["max_concurrency"] == gateway.max_concurrency
     assert values["rate_limit"] == str(gateway.rate_limit)
     assert values["timeout"] == f"{gateway.timeout_s:.0f}s"
+    assert values["stop_timeout"] == f"{gateway.stop_timeout_s:.0f}s"
     assert values["max_body"] == f"{gateway.max_body >> 20}MiB"
     for key in ("max_inputs", "max_documents", "max_request_tokens", "max_rerank_tokens"):
         assert values[key] == getattr(gateway, key)

@@ -443,6 +443,67 @@ def test_a_second_signal_cuts_what_is_left_with_a_503(tmp_path: Path) -> None:
         assert "Traceback" not in running.text()
 
 
+def test_a_stop_is_bounded_and_what_is_left_gets_a_503(tmp_path: Path) -> None:
+    """Requests that are computed, and one whose body is still coming: an answer, not a reset."""
+    with gateway(tmp_path, stop_timeout="1s") as running:
+        running.engines[0].fault("hang")
+        replies: list[Reply] = []
+        asking = threading.Thread(target=lambda: replies.append(running.embed()))
+        asking.start()
+        with socket.create_connection(("127.0.0.1", running.port), timeout=20) as upload:
+            head = (
+                f"POST /v1/embeddings HTTP/1.1\r\nhost: er\r\nauthorization: Bearer {running.key}"
+            )
+            upload.sendall(f"{head}\r\ncontent-length: 1000000\r\n\r\n".encode() + b" " * 5000)
+            time.sleep(0.4)
+            began = time.monotonic()
+            assert running.stop() == 0
+            assert 0.9 < time.monotonic() - began < 8
+            answer = upload.recv(65536)
+        asking.join()
+        assert (replies[0].status, replies[0].code) == (503, "overloaded")
+        assert "stopping" in replies[0].message
+        assert replies[0].headers["retry-after"] == "5"
+        assert answer.startswith(b"HTTP/1.1 503 ") and b"connection: close" in answer
+        assert re.search(r"stop_timeout \(1 s\) is over: \d requests are cut off", running.text())
+        assert "Traceback" not in running.text()
+
+
+def test_a_reload_does_not_wait_for_old_requests_nor_cut_them(tmp_path: Path) -> None:
+    """Nobody waits for the old generation, so its requests have all the time of `timeout`."""
+    with gateway(tmp_path, stop_timeout="1s") as running:
+        assert running.process is not None
+        running.engines[0].fault("slow", 1, ms=8000)
+        replies: list[Reply] = []
+        asking = threading.Thread(target=lambda: replies.append(running.embed()))
+        asking.start()
+        time.sleep(0.4)
+        running.process.send_signal(signal.SIGHUP)
+        assert wait_generation(running, 2)["state"] == "ready"
+        assert not replies, "the reload waited"
+        asking.join()
+        assert replies[0].status == 200
+
+
+def test_pipelined_requests_are_all_answered_at_a_stop(tmp_path: Path) -> None:
+    """Only the last answer ends the connection: those behind it are here already."""
+    with gateway(tmp_path) as running:
+        running.engines[0].fault("slow", 1, ms=1500)
+        body = json.dumps({"model": "embed", "input": "x"}).encode()
+        many = json.dumps({"model": "embed", "input": ["x" * 5000]}).encode()  # not for the door
+        head = f"POST /v1/embeddings HTTP/1.1\r\nhost: er\r\nauthorization: Bearer {running.key}"
+        with socket.create_connection(("127.0.0.1", running.port), timeout=20) as link:
+            for each in (body, many, body, body):
+                link.sendall(f"{head}\r\ncontent-length: {len(each)}\r\n\r\n".encode() + each)
+            time.sleep(0.4)
+            assert running.stop() == 0
+            answers = b""
+            while piece := link.recv(65536):
+                answers += piece
+        assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"400", b"200", b"200"]
+        assert answers.count(b"connection: close") == 1
+
+
 # -- what goes wrong at the start --------------------------------------------------------------
 
 

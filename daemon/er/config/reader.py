@@ -93,6 +93,7 @@ class Reader:
             "max_concurrency": f.integer("max_concurrency", 500, 1, 1_000_000),
             "rate_limit": f.rate("rate_limit"),
             "timeout_s": f.duration("timeout", 600.0, 0.1, TIMEOUT_MAX_S),
+            "stop_timeout_s": f.duration("stop_timeout", 60.0, 1.0, TIMEOUT_MAX_S),
             "max_body": f.size("max_body", 32 << 20, 1024) or 0,
             **{
                 key: f.integer(key, getattr(Gateway(), key), low, high)
@@ -108,7 +109,7 @@ class Reader:
         if fields["proxy_protocol"] and not table.get("trusted_proxies"):
             f.wrong("proxy_protocol", "is taken from trusted_proxies only; name them there")
         tls = table.get("tls")
-        names = {"timeout" if n == "timeout_s" else n for n in fields} | {"tls"}
+        names = {n.removesuffix("_s") for n in fields} | {"tls"}
         self.unknown(table, names, "gateway", 0)
         return Gateway(**fields, tls=self.tls(tls) if tls is not None else None)
 

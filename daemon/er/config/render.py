@@ -38,8 +38,9 @@ def _gateway(gateway: Gateway) -> dict[str, Any]:
     values.pop("tls", None)
     if "rate_limit" in values:
         values["rate_limit"] = "off" if gateway.rate_limit is None else str(gateway.rate_limit)
-    if "timeout_s" in values:
-        values["timeout"] = f"{values.pop('timeout_s')!r}s"
+    for name in ("timeout", "stop_timeout"):
+        if f"{name}_s" in values:
+            values[name] = f"{values.pop(f'{name}_s')!r}s"
     if "max_body" in values:
         values["max_body"] = f"{gateway.max_body}B"
     return values

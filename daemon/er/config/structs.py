@@ -42,6 +42,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrency: int = 500
     rate_limit: Rate | None = Rate(100, 60)  # None = off
     timeout_s: float = 600.0
+    stop_timeout_s: float = 60.0  # for requests in flight at a stop; what is left gets a 503
     max_body: int = 32 << 20  # bytes
     max_inputs: int = 2048  # texts to embed in one request
     max_documents: int = 10_000  # to rank in one request

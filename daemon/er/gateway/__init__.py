@@ -200,7 +200,7 @@ class Gateway:
         note = Note(Request.asgi(scope, receive))
         response = await self.respond(note)
         if response is not None:
-            await self._send(response, note, send)
+            await self._send(response, note, send, bool(scope.get("er.behind")))
 
     async def respond(self, note: Note) -> Response | None:
         """The response to the request of `note`, None when the client is gone. Never raises.
@@ -273,9 +273,13 @@ class Gateway:
         self._audit.put(note.record)
 
     async def _send(
-        self, response: Response, note: Note, send: Callable[[dict[str, Any]], Awaitable[None]]
+        self,
+        response: Response,
+        note: Note,
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+        behind: bool,
     ) -> None:
-        headers = self.headers(response, note)
+        headers = self.headers(response, note, behind)
         start = {"type": "http.response.start", "status": response.status, "headers": headers}
         await send(start)
         if isinstance(response, Stream) and note.request.head.method != "HEAD":
@@ -283,8 +287,10 @@ class Gateway:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": response.body})
 
-    def headers(self, response: Response, note: Note) -> list[tuple[bytes, bytes]]:
-        """All headers of the response but the protocol's own."""
+    def headers(
+        self, response: Response, note: Note, behind: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        """All headers but the protocol's own. `behind`: its connection has more to answer."""
         headers = [*note.headers(), *response.headers]
         if response.status != options.STATUS:
             headers.append((b"content-type", response.kind))
@@ -292,7 +298,7 @@ class Gateway:
         if self.cors is not None:
             headers += self.cors.headers(note.request.head)
         unread = not note.request.read and b"expect" in note.request.head.headers
-        if (self.draining or unread) and CLOSE not in headers:
+        if ((self.draining and not behind) or unread) and CLOSE not in headers:
             # Of a client that waited to be asked for its body none can tell what it sends next.
             headers.append(CLOSE)
         return headers

@@ -336,7 +336,7 @@ class Door(Protocol):
         self.on_response_complete()
 
     def _write(self, response: Response, note: Note) -> None:
-        headers = self._gateway.headers(response, note)
+        headers = self._gateway.headers(response, note, bool(self.pipeline))
         lines = [b"HTTP/1.1 %d %b" % (response.status, REASONS.get(response.status, b"Refused"))]
         lines += [b"%b: %b" % header for header in self.server_state.default_headers]
         lines += [b"%b: %b" % header for header in headers]

@@ -11,6 +11,9 @@ The base class is private API: uvicorn is pinned.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import select
 import socket
 import struct
 from collections import deque
@@ -172,6 +175,7 @@ class Protocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._upgrading = True
             return
+        self.scope["er.behind"] = self.pipeline  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
         self.cycle.transport = self._exit  # type: ignore[assignment]
 
@@ -244,13 +248,33 @@ class Protocol(HttpToolsProtocol):
         self._timer = self.loop.call_later(LINGER_S, self.transport.close)
 
     def shutdown(self) -> None:
-        """End an idle connection now, and a busy one with its answer."""
-        for cycle, _ in self.pipeline:
-            cycle.keep_alive = False
-        if self._answering is not None and not self._answering.response_complete:
+        """End an idle connection now, and a busy one with its last answer.
+
+        One on which a request is coming is busy: while the gateway drains, its answer ends it.
+        """
+        if self.pipeline:
+            self.pipeline[0][0].keep_alive = False
+        elif self._answering is not None and not self._answering.response_complete:
             self._answering.keep_alive = False
-        elif not self._deaf:
+        elif not (self._deaf or self._in_head or self._close_unless_asked()):
             self.transport.close()
+
+    def _close_unless_asked(self) -> bool:
+        """Tell the client that no more is read, or find that it has just sent something.
+
+        Closing takes a turn of the loop; what came in that time would be reset.
+        """
+        sock = self.transport.get_extra_info("socket")
+        if sock is None or self.transport.is_closing():
+            return False
+        asked = select.poll()
+        asked.register(sock.fileno(), select.POLLIN)
+        if asked.poll(0):
+            return True
+        if self.transport.get_extra_info("ssl_object") is None:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(sock.fileno())) as same:
+                same.shutdown(socket.SHUT_WR)
+        return False
 
     def _refuse_input(self) -> None:
         """Answer what is no HTTP; where an answer is due before it, only end after that one."""

@@ -1,8 +1,9 @@
 """er-gateway: holds the sockets, starts the workers and the admin process, and keeps them well.
 
 It answers no request itself and imports little. systemd hears of the gateway through it alone.
-SIGTERM or Ctrl-C drains; a second one cuts short. SIGHUP starts a new generation of workers on the
-configuration as it is now, and lets the old ones finish once the new ones serve.
+SIGTERM or Ctrl-C drains, for as long as `stop_timeout` says; a second one cuts short. SIGHUP starts
+a new generation of workers on the configuration as it is now, and lets the old ones finish once the
+new ones serve.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from er.supervisor.generations import Generations
 from er.supervisor.listen import Sockets
 from er.systemd import Notifier, watchdog_interval_s
 
-END_S = 5.0  # beyond the requests' own time
+END_S = 5.0  # for what is cut off to be answered
 STATUS_S, FIGURES_S, LOOK_S = 2.0, 60.0, 0.5
 EX_OK, EX_FOUND, EX_USAGE, EX_CONFIG = 0, 1, 64, 78
 
@@ -144,25 +145,33 @@ class Supervisor:
         workers = [p for p in self._brood.processes.values() if p.slot != ADMIN]
         for process in workers:
             process.send(signal.SIGTERM)
-        await self._wait_for(workers, self._generations.patience_s(self._generations.serving))
+        limit = self._generations.serving.config.gateway.stop_timeout_s
+        if not await self._gone(workers, limit, self._hurry):
+            why = "told to hurry" if self._hurry.is_set() else f"stop_timeout ({limit:g} s) is over"
+            left = self._generations.ledger.in_flight()
+            journal.log("warning", f"{why}: {left} requests are cut off with a 503")
+            for process in workers:
+                process.send(signal.SIGINT)
+            await self._gone(workers, END_S)
         for process in workers:
             process.send(signal.SIGKILL)
         rest = list(self._brood.processes.values())
         for process in rest:
             process.send(signal.SIGTERM)
-        await self._wait_for(rest, 3.0)
+        await self._gone(rest, 3.0)
         for process in rest:
             process.send(signal.SIGKILL)
 
-    async def _wait_for(self, processes: list[Process], patience: float) -> None:
-        until = time.monotonic() + patience
-        hurried = False
-        while any(not p.gone.is_set() for p in processes) and time.monotonic() < until:
-            if self._hurry.is_set() and not hurried:
-                hurried, until = True, min(until, time.monotonic() + END_S)
-                for process in processes:
-                    process.send(signal.SIGINT)
+    async def _gone(
+        self, processes: list[Process], within_s: float, hurry: asyncio.Event | None = None
+    ) -> bool:
+        """Whether all of them have ended within that time, and before anybody was in a hurry."""
+        until = time.monotonic() + within_s
+        while any(not p.gone.is_set() for p in processes):
+            if time.monotonic() >= until or (hurry is not None and hurry.is_set()):
+                return False
             await asyncio.sleep(0.02)
+        return True
 
 
 async def _repeat(every_s: float, what: Callable[[], None]) -> None:

@@ -138,7 +138,9 @@ def plan(
     if changed:
         says = "have systemd read its files again"
         steps.append(Change(kind="run", says=says, argv=("systemctl", "daemon-reload")))
-    steps += _gateway_steps(old, new, text != applied_text, moved, changed, active)
+    shown = {_unit(c.path): (existing.files.get(c.path, ""), c.text) for c in changed}
+    anew = GATEWAY in shown and unit_texts.needs_restart(*shown[GATEWAY])
+    steps += _gateway_steps(old, new, text != applied_text, moved, anew, active)
     return steps + _replica_steps(old, new, units, added, active)
 
 
@@ -196,7 +198,7 @@ def _gateway_steps(
     new: Config,
     differs: bool,
     moved: bool,
-    changed: Sequence[Change],
+    anew: bool,
     active: Collection[str],
 ) -> list[Change]:
     """What the gateway needs: nothing, new workers, or a restart."""
@@ -205,7 +207,7 @@ def _gateway_steps(
         return [Change(kind="run", says=says, argv=_systemctl("start", HTTP, GATEWAY))]
     if GATEWAY not in active:
         return []
-    if any(_unit(c.path) == GATEWAY for c in changed):
+    if anew:
         says = "restart the gateway: its unit changed (its port stays open meanwhile)"
         return [Change(kind="run", says=says, argv=_systemctl("restart", GATEWAY))]
     same = old is not None and (old.gateway, old.cache, old.models, old.replicas) == (

@@ -17,6 +17,7 @@ ENGINE_FIELDS = (
     "dtype",
     "via",
 )
+SYSTEMDS = ("listen", "stop_timeout_s")  # of [gateway]: systemd has to know them too
 SIZES = ("max_body", "size", "quota", "max_file")  # in bytes
 
 
@@ -33,9 +34,11 @@ def merge(applied: Config, edited: Config) -> TakeUp:
     taken: list[str] = []
     held: list[str] = []
     gateway = edited.gateway
-    if gateway.listen != applied.gateway.listen:
-        held.append(f"[gateway] listen: {_pair('listen', applied.gateway.listen, gateway.listen)}")
-        gateway = msgspec.structs.replace(gateway, listen=applied.gateway.listen)
+    for name in SYSTEMDS:
+        old, new = getattr(applied.gateway, name), getattr(gateway, name)
+        if old != new:
+            held.append(f"[gateway] {name.removesuffix('_s')}: {_pair(name, old, new)}")
+            gateway = msgspec.structs.replace(gateway, **{name: old})
     for name in gateway.__struct_fields__:
         old, new = getattr(applied.gateway, name), getattr(gateway, name)
         if old != new:

@@ -5,6 +5,7 @@ Everything else of a unit stands in the unit's own file. Only what differs from 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from er.model_files import HIDDEN
 MARK = "# Written by `er apply` from er.toml"
 HEAD = f"{MARK}; a change here is lost. Your own lines: systemctl edit "
 REPLICA, GATEWAY, HTTP = "er-vllm@{}.service", "er-gateway.service", "er-gateway-http.socket"
-DRAIN_AND_SPARE_S = 10  # of the gateway's stop: see er-gateway.service
+END_AND_SPARE_S = 10  # of the gateway's stop: see er-gateway.service
 # All cards share these; a path that is missing costs a warning, so they are not in the template.
 DEVICES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
 WATCHDOG_S, SLOW_WATCHDOG_S = 30, 600  # the first as in er-vllm@.service
+STOP = "TimeoutStopSec="  # systemd asks for it at each stop, so it takes effect without a restart
 LARGE_WEIGHTS = 200 << 20  # bytes; below it a full batch on a CPU takes seconds, above it minutes
 
 
@@ -75,15 +77,25 @@ def _devices(replica: Replica, gpus: Sequence[Gpu]) -> list[str]:
 def gateway(config: Config) -> str | None:
     """The gateway's drop-in, None when its unit file says all."""
     service: list[str] = []
-    if config.gateway.timeout_s != Gateway().timeout_s:
-        seconds = int(config.gateway.timeout_s) + DRAIN_AND_SPARE_S
+    if config.gateway.stop_timeout_s != Gateway().stop_timeout_s:
+        seconds = math.ceil(config.gateway.stop_timeout_s) + END_AND_SPARE_S
         service += [
-            "# Requests in flight may take as long as `timeout` allows.",
-            f"TimeoutStopSec={seconds}",
+            "# Requests in flight may take as long as `stop_timeout` allows.",
+            f"{STOP}{seconds}",
         ]
     for path in sorted({m.path for m in config.models if m.path is not None}):
         service += _bind(path)
     return _file(GATEWAY, ["[Service]", *service]) if service else None
+
+
+def needs_restart(before: str, after: str) -> bool:
+    """Whether a gateway that was started with the drop-in `before` must be started anew."""
+
+    def at_start(text: str) -> list[str]:
+        return [n for n in text.splitlines() if n != "[Service]" and n[0:1] not in ("", "#")]
+
+    one, two = ([n for n in at_start(t) if not n.startswith(STOP)] for t in (before, after))
+    return one != two
 
 
 def http_socket(config: Config) -> str | None:
