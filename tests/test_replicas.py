@@ -563,7 +563,7 @@ async def test_what_could_not_be_computed_in_time_is_refused_at_once(
         patient = asyncio.create_task(worker.run([[1]], timeout_s=20))
         await asyncio.sleep(refusal.retry_after_s)
         assert (await worker.run([[1]], timeout_s=0.5)).values.shape == (1, DIM)
-        assert 0 < worker.replicas.retry_s("m") <= 3
+        assert 0 < worker.replicas.retry_s("m", "k", 1) <= 3
         await asyncio.gather(*bulk, patient)
         await worker.run([[1]], timeout_s=0.05)  # nobody is ahead
         await worker.replicas.close()

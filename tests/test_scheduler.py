@@ -14,7 +14,6 @@ from er import scheduler
 from er.pace import KEPT_NS, Pace, Rate
 from er.scheduler import (
     ATTEMPTS,
-    CALL_SEQUENCES,
     CALLS,
     FREE_CALLS,
     FULL_SEQUENCES,
@@ -23,14 +22,16 @@ from er.scheduler import (
     LATELY_NS,
     Scheduler,
 )
-from er.tickets import BULK_SEQUENCES, Batch, Load, Ticket
+from er.tickets import BULK_SEQUENCES, CALL_SEQUENCES, Batch, Item, Load, Ticket
 
 FAR = 10**18
 STEP = 100  # batch_tokens here: the budget is 200 tokens, a call 50
 
 
-def ticket(*lengths: int, deadline: int = FAR) -> Ticket:
-    return Ticket([[1] * n for n in lengths], deadline=deadline)
+def ticket(*lengths: int, deadline: int = FAR, key: str = "") -> Ticket:
+    made = Ticket([[1] * n for n in lengths], deadline=deadline)
+    made.key = key
+    return made
 
 
 def idle(*names: str) -> list[Load]:
@@ -510,6 +511,16 @@ def test_those_who_are_told_to_come_back_come_no_faster_than_they_are_served() -
     assert rate.promise(1, 0.0, 60 * 10**9) == 1  # they have been
 
 
+def test_a_key_that_is_refused_all_the_time_takes_nobodys_promise() -> None:
+    rate = Rate()
+    now = full(rate, 1000, 0)
+    for _ in range(10_000):
+        last = rate.promise(1, 0.4, now, "abusive", 0.5)
+    assert last == 30
+    told = Counter(rate.promise(1, 0.4, now, "other", 0.5) for _ in range(300))
+    assert told == {1: 100, 2: 100, 3: 100}  # its half of 200 in a quarter of a second
+
+
 def test_what_is_ahead_of_a_request() -> None:
     s = Scheduler(STEP)
     assert s.ahead(3) == 3
@@ -521,6 +532,19 @@ def test_what_is_ahead_of_a_request() -> None:
     assert s.ahead(BULK_SEQUENCES) == 50 + (BULK_SEQUENCES - 50) + 2 + BULK_SEQUENCES
     s.done(batch, 0)
     assert s.ahead(1) == 3
+
+
+def test_anothers_backlog_is_not_ahead_of_a_request_of_a_key_of_its_own() -> None:
+    s = Scheduler(STEP)
+    for _ in range(500):
+        s.admit(ticket(1, key="many"), 0)
+    assert s.ahead(1, "many") == 501
+    assert s.ahead(1, "few") == 2  # one of each in turn
+    assert s.ahead(3, "few") == 6
+    assert s.ahead(3, "few", weight=3) == 4
+    s.admit(ticket(*[1] * BULK_SEQUENCES, key="bulk"), 0)
+    assert s.ahead(1, "few") == 2  # bulk comes later
+    assert s.ahead(100, "few") == 500 + 100 + BULK_SEQUENCES
 
 
 # -- any order of events ---------------------------------------------------------------------
@@ -541,6 +565,8 @@ class Events(RuleBasedStateMachine):
         self.ends: Counter[Ticket] = Counter()
         self.ranks = dict.fromkeys(REPLICAS, 2)
         self.others = dict.fromkeys(REPLICAS, 0)  # tokens of other workers
+        self.again: set[Item] = set()  # sent before
+        self.taken: dict[tuple[str, str], int] = {}  # lane, key: the order of its last item
         self.calls, self.hedges = 9, 0
         self.s._credit = 9
         self.hedge_calls = mock.patch.object(scheduler, "HEDGE_CALLS", 3)
@@ -556,12 +582,15 @@ class Events(RuleBasedStateMachine):
         sizes=st.lists(st.integers(1, 60), min_size=1, max_size=90),
         bad=st.integers(0, 400),
         patience=st.integers(1, 40),
+        key=st.sampled_from("ABCD"),
+        weight=st.integers(1, 3),
     )
-    def arrives(self, sizes: list[int], bad: int, patience: int) -> None:
+    def arrives(self, sizes: list[int], bad: int, patience: int, key: str, weight: int) -> None:
         sequences = [[2] * n for n in sizes]
         if bad < len(sequences):
             sequences[bad][0] = 666
         one = Ticket(sequences, deadline=self.now + patience)
+        one.key, one.weight = key, weight
         self.tickets.append(one)
         self.s.admit(one, self.now)
 
@@ -578,6 +607,7 @@ class Events(RuleBasedStateMachine):
             if batch.twin is None:
                 self.calls += 1
                 assert self.s.waiting == waited - len(batch.items)
+                self.in_order(batch)
             else:
                 self.hedges += 1
                 assert self.hedges * 3 <= self.calls
@@ -590,11 +620,21 @@ class Events(RuleBasedStateMachine):
         if self.s.waiting and any(self.ranks.values()):
             best = max(self.ranks.values())
             mine = {load.replica: load.mine for load in self.loads()}
-            queues = (self.s._again, *self.s._lanes.values())
+            flows = [f.items for lane in self.s._lanes.values() for f in lane.flows.values()]
+            queues = (self.s._again, *flows)
             waits = [i for queue in queues for i in queue if i.ticket.over is None]
             for name in REPLICAS:  # never idle with work, but for what failed there
                 if self.ranks[name] == best and not mine[name]:
                     assert all(name in item.avoid for item in waits)
+
+    def in_order(self, batch: Batch) -> None:
+        """What is sent for the first time comes in its key's order."""
+        for item in batch.items:
+            at = item.ticket.lane, item.ticket.key
+            if item.attempts == 0 and item not in self.again:
+                assert self.taken.get(at, -1) < item.order
+                self.taken[at] = item.order
+                self.again.add(item)
 
     def batch(self, pick: int) -> Batch | None:
         flying = sorted(self.s.flying(), key=lambda b: b.items[0].order)
@@ -691,6 +731,14 @@ class Events(RuleBasedStateMachine):
     def promises(self) -> None:
         assert self.s.sent == sum(len(b.items) for b in self.s.flying())
         assert self.s.waiting == sum(one.waiting for one in self.s.tickets) >= 0
+        for name, lane in self.s._lanes.items():
+            mine = [one for one in self.s.tickets if one.lane == name]
+            assert lane.waiting == sum(one.waiting for one in mine)
+            assert lane._weights == sum(flow.weight for flow in lane.flows.values())
+            assert {turn[2].key for turn in lane._turns} == set(lane.flows)
+            assert len(lane._turns) == len(lane.flows)
+            for flow in lane.flows.values():
+                assert flow.waiting == sum(one.waiting for one in mine if one.flow is flow)
         for one in self.tickets:
             assert self.ends[one] == (0 if one.over is None else 1)
             if one.over is None:
@@ -736,7 +784,8 @@ def test_long_days() -> None:
             what = pick.choices(range(7), (4, 3, 4, 1, 1, 1, 1))[0]
             if what == 0:
                 sizes = [pick.randint(1, 60) for _ in range(pick.choice((1, 1, 2, 5, 20)))]
-                day.arrives(sizes, pick.randint(0, 100), pick.randint(1, 400))
+                who = pick.choice("ABCD"), pick.randint(1, 3)
+                day.arrives(sizes, pick.randint(0, 100), pick.randint(1, 400), *who)
             elif what == 1:
                 day.pumps()
             elif what == 2:

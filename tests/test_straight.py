@@ -186,11 +186,10 @@ class Inside:
             "served": self.served,
             "keys": self.keys,
             "limits": Limits.open(folder / "limits"),
-            "ledger": self.ledger,
             "audit": self.audit,
         }
         cache: Any = Cache(self.served.config, folder / "c", folder)
-        self.gateway = Room(**both, workshop=None, shelf=None)  # type: ignore[arg-type]
+        self.gateway = Room(**both, ledger=self.ledger, workshop=None, shelf=None)  # type: ignore[arg-type]
         replicas: Any = self.replicas
         self.straight = Straight(self.gateway, **both, cache=cache, replicas=replicas)
         self.said: list[Any] = []

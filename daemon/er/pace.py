@@ -6,7 +6,7 @@ Pure: times are arguments, monotonic ns. Nothing is believed before enough was s
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 
 RECENT = 64  # calls remembered
 ENOUGH = 16  # calls to have seen before one is called stuck
@@ -58,7 +58,7 @@ class Rate:
         self._seen = 0  # when work was full last
         self._since: int | None = None  # when the present window of full work began
         self._done = self._tokens = 0
-        self._promised: dict[int, int] = {}  # slot of time -> sequences told to come back in it
+        self._promised: dict[int, _Told] = {}  # by slot of time
 
     def full(self, now: int) -> None:
         """No call is free."""
@@ -94,11 +94,14 @@ class Rate:
                 self.per_s = self._measured
             self._since, self._done, self._tokens = now, 0, 0
 
-    def promise(self, sequences: int, wait_s: float, now: int) -> int:
+    def promise(
+        self, sequences: int, wait_s: float, now: int, key: str = "", share: float = 1.0
+    ) -> int:
         """In how many whole seconds, `wait_s` at the least, to come back with so many sequences.
 
         Into each slot of time no more are sent than can be computed in it: those who come back
-        when they were told to come no faster than they are served.
+        when they were told to come no faster than they are served. What is due to `key`, its
+        `share`, it is promised whatever others were: who is refused all the time fills no slot.
         """
         slots, room = self._promised, self.per_s * PROMISED * SLOT_NS / SECOND_NS
         for slot in [slot for slot in slots if slot < now // SLOT_NS]:
@@ -106,7 +109,20 @@ class Rate:
         first = min(max(1, math.ceil(wait_s)), PROMISE_MAX_S)
         for seconds in range(first, PROMISE_MAX_S + 1):
             slot = (now + seconds * SECOND_NS) // SLOT_NS
-            if not room or slots.get(slot, 0) < room:
+            told = slots.get(slot)
+            if not room or told is None or told.all < room or told.keys[key] < room * share:
                 break
-        slots[slot] = slots.get(slot, 0) + sequences
+        slots.setdefault(slot, _Told()).add(key, sequences)
         return seconds
+
+
+class _Told:
+    """How many sequences were told to come back in one slot of time."""
+
+    def __init__(self) -> None:
+        self.all = 0
+        self.keys: Counter[str] = Counter()
+
+    def add(self, key: str, sequences: int) -> None:
+        self.all += sequences
+        self.keys[key] += sequences

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from er.job import Ids, Lane
 
 BULK_SEQUENCES = 65  # from this many on, a request is bulk
+CALL_SEQUENCES = 128  # in one call to a replica
 
 Over = Literal["done", "failed", "expired", "cancelled"]
 
@@ -16,6 +18,9 @@ class Ticket:
     """One request's sequences. `over` is set once, when the last is done or the first fails."""
 
     lane: Lane = "interactive"
+    key = ""  # whose request it is: keys share what there is by their weights
+    weight = 1
+    flow: Flow  # where its sequences wait, once it is admitted
     admitted = 0  # monotonic ns
     waiting = 0  # sequences that are not on their way to a replica
     waited_ns = 0  # summed over the sequences that are done
@@ -27,6 +32,18 @@ class Ticket:
         self.left = len(sequences)  # not done yet
         if self.left >= BULK_SEQUENCES:
             self.lane = "bulk"
+
+
+class Flow:
+    """The sequences of one key that wait in one lane."""
+
+    __slots__ = ("items", "key", "start", "waiting", "weight")
+
+    def __init__(self, key: str, weight: int, start: float) -> None:
+        self.key, self.weight = key, weight
+        self.start = start  # what it was served, in tokens by weight
+        self.items: deque[Item] = deque()
+        self.waiting = 0  # of requests that are not over; those that failed elsewhere, too
 
 
 class Item:

@@ -75,7 +75,6 @@ class Worker:
             "served": self._served,
             "keys": Keys(keys.path()),
             "limits": Limits.open(runtime / "limits"),
-            "ledger": self._ledger,
             "audit": self._audit,
         }
         batches = settings.batches
@@ -83,7 +82,7 @@ class Worker:
             config.directory("state") / "batches", quota=batches.quota, keep_s=batches.keep_s
         )
         shelf = Shelf(store, batches)
-        self.gateway = Gateway(**both, workshop=self._workshop, shelf=shelf)
+        self.gateway = Gateway(**both, ledger=self._ledger, workshop=self._workshop, shelf=shelf)
         self.gateway.tally.tell = Trail(runtime, child.slot).tell
         self.straight = Straight(self.gateway, **both, cache=self._cache, replicas=self._replicas)
         self._spare = SpareReplicas(settings, self._replicas, self._ledger)

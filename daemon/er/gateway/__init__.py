@@ -20,6 +20,7 @@ from er.gateway.checks import Checks
 from er.gateway.cors import Cors
 from er.gateway.exchange import Gone, Head, Note, Request, Response, Stream, plain_address
 from er.gateway.options import OPEN
+from er.gateway.places import Places
 from er.gateway.served import Served, check_right, may_use
 from er.gateway.tally import Tally
 from er.gateway.work import Workshop
@@ -62,11 +63,12 @@ class Gateway:
         self.cutting = False  # requests are cancelled because the process must end
         self._started = int(time.time())
         self._timeout_ns = int(self.settings.timeout_s * 1e9)
+        self.places = Places(ledger, self.settings.max_concurrency)
         self._checks = Checks(
             self.settings,
             keys=keys,
             limits=limits,
-            ledger=ledger,
+            places=self.places,
             workshop=workshop,
             cors=self.cors,
             open_pages=OPEN | described.PATHS if self.settings.docs else OPEN,
@@ -105,7 +107,7 @@ class Gateway:
     async def _tokenize(self, dialect: Dialect, body: bytes, who: Identity, note: Note) -> Response:
         """The tokens of texts, which no engine is needed for. Raises Refusal."""
         work, deadline = self._workshop, note.began + self._timeout_ns
-        inside = self._ledger.enter(self.settings.max_concurrency)
+        inside = self.places.enter(who)
         try:
             job = await work.read(dialect, body, deadline)  # 400
             note.model = job.model
@@ -113,18 +115,18 @@ class Gateway:
             note.model = note.served = model.name
             check_right(who, model)  # 403
             self._checks.check_rate(who, note)  # 429
-            inside = inside or self._checks.demand_place(model)  # 503
+            inside = inside or self._checks.demand_place(model, who)  # 503
             answer = await work.tokens(job, model, len(body), deadline, note)
             return _good(dialect, job, answer, await work.write(dialect, job, answer, deadline))
         finally:
             if inside:
-                self._ledger.leave()
+                self.places.leave(who)
 
     async def _compute(self, dialect: Dialect, body: bytes, who: Identity, note: Note) -> Response:
         """The answer to what a known client wants computed. Raises Refusal."""
-        work, ledger = self._workshop, self._ledger
+        work, places = self._workshop, self.places
         deadline = note.began + self._timeout_ns
-        inside = ledger.enter(self.settings.max_concurrency)
+        inside = places.enter(who)
         try:
             job = await work.read(dialect, body, deadline)  # 400
             note.dialect, note.model, note.items = job.dialect, job.model, job.items
@@ -138,7 +140,7 @@ class Gateway:
             note.tokens, note.cut = prompted.tokens, prompted.cut
             self._checks.check_rate(who, note)  # 429
             if not inside:
-                inside = self._checks.demand_place(model)  # 503
+                inside = self._checks.demand_place(model, who)  # 503
             answer = await work.compute(job, model, prompted, deadline, note)  # 503, 504
             began = time.monotonic_ns()
             text = await work.write(dialect, job, answer, deadline)
@@ -146,7 +148,7 @@ class Gateway:
             return _good(dialect, job, answer, text)
         finally:
             if inside:
-                ledger.leave()
+                places.leave(who)
 
     # -- pages -------------------------------------------------------------------------------
 

@@ -14,10 +14,10 @@ from er.gateway.batches import Place, place_at
 from er.gateway.cors import Cors
 from er.gateway.exchange import LOCAL, Head, Note, Request, Response
 from er.gateway.options import ALIVE, GET, METRICS, PING
+from er.gateway.places import Places
 from er.gateway.work import Workshop
 from er.job import Refusal
 from er.keys import Identity, Keys
-from er.ledger import Ledger
 from er.limits import Limits, LimitsFull
 
 
@@ -30,14 +30,15 @@ class Checks:
         *,
         keys: Keys,
         limits: Limits,
-        ledger: Ledger,
+        places: Places,
         workshop: Workshop,
         cors: Cors | None,
         open_pages: frozenset[str],
     ) -> None:
         """`open_pages`: the addresses that ask for no key."""
         self.settings = settings
-        self._keys, self._limits, self._ledger, self._workshop = keys, limits, ledger, workshop
+        self._keys, self._limits, self._workshop = keys, limits, workshop
+        self.places = places
         self._cors, self._open = cors, open_pages
 
     def route(self, head: Head, note: Note) -> Route | Place | Response | str | None:
@@ -92,18 +93,19 @@ class Checks:
         headers = {"www-authenticate": "Bearer"}
         raise Refusal(401, "invalid_api_key", message, headers=headers)
 
-    def demand_place(self, model: Model) -> bool:
+    def demand_place(self, model: Model, who: Identity) -> bool:
         """A place, for who found none at first and may find one now. Raises Refusal 503."""
-        limit = self.settings.max_concurrency
-        if self._ledger.enter(limit):
+        if self.places.enter(who):
             return True
-        raise Refusal(
-            503,
-            "overloaded",
-            f"{limit} requests are being worked on, as many as max_concurrency in er.toml "
-            "allows; try again shortly",
-            retry_after_s=self._workshop.retry_s(model),
-        )
+        held = self.places.held(who)
+        text = f"{held.limit} requests are being worked on, as many as max_concurrency in er.toml "
+        text += "allows"
+        if not held.full:
+            text = f"key {who.id} ({who.name}) has {held.mine} requests being worked on, its share "
+            text += f"of the {held.limit} places (max_concurrency in er.toml); the rest are kept "
+            text += "for other keys"
+        wait_s = self._workshop.retry_s(model, who)
+        raise Refusal(503, "overloaded", f"{text}; try again shortly", retry_after_s=wait_s)
 
     def check_rate(self, who: Identity, note: Note) -> None:
         """Count the request, which is let in by all other checks. Raises Refusal 429, 503."""

@@ -27,7 +27,6 @@ from er.gateway.exchange import Head, Note, Request, Response, id_of
 from er.gateway.served import Served, may_use
 from er.job import Refusal
 from er.keys import Identity, Keys
-from er.ledger import Ledger
 from er.limits import Limits, LimitsFull, now_ns
 from er.replicas import Replicas
 from er.replicas.pools import Result
@@ -92,16 +91,15 @@ class Straight:
         served: Served,
         keys: Keys,
         limits: Limits,
-        ledger: Ledger,
         cache: Cache,
         replicas: Replicas,
         audit: journal.Audit,
     ) -> None:
         """With the parts that `gateway` has."""
         self._gateway, self._served, self._keys, self._limits = gateway, served, keys, limits
-        self._ledger, self._cache, self._replicas, self._audit = ledger, cache, replicas, audit
+        self._cache, self._replicas, self._audit = cache, replicas, audit
         self._tally = gateway.tally
-        self._rate, self._places = gateway.settings.rate_limit, gateway.settings.max_concurrency
+        self._rate, self._places = gateway.settings.rate_limit, gateway.places
         self._timeout_ns = int(gateway.settings.timeout_s * 1e9)
         self._body_max = gateway.settings.max_body
         self._looked = False  # at the key file, in this turn of the event loop
@@ -172,7 +170,7 @@ class Straight:
 
     def _admitted(self, who: Identity, passage: Passage) -> bool:
         """Whether there is a place for it and its key's rate lets it pass; then both are taken."""
-        if not self._ledger.enter(self._places):
+        if not self._places.enter(who):
             return False
         rate = self._rate if who.rate_limit == "default" else who.rate_limit
         if rate is None:
@@ -182,18 +180,18 @@ class Straight:
         except LimitsFull:
             taken = None
         if taken is None or not taken.allowed:
-            self._ledger.leave()
+            self._places.leave(who)
             return False
         passage.taken = taken
         return True
 
     def _start(self, passage: Passage, ids: list[int]) -> None:
-        model = passage.way.model.name
+        model, who = passage.way.model.name, passage.way.who
         sequences = (ids,)
         try:
             if self._cache.answers(model):
-                who, width = passage.way.who.id, self._served.dimensions[model]
-                passage.plan = plan = self._cache.plan(model, "embed", sequences, who, width)
+                width = self._served.dimensions[model]
+                passage.plan = plan = self._cache.plan(model, "embed", sequences, who.id, width)
                 passage.known = plan.known
             if passage.known:
                 self._replicas.demand(model)  # known or not: without a replica it is down
@@ -205,6 +203,8 @@ class Straight:
                 sequences,
                 deadline=passage.began + self._timeout_ns,
                 request_id=passage.request.id,
+                key=who.id,
+                weight=who.weight,
                 done=passage.done,
             )
         except Exception as wrong:  # a mistake of ours, too: it is counted by now
@@ -217,7 +217,7 @@ class Straight:
 
     def finish(self, passage: Passage, result: Result | None, error: BaseException | None) -> None:
         """Answer with what came of it, and count that."""
-        self._ledger.leave()
+        self._places.leave(passage.way.who)
         self._tally.in_flight -= 1
         try:
             if result is None:
@@ -246,7 +246,7 @@ class Straight:
 
     def cancelled(self, passage: Passage) -> None:
         """Nobody waits for it any more, or the worker can't."""
-        self._ledger.leave()
+        self._places.leave(passage.way.who)
         self._tally.in_flight -= 1
         self._respond(passage, self._gateway.cut(passage))
 

@@ -19,6 +19,7 @@ from er.gateway.bounds import Bounds
 from er.gateway.exchange import Note
 from er.gateway.served import Served
 from er.job import Answer, Ids, Job, Piece, Refusal, Scores, Task, Vectors
+from er.keys import Identity
 from er.prompts import Prompted, Prompter
 
 # What is larger goes to a thread, so that nobody's big request stops the others: 32 MiB of JSON
@@ -44,14 +45,16 @@ class Engines(Protocol):
         deadline: int,
         request_id: str,
         places: Sequence[int] | None = None,
+        key: str = "",
+        weight: int = 1,
     ) -> Any:
         """The engine's numbers for each sequence: .values, .queue_ns, .engine_ns, .replicas."""
 
     def demand(self, model: str) -> None:
         """Raise Refusal 503 when no replica of `model` is there."""
 
-    def retry_s(self, model: str) -> float:
-        """In how many seconds one more request for `model` can be served."""
+    def retry_s(self, model: str, key: str, weight: int) -> float:
+        """In how many seconds one more request of `key` for `model` can be served."""
 
 
 class Workshop:
@@ -138,8 +141,8 @@ class Workshop:
         """
         name = model.via or model.name
         task: Task = "embed" if model.via else model.task
-        who = note.who.id if note.who else ""
-        asked = (name, task, prompted.sequences, who, self._served.dimensions[name])
+        key, weight = (note.who.id, note.who.weight) if note.who else ("", 1)
+        asked = (name, task, prompted.sequences, key, self._served.dimensions[name])
         if len(prompted.sequences) <= INLINE_SEQUENCES:
             plan = self._cache.plan(*asked)
         else:
@@ -154,6 +157,8 @@ class Workshop:
                 deadline=deadline,
                 request_id=note.request.id,
                 places=plan.places,
+                key=key,
+                weight=weight,
             )
             note.queue_ns, note.engine_ns = result.queue_ns, result.engine_ns
             note.replica = ",".join(result.replicas)
@@ -182,9 +187,9 @@ class Workshop:
             engine_ns=note.engine_ns,
         )
 
-    def retry_s(self, model: Model) -> float:
+    def retry_s(self, model: Model, who: Identity) -> float:
         """When to come back, for who found every place taken."""
-        return self._engines.retry_s(model.via or model.name)
+        return self._engines.retry_s(model.via or model.name, who.id, who.weight)
 
     def close(self) -> None:
         """Let go of the threads."""

@@ -35,6 +35,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit: Rate | Literal["default"] | None  # None = unlimited
     models: frozenset[str] | None = None  # None = all
     local_uid: int | None = None
+    weight: int = 1  # its share beside other keys
 
 
 def local(uid: int) -> Identity:

@@ -69,6 +69,8 @@ class Replicas:
         deadline: int,
         request_id: str,
         places: Sequence[int] | None = None,
+        key: str = "",
+        weight: int = 1,
     ) -> Result:
         """What `start` does, for who would rather wait. Raises Refusal; cancelling cancels."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -89,6 +91,8 @@ class Replicas:
             deadline=deadline,
             request_id=request_id,
             places=places,
+            key=key,
+            weight=weight,
             done=done,
         )
         try:
@@ -106,6 +110,8 @@ class Replicas:
         deadline: int,
         request_id: str,
         places: Sequence[int] | None = None,
+        key: str = "",
+        weight: int = 1,
         done: Done,
     ) -> Request:
         """Compute `sequences` (at least one) on the replicas of `model` (a configured name).
@@ -114,6 +120,7 @@ class Replicas:
         Refusal: 503 no_healthy_replica, 503 overloaded, 504 timeout, 400 for a sequence that the
         engine refuses, 500 for one that fails everywhere. What is known at once is raised.
         `places`: what a refusal calls each sequence, where that is not its place among these.
+        `key`: whose they are; keys share the replicas by their `weight`.
         `deadline` is monotonic ns. The request's `cancel()` drops its sequences; `done` is not
         called any more.
         """
@@ -126,10 +133,11 @@ class Replicas:
             raise Refusal(504, "timeout", "The deadline passed before any text could be computed.")
         mover.demand(now)
         if mover.scheduler.rate.per_s:
-            mover.demand_time(sequences, deadline - now, now)
+            mover.demand_time(sequences, deadline - now, now, key, weight)
         values = None if len(sequences) == 1 else mover.room(len(sequences))
         request = Request(sequences, deadline, values, done, mover.leave)
         request.request_id, request.places = request_id, places
+        request.key, request.weight = key, weight
         mover.admit(request, now)
         return request
 
@@ -137,9 +145,9 @@ class Replicas:
         """Raise Refusal 503, as `start` would, when no replica of `model` is there to ask."""
         self.movers[model].demand(self._clock())
 
-    def retry_s(self, model: str) -> int:
-        """In how many seconds one more request for `model` can be served, after all told before."""
-        return self.movers[model].scheduler.rate.promise(1, 0.0, self._clock())
+    def retry_s(self, model: str, key: str, weight: int) -> int:
+        """In how many seconds one more request of `key` can be served, after all told before."""
+        return self.movers[model].scheduler.promise(1, 0.0, self._clock(), key, weight)
 
     def learn(self, model: str, dimensions: int) -> None:
         """The dimensions of a model whose files could only be read later."""

@@ -89,16 +89,19 @@ class Mover:
             raise self._nobody()
         self._alive_until = now + ALIVE_NS
 
-    def demand_time(self, sequences: Sequence[Ids], left_ns: int, now: int) -> None:
-        """Raise Refusal 503 when these too could not be computed within `left_ns`."""
+    def demand_time(
+        self, sequences: Sequence[Ids], left_ns: int, now: int, key: str, weight: int
+    ) -> None:
+        """Raise Refusal 503 when these of `key` could not be computed within `left_ns`, too."""
         rate, new = self.scheduler.rate, len(sequences)
-        if not (ahead := self.scheduler.ahead(new) - new) or not rate.fresh(now):
+        if not (ahead := self.scheduler.ahead(new, key, weight) - new) or not rate.fresh(now):
             return
         call = self.scheduler.sent // max(1, len(self._calls))  # it waits for the others in its own
-        weight = min(new, sum(map(len, sequences)) / rate.each)  # short ones count for less
-        late_s = (ahead + call + weight) / rate.per_s - SPARE * left_ns / SECOND_NS
+        work = min(new, sum(map(len, sequences)) / rate.each)  # short ones count for less
+        late_s = (ahead + call + work) / rate.per_s - SPARE * left_ns / SECOND_NS
         if late_s > 0:
-            raise too_late(ahead, left_ns / SECOND_NS, rate.promise(new, late_s, now))
+            wait_s = self.scheduler.promise(new, late_s, now, key, weight)
+            raise too_late(ahead, left_ns / SECOND_NS, wait_s)
 
     def admit(self, request: Request, now: int) -> None:
         """Queue all of its sequences."""

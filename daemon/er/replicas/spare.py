@@ -72,7 +72,9 @@ class SpareMover(Mover):
         self._main = main
         self.scheduler = SpareScheduler(model.batch_tokens)
 
-    def demand_time(self, sequences: Sequence[Ids], left_ns: int, now: int) -> None:
+    def demand_time(
+        self, sequences: Sequence[Ids], left_ns: int, now: int, key: str, weight: int
+    ) -> None:
         """Nothing is refused for being many: a batch has a day."""
 
     def _loads(self, now: int) -> dict[str, Load]:

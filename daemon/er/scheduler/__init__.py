@@ -9,7 +9,8 @@ A call takes at most a quarter of a replica's budget: four calls on their way ke
 process and its GPU both busy; with two larger ones, measured, one of them waited. The third and
 fourth wait until they are worth their price, as two small calls are back within a step or two.
 Interactive requests go before bulk ones, but each fourth batch begins with bulk, so bulk is slowed
-and never starved. A batch refused as a bad request is halved until the bad sequence stands alone.
+and never starved. Within a lane keys take turns by tokens and weight (see `lanes`).
+A batch refused as a bad request is halved until the bad sequence stands alone.
 A call that takes far longer than its replica's others is sent once more, to another replica (its
 twin). The first answer counts, the other call is dropped; at most one call in 50 is sent twice.
 
@@ -19,25 +20,28 @@ request that is over are dropped when they are met, not searched for, so leaving
 
 from __future__ import annotations
 
-import heapq
 import itertools
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 
-from er.job import Lane
+from er.job import Lane as LaneName
 from er.pace import Pace, Rate
+from er.scheduler.again import Again
+from er.scheduler.lanes import Lane
+from er.scheduler.twins import stuck_of, twin_of
 from er.tickets import BULK_SEQUENCES, Batch, Item, Load, Over, Ticket
 
 BULK_TURN = 4  # each so many-th batch begins with bulk, when both wait
 ATTEMPTS = 3  # calls that may fail under a sequence before it is given up
 CALLS = 4  # at once from one worker to one replica
-CALL_SEQUENCES = 128
-# Of bulk at once to one replica, while an interactive request came within this time.
+# Of what is large at once to one replica, while a small request came within this time.
 BULK_CALLS, LATELY_NS = 2, 1_000_000_000
 FREE_CALLS = 2  # that may be as small as they come
 FULL_SEQUENCES = 32
+ALONE = 1 << 62  # tokens: no bound for the first item of the one call that may always go
 HEDGE_CALLS = 50  # calls that earn one more for a stuck one
 HEDGES_SAVED = 8  # no more than so many are kept for later
+DEAD_MAX = 4096  # sequences of requests that are over, kept until they are met
 
 
 class Scheduler:
@@ -49,8 +53,9 @@ class Scheduler:
         self.call_tokens = max(1, self.budget // CALLS)
         self.waiting = 0  # sequences
         self.tickets: dict[Ticket, None] = {}  # not over yet, by admission
-        self._lanes: dict[Lane, deque[Item]] = {"interactive": deque(), "bulk": deque()}
-        self._again: list[Item] = []  # a heap: they failed elsewhere and have waited longest
+        self._lanes: dict[LaneName, Lane] = {"interactive": Lane(), "bulk": Lane()}
+        self._dead = 0  # sequences in the lanes of requests that are over, at most
+        self._again = Again()
         self._halves: deque[list[Item]] = deque()  # parts of a refused batch, sent as they are
         self._flying: dict[str, set[Batch]] = {}
         self.sent = 0  # sequences on their way
@@ -59,7 +64,8 @@ class Scheduler:
         self._orders = itertools.count()
         self._paces: defaultdict[str, Pace] = defaultdict(Pace)
         self.stuck: list[Batch] = []  # on their way for far too long, and without a twin so far
-        self._small_at = -LATELY_NS  # when an interactive request last came, monotonic ns
+        self._small_at = self._light_at = -LATELY_NS  # an interactive request last came, ns
+        self._light = ""  # whose was the last of a key that had little waiting
         self._credit = 0  # calls, of which HEDGE_CALLS pay for a twin
         self.rate = Rate()
 
@@ -68,16 +74,29 @@ class Scheduler:
     def admit(self, ticket: Ticket, now: int) -> None:
         """Queue all sequences of `ticket`, of which there is at least one."""
         ticket.admitted = now
-        self._small_at = now if ticket.lane == "interactive" else self._small_at
         self.tickets[ticket] = None
-        lane, n = self._lanes[ticket.lane], ticket.left
+        lane, n, key = self._lanes[ticket.lane], ticket.left, ticket.key
+        try:
+            ticket.flow = flow = lane.flows[key]
+        except KeyError:
+            ticket.flow = flow = lane.begin(key, ticket.weight)
+        if flow.weight != ticket.weight:
+            lane.reweigh(flow, ticket.weight)
         for index in range(n):
-            lane.append(Item(ticket, index, next(self._orders)))
+            flow.items.append(Item(ticket, index, next(self._orders)))
         ticket.waiting += n
+        flow.waiting += n
+        lane.waiting += n
         self.waiting += n
+        if ticket.lane == "interactive":
+            self._small_at = now
+            if flow.waiting < BULK_SEQUENCES:
+                self._light, self._light_at = key, now
 
     def _waits(self, ticket: Ticket, count: int) -> None:
         ticket.waiting += count
+        ticket.flow.waiting += count
+        self._lanes[ticket.lane].waiting += count
         self.waiting += count
 
     # -- out -----------------------------------------------------------------------------------
@@ -141,12 +160,17 @@ class Scheduler:
         """Whether as many calls as may be are on their way to each of `replicas`."""
         return all(len(self._flying.get(replica, ())) >= CALLS for replica in replicas)
 
-    def ahead(self, sequences: int) -> int:
-        """How many are computed before the last of so many new ones, themselves included."""
-        waiting = self.waiting
+    def ahead(self, sequences: int, key: str = "", weight: int = 1) -> int:
+        """How many are computed before the last of so many new ones of `key`, these included."""
+        lane = self._lanes["interactive"]
         if sequences < BULK_SEQUENCES:
-            waiting = min(waiting, len(self._lanes["interactive"]) + len(self._again))
-        return self.sent + waiting + sequences
+            return self.sent + lane.ahead(key, weight, sequences)
+        return self.sent + lane.waiting + self._lanes["bulk"].ahead(key, weight, sequences)
+
+    def promise(self, sequences: int, wait_s: float, now: int, key: str, weight: int) -> int:
+        """In how many whole seconds, `wait_s` at the least, `key` is to come back with so many."""
+        lane = self._lanes["interactive" if sequences < BULK_SEQUENCES else "bulk"]
+        return self.rate.promise(sequences, wait_s, now, key, lane.share(key, weight))
 
     def calls(self, replica: str) -> int:
         """Calls of this worker on their way to `replica`."""
@@ -163,47 +187,35 @@ class Scheduler:
         if half := self._half(room, alone):
             return half
         limit = min(self.call_tokens, max(room, self.call_tokens if alone else 0))
-        items: list[Item] = []
-        tokens = 0
-        aside: list[Item] = []
-        narrow = self.calls(load.replica) >= BULK_CALLS and now - self._small_at < LATELY_NS
-        while len(items) < CALL_SEQUENCES:
-            queue = self._next_queue(narrow)
-            if queue is None or (narrow and queue is self._lanes["bulk"]):
-                break
-            item = queue[0]
-            if queue is self._again and load.replica in item.avoid and choice - {*item.avoid}:
-                aside.append(heapq.heappop(self._again))
-                continue
-            # A first item too large for a call goes by itself, as soon as the budget has the room.
-            fits = tokens + item.tokens <= limit if items else alone or item.tokens <= room
-            if not fits:
-                break
-            items.append(heapq.heappop(queue) if isinstance(queue, list) else queue.popleft())
-            tokens += item.tokens
-            item.ticket.waiting -= 1
-            if isinstance(queue, deque):
-                tokens = self._run(queue, items, tokens, limit)
-        for item in aside:
-            heapq.heappush(self._again, item)
-        self.waiting -= len(items)
+        # A first item too large for a call goes by itself, as soon as the budget has the room.
+        first = ALONE if alone else room
+        items, tokens, more = self._again.take(load.replica, choice, limit, first)
+        for item in items:
+            self._waits(item.ticket, -1)
+        if not more:
+            before = len(items)
+            self._take_turns(items, tokens, limit, first, self.calls(load.replica), now)
+            self.waiting -= len(items) - before
         if not self.waiting:
             self._forget_dead()
         return items
 
-    @staticmethod
-    def _run(lane: deque[Item], items: list[Item], tokens: int, limit: int) -> int:
-        """Take what fits of a lane that nothing goes before; the call's tokens after it."""
-        while lane and len(items) < CALL_SEQUENCES:
-            item, ticket = lane[0], lane[0].ticket
-            if ticket.over is None:
-                if tokens + item.tokens > limit:
-                    break
-                items.append(item)
-                tokens += item.tokens
-                ticket.waiting -= 1
-            lane.popleft()
-        return tokens
+    def _take_turns(
+        self, items: list[Item], tokens: int, limit: int, first: int, calls: int, now: int
+    ) -> None:
+        """Add to `items` what is next of both lanes, as far as it fits; see `Lane.take`."""
+        interactive, bulk = self._lanes["interactive"], self._lanes["bulk"]
+        if calls >= BULK_CALLS and now - self._small_at < LATELY_NS:
+            light = self._light if now - self._light_at < LATELY_NS else None
+            interactive.take(items, tokens, limit, first, light)
+            return
+        lanes = interactive, bulk
+        if self._batches % BULK_TURN == BULK_TURN - 1:
+            lanes = bulk, interactive
+        for lane in lanes:
+            tokens, more = lane.take(items, tokens, limit, first)
+            if more:
+                return
 
     def _half(self, room: int, alone: bool) -> list[Item]:
         """The next part of a refused batch, whose items must not meet new neighbours."""
@@ -218,57 +230,23 @@ class Scheduler:
                 return live
         return []
 
-    def _next_queue(self, narrow: bool) -> list[Item] | deque[Item] | None:
-        """The queue whose first item is next; its head is live."""
-        while self._again and self._again[0].ticket.over is not None:
-            heapq.heappop(self._again)
-        for lane in self._lanes.values():
-            while lane and lane[0].ticket.over is not None:
-                lane.popleft()
-        if self._again:
-            return self._again
-        bulk_first = self._batches % BULK_TURN == BULK_TURN - 1 and not narrow
-        first, second = self._lanes["interactive"], self._lanes["bulk"]
-        if bulk_first:
-            first, second = second, first
-        return first or second or None
-
     # -- stuck calls ---------------------------------------------------------------------------
 
     def watch(self, now: int) -> None:
         """Find the calls that take far longer than their replica's others; `take` sends them."""
-        self.stuck = [
-            batch
-            for batch in self.flying()
-            if not batch.hedged
-            and (limit := self._paces[batch.replica].stuck_ns(batch.in_flight)) is not None
-            and now - batch.taken > limit
-            and batch.live()
-        ]
+        self.stuck = stuck_of(self.flying(), self._paces, now)
 
     def _twin(self, loads: Sequence[Load], free: Sequence[Load], now: int) -> Batch | None:
-        """A stuck call once more, on a replica as good that has room and is not stuck itself."""
+        """A stuck call once more, elsewhere."""
         if self._credit < HEDGE_CALLS:
             return None
-        ranks, slow = {load.replica: load.rank for load in loads}, {b.replica for b in self.stuck}
-        for batch in self.stuck:
-            items = batch.live()
-            tokens = sum(item.tokens for item in items)
-            for load in free:
-                if (
-                    items
-                    and load.rank >= ranks.get(batch.replica, 0)
-                    and load.replica not in slow
-                    and not any(load.replica in item.avoid for item in items)
-                    and (load.mine == 0 or load.tokens + tokens <= self.budget)
-                ):
-                    self._credit -= HEDGE_CALLS
-                    twin = Batch(load, items, now)
-                    batch.twin, twin.twin = twin, batch
-                    batch.hedged = twin.hedged = True
-                    self.stuck.remove(batch)
-                    return self._sent(twin)
-        return None
+        twin = twin_of(self.stuck, loads, free, self.budget, now)
+        if twin is None:
+            return None
+        self._credit -= HEDGE_CALLS
+        assert twin.twin is not None
+        self.stuck.remove(twin.twin)
+        return self._sent(twin)
 
     # -- back ----------------------------------------------------------------------------------
 
@@ -316,7 +294,7 @@ class Scheduler:
                 self._ends(item.ticket, "failed")
                 lost.append(item)
             else:
-                heapq.heappush(self._again, item)
+                self._again.add(item)
                 self._waits(item.ticket, 1)
         return lost
 
@@ -383,12 +361,18 @@ class Scheduler:
     def _ends(self, ticket: Ticket, over: Over) -> None:
         ticket.over = over
         del self.tickets[ticket]
+        self._dead += ticket.waiting
         self._waits(ticket, -ticket.waiting)
         if not self.waiting:
             self._forget_dead()
+        elif self._dead > DEAD_MAX + self.waiting:
+            self._dead = 0
+            for lane in self._lanes.values():
+                lane.sweep()
 
     def _forget_dead(self) -> None:
         """Nothing waits, so what is left in the queues is dead: don't hold its memory."""
+        self._dead = 0
         self._again.clear()
         self._halves.clear()
         for lane in self._lanes.values():
