@@ -545,7 +545,9 @@ def test_any_configuration_survives_being_written(
         "kv_cache": 6 << 30,
     }
     config = Config(
-        gateway=msgspec.structs.replace(base.gateway, cors=("app://x", "https://y"), max_inputs=9),
+        gateway=msgspec.structs.replace(
+            base.gateway, cors=("app://x", "https://y"), max_inputs=9, rate_wait_s=0.25
+        ),
         models=(model,),
         replicas=(type(replica)(**kept),),
         source=Path("f"),

@@ -70,6 +70,8 @@ def test_the_good_one_is_good() -> None:
         (2, "max_concurrency = 0.5", "it must be a whole number from 1 to"),
         (2, 'rate_limit = "100"', 'write a rate as "100/minute"'),
         (2, "rate_limit = 100", 'write a rate as "100/minute"'),
+        (2, "rate_wait = 2", 'write a time as "600s"'),
+        (2, 'rate_wait = "2m"', "rate_wait is 2m; it must be from 0s to 1m"),
         (2, "timeout = 600", 'write a time as "600s"'),
         (2, 'timeout = "0s"', "timeout is 0s; it must be from 100ms to 1d"),
         (2, 'stop_timeout = "0s"', "stop_timeout is 0s; it must be from 1s to 1d"),

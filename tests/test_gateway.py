@@ -498,7 +498,7 @@ async def test_large_bodies_do_not_stop_the_others(tmp_path: Path) -> None:
     text = f'[[model]]\nname = "m"\ntask = "embed"\npath = "{tmp_path}"\n'
     shop = Workshop(Served(config.parse(text, tmp_path / "er.toml")), None, None)  # type: ignore[arg-type]
     body = json.dumps({"input": "x" * 100_000}).encode()
-    later = time.monotonic_ns() + 20 * 10**9
+    later, who = time.monotonic_ns() + 20 * 10**9, keys.local(0)
     longest = 0.0
 
     async def beat() -> None:
@@ -509,14 +509,14 @@ async def test_large_bodies_do_not_stop_the_others(tmp_path: Path) -> None:
             longest = max(longest, time.monotonic() - began)
 
     beating = asyncio.ensure_future(beat())
-    job = await shop.read(_Slow(), body, later)
+    job = await shop.read(_Slow(), body, later, who)
     vectors = np.ones((40, 1024), np.float32)
     answer = Answer(id="r", model="m", tokens=1, created=1, vectors=vectors)
-    assert len(json.loads(await shop.write(_Slow(), job, answer, later))["data"]) == 40
+    assert len(json.loads(await shop.write(_Slow(), job, answer, later, who))["data"]) == 40
     beating.cancel()
     assert longest < 0.25
     with pytest.raises(Refusal) as caught:
-        await shop.read(_Slow(), body, time.monotonic_ns() + 10**8)
+        await shop.read(_Slow(), body, time.monotonic_ns() + 10**8, who)
     assert caught.value.status == 504
     shop.close()
 

@@ -19,8 +19,9 @@ from er.cli.screen import width
 from er.config import Batches, Cache, Gateway, Model, Replica
 from er.dialects import Route
 from er.engine import command
-from er.gateway import ALIVE, METRICS, OPEN, described
+from er.gateway import described
 from er.gateway.batches import Place, place_at
+from er.gateway.options import ALIVE, METRICS, OPEN
 from er.units import takeup
 
 TOP = Path(__file__).parent.parent
@@ -80,7 +81,12 @@ def test_a_page_of_an_application_reads_on_a_narrow_terminal(name: str) -> None:
         (
             "## [gateway]",
             Gateway,
-            {"tls": None, "timeout_s": "timeout", "stop_timeout_s": "stop_timeout"},
+            {
+                "tls": None,
+                "timeout_s": "timeout",
+                "stop_timeout_s": "stop_timeout",
+                "rate_wait_s": "rate_wait",
+            },
         ),
         ("## [cache]", Cache, {}),
         ("## [batches]", Batches, {"keep_s": "keep"}),
@@ -104,6 +110,7 @@ def test_the_defaults_are_the_code_s() -> None:
     assert tuple(values["listen"]) == gateway.listen and values["workers"] == gateway.workers
     assert values["max_concurrency"] == gateway.max_concurrency
     assert values["rate_limit"] == str(gateway.rate_limit)
+    assert values["rate_wait"] == "off" and not gateway.rate_wait_s
     assert values["timeout"] == f"{gateway.timeout_s:.0f}s"
     assert values["stop_timeout"] == f"{gateway.stop_timeout_s:.0f}s"
     assert values["max_body"] == f"{gateway.max_body >> 20}MiB"

@@ -38,6 +38,29 @@ def test_a_hundred_at_once_pass_and_the_next_is_told_when_to_come_back() -> None
     assert window.take(w, MINUTE, t0 + 60 * SECOND).allowed
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    count=st.integers(1, 6),
+    asked=st.lists(st.integers(0, 3 * SECOND), max_size=12),
+    before=st.integers(0, 20),
+)
+def test_who_stands_behind_others_is_told_when_its_turn_comes(
+    count: int, asked: list[int], before: int
+) -> None:
+    """As long as those before it pass as soon as they may: then it passes then, and no sooner."""
+    w, rate = empty(), Rate(count, 1)
+    now = 10 * SECOND
+    for moment in sorted(asked):
+        window.take(w, rate, now + moment)
+    now += 3 * SECOND + 1
+    told = round(window.wait_s(w, rate, before, now) * SECOND)
+    at = now
+    for _ in range(before + 1):
+        while not (taken := window.take(w, rate, at)).allowed:
+            at += max(1, round(taken.retry_after_s * SECOND))
+    assert abs(at - now - told) <= before + 2  # a nanosecond for each rounding
+
+
 def test_a_request_given_back_makes_room_for_another() -> None:
     """A 503 costs nothing."""
     w = empty()

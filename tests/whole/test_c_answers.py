@@ -147,7 +147,7 @@ print(json.dumps(wrong))
 
 
 def test_the_engines_answer_the_gateway_alone(er: Installed) -> None:
-    """Whatever path vLLM serves, and some that it does not, is shut to another user of the machine."""
+    """Whatever path vLLM serves, and some that it does not, is shut to other users."""
     secret = er.machine.run("cat", "/run/er/engine.secret").stdout
     assert er.machine.run("cat", "/run/er/engine.secret", user="joe", check=False).returncode != 0
     for port, own in ((8000, "/v1/embeddings"), (8001, "/v1/rerank")):

@@ -124,6 +124,10 @@ class Fields:
             return default
         return value
 
+    def duration_or_off(self, key: str, high: float) -> float:
+        """A time; "off", the default, is 0."""
+        return 0.0 if self.table.get(key) == "off" else self.duration(key, 0.0, 0.0, high)
+
     def size(self, key: str, default: int | None, low: int) -> int | None:
         value = self._quantity(key, quantities.size_bytes, default)
         if value is not None and value < low:

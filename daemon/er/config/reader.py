@@ -12,6 +12,7 @@ from er.config.structs import Batches, Cache, Config, Finding, Gateway, Model, R
 
 REPLICAS_MAX = 64
 TIMEOUT_MAX_S = 86400.0
+RATE_WAIT_MAX_S = 60.0
 # What one request may ask. One short text, which passes without a look at them, always fits.
 REQUEST_BOUNDS = {
     "max_inputs": (1, 16_384),
@@ -92,6 +93,7 @@ class Reader:
             "workers": f.workers(),
             "max_concurrency": f.integer("max_concurrency", 500, 1, 1_000_000),
             "rate_limit": f.rate("rate_limit"),
+            "rate_wait_s": f.duration_or_off("rate_wait", RATE_WAIT_MAX_S),
             "timeout_s": f.duration("timeout", 600.0, 0.1, TIMEOUT_MAX_S),
             "stop_timeout_s": f.duration("stop_timeout", 60.0, 1.0, TIMEOUT_MAX_S),
             "max_body": f.size("max_body", 32 << 20, 1024) or 0,

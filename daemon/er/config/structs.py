@@ -41,6 +41,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     workers: int | Literal["auto"] = "auto"
     max_concurrency: int = 500
     rate_limit: Rate | None = Rate(100, 60)  # None = off
+    rate_wait_s: float = 0.0  # over its rate, a request is held so long for its turn
     timeout_s: float = 600.0
     stop_timeout_s: float = 60.0  # for requests in flight at a stop; what is left gets a 503
     max_body: int = 32 << 20  # bytes

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Any
 
 from er import dialects, journal, metrics
@@ -23,7 +23,7 @@ from er.gateway.options import OPEN
 from er.gateway.places import Places
 from er.gateway.served import Served, check_right, may_use
 from er.gateway.tally import Tally
-from er.gateway.work import Workshop
+from er.gateway.work import INLINE_BYTES, Workshop
 from er.job import Answer, Job, Refusal
 from er.keys import Identity, Keys
 from er.ledger import Ledger
@@ -73,6 +73,7 @@ class Gateway:
             cors=self.cors,
             open_pages=OPEN | described.PATHS if self.settings.docs else OPEN,
         )
+        self.lines: Container[str] = self._checks.turns.lines  # keys of which requests are held
 
     async def answer(self, request: Request, note: Note) -> Response:
         """The answer to one request, by the contract's order of checks. Raises Refusal, Gone."""
@@ -95,6 +96,7 @@ class Gateway:
             )
         if route.name in ("models", "model"):
             return await self._models(route, request, who, note)
+        self._checks.peek_rate(who, note)  # 429, if all of it is to be read for nothing
         body = request.whole
         if body is None or len(body) > self.settings.max_body:
             body = await request.body(self.settings.max_body, self.settings.timeout_s)  # 413
@@ -109,15 +111,17 @@ class Gateway:
         work, deadline = self._workshop, note.began + self._timeout_ns
         inside = self.places.enter(who)
         try:
-            job = await work.read(dialect, body, deadline)  # 400
+            job = await work.read(dialect, body, deadline, who)  # 400
             note.model = job.model
             model = self._served.find(job.model, job.task, who)  # 404
             note.model = note.served = model.name
             check_right(who, model)  # 403
-            self._checks.check_rate(who, note)  # 429
+            await self._let_in(who, note, deadline, inside)  # 429
             inside = inside or self._checks.demand_place(model, who)  # 503
             answer = await work.tokens(job, model, len(body), deadline, note)
-            return _good(dialect, job, answer, await work.write(dialect, job, answer, deadline))
+            return _good(
+                dialect, job, answer, await work.write(dialect, job, answer, deadline, who)
+            )
         finally:
             if inside:
                 self.places.leave(who)
@@ -128,27 +132,36 @@ class Gateway:
         deadline = note.began + self._timeout_ns
         inside = places.enter(who)
         try:
-            job = await work.read(dialect, body, deadline)  # 400
+            job = await work.read(dialect, body, deadline, who)  # 400
             note.dialect, note.model, note.items = job.dialect, job.model, job.items
             model = self._served.find(job.model, job.task, who)  # 404
             note.model = note.served = model.name
             if who.models is not None:
                 check_right(who, model)  # 403
+            if not inside and len(body) > INLINE_BYTES:  # its texts need not be read for a 503
+                inside = self._checks.demand_place(model, who)
             began = time.monotonic_ns()
-            prompted = await work.prompt(job, model, len(body), deadline)  # 400
+            prompted = await work.prompt(job, model, len(body), deadline, who)  # 400
             note.tokenise_ns = time.monotonic_ns() - began
             note.tokens, note.cut = prompted.tokens, prompted.cut
-            self._checks.check_rate(who, note)  # 429
+            await self._let_in(who, note, deadline, inside)  # 429
             if not inside:
                 inside = self._checks.demand_place(model, who)  # 503
             answer = await work.compute(job, model, prompted, deadline, note)  # 503, 504
             began = time.monotonic_ns()
-            text = await work.write(dialect, job, answer, deadline)
+            text = await work.write(dialect, job, answer, deadline, who)
             note.encode_ns = time.monotonic_ns() - began
             return _good(dialect, job, answer, text)
         finally:
             if inside:
                 places.leave(who)
+
+    async def _let_in(self, who: Identity, note: Note, deadline: int, inside: bool) -> None:
+        """Count it by its key's rate; only who has a place is held for its turn. Raises Refusal."""
+        if inside and self.settings.rate_wait_s:
+            await self._checks.await_turn(who, note, deadline)
+        else:
+            self._checks.check_rate(who, note)
 
     # -- pages -------------------------------------------------------------------------------
 

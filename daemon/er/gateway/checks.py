@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from er import dialects, keys, limits
@@ -15,10 +18,14 @@ from er.gateway.cors import Cors
 from er.gateway.exchange import LOCAL, Head, Note, Request, Response
 from er.gateway.options import ALIVE, GET, METRICS, PING
 from er.gateway.places import Places
-from er.gateway.work import Workshop
+from er.gateway.turns import Turns
+from er.gateway.work import INLINE_BYTES, Workshop
 from er.job import Refusal
 from er.keys import Identity, Keys
-from er.limits import Limits, LimitsFull
+from er.limits import Limits, LimitsFull, Taken
+from er.quantities import Rate
+
+SKIPPED_BYTES = 64 << 10  # of a body that is refused unread: more, and the connection ends
 
 
 class Checks:
@@ -39,6 +46,7 @@ class Checks:
         self.settings = settings
         self._keys, self._limits, self._workshop = keys, limits, workshop
         self.places = places
+        self.turns = Turns(limits, settings.rate_wait_s, max(1, settings.max_concurrency // 4))
         self._cors, self._open = cors, open_pages
 
     def route(self, head: Head, note: Note) -> Route | Place | Response | str | None:
@@ -109,15 +117,48 @@ class Checks:
 
     def check_rate(self, who: Identity, note: Note) -> None:
         """Count the request, which is let in by all other checks. Raises Refusal 429, 503."""
-        rate = self.settings.rate_limit if who.rate_limit == "default" else who.rate_limit
-        if who.local_uid is not None or rate is None:
+        if (rate := self._rate(who)) is not None:
+            with _rows():
+                taken = self._limits.take(who.id, rate, limits.now_ns())
+            self._let_in(who, rate, taken, note)
+
+    def peek_rate(self, who: Identity, note: Note) -> None:
+        """Refuse a large body unread while its key's rate lets nothing pass. Raises Refusal 429.
+
+        Reading it and its texts would cost more than all else, for a refusal.
+        """
+        length = note.request.head.length
+        if note.request.whole is not None or (length is not None and length <= INLINE_BYTES):
             return
-        try:
-            taken = self._limits.take(who.id, rate, limits.now_ns())
-        except LimitsFull as error:
-            raise Refusal(503, "overloaded", f"{error}; try again", retry_after_s=60) from None
+        if (rate := self._rate(who)) is None:
+            return
+        wait_s = self._limits.wait_s(who.id, rate, 0, limits.now_ns())
+        if wait_s > self.settings.rate_wait_s:
+            closing = length is None or length > SKIPPED_BYTES
+            taken = Taken(False, rate.count, 0, wait_s, float(rate.period_s), 0, 0)
+            self._let_in(who, rate, taken, note, closing=closing)
+
+    async def await_turn(self, who: Identity, note: Note, deadline: int) -> None:
+        """What `check_rate` does; over its rate a request is held for as long as `rate_wait` says.
+
+        `deadline` in monotonic ns.
+        """
+        if (rate := self._rate(who)) is not None:
+            with _rows():
+                taken = await self.turns.take(who.id, rate, deadline - time.monotonic_ns())
+            self._let_in(who, rate, taken, note)
+
+    def _rate(self, who: Identity) -> Rate | None:
+        rate = self.settings.rate_limit if who.rate_limit == "default" else who.rate_limit
+        return None if who.local_uid is not None else rate
+
+    @staticmethod
+    def _let_in(
+        who: Identity, rate: Rate, taken: Taken, note: Note, *, closing: bool = False
+    ) -> None:
         note.taken = taken
         if not taken.allowed:
+            more = {"connection": "close"} if closing else {}
             raise Refusal(
                 429,
                 "rate_limit_exceeded",
@@ -125,7 +166,7 @@ class Checks:
                 f"{taken.retry_after_s:.1f} s. To raise its limit, on the server: "
                 f"er keys set {who.id} --rate-limit {rate.count * 10}/{str(rate).split('/')[1]}",
                 retry_after_s=taken.retry_after_s,
-                headers={"retry-after-ms": str(math.ceil(taken.retry_after_s * 1000))},
+                headers={"retry-after-ms": str(math.ceil(taken.retry_after_s * 1000)), **more},
             )
 
     def give_back(self, note: Note) -> None:
@@ -133,3 +174,11 @@ class Checks:
         if note.taken is not None and note.who is not None:
             self._limits.give_back(note.who.id, note.taken, limits.now_ns())
             note.taken = note.taken._replace(remaining=note.taken.remaining + 1)
+
+
+@contextlib.contextmanager
+def _rows() -> Iterator[None]:
+    try:
+        yield
+    except LimitsFull as error:
+        raise Refusal(503, "overloaded", f"{error}; try again", retry_after_s=60) from None

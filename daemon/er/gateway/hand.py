@@ -137,17 +137,17 @@ class Hand:
         note.refuse = dialect.refuse
         left_s = max(0.0, self._expires_at - time.time())
         deadline = note.began + int(left_s * SECOND_NS) + SECOND_NS
-        job = await work.read(dialect, body, deadline)
+        job = await work.read(dialect, body, deadline, who)
         model = served.find(job.model, job.task, who)
         check_right(who, model)
         await self._items.take(job.items)
         try:
             await self.go_on.wait()
             began = time.monotonic_ns()
-            prompted = await work.prompt(job, model, len(body), deadline)
+            prompted = await work.prompt(job, model, len(body), deadline, who)
             note.tokenise_ns = time.monotonic_ns() - began
             answer = await work.compute(job, model, prompted, deadline, note)
-            text = await work.write(dialect, job, answer, deadline)
+            text = await work.write(dialect, job, answer, deadline, who)
         finally:
             self._items.give(job.items)
         metrics.sequences.labels(model.name).inc(job.items)

@@ -100,6 +100,7 @@ class Straight:
         self._cache, self._replicas, self._audit = cache, replicas, audit
         self._tally = gateway.tally
         self._rate, self._places = gateway.settings.rate_limit, gateway.places
+        self._lines = gateway.lines  # keys whose requests are held: none passes those
         self._timeout_ns = int(gateway.settings.timeout_s * 1e9)
         self._body_max = gateway.settings.max_body
         self._looked = False  # at the key file, in this turn of the event loop
@@ -170,7 +171,7 @@ class Straight:
 
     def _admitted(self, who: Identity, passage: Passage) -> bool:
         """Whether there is a place for it and its key's rate lets it pass; then both are taken."""
-        if not self._places.enter(who):
+        if who.id in self._lines or not self._places.enter(who):
             return False
         rate = self._rate if who.rate_limit == "default" else who.rate_limit
         if rate is None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -15,10 +12,11 @@ from er import prompts, vectors
 from er.cache import Cache
 from er.config import Model
 from er.dialects import Dialect
+from er.gateway.aside import Aside
 from er.gateway.bounds import Bounds
 from er.gateway.exchange import Note
 from er.gateway.served import Served
-from er.job import Answer, Ids, Job, Piece, Refusal, Scores, Task, Vectors
+from er.job import Answer, Ids, Job, Piece, Scores, Task, Vectors
 from er.keys import Identity
 from er.prompts import Prompted, Prompter
 
@@ -30,7 +28,6 @@ INLINE_NUMBERS = 32 << 10
 INLINE_PIECES = 1024  # tokens with their texts
 INLINE_SEQUENCES = 256  # looked up in the cache: 2 µs each, 8 where it is known
 T = TypeVar("T")
-THREADS = max(2, min(4, os.cpu_count() or 1))
 
 
 class Engines(Protocol):
@@ -62,38 +59,31 @@ class Workshop:
 
     def __init__(self, served: Served, engines: Engines, cache: Cache) -> None:
         self._served, self._engines, self._cache = served, engines, cache
-        self._pool = ThreadPoolExecutor(THREADS, "aside")
+        self._aside = Aside()
         self.bounds = Bounds(served.config.gateway)
 
-    async def read(self, dialect: Dialect, body: bytes, deadline: int) -> Job:
-        """The Job in `body`, if it has no more texts than one may. Raises Refusal 400, 504."""
+    async def read(self, dialect: Dialect, body: bytes, deadline: int, who: Identity) -> Job:
+        """The Job in a body of `who`. Raises Refusal 400, for too many texts too, and 504."""
         if len(body) <= INLINE_READ_BYTES:
             job = dialect.read(body)
         else:
-            job = await self._aside(deadline, dialect.read, body)
+            job = await self._aside.do(who.id, deadline, dialect.read, body)
         self.bounds.check_items(job)
         return job
 
-    async def write(self, dialect: Dialect, job: Job, answer: Answer, deadline: int) -> bytes:
-        """The body of `answer`. Raises Refusal 504."""
+    async def write(
+        self, dialect: Dialect, job: Job, answer: Answer, deadline: int, who: Identity
+    ) -> bytes:
+        """The body of `answer` to `who`. Raises Refusal 504."""
         numbers = 0 if answer.vectors is None else answer.vectors.size
         if numbers <= INLINE_NUMBERS and (answer.pieces is None or answer.tokens <= INLINE_PIECES):
             return dialect.write(job, answer)
-        return await self._aside(deadline, dialect.write, job, answer)
+        return await self._aside.do(who.id, deadline, dialect.write, job, answer)
 
-    async def _aside(self, deadline: int, work: Callable[..., T], *given: Any) -> T:
-        """`work` in a thread, waited for until `deadline` (monotonic ns). Raises Refusal 504."""
-        doing = asyncio.get_running_loop().run_in_executor(self._pool, work, *given)
-        # Not asyncio.timeout, which needs a task.
-        await asyncio.wait([doing], timeout=(deadline - time.monotonic_ns()) / 1e9)
-        if not doing.done():
-            doing.cancel()
-            text = "The deadline passed over a large body. Send fewer texts at once."
-            raise Refusal(504, "timeout", text)
-        return doing.result()
-
-    async def prompt(self, job: Job, model: Model, size: int, deadline: int) -> Prompted:
-        """The sequences of `job`, whose body had `size` bytes; `deadline` in monotonic ns.
+    async def prompt(
+        self, job: Job, model: Model, size: int, deadline: int, who: Identity
+    ) -> Prompted:
+        """The sequences of `job` of `who`, whose body had `size` bytes; `deadline` in monotonic ns.
 
         Raises Refusal 400 for what the model can't take and for too much in all, 503 while its
         files are not there, 504.
@@ -102,7 +92,7 @@ class Workshop:
         if job.task == "embed":
             wanted = model.dimensions if job.dimensions is None else job.dimensions
             vectors.check_dimensions(wanted, prompter.dimensions, job.dimensions_name)
-        return await self._by_size(size, deadline, self._bounded, prompter, job, model)
+        return await self._by_size(size, deadline, who.id, self._bounded, prompter, job, model)
 
     def _bounded(self, prompter: Prompter, job: Job, model: Model) -> Prompted:
         if model.via is None:
@@ -111,17 +101,20 @@ class Workshop:
         self.bounds.check_tokens(job, prompted.tokens)
         return prompted
 
-    async def _by_size(self, size: int, deadline: int, work: Callable[..., T], *given: Any) -> T:
+    async def _by_size(
+        self, size: int, deadline: int, key: str, work: Callable[..., T], *given: Any
+    ) -> T:
         """`work` on the texts of a body of `size` bytes: at once, or aside if they are many."""
         if size <= INLINE_BYTES:
             return work(*given)
-        return await self._aside(deadline, work, *given)
+        return await self._aside.do(key, deadline, work, *given)
 
     async def tokens(self, job: Job, model: Model, size: int, deadline: int, note: Note) -> Answer:
         """The tokens of `job`'s texts, whose body had `size` bytes. Raises Refusal 503, 504."""
         prompter = self._served.prompter(model)
         began = time.monotonic_ns()
-        pieces = await self._by_size(size, deadline, _pieces, prompter, job, model)
+        key = note.who.id if note.who else ""
+        pieces = await self._by_size(size, deadline, key, _pieces, prompter, job, model)
         return Answer(
             id=note.request.id,
             model=model.name,
@@ -146,7 +139,7 @@ class Workshop:
         if len(prompted.sequences) <= INLINE_SEQUENCES:
             plan = self._cache.plan(*asked)
         else:
-            plan = await self._aside(deadline, self._cache.plan, *asked)
+            plan = await self._aside.do(key, deadline, self._cache.plan, *asked)
         note.known = plan.known
         values = None
         if plan.wanted:
@@ -193,7 +186,7 @@ class Workshop:
 
     def close(self) -> None:
         """Let go of the threads."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._aside.close()
 
 
 def _pieces(prompter: Prompter, job: Job, model: Model) -> list[list[Piece]]:

@@ -78,6 +78,16 @@ class Limits:
             # Another worker gave the row away after a period of silence.
             del self._rows[key_id]
 
+    def wait_s(self, key_id: str, rate: Rate, before: int, now: int) -> float:
+        """Seconds until one more passes after `before` others; see `window.wait_s`."""
+        row = self._rows.get(key_id)
+        if row is None:
+            return 0.0  # it never asked here
+        with _Locked(self._file, row.lock):
+            if self._map[row.at : row.at + ID_BYTES] != row.name:
+                return 0.0
+            return window.wait_s(row.window, rate, before, now)
+
     def give_back(self, key_id: str, taken: Taken, now: int) -> None:
         """Uncount at `now` (ns) a request that was allowed but could not be served."""
         row = self._rows.get(key_id)

@@ -150,3 +150,29 @@ def _until_free(window: memoryview, rate: Rate, period: int, now: int) -> float:
         if total < rate.count:
             return float(window[at] + period - now) / 1e9
     return period / 1e9
+
+
+def wait_s(window: memoryview, rate: Rate, before: int, now: int) -> float:
+    """Seconds from `now` (ns) until one more passes after `before` others; 0.0: it does now.
+
+    The others are taken to pass as soon as they may.
+    """
+    if not before and window[_TOTAL] < rate.count:
+        return 0.0  # with what is too old by now it may be even less
+    period, places = rate.period_s * 1_000_000_000, []
+    for index in range(window[_LENGTH]):
+        at = _FIRST + 2 * ((window[_TAIL] + index) % ENTRIES)
+        if window[at] + period > now:
+            places.append((window[at] + period - now, window[at + 1]))
+    free = rate.count - sum(count for _, count in places)
+    if before < free:
+        return 0.0
+    if free > 0:
+        places.append((period, free))  # those who pass now
+    # Whoever passes makes room for another one a period later.
+    rounds, place = divmod(before - free, max(rate.count, rate.count - free))
+    for left, count in places:
+        if place < count:
+            return (left + rounds * period) / 1e9
+        place -= count
+    raise AssertionError("there are as many places as a window has")
