@@ -308,7 +308,7 @@ def test_a_damaged_applied_configuration_is_replaced(machine: Machine) -> None:
 def test_an_apply_that_ended_half_way_is_finished_by_the_next(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, broken: type[BaseException]
 ) -> None:
-    """What the gateway needs may fail or take long; the files don't show what is still to be done."""
+    """What the gateway needs may fail or take long; the files don't show what is left to do."""
     cli_units.run_apply(dry_run=False)
     machine.active = ["er-gateway.service", "er-vllm@e.service"]
     timeout = machine.text.replace("[gateway]", '[gateway]\ntimeout = "30s"')

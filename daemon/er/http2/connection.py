@@ -80,8 +80,8 @@ class Connection(Outgoing):
         self._h2.initiate_connection(SETTINGS)
         self._h2.set_local_window_size(ALL_WINDOWS)
         self._timer = self._loop.call_later(TICK_S, self._tick)
-        said = (ngh2.pack_settings_payload({3: most}) for most in (BEYOND, STREAMS_MAX))
-        transport.write(self._h2.data_to_send().replace(*said, 1))
+        real, said = (ngh2.pack_settings_payload({3: most}) for most in (BEYOND, STREAMS_MAX))
+        transport.write(self._h2.data_to_send().replace(real, said, 1))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: so is who asked for what is being worked on."""
