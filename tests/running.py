@@ -124,6 +124,8 @@ class Gateway:
             for i, engine in enumerate(engines)
         ]
         self.batches: dict[str, Any] = {}  # [batches]
+        self.tls: dict[str, Any] = {}  # [gateway.tls], without `listen`
+        self.https_port = free_port()
         self.state, self.runtime = folder / "state", folder / "run"
         self.config = folder / "er.toml"
         self.log = folder / "log"
@@ -134,6 +136,9 @@ class Gateway:
         """er.toml from settings, models and replicas."""
         text = f'[gateway]\nlisten = ["127.0.0.1:{self.port}"]\n'
         text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in self.settings.items())
+        if self.tls:
+            text += f'\n[gateway.tls]\nlisten = ["127.0.0.1:{self.https_port}"]\n'
+            text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in self.tls.items())
         if self.batches:
             text += "\n[batches]\n"
             text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in self.batches.items())

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from er import ports
-from er.cli import as_user, check
+from er.cli import as_user, check, check_machine
 from er.cli.check import Check, Found, Machine
 from er.config import Config, Finding, Model, parse
 from er.config.reader import SIDES
@@ -281,7 +281,8 @@ def test_programs(models: Path) -> None:
     assert len(found) == 2 and all(f.blocks for f in found)
     found = run(toml(models, cpu), models, build=lambda: CPU, has_library=lambda name: False)
     assert "libnuma1" in only(found)[0].message
-    assert check.has_library("libc.so.6") and not check.has_library("libnot-there.so.9")
+    has_library = check_machine.has_library
+    assert has_library("libc.so.6") and not has_library("libnot-there.so.9")
 
 
 STRANGER = ports.Holder(77, "nginx", "", False)

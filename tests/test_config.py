@@ -28,6 +28,7 @@ model = "m"
 gpu = 0
 port = 8000
 """
+TLS = GOOD + "[gateway.tls]\n"
 PLAIN = """\
 [gateway]
 listen = ["0.0.0.0:2048"]
@@ -178,7 +179,17 @@ def test_what_is_missing_is_told_at_its_table(left_out: int, at: int, said: str)
         ('[batches]\nkeep = "1s"\n', 2, "keep is 1s; it must be from 1m to 3650d"),
         ('[batches]\nquota = "1MiB"\nmax_file = "2MiB"\n', 3, "max_file is more than quota"),
         ('[batches]\nmax_files = "2MiB"\n', 2, "did you mean max_file?"),
-        (GOOD + "[gateway.tls]\n", 16, "HTTPS is not in this version; put a TLS proxy in front"),
+        (TLS + 'listen = ["0.0.0.0:2048"]\n', 17, "port 2048, which is taken by the gateway"),
+        (TLS + 'listen = ["0.0.0.0:9464"]\n', 17, "taken by the gateway's metrics"),
+        (TLS + 'listen = ["0.0.0.0:8000"]\n', 15, "port 8000 is taken by HTTPS"),
+        (TLS + "listen = []\n", 17, "listen must name at least one address"),
+        (TLS + 'key = "key.pem"\n', 17, "must be an absolute path"),
+        (TLS + 'client_certificates = "yes"\n', 17, "must be one of: off, ask, require"),
+        (TLS + 'client_certificates = "ask"\n', 17, "client_certificates needs client_ca"),
+        (TLS + 'client_ca = "/ca.pem"\n', 17, "means nothing without client_certificates"),
+        (TLS + 'http2 = "no"\n', 17, "http2 must be true or false"),
+        (TLS + 'cert = "/c.pem"\n', 17, "unknown key 'cert'"),
+        ("[gateway]\ntls = 1\n", 2, "gateway.tls must be a [gateway.tls] table"),
     ],
 )
 def test_what_is_no_er_toml(text: str, line: int, said: str) -> None:

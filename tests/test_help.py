@@ -16,7 +16,7 @@ from er import config, dialects, metrics, prompts
 from er.cli import __main__ as cli
 from er.cli import check_cards
 from er.cli.screen import width
-from er.config import Batches, Cache, Gateway, Model, Replica
+from er.config import Batches, Cache, Gateway, Model, Replica, Tls
 from er.dialects import Route
 from er.engine import command
 from er.gateway import described
@@ -88,6 +88,7 @@ def test_a_page_of_an_application_reads_on_a_narrow_terminal(name: str) -> None:
                 "rate_wait_s": "rate_wait",
             },
         ),
+        ("## [gateway.tls]", Tls, {}),
         ("## [cache]", Cache, {}),
         ("## [batches]", Batches, {"keep_s": "keep"}),
         ("## [[model]]", Model, {}),
@@ -99,7 +100,7 @@ def test_every_key_of_er_toml_is_explained(
 ) -> None:
     """No more and no less than er.toml may say."""
     fields = {other.get(f, f) for f in struct.__struct_fields__} - {None}  # type: ignore[attr-defined]
-    assert set(rows("configuration", heading)) - {"key"} == fields
+    assert set(rows("configuration", heading)) - {"key"} == fields - {"key"}  # each table's head
 
 
 def test_the_defaults_are_the_code_s() -> None:
@@ -122,6 +123,10 @@ def test_the_defaults_are_the_code_s() -> None:
     assert values["docs"] == gateway.docs
     assert tuple(values["trusted_proxies"]) == gateway.trusted_proxies
     assert values["proxy_protocol"] == gateway.proxy_protocol
+    told = {k: v[0] for k, v in rows("configuration", "## [gateway.tls]").items() if k != "key"}
+    assert told["listen"] == f'["{Tls().listen[0]}"]'
+    assert told["certificate"] == f'"{Tls().certificate}"'
+    assert told["client_certificates"] == f'"{Tls().client_certificates}"'
     told = {k: v[0] for k, v in rows("configuration", "## [cache]").items()}
     assert told["size"] == f'"{Cache().size >> 30}GiB"'
     assert told["scope"] == f'"{Cache().scope}"'

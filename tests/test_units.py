@@ -33,6 +33,9 @@ model = "tiny"
 gpu = "cpu"
 port = 8000
 """
+TLS = '[gateway.tls]\ncertificate = "/etc/le/100%/full.pem"\nkey = "/etc/le/key.pem"\n'
+HTTPS_UNITS = {"er-gateway-https.socket", "er-tls.path", "er-tls.timer"}
+MOST = {"er-gateway.service": 1.5, "er-vllm@.service": 2.0, "er-tls.service": 1.8}
 ALL = {"er.target", "er-gateway.service", "er-gateway-http.socket"}
 
 
@@ -229,6 +232,59 @@ def test_new_addresses_stop_the_port_and_start_it_again(machine: Machine) -> Non
     assert not (machine.root / units.SYSTEM / "er-gateway-http.socket.d").exists()
 
 
+def test_https_as_it_is_rendered() -> None:
+    """Credentials for the gateway, the socket before it, and what is watched: links change too."""
+    here = config(SHIPPED + TLS)
+    assert unit_texts.gateway(here) == (GOLDEN / "gateway-tls.conf").read_text()
+    assert unit_texts.tls_path(here) == (GOLDEN / "tls-path.conf").read_text()
+    assert unit_texts.https_socket(here) is None
+    moved = config(SHIPPED + TLS + 'listen = ["127.0.0.1:443", "[::1]:444"]\n')
+    assert (unit_texts.https_socket(moved) or "").splitlines()[2:] == [
+        "ListenStream=",
+        "ListenStream=127.0.0.1:443",
+        "ListenStream=[::1]:444",
+    ]
+    assert unit_texts.https_socket(config(SHIPPED)) is unit_texts.tls_path(config(SHIPPED)) is None
+
+
+def test_https_comes_and_goes(machine: Machine) -> None:
+    """A socket can't be added to a service that runs: so it stops, and its plain port with it."""
+    machine.apply(SHIPPED)
+    assert machine.apply(SHIPPED + TLS, ALL) == [
+        "stop er-gateway.service er-gateway-http.socket",
+        "daemon-reload",
+        "start er-gateway-http.socket er-gateway-https.socket er-gateway.service",
+        "start er-tls.path er-tls.timer",
+    ]
+    wants = machine.root / units.SYSTEM / "er.target.wants"
+    assert {p.name for p in wants.iterdir()} >= HTTPS_UNITS
+    assert all((UNITS / (wants / name).readlink().name).exists() for name in HTTPS_UNITS)
+    assert machine.plan(SHIPPED + TLS, ALL | HTTPS_UNITS) == []
+    other = (SHIPPED + TLS).replace("/etc/le/key.pem", "/etc/le/other.pem")
+    assert machine.apply(other, ALL | HTTPS_UNITS) == [
+        "daemon-reload",
+        "restart er-gateway.service",
+        "restart er-tls.path",
+    ]
+    assert machine.apply(SHIPPED, ALL | HTTPS_UNITS) == [
+        "stop er-tls.path",
+        "stop er-tls.timer",
+        "stop er-gateway.service er-gateway-http.socket er-gateway-https.socket",
+        "daemon-reload",
+        "start er-gateway-http.socket er-gateway.service",
+    ]
+    assert not {p.name for p in wants.iterdir()} & HTTPS_UNITS
+    assert not list((machine.root / units.SYSTEM).glob("er-tls*"))
+    assert machine.plan(SHIPPED, ALL) == []
+
+
+def test_what_tls_asks_of_clients_needs_no_restart(machine: Machine) -> None:
+    ca = 'client_ca = "/etc/le/ca.pem"\nclient_certificates = '
+    machine.apply(SHIPPED + TLS + ca + '"ask"\n')
+    changes = machine.plan(SHIPPED + TLS + ca + '"require"\n', ALL | HTTPS_UNITS)
+    assert [c.kind for c in changes] == ["store", "run"] and "--signal=HUP" in changes[1].argv
+
+
 def test_a_changed_unit_of_the_gateway_is_restarted(machine: Machine) -> None:
     machine.apply(SHIPPED)
     text = SHIPPED.replace('path = "/mnt/', 'path = "/home/')
@@ -302,10 +358,12 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (programs / name).write_text("#!/bin/sh\n")
         (programs / name).chmod(0o755)
     for file in UNITS.iterdir():
-        if file.suffix in (".service", ".socket", ".target", ".slice"):
+        if file.suffix in (".service", ".socket", ".target", ".slice", ".path", ".timer"):
             text = file.read_text().replace("/opt/er/current/bin", str(programs))
             (folder / file.name).write_text(text)
     text = SHIPPED.replace('["0.0.0.0:2048"]', '["[::]:2050"]').replace("/mnt", "/home/op")
+    text += '[gateway.tls]\nlisten = ["[::]:2443"]\nclient_certificates = "ask"\n'
+    text += 'client_ca = "/srv/my cas/100%.pem"\n'
     here = config(text)
     wanted, _ = units._wanted(here, cards(), {})
     for path, body in wanted.items():
@@ -334,7 +392,11 @@ def analyze(folder: Path, *words: str) -> str:
         "er.slice",
         "er-gateway.service",
         "er-gateway-http.socket",
+        "er-gateway-https.socket",
         "er-gateway-local.socket",
+        "er-tls.path",
+        "er-tls.timer",
+        "er-tls.service",
         "er-gateway-admin.socket",
         "er-vllm@embedding.service",
         "er-nvidia.service",
@@ -348,7 +410,7 @@ def test_systemd_has_nothing_to_say_about_a_unit(laid_out: Path, unit: str) -> N
     assert analyze(laid_out, "verify", "--man=no", str(laid_out / unit)) == ""
 
 
-@pytest.mark.parametrize(("unit", "most"), [("er-gateway.service", 1.5), ("er-vllm@.service", 2.0)])
+@pytest.mark.parametrize(("unit", "most"), MOST.items())
 def test_the_exposure_stays_low(laid_out: Path, unit: str, most: float) -> None:
     said = analyze(laid_out, "security", "--offline=true", str(laid_out / unit))
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
@@ -357,9 +419,10 @@ def test_the_exposure_stays_low(laid_out: Path, unit: str, most: float) -> None:
 
 
 def test_every_member_of_the_target_follows_it() -> None:
-    """`stop er.target` reaches all of them; er-nvidia.service only makes device nodes."""
+    """`stop er.target` reaches all of them; er-nvidia and er-tls do one thing and end."""
     for file in UNITS.iterdir():
-        if file.suffix in (".service", ".socket") and file.name != "er-nvidia.service":
+        oneshots = ("er-nvidia.service", "er-tls.service")
+        if file.suffix in (".service", ".socket", ".path", ".timer") and file.name not in oneshots:
             assert "PartOf=er.target" in file.read_text(), file.name
 
 
@@ -373,10 +436,13 @@ def test_the_polkit_rule_admits_our_units_and_no_others() -> None:
         "er-gateway.service",
         "er-vllm@a-1.service",
         "er-gateway-http.socket",
+        "er-gateway-https.socket",
+        "er-tls.path",
     ):
         assert ours.search(unit)
     for unit in (
         "er-evil.service",
+        "er-tls.service",
         "er.target.evil",
         "ssh.service",
         "er-vllm@A.service",

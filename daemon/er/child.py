@@ -2,8 +2,9 @@
 
 The parent hands over, through one environment variable and inherited descriptors: the text of the
 configuration as it was when this generation began (a file edited since must not come in with a
-respawn), the listening sockets by name, and one end of a socket pair. On that line the child writes
-a byte a second from its event loop; when the parent dies the line breaks, and the child ends too.
+respawn), the listening sockets by name, HTTPS's credentials, and one end of a socket pair. On that
+line the child writes a byte a second from its event loop; when the parent dies the line breaks, and
+the child ends too.
 
 The admin process and the nest are started so. Workers are forked by the nest, which gets the same
 for each of them as a message; a worker says its pid first of all.
@@ -39,10 +40,16 @@ class Given(msgspec.Struct, frozen=True):
     text: int  # -1: a worker has its configuration from the nest
     line: int  # the nest's is where it gets its orders
     sockets: dict[str, list[int]]
+    safe: int = -1  # HTTPS's credentials, see er.tls; -1: of no concern to this process
 
     def descriptors(self) -> list[int]:
         """All that the child must inherit."""
-        found = [self.text, self.line, *(fd for fds in self.sockets.values() for fd in fds)]
+        found = [
+            self.text,
+            self.line,
+            self.safe,
+            *(fd for fds in self.sockets.values() for fd in fds),
+        ]
         return [fd for fd in found if fd >= 0]
 
     def environment(self, base: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
@@ -54,7 +61,8 @@ class Given(msgspec.Struct, frozen=True):
         """The same with the numbers under which the receiver of `descriptors()` has them."""
         new = dict(zip(self.descriptors(), descriptors, strict=True))
         sockets = {name: [new[fd] for fd in fds] for name, fds in self.sockets.items()}
-        return msgspec.structs.replace(self, line=new[self.line], sockets=sockets)
+        safe = new.get(self.safe, -1)
+        return msgspec.structs.replace(self, line=new[self.line], sockets=sockets, safe=safe)
 
 
 ADMIN, NEST = -1, -2
@@ -70,11 +78,13 @@ class Child:
         config: Config,
         sockets: Mapping[str, Sequence[socket.socket]],
         line: socket.socket,
+        safe: int = -1,
     ) -> None:
         self.slot = slot
         self.generation = generation
         self.config = config
         self.sockets = sockets
+        self.safe = safe
         self._line = line
         line.setblocking(False)
 
@@ -96,6 +106,7 @@ class Child:
             settings,
             {n: [socket.socket(fileno=fd) for fd in fds] for n, fds in given.sockets.items()},
             socket.socket(fileno=given.line),
+            given.safe,
         )
 
     def next_order(self) -> Child | None:
@@ -113,6 +124,8 @@ class Child:
     def close(self) -> None:
         """Let go of line and sockets, as another process has them now."""
         self._line.close()
+        if self.safe >= 0:
+            os.close(self.safe)
         for sockets in self.sockets.values():
             for sock in sockets:
                 sock.close()

@@ -43,6 +43,9 @@ from er.limits import Limits
 from er.recent.trail import Trail
 from er.replicas import Replicas
 from er.replicas.spare import SpareReplicas
+from er.tls import Safe
+from er.tls.context import HTTP1
+from er.tls.listener import Listener
 
 ACCEPT_S = 3.0  # at most, for those who had connected before the drain began
 IDLE_S = 2.0  # longer than clients usually pause between two requests on a connection
@@ -98,6 +101,7 @@ class Worker:
         self._runner = Runner(tools)
         self._state = ServerState()
         self._servers: list[asyncio.Server] = []
+        self._tls: Listener | None = None
         self._drain, self._cut = asyncio.Event(), asyncio.Event()
 
     async def run(self) -> None:
@@ -166,6 +170,11 @@ class Worker:
             for sock in self._child.sockets.get(name, ()):
                 sock.setblocking(False)
                 self._servers.append(await loop.create_server(made, sock=sock, backlog=BACKLOG))
+        tls = self._child.config.gateway.tls
+        if tls is not None and self._child.safe >= 0:
+            sockets, safe = self._child.sockets.get("https", ()), Safe(self._child.safe)
+            self._tls = Listener(sockets, safe, tls, {HTTP1: made})
+            await self._tls.look()
 
     def _loaded(self, model: str) -> None:
         for replicas in (self._replicas, self._spare):
@@ -182,9 +191,17 @@ class Worker:
             self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
             await asyncio.sleep(0.5)
             self.gateway.tally.flush()
+            await self._look_at_credentials()
             if time.monotonic() - said >= 60:
                 said = time.monotonic()
                 self.gateway.tally.log_refusals()
+
+    async def _look_at_credentials(self) -> None:
+        if self._tls is not None:
+            try:
+                await self._tls.look()
+            except OSError as error:
+                journal.log("err", f"HTTPS goes on as it was: {error}")
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -194,6 +211,8 @@ class Worker:
         await self._accept_rest()
         for server in self._servers:
             server.close()
+        if self._tls is not None:
+            self._tls.close()
         for sockets in self._child.sockets.values():
             for sock in sockets:
                 sock.close()
@@ -201,7 +220,7 @@ class Worker:
         for connection in list(self._state.connections):
             connection.shutdown()
         await self._until_empty(began + self.gateway.settings.timeout_s + IDLE_S)
-        if not self._state.tasks and not self._state.connections:
+        if not self._open():
             return
         self.gateway.cutting = True
         for task in list(self._state.tasks):
@@ -224,8 +243,13 @@ class Worker:
                 return
             await asyncio.sleep(0)  # one turn of the loop accepts
 
+    def _open(self) -> bool:
+        """Whether somebody is there: requests, connections, or handshakes of HTTPS."""
+        hands = self._tls is not None and len(self._tls.handshakes) > 0
+        return bool(self._state.connections or self._state.tasks or hands)
+
     async def _until_empty(self, until: float) -> None:
-        while self._state.connections or self._state.tasks:
+        while self._open():
             left = until - time.monotonic()
             if left <= 0 or self._cut.is_set():
                 return

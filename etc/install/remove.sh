@@ -60,11 +60,11 @@ uninstall_units() {
     if systemd_runs && [[ -e $units/er.target ]]; then
         # by pattern: a unit that a cut-off installation never brought is no error then
         act 'stop er.target' systemctl stop er.target 'er-gateway-*.socket' 'er-gateway*.service' \
-            'er-vllm@*.service' 'er-nvidia*.service' 'er.slice'
+            'er-vllm@*.service' 'er-nvidia*.service' 'er-tls.*' 'er.slice'
         act 'er.target no longer starts at boot' systemctl disable -q er.target
     fi
-    for path in "$here"/units/*.{target,slice,service,socket}; do remove "$units/${path##*/}"; done
-    for path in /etc/systemd/system/er-{gateway,vllm@}*.d /etc/systemd/system/er.target.{wants,d}; do
+    for path in "$here"/units/*.{target,slice,service,socket,path,timer}; do remove "$units/${path##*/}"; done
+    for path in /etc/systemd/system/er-{gateway,vllm@,tls}*.d /etc/systemd/system/er.target.{wants,d}; do
         [[ -d $path ]] || continue
         remove "$path/10-er.conf"
         remove_links "$path"
@@ -89,7 +89,7 @@ uninstall_units() {
 
 remove_links() {    # in FOLDER: links that `er apply` made
     local link
-    for link in "$1"/er-vllm@*; do
+    for link in "$1"/er-{vllm@,gateway-https,tls}*; do
         [[ ! -L $link ]] || act "remove $link" rm -f "$link"
     done
 }

@@ -43,7 +43,7 @@ The installed version, $before, was left in charge. Correct the file and run thi
 install_system() {
     local unit changed=''
     step 'Units, rights, audit journal'
-    for unit in "$here"/units/*.{target,slice,service,socket}; do
+    for unit in "$here"/units/*.{target,slice,service,socket,path,timer}; do
         put "$unit" "$units/${unit##*/}"; changed+=$put
     done
     put "$here/units/50-er.rules" /etc/polkit-1/rules.d/50-er.rules; changed+=$put

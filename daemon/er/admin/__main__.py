@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from er import engine_secret, health, metrics, model_files, wire
 from er.admin.api import Desk, build
+from er.admin.certificate import Certificate
 from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer
 from er.admin.prober import Prober, Question
@@ -33,6 +34,7 @@ from er.journal import Audit, log, mishap
 from er.ledger import Ledger
 from er.model_files import ModelFilesError
 from er.prompts import Prompter
+from er.tls import Safe
 
 READ_AGAIN_S = 30.0  # model files that were missing are looked for again
 GRACEFUL_S = 10
@@ -142,8 +144,13 @@ async def serve(child: Child) -> None:
         observer.probes = prober.right
         if config.gateway.metrics:
             await door.open(config.gateway.metrics)
+        tls = config.gateway.tls
+        if tls is not None and child.safe >= 0:
+            observer.certificate = Certificate(tls, Safe(child.safe))
         alive = asyncio.create_task(_end_with_parent(child, server))
         tasks = [alive, asyncio.create_task(prober.run()), asyncio.create_task(observer.run())]
+        if observer.certificate is not None:
+            tasks.append(asyncio.create_task(observer.certificate.run()))
         child.ready()
         try:
             await server.serve(sockets=list(child.sockets["admin"]))

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from er import __version__, keys, metrics
+from er.admin.certificate import may
 from er.admin.key_use import KeyUse
 from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer
@@ -26,6 +27,7 @@ from er.history import SPANS
 from er.journal import Audit
 from er.moments import expiry, span_s
 from er.recent import SPANS as RECENT_SPANS
+from er.tls import Credentials, TlsError
 
 By = Literal["operator", "launcher"]
 GRACE = "24h"
@@ -193,6 +195,26 @@ def _changes(app: FastAPI, desk: Desk) -> None:
     @app.post("/replicas/{name}/resume", summary="Lift a drain")
     async def resume(request: Request, name: str, by: By = "operator") -> dict[str, Any]:
         return turn(request, name, by, False)
+
+    @app.post("/tls", summary="New credentials of HTTPS, from `er tls renew`; only for root")
+    async def exchange(request: Request) -> dict[str, Any]:
+        certificate = desk.observer.certificate
+        if certificate is None:
+            raise Trouble(409, "no_tls", "what runs has no [gateway.tls]; sudo er apply")
+        if not may(request.client.host if request.client else ""):
+            raise Trouble(403, "not_allowed", "only root exchanges credentials: sudo er tls renew")
+        try:
+            given = msgspec.json.decode(await request.body(), type=Credentials)
+            changed = await asyncio.to_thread(certificate.exchange, given)
+        except msgspec.MsgspecError:  # its words could hold some of the key
+            raise Trouble(400, "invalid_request", "these are no credentials") from None
+        except (TlsError, OSError) as error:
+            desk.record(request, "tls.refused", "credentials")
+            raise Trouble(409, "not_taken_up", f"the old ones stay: {error}") from None
+        row = certificate.row()
+        if changed:
+            desk.record(request, "tls.exchange", str(row["fingerprint"]))
+        return {"changed": changed, **row}
 
     @app.post("/reload", summary="Take up what needs no unit restarted; waits until it is in force")
     async def take_up(request: Request) -> dict[str, Any]:

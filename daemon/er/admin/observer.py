@@ -13,6 +13,7 @@ import msgspec
 import psutil
 
 from er import __version__, metrics, status, systemctl
+from er.admin.certificate import Certificate
 from er.admin.counting import counters, parsed, recorded
 from er.config import Config, directory
 from er.history.keeper import Keeper, steady
@@ -52,6 +53,7 @@ class Observer:
         )
         self._reading = threading.Lock()  # what the workers told
         self.probes: Mapping[str, tuple[float, float]] = {}  # the prober's `right`
+        self.certificate: Certificate | None = None  # of HTTPS
         self._machine: Machine | None = None
         self._gpus: set[tuple[str, str, str]] = set()
         self._parent = os.getppid()
@@ -130,6 +132,7 @@ class Observer:
                 work=self._work.figures(r.name for r in self.config.replicas),
                 machine=msgspec.to_builtins(self._machine) if self._machine else None,
                 probes=self.probes,
+                tls=self.certificate.row() if self.certificate else None,
             )
         )
 

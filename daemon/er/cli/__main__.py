@@ -26,6 +26,7 @@ er {version}: embedding and reranking on your own GPUs
   er wait              waits until every replica answers
   er doctor            looks for the cause of trouble
   er keys list         who may ask; create, rotate, revoke, set
+  er tls               the certificate of HTTPS: make one, show it, renew it
   er bench             how fast it is, measured on the running service
   er embed             a file of texts into a file of vectors
   er check             what is wrong with er.toml on this machine
@@ -76,6 +77,7 @@ def parser() -> Parser:
     ):
         command(name, text).add_argument("name", metavar="NAME", help="the replica's name")
     _keys(command("keys", "the clients' keys"))
+    _tls(command("tls", "the certificate of HTTPS"))
     _bench(command("bench", "measure the running service: rate and percentiles"))
     _embed(command("embed", "embed the texts of a file; goes on where it was interrupted"))
     command("doctor", "look for the cause of trouble, with cures")
@@ -105,6 +107,19 @@ def _keys(keys: argparse.ArgumentParser) -> None:
             found.add_argument("--rate-limit", metavar="R", help=limit)
             found.add_argument("--models", metavar="M,N", help='names, or "all"')
     made["rotate"].add_argument("--grace", default="24h", metavar="T", help="default: 24h")
+
+
+def _tls(tls: argparse.ArgumentParser) -> None:
+    actions = tls.add_subparsers(dest="action", metavar="ACTION", required=True)
+    made = actions.add_parser("self-signed", help="make a certificate and its key")
+    what = "a host or an address; may be said again (default: what this machine is called)"
+    made.add_argument("--name", action="append", metavar="HOST", help=what)
+    made.add_argument("--days", type=int, default=365, metavar="N", help="default: 365")
+    made.add_argument("--force", action="store_true", help="write over what is there")
+    shown = actions.add_parser("show", help="what is configured, and what is served")
+    renewed = actions.add_parser("renew", help="hand the files to the running gateway, as root")
+    for found in (made, shown, renewed):
+        found.add_argument("--version", action="version", version=f"er {__version__}")
 
 
 def _bench(bench: argparse.ArgumentParser) -> None:
@@ -180,6 +195,11 @@ def _dispatch(args: argparse.Namespace) -> int:
         return show_help(args.topic)
     if command == "keys":
         return _run_keys(args)
+    if command == "tls":
+        from er.cli import tls
+
+        given = {k: v for k, v in vars(args).items() if k in tls.TlsWish.__struct_fields__}
+        return tls.run(tls.TlsWish(**given))
     if command == "bench":
         from er.cli import bench
 

@@ -7,7 +7,6 @@ there yet, a port that somebody holds) are retried by the replicas themselves.
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +15,15 @@ from typing import Any, Literal
 import msgspec
 
 from er import model_files, ports
-from er.cli import as_user, check_batches, check_cache, check_cards, check_names, check_recipe
+from er.cli import (
+    as_user,
+    check_batches,
+    check_cache,
+    check_cards,
+    check_names,
+    check_recipe,
+    check_tls,
+)
 from er.config import Config, Finding, Model, Replica, directory
 from er.config.reader import Reader
 from er.engine.build import Build, BuildError
@@ -79,6 +86,8 @@ class Check:
         for key, message in check_batches.findings(self._config, directory("state")):
             if not key or self._says("batches", 0, key):
                 self._say("batches", 0, key, message, level="warning")
+        for key, message, level, blocks in check_tls.findings(self._config):
+            self._say("gateway.tls", 0, key, message, level=level, blocks=blocks)
         self.found.sort(key=lambda f: f.finding.line)
         return self.found
 
@@ -250,6 +259,8 @@ class Check:
         gateway = self._config.gateway
         for address in gateway.listen:
             self._port("gateway", 0, "listen", address, "", self._machine.gateway_runs)
+        for address in gateway.tls.listen if gateway.tls else ():
+            self._port("gateway.tls", 0, "listen", address, "", self._machine.gateway_runs)
         if gateway.metrics:
             runs = self._machine.gateway_runs
             self._port("gateway", 0, "metrics", gateway.metrics, "", runs, only="warning")
@@ -378,15 +389,6 @@ def _weights(folder: Path) -> tuple[int, str]:
         cure = f"make it readable, for example: chmod -R o+rX on the folder ({len(closed)} in all)"
         return 0, f"user er can't read {closed[0]}; {cure}"
     return sum(p.stat().st_size for p in files), ""
-
-
-def has_library(name: str) -> bool:
-    """Whether the dynamic linker finds a library of that name."""
-    try:
-        ctypes.CDLL(name)
-    except OSError:
-        return False
-    return True
 
 
 def _listed(replica: Replica) -> str:

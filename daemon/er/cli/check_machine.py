@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from pathlib import Path
 
 from er import gpus, ports, status, systemctl
-from er.cli.check import Check, Found, Machine, has_library
+from er.cli.check import Check, Found, Machine
 from er.config import Config, ConfigError, directory, load
 from er.engine import build as engine_build
 
@@ -38,6 +39,15 @@ def machine(config: Config) -> Machine:
         has_library=has_library,
         cores=len(os.sched_getaffinity(0)),
     )
+
+
+def has_library(name: str) -> bool:
+    """Whether the dynamic linker finds a library of that name."""
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
 
 
 def examine(path: Path) -> tuple[Config | None, list[Found]]:

@@ -113,6 +113,23 @@ def gateway(row: dict[str, Any]) -> Iterator[Line]:
     else:
         mark: Mark = "!" if row["state"] in ("unknown", "starting") else "x"
         yield Line(mark, "gateway", f"{row['state']}: {row['reason']}")
+    tls = row.get("tls")
+    if tls is not None:
+        yield https(tls, time.time())
+
+
+def https(tls: dict[str, Any], now: float) -> Line:
+    """The certificate that clients are shown, and its end."""
+    if tls["not_after"] is None:
+        return Line("x", "https", f"refuses every client: {tls['reason']}", "er check; er help tls")
+    left = tls["not_after"] - now
+    end = time.strftime("%Y-%m-%d", time.gmtime(tls["not_after"]))
+    told = f"the certificate of {', '.join(tls['names']) or 'no name'} ends on {end}"
+    if left <= 0 or now < tls["not_before"]:
+        told = told if left <= 0 else f"{told} and is not valid yet"
+        return Line("x", "https", f"{told}; clients refuse it", "renew it: er help tls")
+    mark: Mark = "!" if left < 14 * 86400 else "ok"
+    return Line(mark, "https", told, "renew it: er help tls" if mark == "!" else "")
 
 
 def graphics(config: Config) -> Iterator[Line]:

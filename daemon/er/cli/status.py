@@ -16,7 +16,7 @@ from er import __version__, status, systemctl
 from er.batches import Store
 from er.cli.admin_client import NoAdmin, call
 from er.cli.screen import age, clean, number, state, table
-from er.config import Config, ConfigError, active_path, applied_path, directory, load
+from er.config import Config, ConfigError, Tls, active_path, applied_path, directory, load
 from er.ledger import Ledger, LedgerError
 from er.quantities import bytes_text
 from er.status.machine import Meter
@@ -65,8 +65,17 @@ def offline(why: NoAdmin) -> dict[str, Any]:
         units=systemctl.show(status.units_of(config)),
         traffic=quiet(totals.get("requests")),
         machine=msgspec.to_builtins(Meter().sample(time.monotonic())),
+        tls=_tls(config.gateway.tls),
     )
     return status.build(facts)
+
+
+def _tls(tls: Tls | None) -> dict[str, Any] | None:
+    if tls is None:
+        return None
+    from er.tls import facts  # large, and seldom wanted
+
+    return facts.row_of_files(tls)
 
 
 def _ledger(path: Path, config: Config) -> Ledger | None:
@@ -125,6 +134,7 @@ def lines(answer: dict[str, Any], *, unicode: bool = True) -> list[str]:
     head = f"ER {answer['version']}  {state(answer['status'], unicode=unicode)}: "
     out = [head + clean(answer["reason"]), ""]
     out += table([_gateway_row(answer, now, unicode)])
+    out += _https(answer["gateway"].get("tls"), now)
     for model in answer["models"]:
         also = f"; also {', '.join(model['aliases'])}" if model["aliases"] else ""
         via = f", via {model['via']}" if model["via"] else ""
@@ -148,6 +158,20 @@ def _gateway_row(answer: dict[str, Any], now: float, unicode: bool) -> tuple[str
         f"{gateway['max_concurrency']} requests in flight, {gateway['queued']} sequences waiting"
     )
     return "gateway", state(gateway["state"], unicode=unicode), age(since and now - since), told
+
+
+def _https(tls: dict[str, Any] | None, now: float) -> list[str]:
+    """Where, for whom and how long; nothing without HTTPS."""
+    if tls is None:
+        return []
+    where = f"https    {', '.join(tls['listen'])}"
+    if tls["not_after"] is None:
+        return [f"{where}; refuses every client: {clean(tls['reason'])}"]
+    days = (tls["not_after"] - now) / 86400
+    end = time.strftime("%Y-%m-%d", time.gmtime(tls["not_after"]))
+    left = f"ends on {end}, in {days:.0f} days" if days >= 0 else f"expired on {end}"
+    names = clean(", ".join(tls["names"]) or "no name")
+    return [f"{where}; the certificate of {names} {left}"]
 
 
 def _replica_row(row: dict[str, Any], now: float, unicode: bool) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -54,6 +55,15 @@ class Fields:
             self.wrong(key, "has a NUL character in it; leave it out")
             return False
         return True
+
+    def path(self, key: str, default: Path | None) -> Path | None:
+        value = self.text(key)
+        if value is None:
+            return default
+        if not Path(value).is_absolute():
+            self.wrong(key, f"is {value!r}; it must be an absolute path, as in /etc/er/tls/…")
+            return default
+        return Path(value)
 
     def texts(self, key: str) -> tuple[str, ...]:
         value = self.take(key)

@@ -120,18 +120,24 @@ class Reader:
             self.say("gateway", 0, "tls", "gateway.tls must be a [gateway.tls] table")
             return None
         f = Fields(self.say, table, "gateway.tls", 0)
-        self.unknown(table, {"listen", "certificate", "key"}, "gateway.tls", 0)
-        self.say(
-            "gateway.tls",
-            0,
-            "",
-            "HTTPS is not in this version; put a TLS proxy in front of port 2048",
-        )
-        return Tls(
-            listen=f.addresses("listen", ("0.0.0.0:2443",)),
-            certificate=Path(f.text("certificate", "") or ""),
-            key=Path(f.text("key", "") or ""),
-        )
+        ca = f.path("client_ca", None)
+        fields: dict[str, Any] = {
+            "listen": f.addresses("listen", Tls().listen),
+            "certificate": f.path("certificate", Tls().certificate),
+            "key": f.path("key", Tls().key),
+            "client_certificates": f.choice(
+                "client_certificates", ("off", "ask", "require"), "off"
+            ),
+            "client_ca": ca,
+            "http2": f.boolean("http2", True),
+        }
+        self.unknown(table, set(fields), "gateway.tls", 0)
+        asks = fields["client_certificates"] != "off"
+        if asks and "client_ca" not in table:
+            f.wrong("client_certificates", "needs client_ca, the file of those who sign clients")
+        elif ca is not None and not asks:
+            f.wrong("client_ca", 'means nothing without client_certificates = "ask" or "require"')
+        return Tls(**fields)
 
     def cache(self, tree: dict[str, Any]) -> Cache:
         table = tree.get("cache", {})
@@ -246,6 +252,7 @@ class Reader:
         ports: dict[int, str] = {
             int(a.rsplit(":", 1)[1]): "the gateway" for a in config.gateway.listen
         }
+        self._https(config, ports)
         if config.gateway.metrics:
             ports[int(config.gateway.metrics.rsplit(":", 1)[1])] = "the gateway's metrics"
         seen: set[str] = set()
@@ -268,6 +275,20 @@ class Reader:
                         f"port {replica.port} is taken by {ports[replica.port]}",
                     )
                 ports[replica.port] = f"replica {replica.name}"
+
+    def _https(self, config: Config, ports: dict[int, str]) -> None:
+        """The ports of HTTPS, which nothing else may have; they are added to `ports`."""
+        gateway = config.gateway
+        for address in gateway.tls.listen if gateway.tls else ():
+            port = int(address.rsplit(":", 1)[1])
+            taken = ports.get(port)
+            if gateway.metrics and port == int(gateway.metrics.rsplit(":", 1)[1]):
+                taken = "the gateway's metrics"
+            if taken:
+                # At two addresses it could be meant, but nobody would know which one answers.
+                message = f"listen has port {port}, which is taken by {taken}; choose another"
+                self.say("gateway.tls", 0, "listen", message)
+            ports[port] = "HTTPS"
 
     def _via(self, config: Config, model: Model, index: int) -> None:
         target = next((m for m in config.models if m.name == model.via), None)

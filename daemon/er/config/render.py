@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,8 +20,8 @@ def render(config: Config) -> str:
     """The TOML text of `config`, every value written out that is not its default."""
     parts = [HEAD, _table("[gateway]", _gateway(config.gateway))]
     if config.gateway.tls is not None:
-        tls = config.gateway.tls
-        values = {"listen": tls.listen, "certificate": str(tls.certificate), "key": str(tls.key)}
+        tls = _set(config.gateway.tls)
+        values = {k: str(v) if isinstance(v, Path) else v for k, v in tls.items()}
         parts.append(_table("[gateway.tls]", values))
     if cache := _set(config.cache):
         if "size" in cache:

@@ -31,9 +31,12 @@ class ConfigError(Exception):
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True):
-    listen: tuple[str, ...]
-    certificate: Path
-    key: Path
+    listen: tuple[str, ...] = ("0.0.0.0:2443",)
+    certificate: Path = Path("/etc/er/tls/cert.pem")
+    key: Path = Path("/etc/er/tls/key.pem")
+    client_certificates: Literal["off", "ask", "require"] = "off"
+    client_ca: Path | None = None
+    http2: bool = True
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):

@@ -243,7 +243,7 @@ class Protocol(HttpToolsProtocol):
         self._deaf = True
         self.pipeline.clear()
         self._forget_timer()
-        self.transport.write_eof()
+        self._end_writing()
         self.flow.resume_reading()
         self._timer = self.loop.call_later(LINGER_S, self.transport.close)
 
@@ -308,8 +308,12 @@ class Protocol(HttpToolsProtocol):
         ]
         self._unread(self.client[0] if self.client else "unknown", refusal, request_id)
         self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
-        self.transport.write_eof()
+        self._end_writing()
         self._timer = self.loop.call_later(1.0, self.transport.close)
+
+    def _end_writing(self) -> None:
+        if self.transport.can_write_eof():  # TLS has no half end; the answer says its length
+            self.transport.write_eof()
 
     # -- time --------------------------------------------------------------------------------
 

@@ -91,6 +91,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     work: Mapping[str, dict[str, float | None]] = {}  # by replica, see er.status.work
     machine: dict[str, Any] | None
     probes: Mapping[str, tuple[float, float]] = {}  # the last right one: when, and its ms
+    tls: dict[str, Any] | None = None  # of HTTPS, see er.tls.facts; None without it
 
 
 def build(facts: Facts) -> dict[str, Any]:
@@ -174,6 +175,7 @@ def _gateway(facts: Facts) -> dict[str, Any]:
         "reason": reason,
         "workers": known.workers,
         "listen": list(facts.config.gateway.listen),
+        "tls": facts.tls,
         "in_flight": known.in_flight,
         "queued": known.queued,
         "max_concurrency": facts.config.gateway.max_concurrency,

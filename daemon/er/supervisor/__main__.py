@@ -79,7 +79,7 @@ class Supervisor:
                 break
         if self._stopping.is_set():
             return
-        where = ", ".join(f"http://{a}" for a in self._sockets.addresses())
+        where = ", ".join(self._sockets.urls())
         count = len(self._brood.workers())
         journal.log("info", f"er-gateway {__version__} answers at {where} ({count} workers)")
         self._generations.say("ready")

@@ -22,6 +22,7 @@ from er import journal
 from er.child import ADMIN, READY, Given
 from er.config import Config
 from er.supervisor.nests import Nests, bury
+from er.tls import Safe
 
 HUNG_S = 10.0  # ten heartbeats
 START_S = 60.0  # the same, until it serves
@@ -103,16 +104,18 @@ class Brood:
         environment: Mapping[str, str],
         metrics: Path,
         ended: Callable[[Process], None],
+        safe: Safe | None = None,
     ) -> None:
         self._sockets, self._environment, self._metrics = sockets, environment, metrics
         self._ended = ended
+        self._safe = -1 if safe is None else safe.fd
         self._nests = Nests(environment, metrics)
         self._failures: dict[int, int] = {}
         self.processes: dict[int, Process] = {}
 
     def spawn(self, slot: int, generation: Generation) -> Process:
         """Start the process of `slot`; ADMIN is the admin's. Raises OSError."""
-        names = ("admin",) if slot == ADMIN else ("http", "gateway")
+        names = ("admin",) if slot == ADMIN else ("http", "https", "gateway")
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         given = Given(
@@ -122,6 +125,7 @@ class Brood:
             generation.text if slot == ADMIN else -1,
             theirs.fileno(),
             {n: [s.fileno() for s in self._sockets.get(n, ())] for n in names},
+            self._safe,
         )
         process = Process(slot, generation, ours)
         try:

@@ -61,7 +61,7 @@ class Generations:
         self.serving = generation
         self.ledger = self._open_ledger(generation.config)
         self.brood = Brood(
-            sockets.by_name, os.environ, self._runtime / opening.METRICS, self._ended
+            sockets.by_name, os.environ, self._runtime / opening.METRICS, self._ended, sockets.safe
         )
         self._number = generation.number
         self._reloading: asyncio.Task[None] | None = None
@@ -160,7 +160,7 @@ class Generations:
         self.ledger, self.serving = ledger, new
         self._retire(self.brood.workers(old))
         self.brood.forget(old)
-        if settings.gateway.listen != old.config.gateway.listen:
+        if opening.moved(old.config, settings):
             journal.log("warning", "listen has changed; that takes effect with a restart only")
         journal.log("info", f"reloaded: generation {new.number} serves")
         self.say("ready")

@@ -7,8 +7,10 @@ import grp
 import os
 import socket
 from pathlib import Path
+from typing import Literal
 
 from er import systemd
+from er.tls import Safe
 
 BACKLOG = 4096
 UNIX = {"gateway": "gateway.sock", "admin": "admin.sock"}
@@ -26,20 +28,24 @@ class ListenError(Exception):
 
 
 class Sockets:
-    """All of them by name (http, gateway, admin), and which of them systemd keeps."""
+    """All of them by name (http, https, gateway, admin), and which of them systemd keeps.
+
+    With them goes the safe for HTTPS's credentials, which all processes share as well.
+    """
 
     def __init__(self) -> None:
+        self.safe = Safe.make()
         self.by_name: dict[str, list[socket.socket]] = systemd.listen_fds()
         self.given = set(self.by_name)
         self._made: list[Path] = []
 
-    def bind_tcp(self, listen: tuple[str, ...]) -> None:
+    def bind_tcp(self, name: Literal["http", "https"], listen: tuple[str, ...]) -> None:
         """Bind the addresses of er.toml, if systemd gave none. Raises ListenError."""
-        if "http" in self.by_name:
+        if name in self.by_name:
             return
-        self.by_name["http"] = []
+        self.by_name[name] = []
         for address in listen:
-            self.by_name["http"].append(_tcp(address))
+            self.by_name[name].append(_tcp(address))
 
     def bind_unix(self, runtime: Path) -> None:
         """Bind the local sockets that systemd did not give. Raises ListenError.
@@ -51,13 +57,18 @@ class Sockets:
                 self.by_name[name] = [_unix(runtime / file)]
                 self._made.append(runtime / file)
 
-    def addresses(self) -> list[str]:
+    def addresses(self, name: Literal["http", "https"] = "http") -> list[str]:
         """Where clients reach the gateway, as ADDRESS:PORT."""
         found = []
-        for sock in self.by_name.get("http", ()):
+        for sock in self.by_name.get(name, ()):
             host, port = sock.getsockname()[:2]
             found.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         return found
+
+    def urls(self) -> list[str]:
+        """The same of both kinds, as http://ADDRESS:PORT."""
+        kinds: tuple[Literal["http", "https"], ...] = ("http", "https")
+        return [f"{kind}://{address}" for kind in kinds for address in self.addresses(kind)]
 
     def close(self) -> None:
         """Close this process's copies; those of systemd and of the workers stay.

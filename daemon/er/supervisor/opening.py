@@ -6,12 +6,14 @@ import errno
 import fcntl
 import os
 from datetime import UTC, datetime
+from typing import Literal
 
 from er import config, journal, keys
 from er.config import Config
 from er.keys import KeysError
 from er.limits import Limits
 from er.supervisor.listen import ListenError, Sockets
+from er.tls import TlsError, context, given
 
 METRICS = "metrics"  # in the runtime directory: the files of prometheus_client
 _kept: list[int] = []  # the lock is held as long as the process lives
@@ -24,12 +26,7 @@ def take(settings: Config) -> Sockets | None:
     try:
         for directory in (runtime, config.directory("state"), runtime / METRICS):
             directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-        sockets.bind_tcp(settings.gateway.listen)
-        if set(sockets.addresses()) != set(settings.gateway.listen):
-            held, said = ", ".join(sockets.addresses()), ", ".join(settings.gateway.listen)
-            journal.log(
-                "warning", f"systemd listens on {held}, er.toml says {said}: run `er apply`"
-            )
+        _listen(sockets, settings)
         lock = os.open(runtime / "gateway.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         _kept.append(lock)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,6 +48,34 @@ def take(settings: Config) -> Sockets | None:
         return sockets
     sockets.close()
     return None
+
+
+def _listen(sockets: Sockets, settings: Config) -> None:
+    """The clients' addresses, and what HTTPS needs. Raises ListenError."""
+    sockets.bind_tcp("http", settings.gateway.listen)
+    wanted: dict[Literal["http", "https"], tuple[str, ...]] = {"http": settings.gateway.listen}
+    tls = settings.gateway.tls
+    if tls is not None:
+        sockets.bind_tcp("https", tls.listen)
+        wanted["https"] = tls.listen
+        try:
+            credentials = given(tls)
+            context.make(credentials, tls.client_certificates)
+            sockets.safe.put(credentials)
+        except TlsError as error:
+            # Plain HTTP need not suffer, and good ones are taken up as soon as they are there.
+            journal.log("err", f"HTTPS refuses every client: {error}")
+    for name, addresses in wanted.items():
+        held, said = sockets.addresses(name), addresses
+        if set(held) != set(said):
+            what = f"systemd listens on {', '.join(held)}, er.toml says {', '.join(said)}"
+            journal.log("warning", f"{what}: run `er apply`")
+
+
+def moved(old: Config, new: Config) -> bool:
+    """Whether the addresses for clients differ."""
+    before, after = (c.gateway.tls.listen if c.gateway.tls else () for c in (old, new))
+    return (old.gateway.listen, before) != (new.gateway.listen, after)
 
 
 def first_key(settings: Config) -> None:

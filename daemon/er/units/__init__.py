@@ -19,13 +19,16 @@ import msgspec
 
 from er.config import Config, applied_path, directory
 from er.gpus import Gpu
+from er.units import https
 from er.units import texts as unit_texts
+from er.units.https import HTTPS, PATH, TIMER
 from er.units.takeup import ENGINE_FIELDS
 from er.units.texts import GATEWAY, HTTP, MARK, REPLICA
 
 SYSTEM = "etc/systemd/system"
 WANTS = "er.target.wants"
-TEMPLATE = "/usr/local/lib/systemd/system/er-vllm@.service"
+TEMPLATE = f"{https.FOLDER}/er-vllm@.service"
+OPTIONAL = (HTTPS, PATH, TIMER)
 TARGET = "er.target"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NAME = re.compile(r"er-vllm@([a-z0-9][a-z0-9-]*)\.service")
@@ -61,13 +64,13 @@ def read_existing(root: Path = Path("/")) -> Existing:
     """The drop-ins and links of ER's units below `root`."""
     system = root / SYSTEM
     drop_ins = [*system.glob("er-vllm@*.service.d/10-er.conf")]
-    drop_ins += [system / f"{unit}.d/10-er.conf" for unit in (GATEWAY, HTTP)]
+    drop_ins += [system / f"{unit}.d/10-er.conf" for unit in (GATEWAY, HTTP, HTTPS, PATH)]
     files = {
         str(f.relative_to(root)): f.read_text(encoding="utf-8", errors="replace")
         for f in drop_ins
         if f.is_file()
     }
-    links = (system / WANTS).glob("er-vllm@*.service")
+    links = [p for p in (system / WANTS).glob("er-*") if p.name in OPTIONAL or NAME.match(p.name)]
     return Existing(files, {str(f.relative_to(root)): str(f.readlink()) for f in links})
 
 
@@ -117,20 +120,20 @@ def plan(
     changed = _files(files, links, existing)
     units = {_unit(c.path) for c in changed if c.kind == "write"}
     added = {_unit(c.path) for c in changed if c.kind == "link"}
-    gone = sorted(
-        {_unit(p) for p in (*existing.files, *existing.links)} - {_unit(p) for p in files}
-    )
-    gone = [u for u in gone if NAME.fullmatch(u)]
+    there_were = {_unit(p) for p in (*existing.files, *existing.links)}
+    gone = sorted(there_were - {_unit(p) for p in (*files, *links)})
+    gone = [u for u in gone if NAME.fullmatch(u) or u in (PATH, TIMER)]
     steps = [
         Change(kind="run", says=f"stop {u}: er.toml has it no more", argv=_systemctl("stop", u))
         for u in gone
         if u in active
     ]
-    moved = HTTP in units or any(c.kind == "remove" and _unit(c.path) == HTTP for c in changed)
+    moved = any(_unit(c.path) in (HTTP, HTTPS) for c in changed)
     moved = moved and bool({HTTP, GATEWAY} & set(active))
     if moved:
         says = "stop the gateway and its port: the addresses change"
-        steps.append(Change(kind="run", says=says, argv=_systemctl("stop", GATEWAY, HTTP)))
+        ports = [HTTP, *([HTTPS] if HTTPS in active else [])]
+        steps.append(Change(kind="run", says=says, argv=_systemctl("stop", GATEWAY, *ports)))
     steps += changed
     if text != applied_text:
         says = f"store the configuration as applied ({applied_path()})"
@@ -141,6 +144,9 @@ def plan(
     shown = {_unit(c.path): (existing.files.get(c.path, ""), c.text) for c in changed}
     anew = GATEWAY in shown and unit_texts.needs_restart(*shown[GATEWAY])
     steps += _gateway_steps(old, new, text != applied_text, moved, anew, active)
+    if words := https.renewal(units, added, active):
+        says = "watch the certificate's files"
+        steps.append(Change(kind="run", says=says, argv=_systemctl(*words)))
     return steps + _replica_steps(old, new, units, added, active)
 
 
@@ -158,9 +164,13 @@ def _wanted(
         unit = REPLICA.format(replica.name)
         files[_drop_in(unit)] = unit_texts.replica(replica, model, gpus, weights)
         links[f"{SYSTEM}/{WANTS}/{unit}"] = TEMPLATE
+    for unit in https.wanted(config):
+        links[f"{SYSTEM}/{WANTS}/{unit}"] = f"{https.FOLDER}/{unit}"
     for unit, body in (
         (GATEWAY, unit_texts.gateway(config)),
         (HTTP, unit_texts.http_socket(config)),
+        (HTTPS, unit_texts.https_socket(config)),
+        (PATH, unit_texts.tls_path(config)),
     ):
         if body is not None:
             files[_drop_in(unit)] = body
@@ -204,7 +214,8 @@ def _gateway_steps(
     """What the gateway needs: nothing, new workers, or a restart."""
     if moved:
         says = "start the gateway at its new addresses"
-        return [Change(kind="run", says=says, argv=_systemctl("start", HTTP, GATEWAY))]
+        ports = [HTTP, *([HTTPS] if new.gateway.tls else [])]
+        return [Change(kind="run", says=says, argv=_systemctl("start", *ports, GATEWAY))]
     if GATEWAY not in active:
         return []
     if anew:
@@ -297,6 +308,7 @@ def resumed(
     left alone.
     """
     known = {REPLICA.format(r.name) for r in config.replicas if not r.url} | {GATEWAY, HTTP}
+    known |= set(https.wanted(config))
     planned = {step.argv for step in steps}
     left = [c for c in left if c.argv not in planned and "stop" not in c.argv]
     running = known & set(active)

@@ -39,6 +39,9 @@ def merge(applied: Config, edited: Config) -> TakeUp:
         if old != new:
             held.append(f"[gateway] {name.removesuffix('_s')}: {_pair(name, old, new)}")
             gateway = msgspec.structs.replace(gateway, **{name: old})
+    if gateway.tls != applied.gateway.tls:
+        held.append("[gateway.tls]: changed")
+        gateway = msgspec.structs.replace(gateway, tls=applied.gateway.tls)
     for name in gateway.__struct_fields__:
         old, new = getattr(applied.gateway, name), getattr(gateway, name)
         if old != new:

@@ -9,9 +9,11 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from er.config import Config, Gateway, Model, Replica
+from er.config import Config, Gateway, Model, Replica, Tls
 from er.gpus import Gpu, find
 from er.model_files import HIDDEN
+from er.tls.credentials import ABSENT, CERTIFICATE, CLIENT_CA, KEY
+from er.units.https import HTTPS, PATH
 
 MARK = "# Written by `er apply` from er.toml"
 HEAD = f"{MARK}; a change here is lost. Your own lines: systemctl edit "
@@ -76,7 +78,11 @@ def _devices(replica: Replica, gpus: Sequence[Gpu]) -> list[str]:
 
 def gateway(config: Config) -> str | None:
     """The gateway's drop-in, None when its unit file says all."""
+    unit: list[str] = []
     service: list[str] = []
+    if config.gateway.tls is not None:
+        unit = [f"Requires={HTTPS}", f"After={HTTPS}"]
+        service += _credentials(config.gateway.tls)
     if config.gateway.stop_timeout_s != Gateway().stop_timeout_s:
         seconds = math.ceil(config.gateway.stop_timeout_s) + END_AND_SPARE_S
         service += [
@@ -85,7 +91,45 @@ def gateway(config: Config) -> str | None:
         ]
     for path in sorted({m.path for m in config.models if m.path is not None}):
         service += _bind(path)
-    return _file(GATEWAY, ["[Service]", *service]) if service else None
+    head = ["[Unit]", *unit, ""] if unit else []
+    return _file(GATEWAY, [*head, "[Service]", *service]) if service else None
+
+
+def _credentials(tls: Tls) -> list[str]:
+    """systemd reads the files as root, whoever may, and shows them to the gateway alone.
+
+    One that is not there yet must not keep plain HTTP from starting: the word in its place is.
+    """
+    files = {CERTIFICATE: tls.certificate, KEY: tls.key, CLIENT_CA: tls.client_ca}
+    return [
+        line
+        for name, path in files.items()
+        if path is not None
+        for line in (f"LoadCredential={name}:{_plain_path(path)}", f"SetCredential={name}:{ABSENT}")
+    ]
+
+
+def https_socket(config: Config) -> str | None:
+    """The addresses of HTTPS, None when they are the unit file's own or there are none."""
+    tls = config.gateway.tls
+    if tls is None or tls.listen == Tls().listen:
+        return None
+    lines = [f"ListenStream={address}" for address in tls.listen]
+    return _file(HTTPS, ["[Socket]", "ListenStream=", *lines])
+
+
+def tls_path(config: Config) -> str | None:
+    """What er-tls.path watches, None without HTTPS.
+
+    The folders too: a link that is exchanged there, as certbot does, changes no file that is seen.
+    """
+    tls = config.gateway.tls
+    if tls is None:
+        return None
+    files = [path for path in (tls.certificate, tls.key, tls.client_ca) if path is not None]
+    folders = sorted({path.parent for path in files} - {Path("/")})
+    lines = [f"PathChanged={_plain_path(path)}" for path in (*folders, *files)]
+    return _file(PATH, ["[Path]", "PathChanged=", *lines])
 
 
 def needs_restart(before: str, after: str) -> bool:
@@ -117,6 +161,11 @@ def _quoted(path: str) -> str:
     """A path in a list of paths: % doubled, quotes where systemd would split or unescape."""
     escaped = path.replace("\\", "\\\\").replace("%", "%%").replace(":", "\\:")
     return '"' + escaped.replace('"', '\\"') + '"' if any(c in path for c in " \t'\"") else escaped
+
+
+def _plain_path(path: Path) -> str:
+    """A path that is a setting's whole rest: only % means something there."""
+    return str(path).replace("%", "%%")
 
 
 def _plain(text: str) -> str:

@@ -1,0 +1,200 @@
+"""A worker's HTTPS sockets: handshakes, their bounds and failures, and certificates exchanged.
+
+New credentials get new servers on the same sockets before the old servers close, so no client finds
+a closed door; connections that exist keep what they began with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from er import journal
+from er.config import Tls
+from er.tls import context
+from er.tls.credentials import Safe, TlsError
+
+HANDSHAKE_S = 10.0
+GOODBYE_S = 2.0  # for the other side's part of the end
+LAST_S = 2.0  # for a first request on a connection that came while the drain began
+SAY_EVERY_S = 60.0
+BACKLOG = 4096
+LATE = f"no whole handshake within {HANDSHAKE_S:.0f} s"
+# What OpenSSL's reasons mean to an operator.
+TOLD = {
+    "HTTP_REQUEST": "plain HTTP instead of TLS",
+    "WRONG_VERSION_NUMBER": "something else than TLS",
+    "UNSUPPORTED_PROTOCOL": "a TLS older than 1.2",
+    "NO_SHARED_CIPHER": "no cipher in common, or no certificate here",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "no client certificate",
+    "CERTIFICATE_VERIFY_FAILED": "a client certificate that client_ca did not sign, or an old one",
+    "TLSV1_ALERT_UNKNOWN_CA": "the client does not trust our certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the client does not trust our certificate",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the client does not trust our certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the client finds our certificate expired",
+}
+Factory = Callable[[], asyncio.Protocol]
+
+
+class Handshakes:
+    """Those under way, and why others failed: one line a minute, however many there are."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began: dict[weakref.ref[Dispatch], float] = {}
+        self._failed: Counter[str] = Counter()
+        self._said = float("-inf")
+
+    def __len__(self) -> int:
+        return len(self._began)
+
+    def begin(self, connection: Dispatch) -> None:
+        self._began[weakref.ref(connection, self._gone)] = self._clock()
+
+    def done(self, connection: Dispatch) -> None:
+        """Its handshake is over."""
+        self._began.pop(weakref.ref(connection), None)
+
+    def _gone(self, connection: weakref.ref[Dispatch]) -> None:
+        """Nobody holds it any more: it failed, or the client left, which needs no word."""
+        began = self._began.pop(connection, None)
+        if began is not None and self._clock() - began >= HANDSHAKE_S - 0.5:
+            self._failed[LATE] += 1
+
+    def failed(self, error: ssl.SSLError) -> None:
+        reason = error.reason or "UNKNOWN"
+        self._failed[TOLD.get(reason, reason.lower().replace("_", " "))] += 1
+
+    def say(self, *, at_once: bool = False) -> None:
+        """Tell the journal what failed since the last time, at most once a minute."""
+        now = self._clock()
+        if not self._failed or (now - self._said < SAY_EVERY_S and not at_once):
+            return
+        self._said = now
+        count = self._failed.total()
+        why = ", ".join(f"{n} {reason}" for reason, n in self._failed.most_common(5))
+        journal.log("notice", f"{count} TLS handshake{'s' * (count != 1)} failed: {why}")
+        self._failed.clear()
+
+    def watched(self) -> type[ssl.SSLObject]:
+        """The class of the connections' TLS, which tells failures."""
+        tell = self.failed
+
+        class Watched(ssl.SSLObject):
+            def do_handshake(self) -> None:
+                try:
+                    super().do_handshake()
+                except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    raise
+                except ssl.SSLError as error:
+                    tell(error)
+                    raise
+
+        return Watched
+
+
+class Dispatch(asyncio.Protocol):
+    """Stands for a connection until its handshake is over; then the protocol that was agreed on."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def connection_made(self, transport: Any) -> None:
+        protocol = self._listener.agreed(self, transport.get_extra_info("ssl_object"))
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+
+
+class Listener:
+    """The HTTPS sockets of one worker. `protocols`: what makes a connection, by ALPN's name."""
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        safe: Safe,
+        settings: Tls,
+        protocols: Mapping[str, Factory],
+    ) -> None:
+        self._sockets, self._safe, self._settings = sockets, safe, settings
+        self._protocols = protocols
+        self._servers: list[asyncio.Server] = []
+        self._mark: bytes | None = None  # of what the servers have
+        self._closing = False
+        self.handshakes = Handshakes()
+
+    async def look(self) -> None:
+        """Take up what the safe holds now; to be called often. Raises OSError.
+
+        What can't be used leaves all as it is: whoever put it there has looked at it before.
+        """
+        self.handshakes.say()
+        mark = self._safe.mark()
+        if mark == self._mark or self._closing:
+            return
+        credentials = self._safe.take()
+        if credentials is None and mark:
+            return  # it is written just now
+        wanted = self._settings.client_certificates
+        try:
+            new = context.make(credentials, wanted, list(self._protocols))
+        except TlsError as error:  # they were made for other settings
+            if self._servers:
+                journal.log("err", f"HTTPS goes on as it was: {error}")
+                self._mark = mark
+                return
+            journal.log("err", f"HTTPS refuses every client: {error}")
+            new = context.make(None)
+        new.sslobject_class = self.handshakes.watched()
+        await self._serve(new)
+        self._mark = mark
+
+    async def _serve(self, new: ssl.SSLContext) -> None:
+        loop, old, servers = asyncio.get_running_loop(), self._servers, []
+        for sock in self._sockets:
+            own = sock.dup()
+            own.setblocking(False)
+            server = await loop.create_server(
+                self._connected,
+                sock=own,
+                backlog=BACKLOG,
+                ssl=new,
+                ssl_handshake_timeout=HANDSHAKE_S,
+                ssl_shutdown_timeout=GOODBYE_S,
+            )
+            servers.append(server)
+        self._servers = servers
+        for server in old:
+            server.close()
+
+    def _connected(self) -> Dispatch:
+        connection = Dispatch(self)
+        self.handshakes.begin(connection)
+        return connection
+
+    def agreed(self, connection: Dispatch, tls: ssl.SSLObject) -> asyncio.Protocol:
+        """The protocol for a connection whose handshake is over."""
+        self.handshakes.done(connection)
+        made = self._protocols[tls.selected_alpn_protocol() or context.HTTP1]()
+        if self._closing:
+            asyncio.get_running_loop().call_later(LAST_S, _leave, made)
+        return made
+
+    def close(self) -> None:
+        """Take no new connections; handshakes under way are finished."""
+        self._closing = True
+        self.handshakes.say(at_once=True)
+        for server in self._servers:
+            server.close()
+        self._servers = []
+
+
+def _leave(connection: asyncio.Protocol) -> None:
+    with contextlib.suppress(AttributeError):  # it is over, and has let go of its transport
+        connection.shutdown()  # type: ignore[attr-defined]
