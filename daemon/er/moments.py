@@ -28,6 +28,23 @@ def expiry(text: str | None, now: datetime) -> datetime | None:
     return moment
 
 
+def past(text: str, now: datetime) -> datetime:
+    """A moment from how long ago it is ("7d"), a date or an RFC 3339 moment; UTC without a zone.
+
+    Raises ValueError with how to write one.
+    """
+    try:
+        return now - timedelta(seconds=min(duration_s(text), LONGEST_S))
+    except ValueError:
+        moment = _moment(text)
+    if moment is None:
+        raise ValueError(
+            f'{text!r} is not a time; write how long ago ("7d", "2h"), a date ("2026-11-01") or a '
+            'moment ("2026-11-01T18:00:00Z")'
+        )
+    return moment
+
+
 def span_s(text: str) -> float:
     """Seconds of a grace; "0" is none. Raises ValueError with how to write one."""
     return 0.0 if text.strip() == "0" else min(duration_s(text), LONGEST_S)

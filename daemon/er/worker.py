@@ -22,7 +22,7 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
-from er import config, engine_secret, journal, keys
+from er import config, engine_secret, journal, keys, usage
 from er.batches import Store
 from er.cache import Cache
 from er.child import Child
@@ -46,6 +46,7 @@ from er.replicas.spare import SpareReplicas
 from er.tls import Safe
 from er.tls.context import HTTP1
 from er.tls.listener import Listener
+from er.usage.meter import Meter
 
 ACCEPT_S = 3.0  # at most, for those who had connected before the drain began
 IDLE_S = 2.0  # longer than clients usually pause between two requests on a connection
@@ -87,6 +88,8 @@ class Worker:
         shelf = Shelf(store, batches)
         self.gateway = Gateway(**both, ledger=self._ledger, workshop=self._workshop, shelf=shelf)
         self.gateway.tally.tell = Trail(runtime, child.slot).tell
+        self._meter = Meter(usage.folder(config.directory("state")))
+        self.gateway.tally.used = self._meter.count
         self.straight = Straight(self.gateway, **both, cache=self._cache, replicas=self._replicas)
         self._spare = SpareReplicas(settings, self._replicas, self._ledger)
         self._bulk = Workshop(self._served, self._spare, self._cache)
@@ -97,6 +100,7 @@ class Worker:
             ledger=self._ledger,
             workshop=self._bulk,
             disk=Disk(store),
+            tally=self.gateway.tally,
         )
         self._runner = Runner(tools)
         self._state = ServerState()
@@ -135,6 +139,7 @@ class Worker:
         self._workshop.close()
         self._bulk.close()
         self.gateway.tally.flush()
+        self._meter.close()
         await asyncio.to_thread(self._cache.close)
         self.gateway.tally.log_refusals()
         await asyncio.to_thread(self._audit.close)

@@ -17,17 +17,19 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from er import __version__, keys, metrics
+from er import __version__, keys, metrics, usage
 from er.admin.certificate import may
 from er.admin.key_use import KeyUse
 from er.admin.metrics_door import MetricsDoor
-from er.admin.observer import Observer
+from er.admin.observer import Observer, known_keys
 from er.admin.reload import ReloadError, reload
+from er.config import directory
 from er.history import SPANS
 from er.journal import Audit
-from er.moments import expiry, span_s
+from er.moments import expiry, past, span_s
 from er.recent import SPANS as RECENT_SPANS
 from er.tls import Credentials, TlsError
+from er.usage import report
 
 By = Literal["operator", "launcher"]
 GRACE = "24h"
@@ -115,6 +117,19 @@ def _reading(app: FastAPI, desk: Desk) -> None:
     ) -> JSONResponse:
         _known_span(seconds, RECENT_SPANS)
         return JSONResponse(await asyncio.to_thread(desk.observer.traffic, seconds))
+
+    @app.get("/usage", summary="Requests, texts and tokens by key, team, model, hour, day, month")
+    async def used(
+        by: Annotated[str, Query(description='"key,model", of what `er usage --by` takes')] = "key",
+        since: Annotated[str, Query(description='"7d", "2026-11-01" or a moment')] = "30d",
+    ) -> JSONResponse:
+        try:
+            names, begin = report.by_of(by), past(since, _now())
+        except ValueError as error:
+            raise Trouble(400, "invalid_request", str(error)) from None
+        asked = report.Asked(names, begin.timestamp(), time.time())
+        where = usage.folder(directory("state"))
+        return JSONResponse(await asyncio.to_thread(report.answer, where, asked, known_keys()))
 
     @app.get("/metrics", summary="Metrics in Prometheus' text format")
     async def metrics_text() -> Response:

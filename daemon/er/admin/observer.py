@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from er import __version__, metrics, status, systemctl
+from er import __version__, keys, metrics, status, systemctl, usage
 from er.admin.certificate import Certificate
 from er.admin.counting import counters, parsed, recorded
 from er.config import Config, directory
@@ -26,6 +26,8 @@ from er.recent.trail import Trails
 from er.status.machine import Machine, Meter
 from er.status.traffic import Traffic
 from er.status.work import Work, by_replica
+from er.usage.report import Key
+from er.usage.scribe import Scribe
 
 EVERY_S = 2.0
 FRESH_S = 0.7  # status answers this old are given out again: several consoles cost as much as one
@@ -46,6 +48,7 @@ class Observer:
         self._runtime = directory("runtime")
         self._meter, self._traffic, self._work = Meter(), Traffic(), Work()
         self.history = Keeper(directory("state") / "history")
+        self.usage = Scribe(usage.folder(directory("state")), teams)
         self._trails, self._recent, self._busiest = (
             Trails(self._runtime),
             Recent(steady()),
@@ -83,6 +86,7 @@ class Observer:
             self._trails.read(self._heard)
             sample = recorded(totals, counted, self._busiest, self.ledger, self.config)
         self.history.add(sample)
+        self.usage.tick(steady(), time.time())
         _machine_gauges(self._machine)
         for replica in self.config.replicas:
             up = self.ledger.verdict(replica.name).state == "up"
@@ -149,6 +153,20 @@ class Observer:
             for gauge, _ in GPU_GAUGES.values():
                 gauge.labels(*labels).set(float("nan"))
         self._gpus = present
+
+
+def known_keys() -> dict[str, Key]:
+    """What usage shows of each key; nothing where the key file can't be read."""
+    try:
+        listed = keys.list_keys(keys.path())
+    except (keys.KeysError, OSError):
+        return {}
+    return {key["id"]: Key(key["name"], key.get("team") or "") for key in listed}
+
+
+def teams() -> dict[str, str]:
+    """Each key's team, "" for none."""
+    return {key_id: key.team for key_id, key in known_keys().items()}
 
 
 def _machine_gauges(machine: Machine) -> None:

@@ -27,6 +27,7 @@ er {version}: embedding and reranking on your own GPUs
   er doctor            looks for the cause of trouble
   er keys list         who may ask; create, rotate, revoke, set
   er tls               the certificate of HTTPS: make one, show it, renew it
+  er usage             requests, texts and tokens by key, team, model, month
   er bench             how fast it is, measured on the running service
   er embed             a file of texts into a file of vectors
   er check             what is wrong with er.toml on this machine
@@ -81,6 +82,7 @@ def parser() -> Parser:
     _bench(command("bench", "measure the running service: rate and percentiles"))
     _embed(command("embed", "embed the texts of a file; goes on where it was interrupted"))
     command("doctor", "look for the cause of trouble, with cures")
+    _usage(command("usage", "requests, texts and tokens, for bills; also with the gateway down"))
     topic = command("help", "the manual's pages")
     topic.add_argument("topic", nargs="?", metavar="TOPIC")
     return top
@@ -120,6 +122,19 @@ def _tls(tls: argparse.ArgumentParser) -> None:
     renewed = actions.add_parser("renew", help="hand the files to the running gateway, as root")
     for found in (made, shown, renewed):
         found.add_argument("--version", action="version", version=f"er {__version__}")
+
+
+def _usage(usage: argparse.ArgumentParser) -> None:
+    by = "sums by key, team, model, hour, day, month, with commas (default: key)"
+    usage.add_argument("--by", metavar="B,C", default="key", help=by)
+    since = '"7d", "2026-11-01" or a moment (default: the first of this month, UTC)'
+    usage.add_argument("--since", metavar="T", help=since)
+    usage.add_argument("--until", metavar="T", help="up to there (default: now)")
+    usage.add_argument("--key", metavar="K", action="append", help="of this id or name alone")
+    usage.add_argument("--model", metavar="M", action="append", help="of this model alone")
+    form = usage.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="for spreadsheets and bills")
+    form.add_argument("--json", action="store_true", help="for programs")
 
 
 def _bench(bench: argparse.ArgumentParser) -> None:
@@ -210,6 +225,11 @@ def _dispatch(args: argparse.Namespace) -> int:
 
         given = {k: v for k, v in vars(args).items() if k in embed.Wish.__struct_fields__}
         return embed.run(embed.Wish(**given))
+    if command == "usage":
+        from er.cli import usage
+
+        given = {k: v for k, v in vars(args).items() if k in usage.Wish.__struct_fields__}
+        return usage.run(usage.Wish(as_json=args.json, **given))
     if command in ("status", "wait", "doctor"):
         return _run_status(args)
     from er.cli import units as cli_units

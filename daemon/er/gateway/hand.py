@@ -15,6 +15,7 @@ from er import dialects, journal, keys, metrics
 from er.batches import Batch, Line, Store
 from er.gateway.exchange import Head, Note, Request
 from er.gateway.served import Served, check_right
+from er.gateway.tally import Tally
 from er.gateway.work import Workshop
 from er.job import Refusal
 from er.keys import Identity, Keys
@@ -65,10 +66,12 @@ class Tools:
         ledger: Ledger,
         workshop: Workshop,
         disk: Disk,
+        tally: Tally,
     ) -> None:
         """`workshop`: one whose engines have only what others leave."""
         self.store, self.served, self.keys = store, served, keys
         self.ledger, self.workshop, self.disk = ledger, workshop, disk
+        self.tally = tally
         self.body_max = served.config.gateway.max_body
 
 
@@ -155,4 +158,5 @@ class Hand:
         metrics.texts_cut.labels(model.name).inc(prompted.cut)
         self._tools.ledger.count("sequences", job.items)
         self._tools.ledger.count("tokens", prompted.tokens)
+        self._tools.tally.line(who.id, model.name, job.items, prompted.tokens)
         return text

@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from er import metrics
+from er import metrics, usage
 from er.gateway.exchange import printable
 from er.journal import blotted
 from er.keys import Identity
@@ -113,6 +113,27 @@ class Columns:
             mask = self._computed & (self._models.of == i)
             if mask.any():
                 yield model, self._numbers[:, mask]
+
+    def used(self) -> dict[tuple[str, str], usage.Sums]:
+        """What each known key used of each model; of none: NOBODY."""
+        width = len(self._models.values)
+        pairs, of = np.unique(self._askers.of * width + self._models.of, return_inverse=True)
+        good, computed = self._good, np.flatnonzero(self._computed)
+        columns = [
+            np.bincount(of[:good], minlength=len(pairs)),
+            np.bincount(of[good:], minlength=len(pairs)),
+            *(
+                np.bincount(of[computed], self._numbers[row][computed], len(pairs))
+                for row in (ITEMS, TOKENS)
+            ),
+        ]
+        found: dict[tuple[str, str], usage.Sums] = {}
+        for pair, *figures in zip(pairs.tolist(), *(c.tolist() for c in columns), strict=True):
+            who = self._keys[pair // width]
+            if who is not None:
+                name = (who.id, self._models.values[pair % width] or usage.NOBODY)
+                found[name] = found.get(name, usage.Sums()).plus(usage.Sums(*map(int, figures)))
+        return found
 
     # -- for those who look now ------------------------------------------------------------------
 

@@ -7,11 +7,11 @@ second, since counting there costs more than all else that is noted of a request
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from er import journal, metrics
+from er import journal, metrics, usage
 from er.gateway.exchange import Note
 from er.gateway.sums import BOUNDS_NS, CLIENT_CLOSED, PARTS, QUEUE, Columns, Done, Wrong
 from er.ledger import Ledger
@@ -28,6 +28,7 @@ class Tally:
     """One worker's counts."""
 
     tell: Callable[[Told], None] | None = None  # who wants to know of the newest requests
+    used: Callable[[Mapping[tuple[str, str], usage.Sums]], None] | None = None  # who keeps usage
 
     def __init__(self, ledger: Ledger, limits: Limits) -> None:
         self._ledger, self._limits = ledger, limits
@@ -36,6 +37,7 @@ class Tally:
         self._bad: list[Done] = []
         self._wrong: list[Wrong] = []  # of each of `_bad`
         self._refused: Counter[tuple[str, str]] = Counter()  # for the line a minute
+        self._lines: dict[tuple[str, str], usage.Sums] = {}  # of batches
 
     def add(self, note: Note) -> None:
         """Count one exchange that is over."""
@@ -68,10 +70,16 @@ class Tally:
         if len(noted) >= DONE_MAX:
             self.flush()
 
+    def line(self, key_id: str, model: str, texts: int, tokens: int) -> None:
+        """Count an answered line of a batch, which is no exchange, as used."""
+        before = self._lines.get((key_id, model), usage.Sums())
+        self._lines[key_id, model] = before.plus(usage.Sums(1, 0, texts, tokens))
+
     def flush(self) -> None:
         """Bring what was counted since the last time into the ledger and the metrics."""
         good, bad, wrong = self._good, self._bad, self._wrong
         self._good, self._bad, self._wrong = [], [], []
+        used, self._lines = self._lines, {}
         if good or bad:
             columns = Columns([*good, *bad], wrong)
             self._count(columns)
@@ -79,8 +87,12 @@ class Tally:
             for code, n in Counter(one.code for one in wrong).items():
                 if code:
                     metrics.refusals.labels(code).inc(n)
+            for name, sums in columns.used().items():
+                used[name] = used.get(name, usage.Sums()).plus(sums)
             if self.tell is not None:
                 self.tell(columns.told(UNKNOWN))
+        if self.used is not None:
+            self.used(used)
         metrics.in_flight.set(self.in_flight)
 
     def _count(self, columns: Columns) -> None:

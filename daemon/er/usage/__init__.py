@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 HOUR_S = 3600
 OTHERS = "others"  # the key of what found no row of its own; no key has such an id
-NOBODY = "-"  # the key of requests that showed none, the model of those that named none
+NOBODY = "-"  # the model of requests that named none, as those for the list of models
 
 
 class Sums(NamedTuple):

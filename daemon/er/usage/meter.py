@@ -27,6 +27,8 @@ class Meter:
 
     def count(self, counted: Mapping[Name, Sums]) -> None:
         """Count these, or keep them until the disk takes them."""
+        if not counted and not self._waiting:
+            return
         if not (self._hours and self.monthly):
             self._open()
         hours, monthly = self._hours, self.monthly
@@ -61,8 +63,7 @@ class Meter:
 
     def close(self) -> None:
         """Count what waits, and let go of the files."""
-        if self._waiting:
-            self.count({})
+        self.count({})
         if self._waiting:
             lost = sum(one.requests + one.refused for one in self._waiting.values())
             log("err", f"usage: {lost} requests could not be counted before the end")

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from er.usage import HOUR_S, OTHERS, Sums
+from er.usage import HOUR_S, NOBODY, OTHERS, Sums
 from er.usage.book import Book, Month
 from er.usage.hours import read
 from er.usage.mapped import HEAD_BYTES, opened
@@ -174,9 +174,11 @@ _NONE = Spent(0, 0)
 
 
 def by_key(counted: Mapping[tuple[str, str], Sums]) -> dict[str, Spent]:
-    """The sums of each key, of those by key and model."""
+    """The sums of each key, of those by key and model; what no model was asked costs nothing."""
     found: dict[str, Spent] = {}
-    for (key, _), sums in counted.items():
+    for (key, model), sums in counted.items():
+        if model == NOBODY:
+            continue
         before = found.get(key, _NONE)
         found[key] = Spent(before.requests + sums.requests, before.tokens + sums.tokens)
     return found
@@ -191,7 +193,7 @@ def known(folder: Path, now: float) -> dict[str, Spent]:
     rows, _ = Book(folder).read(Month.of(int(now // HOUR_S)), under_way)
     found: dict[str, Spent] = {}
     for row in rows:
-        if row.key != OTHERS:
+        if row.key != OTHERS and row.model != NOBODY:
             before = found.get(row.key, _NONE)
             sums = row.sums
             found[row.key] = Spent(before.requests + sums.requests, before.tokens + sums.tokens)
