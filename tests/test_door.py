@@ -31,6 +31,7 @@ class Behind:
         self.app, self.unread = app, app.note
         self.taken = 0
         self.cors = None
+        self.dropped = list[Any]().append
 
     async def respond(self, note: Note) -> Response | None:
         self.taken += 1

@@ -192,6 +192,9 @@ async def test_hostile_input_gets_one_refusal(server: Server, name: str) -> None
     head, _, body = answer.partition(b"\r\n\r\n")
     error = json.loads(body)
     assert error["error"]["message"] == error["message"] == error["detail"]
+    if name == "bad chunk":  # it is a request, whose own record says it
+        assert not server.app.unread
+        return
     ((client, noted, request_id),) = server.app.unread
     assert (client, noted) == ("127.0.0.1", status)
     assert b"x-request-id: " + request_id.encode() in head

@@ -18,7 +18,16 @@ from er.gateway import described, options, wellness
 from er.gateway.batches import Place, Shelf
 from er.gateway.checks import Checks
 from er.gateway.cors import Cors
-from er.gateway.exchange import Gone, Head, Note, Request, Response, Stream, plain_address
+from er.gateway.exchange import (
+    BROKEN,
+    Gone,
+    Head,
+    Note,
+    Request,
+    Response,
+    Stream,
+    plain_address,
+)
 from er.gateway.options import OPEN
 from er.gateway.places import Places
 from er.gateway.served import Served, check_right, may_use
@@ -213,6 +222,7 @@ class Gateway:
     ) -> None:
         """Answer one request of ASGI's."""
         note = Note(Request.asgi(scope, receive))
+        note.scope = scope
         response = await self.respond(note)
         if response is not None:
             await self._send(response, note, send, bool(scope.get("er.behind")))
@@ -230,15 +240,28 @@ class Gateway:
                 await self._audit.room()
             response = await self.answer(request, note)
         except Gone:
-            response = None
+            response = self._broken(note)
         except asyncio.CancelledError:
-            response = self.cut(note)
+            response = self._broken(note) or self.cut(note)
         except Exception as error:
             response = self.explain(error, note)
         finally:
             self.tally.in_flight -= 1
         self.note(response, note)
         return response
+
+    def _broken(self, note: Note) -> Response | None:
+        """What the protocol has said by now to a request whose body broke off as no HTTP."""
+        if BROKEN not in note.scope:
+            return None
+        refusal, note.id = note.scope[BROKEN]
+        note.request.id = note.id
+        return self._refused(refusal, note)
+
+    def dropped(self, cycle: Any) -> None:
+        """Note a request that came behind others on a connection that ended before its turn."""
+        whole = isinstance(cycle, Note)
+        self.note(None, cycle if whole else Note(Request.asgi(cycle.scope, cycle.receive)))
 
     def cut(self, note: Note) -> Response | None:
         """What is left to say to a request that was cancelled.

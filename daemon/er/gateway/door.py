@@ -151,6 +151,7 @@ class Door(Protocol):
     ) -> None:
         super().__init__(config, state, gateway.unread)
         self._gateway, self._heads, self._straight = gateway, heads, straight
+        self.dropped = gateway.dropped
         self._known = heads.known
         # Answers to pages of other origins carry more than the straight way writes.
         self._unusual = UNUSUAL if gateway.cors is None else UNUSUAL | {b"origin"}
@@ -167,6 +168,8 @@ class Door(Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self._held is not None:
+            self.dropped(self._held)
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
 
@@ -260,6 +263,7 @@ class Door(Protocol):
             return
         exchange.more_body = False
         if self.transport.is_closing():
+            self.dropped(exchange)
             return  # it came with one whose answer has ended the connection
         before, self.cycle = self.cycle, exchange  # type: ignore[assignment]
         if before is None or before.response_complete:

@@ -26,6 +26,7 @@ SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}\Z")
 STALL_S = 30.0  # without a byte of the body, the client is taken for gone
 JSON = b"application/json"
 LOCAL = "uid:"
+BROKEN = "er.broken"  # in ASGI's scope: what was said to a body that broke off, and the id with it
 
 
 _id_start = os.urandom(8).hex()  # of this process
@@ -225,6 +226,7 @@ class Note:
     queue_ns = tokenise_ns = engine_ns = encode_ns = 0
     total_ns = 0
     taken: Taken | None = None
+    scope: Mapping[str, Any] = {}  # ASGI's, where it came that way
 
     refuse: Callable[[Refusal, str], bytes] = staticmethod(dialects.refuse)  # the dialect's no
 

@@ -18,7 +18,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn import Config
@@ -27,7 +27,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from er import dialects
-from er.gateway.exchange import LOCAL, new_id
+from er.gateway.exchange import BROKEN, LOCAL, Head, id_of, new_id
 from er.job import Refusal
 
 HEAD_S = 10.0  # for a head, from its first byte; for the first one, from the connection on
@@ -73,6 +73,7 @@ class Protocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, state, {})
         self._unread = unread
+        self.dropped: Callable[[Any], None] = lambda cycle: None  # told of those never begun
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -98,12 +99,17 @@ class Protocol(HttpToolsProtocol):
         self._forget_timer()
         for cycle, _ in self.pipeline:
             cycle.disconnected = True
-        self.pipeline.clear()
+        self._drop_pipeline()
         answering = self._answering
         if answering is not None and not answering.response_complete and self._task is not None:
             answering.disconnected = True
             # Not at once: a task that is cancelled before its first step leaves no record.
             self.loop.call_soon(self._task.cancel)
+
+    def _drop_pipeline(self) -> None:
+        """Those that wait are never begun; each is noted all the same."""
+        while self.pipeline:
+            self.dropped(self.pipeline.pop()[0])
 
     # -- what comes in -----------------------------------------------------------------------
 
@@ -171,6 +177,7 @@ class Protocol(HttpToolsProtocol):
             self._wrong = Refusal(400, "invalid_request", wrong)
             raise ValueError
         if len(self.pipeline) >= PIPELINE_MAX:
+            self._wrong = _TOO_MANY
             raise ValueError  # those before it are answered, then the connection ends
         if self.parser.should_upgrade():
             self._upgrading = True
@@ -241,7 +248,7 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
             return
         self._deaf = True
-        self.pipeline.clear()
+        self._drop_pipeline()
         self._forget_timer()
         self._end_writing()
         self.flow.resume_reading()
@@ -287,14 +294,27 @@ class Protocol(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete:
             if cycle is not self._answering or not cycle.more_body or cycle.response_started:
                 cycle.keep_alive = False
+                if not cycle.more_body:  # what broke is another, which gets no answer
+                    self._note(wrong, new_id())
                 return
             cycle.disconnected = True  # its own body broke: nobody waits for its answer
+            request_id = id_of(Head("", "", dict(cycle.scope["headers"])))
+            # Its record says what is said here; there is none besides.
+            scope: dict[str, Any] = cast("dict[str, Any]", cycle.scope)
+            scope[BROKEN] = (wrong, request_id)
             if task is not None:
-                task.cancel()
-        self._say(wrong)
-
-    def _say(self, refusal: Refusal) -> None:
+                # Not at once: a task that is cancelled before its first step leaves no record.
+                self.loop.call_soon(task.cancel)
+            self._say(wrong, request_id)
+            return
         request_id = new_id()
+        self._note(wrong, request_id)
+        self._say(wrong, request_id)
+
+    def _note(self, refusal: Refusal, request_id: str) -> None:
+        self._unread(self.client[0] if self.client else "unknown", refusal, request_id)
+
+    def _say(self, refusal: Refusal, request_id: str) -> None:
         body = dialects.refuse(refusal, request_id)
         reason = REASONS.get(refusal.status, b"Bad Request")
         lines = [b"HTTP/1.1 %d %s" % (refusal.status, reason)]
@@ -306,7 +326,6 @@ class Protocol(HttpToolsProtocol):
             b"server-timing: total;dur=0.0",
             b"connection: close",
         ]
-        self._unread(self.client[0] if self.client else "unknown", refusal, request_id)
         self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
         self._end_writing()
         self._timer = self.loop.call_later(1.0, self.transport.close)
@@ -338,6 +357,9 @@ class Protocol(HttpToolsProtocol):
         self._refuse_input()
 
 
+_TOO_MANY = Refusal(
+    400, "invalid_request", f"{PIPELINE_MAX} requests wait on this connection; read their answers"
+)
 _HEAD_TOO_LARGE = Refusal(
     431, "invalid_request", f"the address and headers are over {HEAD_MAX} bytes"
 )
