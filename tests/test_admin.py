@@ -194,7 +194,8 @@ def test_keys_from_birth_to_end_and_the_audit_of_it(parent: Parent) -> None:
     assert code == 201 and made["secret"].startswith(f"sk-er-{made['id']}-") and made["expires"]
     code, listed = parent.api("GET", "/keys")
     assert [k["name"] for k in listed["keys"]] == ["web"] and made["secret"] not in str(listed)
-    none = {"requests_last_minute": 0, "limited_last_minute": 0}
+    none: dict[str, int | None] = {"requests_last_minute": 0, "limited_last_minute": 0}
+    none |= {"running": None, "tokens": None, "quota": None}
     assert listed["keys"][0]["use"] == {"limit": "100/minute", "used": 0, **none}
     assert parent.api("POST", "/keys", {"name": "web"})[0] == 409
     code, turned = parent.api("POST", f"/keys/{made['id']}/rotate", {"grace": "10m"})
@@ -220,6 +221,28 @@ def test_keys_from_birth_to_end_and_the_audit_of_it(parent: Parent) -> None:
     assert {r["TARGET"] for r in records} == {made["id"]}
 
 
+def test_what_bounds_a_key_is_set_and_lifted(parent: Parent) -> None:
+    """By POST and PATCH; the list says what of it is used."""
+    bounds = {
+        "scopes": ["admin-read"],
+        "team": "search",
+        "concurrency": 3,
+        "token_limit": "1000/minute",
+        "quota": "5k requests/month",
+        "networks": ["fd00::/8"],
+    }
+    code, made = parent.api("POST", "/keys", {"name": "web", **bounds})
+    assert code == 201 and {field: made[field] for field in bounds} == bounds
+    row = parent.api("GET", "/keys")[1]["keys"][0]
+    assert {field: row[field] for field in bounds} == bounds and row["imported"] is False
+    assert {row["use"][field] for field in ("running", "tokens", "quota")} == {0}
+    code, changed = parent.api("PATCH", "/keys/web", {"concurrency": 5})
+    assert (changed["concurrency"], changed["quota"]) == (5, "5k requests/month")
+    code, changed = parent.api("PATCH", "/keys/web", dict.fromkeys(bounds))
+    assert changed["scopes"] == ["inference", "metrics"]
+    assert {changed[field] for field in bounds if field != "scopes"} == {None}
+
+
 def test_a_refused_change_names_the_field(parent: Parent) -> None:
     """So that a form can say it beside the field; nothing is changed."""
     for name in ("web", "other"):
@@ -235,6 +258,15 @@ def test_a_refused_change_names_the_field(parent: Parent) -> None:
         ({"expires": "2001-01-01"}, "expires"),
         ({"models": []}, "models"),
         ({"colour": "red"}, "colour"),
+        ({"scopes": ["everything"]}, "scopes"),
+        ({"scopes": []}, "scopes"),
+        ({"team": "a\nb"}, "team"),
+        ({"concurrency": 0}, "concurrency"),
+        ({"concurrency": "many"}, "concurrency"),
+        ({"token_limit": "fast"}, "token_limit"),
+        ({"quota": "50M tokens/day"}, "quota"),
+        ({"networks": ["10.0.0.1/8"]}, "networks"),
+        ({"networks": []}, "networks"),
     ]
     for fields, field in wrong:
         code, answer = parent.api("PATCH", "/keys/web", fields)

@@ -78,6 +78,10 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         (("keys", "create", "--name", " "), "needs a name"),
         (("keys", "create", "--name", "x", "--models", ","), "write names with commas"),
         (("keys", "rotate", "x", "--grace", "long"), "write a time as"),
+        (("keys", "create", "--name", "x", "--scopes", "all"), "inference, metrics, admin-read"),
+        (("keys", "create", "--name", "x", "--concurrency", "many"), "how many requests at once"),
+        (("keys", "create", "--name", "x", "--quota", "1/day"), "50M tokens/month"),
+        (("keys", "create", "--name", "x", "--networks", "10.0.0.1/8"), "write '10.0.0.0/8'"),
         (("keys", "set", "x"), "nothing to change"),
         (("wait", "--timeout", "5"), "--timeout 5: write a time"),
         (("drain",), "required: NAME"),
@@ -254,7 +258,8 @@ def test_output_survives_a_c_locale_and_a_closed_pipe(alone: dict[str, str]) -> 
 def test_keys_from_birth_to_end_without_a_gateway(alone: dict[str, str]) -> None:
     """The contract's JSON, word for word in its keys; the file never has the secret."""
     made = json.loads(er(alone, "keys", "create", "--name", "web", "--json").stdout)
-    assert list(made) == ["id", "name", "secret", "created", "expires", "rate_limit", "models"]
+    contract = ["id", "name", "secret", "created", "expires", "rate_limit", "models"]
+    assert list(made)[:7] == contract
     assert (made["name"], made["expires"], made["rate_limit"], made["models"]) == (
         *("web", None),
         *(None, None),
@@ -277,6 +282,42 @@ def test_keys_from_birth_to_end_without_a_gateway(alone: dict[str, str]) -> None
     assert "revoked" in er(alone, "keys", "list").stdout
     text = (Path(alone["STATE_DIRECTORY"]) / "er_api_keys.json").read_text()
     assert made["secret"] not in text and turned["secret"] not in text
+
+
+def test_all_that_bounds_a_key_is_said_changed_and_lifted(alone: dict[str, str]) -> None:
+    """In the list, by itself, and as JSON."""
+    options = (
+        *("--scopes", "metrics,inference,admin-read", "--team", "search", "--concurrency", "8"),
+        *("--token-limit", "1000000/minute", "--quota", "50M tokens/month"),
+        *("--networks", "10.0.0.0/8, 192.0.2.7"),
+    )
+    made = json.loads(er(alone, "keys", "create", "--name", "web", *options, "--json").stdout)
+    bounds = {
+        "scopes": ["inference", "metrics", "admin-read"],
+        "team": "search",
+        "concurrency": 8,
+        "token_limit": "1000000/minute",
+        "quota": "50M tokens/month",
+        "networks": ["10.0.0.0/8", "192.0.2.7/32"],
+    }
+    assert {field: made[field] for field in bounds} == bounds
+    listed = er(alone, "keys", "list").stdout
+    assert "TEAM" in listed and "web *" in listed and "er keys show KEY" in listed
+    shown = er(alone, "keys", "show", "web").stdout
+    for words in ("search", "10.0.0.0/8, 192.0.2.7/32", "50M tokens/month", "1000000/minute"):
+        assert words in shown
+    assert made["secret"] not in shown
+    tree = json.loads(er(alone, "keys", "show", made["id"], "--json").stdout)
+    assert {field: tree[field] for field in bounds} == bounds
+    lift = (
+        *("--scopes", "default", "--team", "none", "--concurrency", "off"),
+        *("--token-limit", "off", "--quota", "off", "--networks", "all"),
+    )
+    back = json.loads(er(alone, "keys", "set", "web", *lift, "--json").stdout)
+    assert {back[field] for field in bounds if field != "scopes"} == {None}
+    assert back["scopes"] == ["inference", "metrics"]
+    assert "*" not in er(alone, "keys", "list").stdout
+    assert er(alone, "keys", "show", "nobody").returncode == 1
 
 
 def test_a_model_that_er_toml_lacks_is_noted(alone: dict[str, str]) -> None:

@@ -32,6 +32,7 @@ from er.gateway import Gateway as Room
 from er.gateway import exchange
 from er.gateway import served as served_room
 from er.gateway.batches import Shelf
+from er.gateway.bounded import Bounded
 from er.gateway.exchange import Gone, Request, go_duration
 from er.gateway.served import Served, check_right
 from er.gateway.work import Workshop
@@ -39,6 +40,7 @@ from er.job import Answer, Job, Refusal
 from er.keys import Keys
 from er.ledger import Ledger
 from er.limits import Limits
+from er.limits.months import Months
 from er.prompts import Prompter
 from fakes import EngineProcess, until
 from running import DIMENSIONS, Gateway, Reply, gateway, model_folder
@@ -880,10 +882,12 @@ async def test_what_nobody_expected_is_500_with_the_request_id(
 
     await served.load_once(lambda name: None)
     audit = journal.Audit()
+    limits = Limits.open(tmp_path / "limits")
     room = Room(
         served=served,
         keys=Keys(tmp_path / "er_api_keys.json"),
-        limits=Limits.open(tmp_path / "limits"),
+        limits=limits,
+        bounded=Bounded(limits, lambda: Months(tmp_path / "months")),
         ledger=ledger,
         workshop=Workshop(served, Broken(), Cache(served.config, tmp_path / "c", tmp_path)),
         audit=audit,

@@ -49,6 +49,8 @@ def test_a_key_looks_as_the_contract_has_it(path: Path) -> None:
         "expires": "2026-11-24T16:00:00Z",
         "rate_limit": "5/second",
         "models": ["A"],
+        "scopes": ["inference", "metrics"],
+        **dict.fromkeys(("team", "concurrency", "token_limit", "quota", "networks")),
     }
     text = path.read_text()
     tree = json.loads(text)
@@ -190,7 +192,7 @@ def test_a_damaged_file_locks_nobody_out(
     broken = {
         "cut": text[: len(text) // 2].encode(),
         "empty": b"",
-        "version": text.replace('"version": 1', '"version": 2').encode(),
+        "version": text.replace('"version": 1', '"version": 3').encode(),
         "duplicate": json.dumps({**tree, "keys": tree["keys"] * 2}).encode(),
         "binary": b"\x00\xff" * 40,
     }

@@ -189,7 +189,8 @@ class Inside:
             "audit": self.audit,
         }
         cache: Any = Cache(self.served.config, folder / "c", folder)
-        self.gateway = Room(**both, ledger=self.ledger, workshop=None, shelf=None)  # type: ignore[arg-type]
+        parts: Any = {"workshop": None, "shelf": None, "bounded": None}
+        self.gateway = Room(**both, ledger=self.ledger, **parts)
         replicas: Any = self.replicas
         self.straight = Straight(self.gateway, **both, cache=cache, replicas=replicas)
         self.said: list[Any] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,6 +19,8 @@ BYTES = {
 }
 PERIODS = {"second": 1, "minute": 60, "hour": 3600, "s": 1, "m": 60, "min": 60, "h": 3600}
 RATE_MAX = 4_000_000_000
+THOUSANDS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
+QUOTA_MAX = 10**15
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -30,6 +32,16 @@ class Rate(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         names = {1: "second", 60: "minute", 3600: "hour"}
         return f"{self.count}/{names[self.period_s]}"
+
+
+class Quota(msgspec.Struct, frozen=True):
+    """At most `count` tokens or requests in a calendar month, UTC."""
+
+    count: int
+    of: Literal["tokens", "requests"]
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.of}/month"
 
 
 def duration_s(value: Any) -> float:
@@ -59,6 +71,16 @@ def rate(value: Any) -> Rate | None:
     if not found or found[2] not in PERIODS or not 1 <= int(found[1]) <= RATE_MAX:
         raise ValueError('write a rate as "100/minute", "5/second", "1000/hour", or "off"')
     return Rate(int(found[1]), PERIODS[found[2]])
+
+
+def quota(value: str) -> Quota:
+    """A Quota from "50M tokens/month". Raises ValueError with how to write one."""
+    pattern = r"\s*(\d+(?:\.\d+)?)\s*([kMGB]?)\s*(tokens|requests)\s*/\s*month\s*"
+    found = re.fullmatch(pattern, value)
+    count = float(found[1]) * THOUSANDS[found[2]] if found else 0
+    if not found or not 1 <= count <= QUOTA_MAX or count != int(count):
+        raise ValueError('write a quota as "50M tokens/month", "100000 requests/month", or "off"')
+    return Quota(int(count), "tokens" if found[3] == "tokens" else "requests")
 
 
 def written_time(seconds: float) -> str:

@@ -28,6 +28,7 @@ from er.cache import Cache
 from er.child import Child
 from er.gateway import Gateway
 from er.gateway.batches import Shelf
+from er.gateway.bounded import Bounded
 from er.gateway.client import Trusted
 from er.gateway.door import Door, Heads
 from er.gateway.fronted import Fronted, Proxies
@@ -40,6 +41,8 @@ from er.journal import Audit
 from er.keys import Keys
 from er.ledger import Ledger, LedgerError
 from er.limits import Limits
+from er.limits.months import FILE as MONTHS
+from er.limits.months import Months
 from er.recent.trail import Trail
 from er.replicas import Replicas
 from er.replicas.spare import SpareReplicas
@@ -75,18 +78,22 @@ class Worker:
         self._replicas = Replicas(settings, self._served.dimensions, self._ledger, secret=secret)
         self._cache = Cache(settings, config.directory("cache") / "vectors", runtime)
         self._workshop = Workshop(self._served, self._replicas, self._cache)
+        limits = Limits.open(runtime / "limits")
+        limits.running.claim(child.slot)
+        state = config.directory("state")
+        bounded = Bounded(limits, lambda: Months(state / MONTHS))
         both: dict[str, Any] = {
             "served": self._served,
             "keys": Keys(keys.path()),
-            "limits": Limits.open(runtime / "limits"),
+            "limits": limits,
             "audit": self._audit,
         }
         batches = settings.batches
-        store = Store(
-            config.directory("state") / "batches", quota=batches.quota, keep_s=batches.keep_s
-        )
+        store = Store(state / "batches", quota=batches.quota, keep_s=batches.keep_s)
         shelf = Shelf(store, batches)
-        self.gateway = Gateway(**both, ledger=self._ledger, workshop=self._workshop, shelf=shelf)
+        self.gateway = Gateway(
+            **both, ledger=self._ledger, workshop=self._workshop, shelf=shelf, bounded=bounded
+        )
         self.gateway.tally.tell = Trail(runtime, child.slot).tell
         self._meter = Meter(usage.folder(config.directory("state")))
         self.gateway.tally.used = self._meter.count
@@ -99,6 +106,7 @@ class Worker:
             keys=both["keys"],
             ledger=self._ledger,
             workshop=self._bulk,
+            bounded=bounded,
             disk=Disk(store),
             tally=self.gateway.tally,
         )

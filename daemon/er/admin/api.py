@@ -62,6 +62,16 @@ class KeyFields(_Fields):
     expires: str | None = Field(None, description='"30d", "2027-01-31", RFC 3339, or null')
     rate_limit: str | None = Field(None, description='"1000/minute", "off", or null')
     models: list[str] | None = Field(None, description="the models it may ask for; null = all")
+    scopes: list[str] | None = Field(
+        None, description="of inference, metrics, admin-read; null = the first two"
+    )
+    team: str | None = Field(None, description="whose it is, for lists and usage")
+    concurrency: int | None = Field(None, description="requests at once; null = any number")
+    token_limit: str | None = Field(None, description='"1000000/minute", or null')
+    quota: str | None = Field(None, description='"50M tokens/month", or null')
+    networks: list[str] | None = Field(
+        None, description='where it may ask from, as "10.0.0.0/8"; null = anywhere'
+    )
 
 
 class Grace(_Fields):
@@ -173,7 +183,7 @@ def _keys(app: FastAPI, desk: Desk) -> None:
         until = keys.shown(made.record)["previous_valid_until"]
         return {**made.shown(), "previous_valid_until": until}
 
-    @app.patch("/keys/{ref}", summary="Change name, end, rate limit or models")
+    @app.patch("/keys/{ref}", summary="Change what is said of a key; what is left out stays")
     async def change(request: Request, ref: str, fields: KeyFields) -> dict[str, Any]:
         values = _values(fields, full=False)
         record = await asyncio.to_thread(keys.change, path, ref, now=_now(), **values)

@@ -92,6 +92,7 @@ def _keys(keys: argparse.ArgumentParser) -> None:
     actions = keys.add_subparsers(dest="action", metavar="ACTION", required=True)
     made = {
         "list": actions.add_parser("list", help="all keys, without secrets"),
+        "show": actions.add_parser("show", help="all that is said of one key"),
         "create": actions.add_parser("create", help="make a key; its secret is shown once"),
         "rotate": actions.add_parser("rotate", help="a new secret; the old stays good for a while"),
         "revoke": actions.add_parser("revoke", help="end a key at once"),
@@ -100,14 +101,12 @@ def _keys(keys: argparse.ArgumentParser) -> None:
     for name, found in made.items():
         found.add_argument("--version", action="version", version=f"er {__version__}")
         found.add_argument("--json", action="store_true", help="for programs")
-        if name in ("rotate", "revoke", "set"):
+        if name in ("show", "rotate", "revoke", "set"):
             found.add_argument("ref", metavar="KEY", help="its id, or a name that only it has")
         if name in ("create", "set"):
             found.add_argument("--name", required=name == "create")
             found.add_argument("--expires", metavar="T", help='"30d", "2027-01-31" or "never"')
-            limit = '"1000/minute", "off" or "default"'
-            found.add_argument("--rate-limit", metavar="R", help=limit)
-            found.add_argument("--models", metavar="M,N", help='names, or "all"')
+            _bounds(found)
     made["rotate"].add_argument("--grace", default="24h", metavar="T", help="default: 24h")
 
 
@@ -135,6 +134,20 @@ def _usage(usage: argparse.ArgumentParser) -> None:
     form = usage.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="for spreadsheets and bills")
     form.add_argument("--json", action="store_true", help="for programs")
+
+
+def _bounds(found: argparse.ArgumentParser) -> None:
+    for option, metavar, text in (
+        ("--rate-limit", "R", '"1000/minute", "off" or "default"'),
+        ("--models", "M,N", 'names, or "all"'),
+        ("--scopes", "S,T", 'of inference, metrics, admin-read; or "default"'),
+        ("--team", "T", 'whose it is, for lists and usage; or "none"'),
+        ("--concurrency", "N", 'requests at once, or "off"'),
+        ("--token-limit", "R", '"1000000/minute" or "off"'),
+        ("--quota", "Q", '"50M tokens/month", "100000 requests/month" or "off"'),
+        ("--networks", "N,M", '"10.0.0.0/8,192.0.2.7", where it may ask from; or "all"'),
+    ):
+        found.add_argument(option, metavar=metavar, help=text)
 
 
 def _bench(bench: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`er keys`: list, create, rotate, revoke and set, on the key file itself, gateway up or down."""
+"""`er keys`: list, show, create, rotate, revoke and set, on the key file, gateway up or down."""
 
 from __future__ import annotations
 
@@ -17,19 +17,33 @@ from er.cli.audit import note
 from er.cli.screen import clean, table
 from er.config import ConfigError, active_path, load
 from er.keys import KeysError
+from er.keys.bounds import DEFAULT_SCOPES, Fields
 from er.moments import expiry, span_s
 from er.quantities import rate
+
+BOUNDS = ("scopes", "team", "concurrency", "token_limit", "quota", "networks")
+READING = ("list", "show")
+NOTHING = (
+    "nothing to change: give --name, --expires, --rate-limit, --models, --scopes, --team, "
+    "--concurrency, --token-limit, --quota or --networks"
+)
 
 
 class KeyWish(msgspec.Struct, kw_only=True):
     """What the command line asked for. None = not said."""
 
-    action: str  # list, create, rotate, revoke, set
+    action: str  # list, show, create, rotate, revoke, set
     ref: str = ""  # an id or a unique name
     name: str | None = None
     expires: str | None = None
     rate_limit: str | None = None  # "default" takes it back to er.toml's
     models: str | None = None  # with commas; "all" lifts the restriction
+    scopes: str | None = None  # with commas; "default" is what keys have that are told nothing
+    team: str | None = None  # "none" takes it out
+    concurrency: str | None = None  # "off" lifts it, as with the two that follow
+    token_limit: str | None = None
+    quota: str | None = None
+    networks: str | None = None  # with commas; "all" lifts the restriction
     grace: str = "24h"
     as_json: bool = False
 
@@ -44,7 +58,7 @@ def run(wish: KeyWish) -> int:
     except ValueError as error:
         return _fail(str(error), 64)
     except KeysError as error:
-        return _fail(str(error), 1)
+        return _fail(str(error), 64 if error.field in BOUNDS else 1)
 
 
 def _fail(text: str, code: int) -> int:
@@ -58,10 +72,10 @@ def _no_right(action: str) -> str:
     folder = path.parent
     if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises where a parent is closed
         return f"there is no folder {folder} (or it is closed to you); run install.sh, or use sudo"
-    right = os.R_OK if action == "list" else os.R_OK | os.W_OK
+    right = os.R_OK if action in READING else os.R_OK | os.W_OK
     if os.access(folder, right | os.X_OK) and (not path.exists() or os.access(path, os.R_OK)):
         return ""
-    verb = "reads" if action == "list" else "changes"
+    verb = "reads" if action in READING else "changes"
     return f"this {verb} {path}, which needs root or user er: sudo er keys {action} …"
 
 
@@ -69,6 +83,8 @@ def _do(wish: KeyWish, now: datetime) -> int:
     path = keys.path()
     if wish.action == "list":
         return _list(wish.as_json, now)
+    if wish.action == "show":
+        return _show(wish.ref, wish.as_json, now)
     if wish.action == "create":
         if not (wish.name or "").strip():
             raise ValueError("a key needs a name: er keys create --name web")
@@ -77,8 +93,7 @@ def _do(wish: KeyWish, now: datetime) -> int:
             name=str(wish.name),
             now=now,
             expires=expiry(wish.expires, now),
-            rate_limit=_rate(wish.rate_limit),
-            models=_models(wish.models),
+            **fields(wish),
         )
         note("keys.create", made.record.id)
         return _secret(made.shown(), wish.as_json, "New key")
@@ -103,13 +118,45 @@ def _changes(wish: KeyWish, now: datetime) -> dict[str, Any]:
         changes["name"] = wish.name
     if wish.expires is not None:
         changes["expires"] = expiry(wish.expires, now)
-    if wish.rate_limit is not None:
-        changes["rate_limit"] = _rate(wish.rate_limit)
-    if wish.models is not None:
-        changes["models"] = _models(wish.models)
+    changes.update(fields(wish))
     if not changes:
-        raise ValueError("nothing to change: give --name, --expires, --rate-limit or --models")
+        raise ValueError(NOTHING)
     return changes
+
+
+def fields(wish: KeyWish) -> Fields:
+    """What was said of what a key may; what was not is not in it. Raises ValueError."""
+    found: Fields = {}
+    if wish.rate_limit is not None:
+        found["rate_limit"] = _rate(wish.rate_limit)
+    if wish.models is not None:
+        found["models"] = _models(wish.models)
+    if wish.scopes is not None:
+        found["scopes"] = _names(wish.scopes, "default")
+    if wish.team is not None:
+        found["team"] = None if wish.team == "none" else wish.team
+    if wish.concurrency is not None:
+        found["concurrency"] = _count(wish.concurrency)
+    if wish.token_limit is not None:
+        found["token_limit"] = wish.token_limit
+    if wish.quota is not None:
+        found["quota"] = wish.quota
+    if wish.networks is not None:
+        found["networks"] = _names(wish.networks, "all")
+    return found
+
+
+def _names(text: str, none: str) -> list[str] | None:
+    """The names in "a,b"; None for the word that takes the bound away."""
+    return None if text.strip() == none else [n.strip() for n in text.split(",") if n.strip()]
+
+
+def _count(text: str) -> int | None:
+    if text == "off":
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ValueError('--concurrency: write how many requests at once, as in 8, or "off"')
+    return int(text)
 
 
 def _rate(text: str | None) -> str | None:
@@ -123,7 +170,7 @@ def _models(text: str | None) -> list[str] | None:
     """The names in "a,b"; None (all) for "all". One that er.toml lacks is said, not refused."""
     if text is None or text.strip() == "all":
         return None
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = _names(text, "all")
     if not names:
         raise ValueError('--models: write names with commas between them, or "all"')
     with contextlib.suppress(ConfigError):
@@ -166,22 +213,65 @@ def _list(as_json: bool, now: datetime) -> int:
     if not found:
         print("No keys. Make one: sudo er keys create --name web")
         return 0
-    head = ("ID", "NAME", "STATE", "RATE", "MODELS", "EXPIRES", "CREATED", "LAST USED")
-    print("\n".join(table([head, *(_row(key, now) for key in found)])))
+    head = ["ID", "NAME", "STATE", "RATE", "MODELS", "EXPIRES", "CREATED", "LAST USED"]
+    rows = [_row(key, now) for key in found]
+    if any(key["team"] for key in found):  # after the name
+        head.insert(2, "TEAM")
+        for key, row in zip(found, rows, strict=True):
+            row.insert(2, key["team"] or "-")
+    print("\n".join(table([head, *rows])))
+    if any(_bounded(key) for key in found):
+        print("\n* more bounds: er keys show KEY")
     return 0
 
 
-def _row(key: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
-    return (
+def _bounded(key: Mapping[str, Any]) -> bool:
+    usual = set(key["scopes"]) == DEFAULT_SCOPES
+    return not usual or any(key[f] for f in BOUNDS if f not in ("scopes", "team"))
+
+
+def _show(ref: str, as_json: bool, now: datetime) -> int:
+    found = keys.list_keys(keys.path())
+    key_id = keys.find(keys.path(), ref).id
+    key = next(key for key in found if key["id"] == key_id)
+    if as_json:
+        print(_json(key))
+        return 0
+    of = key["previous_used_by"]
+    rows = [
+        ("id", key["id"] + (" (its secret was another server's)" if key["imported"] else "")),
+        ("name", key["name"]),
+        ("state", _state(key, now)),
+        ("team", key["team"] or "-"),
+        ("scopes", ", ".join(key["scopes"])),
+        ("models", ", ".join(key["models"] or ("all",))),
+        ("networks", ", ".join(key["networks"] or ("all",))),
+        ("rate limit", key["rate_limit"] or "default"),
+        ("concurrency", str(key["concurrency"] or "off")),
+        ("token limit", key["token_limit"] or "off"),
+        ("quota", key["quota"] or "off"),
+        ("created", _day(key["created"])),
+        ("expires", _day(key["expires"]) or "never"),
+        ("last used", _day(key["last_used"]) or "-"),
+    ]
+    if of is not None:
+        clients = ", ".join(one["client"] for one in of) or "nobody"
+        rows.append(("its old secret is still used by", clients))
+    print("\n".join(table(rows)))
+    return 0
+
+
+def _row(key: Mapping[str, Any], now: datetime) -> list[str]:
+    return [
         key["id"],
-        key["name"],
+        key["name"] + (" *" if _bounded(key) else ""),
         _state(key, now),
         key["rate_limit"] or "default",
         ", ".join(key["models"]) if key["models"] is not None else "all",
         _day(key["expires"]) or "never",
         _day(key["created"]),
         _day(key["last_used"]) or "-",
-    )
+    ]
 
 
 def _state(key: Mapping[str, Any], now: datetime) -> str:

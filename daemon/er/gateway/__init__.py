@@ -14,8 +14,9 @@ from er import dialects, journal, metrics
 from er.config import Model
 from er.dialects import Dialect, Part, Route, models
 from er.dialects.models import ModelCard
-from er.gateway import described, options, wellness
+from er.gateway import described, operator_pages, options, wellness
 from er.gateway.batches import Place, Shelf
+from er.gateway.bounded import Bounded
 from er.gateway.checks import Checks
 from er.gateway.cors import Cors
 from er.gateway.exchange import (
@@ -28,13 +29,14 @@ from er.gateway.exchange import (
     Stream,
     plain_address,
 )
-from er.gateway.options import OPEN
+from er.gateway.options import METRICS, OPEN, SCOPED
 from er.gateway.places import Places
 from er.gateway.served import Served, check_right, may_use
 from er.gateway.tally import Tally
 from er.gateway.work import INLINE_BYTES, Workshop
 from er.job import Answer, Job, Refusal
 from er.keys import Identity, Keys
+from er.keys.bounds import Scope
 from er.ledger import Ledger
 from er.limits import Limits
 
@@ -62,6 +64,7 @@ class Gateway:
         workshop: Workshop,
         audit: journal.Audit,
         shelf: Shelf,
+        bounded: Bounded,
     ) -> None:
         self.settings = served.config.gateway
         self._served, self._ledger, self._workshop, self._audit = served, ledger, workshop, audit
@@ -79,6 +82,7 @@ class Gateway:
             limits=limits,
             places=self.places,
             workshop=workshop,
+            bounded=bounded,
             cors=self.cors,
             open_pages=OPEN | described.PATHS if self.settings.docs else OPEN,
         )
@@ -95,13 +99,16 @@ class Gateway:
             note.refuse = route.dialect.refuse
             if isinstance(route, Route) and route.name == "open" and route.page is not None:
                 return Response(200, route.page(()))
-        who = note.who = self._checks.who(request)  # 401
+        needs: Scope = SCOPED[route] if isinstance(route, str) else "inference"
+        who = self._checks.who(request, note, needs)  # 401, 403
         if isinstance(route, str):
-            return await self._metrics_page()
+            if route == METRICS:
+                return await self._metrics_page()
+            return await operator_pages.page(route, request.head.query)
         note.dialect = dialects.name(route.dialect)
         if isinstance(route, Place):
             return await self._shelf.answer(
-                route, request, who, lambda: self._checks.check_rate(who, note)
+                route, request, who, lambda: self._checks.admit_batch(who, note)
             )
         if route.name in ("models", "model"):
             return await self._models(route, request, who, note)
@@ -125,7 +132,7 @@ class Gateway:
             model = self._served.find(job.model, job.task, who)  # 404
             note.model = note.served = model.name
             check_right(who, model)  # 403
-            await self._let_in(who, note, deadline, inside)  # 429
+            await self._let_in(who, note, deadline, inside, 0)  # 429
             inside = inside or self._checks.demand_place(model, who)  # 503
             answer = await work.tokens(job, model, len(body), deadline, note)
             return _good(
@@ -153,7 +160,7 @@ class Gateway:
             prompted = await work.prompt(job, model, len(body), deadline, who)  # 400
             note.tokenise_ns = time.monotonic_ns() - began
             note.tokens, note.cut = prompted.tokens, prompted.cut
-            await self._let_in(who, note, deadline, inside)  # 429
+            await self._let_in(who, note, deadline, inside, prompted.tokens)  # 429
             if not inside:
                 inside = self._checks.demand_place(model, who)  # 503
             answer = await work.compute(job, model, prompted, deadline, note)  # 503, 504
@@ -165,12 +172,21 @@ class Gateway:
             if inside:
                 places.leave(who)
 
-    async def _let_in(self, who: Identity, note: Note, deadline: int, inside: bool) -> None:
-        """Count it by its key's rate; only who has a place is held for its turn. Raises Refusal."""
+    async def _let_in(
+        self, who: Identity, note: Note, deadline: int, inside: bool, tokens: int
+    ) -> None:
+        """Count it by all that bounds its key, or by nothing; only who has a place is held for its
+        turn. Raises Refusal.
+        """
+        checks = self._checks
+        if who.bounds is not None:
+            checks.bounded.enter(who, note)
         if inside and self.settings.rate_wait_s:
-            await self._checks.await_turn(who, note, deadline)
+            await checks.await_turn(who, note, deadline)
         else:
-            self._checks.check_rate(who, note)
+            checks.check_rate(who, note)
+        if who.bounds is not None:
+            checks.spend(who, note, tokens)
 
     # -- pages -------------------------------------------------------------------------------
 
@@ -248,6 +264,8 @@ class Gateway:
         finally:
             self.tally.in_flight -= 1
         self.note(response, note)
+        if note.held is not None and note.who is not None:
+            self._checks.bounded.over(note.who, note)
         return response
 
     def _broken(self, note: Note) -> Response | None:

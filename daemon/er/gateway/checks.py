@@ -14,14 +14,16 @@ from er.config import Model
 from er.dialects import Route
 from er.gateway import options
 from er.gateway.batches import Place, place_at
+from er.gateway.bounded import Bounded
 from er.gateway.cors import Cors
 from er.gateway.exchange import LOCAL, Head, Note, Request, Response
-from er.gateway.options import ALIVE, GET, METRICS, PING
+from er.gateway.options import ALIVE, GET, PING, SCOPED
 from er.gateway.places import Places
 from er.gateway.turns import Turns
 from er.gateway.work import INLINE_BYTES, Workshop
 from er.job import Refusal
 from er.keys import Identity, Keys
+from er.keys.bounds import SCOPES, Scope
 from er.limits import Limits, LimitsFull, Taken
 from er.quantities import Rate
 
@@ -39,10 +41,12 @@ class Checks:
         limits: Limits,
         places: Places,
         workshop: Workshop,
+        bounded: Bounded,
         cors: Cors | None,
         open_pages: frozenset[str],
     ) -> None:
         """`open_pages`: the addresses that ask for no key."""
+        self.bounded = bounded
         self.settings = settings
         self._keys, self._limits, self._workshop = keys, limits, workshop
         self.places = places
@@ -52,7 +56,8 @@ class Checks:
     def route(self, head: Head, note: Note) -> Route | Place | Response | str | None:
         """What is asked for. Raises Refusal 404, 405.
 
-        None: a page that asks for no key; a text: /metrics; a Response: what OPTIONS asked.
+        None: a page that asks for no key; a text: one of options.SCOPED; a Response: what OPTIONS
+        asked.
         """
         method, path = head.method, head.path.rstrip("/")
         if (
@@ -62,9 +67,9 @@ class Checks:
             return said
         if path in ALIVE and method in GET:
             return Response(200, b"")
-        if path in self._open or path in (METRICS, PING):
+        if path in self._open or path in SCOPED or path == PING:
             if method in GET:
-                return METRICS if path == METRICS else None
+                return path if path in SCOPED else None
             found: Route | Place | Refusal = Refusal(
                 405,
                 "method_not_allowed",
@@ -82,11 +87,12 @@ class Checks:
             raise found
         return found
 
-    def who(self, request: Request) -> Identity:
-        """Who asks. Raises Refusal 401."""
+    def who(self, request: Request, note: Note, needs: Scope) -> Identity:
+        """Who asks, noted; it has the scope `needs`. Raises Refusal 401, 403."""
         secret = request.head.secret
         if request.client.startswith(LOCAL):
-            return keys.local(int(request.client.removeprefix(LOCAL)))
+            note.who = keys.local(int(request.client.removeprefix(LOCAL)))
+            return note.who
         if secret is None:
             message = (
                 "no API key; send it as the header `Authorization: Bearer sk-er-…` or in the "
@@ -96,10 +102,30 @@ class Checks:
             now = datetime.now(UTC)
             found = self._keys.check(secret, now, request.client)
             if found is not None:
+                note.who = found
+                if found.bounds is not None:
+                    self.bounded.check_address(found, request.client)
+                if needs not in found.scopes:
+                    raise _out_of_scope(found, needs)
                 return found
             message = f"this API key opens nothing: {self._keys.why_not(secret, now)}"
         headers = {"www-authenticate": "Bearer"}
         raise Refusal(401, "invalid_api_key", message, headers=headers)
+
+    def spend(self, who: Identity, note: Note, tokens: int) -> None:
+        """Count it by the other bounds of a key that has some, and by its rate only if these let it
+        pass. Raises Refusal 400, 429, 503.
+        """
+        try:
+            self.bounded.spend(who, note, tokens)
+        except Refusal:
+            self.give_back(note)
+            raise
+
+    def admit_batch(self, who: Identity, note: Note) -> None:
+        """Count a request about batches, whose work is another's. Raises Refusal 429, 503."""
+        self.bounded.check_quota(who)
+        self.check_rate(who, note)
 
     def demand_place(self, model: Model, who: Identity) -> bool:
         """A place, for who found none at first and may find one now. Raises Refusal 503."""
@@ -171,9 +197,13 @@ class Checks:
 
     def give_back(self, note: Note) -> None:
         """Uncount a request that was let in and could not be served."""
-        if note.taken is not None and note.who is not None:
+        if note.who is None:
+            return
+        if note.taken is not None and note.taken.until:
             self._limits.give_back(note.who.id, note.taken, limits.now_ns())
-            note.taken = note.taken._replace(remaining=note.taken.remaining + 1)
+            note.taken = note.taken._replace(remaining=note.taken.remaining + 1, until=0)
+        if note.held is not None:
+            self.bounded.give_back(note.who, note)
 
 
 @contextlib.contextmanager
@@ -182,3 +212,14 @@ def _rows() -> Iterator[None]:
         yield
     except LimitsFull as error:
         raise Refusal(503, "overloaded", f"{error}; try again", retry_after_s=60) from None
+
+
+def _out_of_scope(who: Identity, needs: Scope) -> Refusal:
+    has = [scope for scope in SCOPES if scope in who.scopes]
+    wanted = ",".join(scope for scope in SCOPES if scope in {*has, needs})
+    return Refusal(
+        403,
+        "scope_not_permitted",
+        f"this needs a key with the scope {needs}, and key {who.id} ({who.name}) has: "
+        f"{', '.join(has)}. To change that, on the server: er keys set {who.id} --scopes {wanted}",
+    )

@@ -25,6 +25,9 @@ SHOWN = (
     "x-ratelimit-limit-requests",
     "x-ratelimit-remaining-requests",
     "x-ratelimit-reset-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-tokens",
     "x-er-texts-cut",
 )
 # What an answer depends on, for the caches between: a page of one origin must not get another's.

@@ -17,7 +17,7 @@ from er import dialects, journal
 from er.job import Refusal
 from er.journal import Value
 from er.keys import Identity
-from er.limits import Taken
+from er.limits import Held, Taken
 from er.quantities import bytes_text
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -227,6 +227,8 @@ class Note:
     total_ns = 0
     taken: Taken | None = None
     scope: Mapping[str, Any] = {}  # ASGI's, where it came that way
+    taken_tokens: Taken | None = None
+    held: Held | None = None
 
     refuse: Callable[[Refusal, str], bytes] = staticmethod(dialects.refuse)  # the dialect's no
 
@@ -257,8 +259,8 @@ class Note:
             "ENGINE_MS": _ms(self.engine_ns),
             "TOTAL_MS": _ms(self.total_ns),
         }
-        if who is not None and who.local_uid is not None:
-            fields["UID"] = who.local_uid
+        if who is not None and who.marks:
+            fields.update(who.marks)
         return fields
 
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -284,6 +286,13 @@ class Note:
                 (b"x-ratelimit-limit-requests", b"%d" % taken.limit),
                 (b"x-ratelimit-remaining-requests", b"%d" % taken.remaining),
                 (b"x-ratelimit-reset-requests", go_duration(taken.reset_s)),
+            ]
+        taken = self.taken_tokens
+        if taken is not None:
+            found += [
+                (b"x-ratelimit-limit-tokens", b"%d" % taken.limit),
+                (b"x-ratelimit-remaining-tokens", b"%d" % taken.remaining),
+                (b"x-ratelimit-reset-tokens", go_duration(taken.reset_s)),
             ]
         return found
 

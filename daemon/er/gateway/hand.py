@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 from er import dialects, journal, keys, metrics
 from er.batches import Batch, Line, Store
+from er.gateway.bounded import Bounded
 from er.gateway.exchange import Head, Note, Request
 from er.gateway.served import Served, check_right
 from er.gateway.tally import Tally
@@ -65,12 +66,13 @@ class Tools:
         keys: Keys,
         ledger: Ledger,
         workshop: Workshop,
+        bounded: Bounded,
         disk: Disk,
         tally: Tally,
     ) -> None:
         """`workshop`: one whose engines have only what others leave."""
         self.store, self.served, self.keys = store, served, keys
-        self.ledger, self.workshop, self.disk = ledger, workshop, disk
+        self.ledger, self.workshop, self.bounded, self.disk = ledger, workshop, bounded, disk
         self.tally = tally
         self.body_max = served.config.gateway.max_body
 
@@ -84,7 +86,7 @@ class Answer(NamedTuple):
 
 
 class Barred(Exception):  # noqa: N818 - the batch's end
-    """The batch's key may not ask any more, or not this model."""
+    """The batch's key may not ask any more, or not this model, or has used up its quota."""
 
 
 class Hand:
@@ -107,6 +109,8 @@ class Hand:
         found = self._tools.keys.holder(self._owner, datetime.now(UTC))
         if found is None:
             raise Barred(f"key {self._owner} was revoked, has expired or is gone")
+        if "inference" not in found.scopes:
+            raise Barred(f"key {self._owner} has no longer the scope inference")
         return found
 
     async def answer(self, line: Line) -> Answer:
@@ -124,7 +128,7 @@ class Hand:
                 journal.mishap(error, "answering a line of a batch", note.request.id)
                 text = "something went wrong inside the gateway; the operator's log has it"
                 no = Refusal(500, "internal_error", text)
-            if no.code == "key_not_permitted":
+            if no.code in ("key_not_permitted", "insufficient_quota"):
                 raise Barred(no.message)
             tries += no.status == 500
             if no.status < 500 or tries >= TRIES:
@@ -134,7 +138,7 @@ class Hand:
 
     async def _one(self, body: bytes, note: Note) -> bytes:
         """The answer's body. Raises Refusal, Barred."""
-        work, served = self._tools.workshop, self._tools.served
+        work, served, bounded = self._tools.workshop, self._tools.served, self._tools.bounded
         who = note.who = self.who()
         dialect = dialects.choose(self._dialect, body)
         note.refuse = dialect.refuse
@@ -149,8 +153,13 @@ class Hand:
             began = time.monotonic_ns()
             prompted = await work.prompt(job, model, len(body), deadline, who)
             note.tokenise_ns = time.monotonic_ns() - began
-            answer = await work.compute(job, model, prompted, deadline, note)
-            text = await work.write(dialect, job, answer, deadline, who)
+            bounded.take(who, prompted.tokens)
+            try:
+                answer = await work.compute(job, model, prompted, deadline, note)
+                text = await work.write(dialect, job, answer, deadline, who)
+            except BaseException:
+                bounded.untake(who, prompted.tokens)
+                raise
         finally:
             self._items.give(job.items)
         metrics.sequences.labels(model.name).inc(job.items)

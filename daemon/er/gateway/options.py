@@ -6,12 +6,16 @@ from er import dialects
 from er.gateway.batches import methods_at
 from er.gateway.cors import Cors
 from er.gateway.exchange import Head, Response
+from er.gateway.operator_pages import PAGES
+from er.keys.bounds import Scope
 
 OPEN = frozenset(("/health", "/livez", "/readyz"))
 PING = "/ping"
 ALIVE = {"", PING}  # where the clients of Ollama, TEI and vLLM look whether somebody is there
 METRICS = "/metrics"
 GET = ("GET", "HEAD")
+# The gateway's own that ask for a key, and for what scope of it.
+SCOPED: dict[str, Scope] = {METRICS: "metrics", **dict.fromkeys(PAGES, "admin-read")}
 STATUS = 204
 ALL = "*"  # the address that means the server, not a page of it
 
@@ -34,7 +38,7 @@ def allowed(path: str, pages: frozenset[str]) -> str:
     """The methods that an address takes, as an Allow header has them; "" where nothing is."""
     plain = path.rstrip("/")
     found: list[str] = list(methods_at(path))
-    if plain in pages | ALIVE | {METRICS, ALL} or _has("GET", path):
+    if plain in pages | ALIVE | SCOPED.keys() | {ALL} or _has("GET", path):
         found += GET
     if plain == ALL or _has("POST", path):
         found.append("POST")

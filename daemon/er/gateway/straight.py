@@ -152,6 +152,8 @@ class Straight:
 
     def _way(self, who: Identity, name: str | None) -> Way | None:
         """None where the gateway has to say why not, or to do more."""
+        if not who.plain:
+            return None
         try:
             called, kind = split_model(name or "")
             model = self._served.find(called, "embed", who)

@@ -7,7 +7,16 @@ from pathlib import Path
 from msgspec import UNSET
 
 from er import config
-from er.keys.file import Created, change, create, ensure_first, list_keys, revoke, rotate
+from er.keys.file import (
+    Created,
+    change,
+    create,
+    ensure_first,
+    find,
+    list_keys,
+    revoke,
+    rotate,
+)
 from er.keys.reader import Identity, Keys, local
 from er.keys.record import KeysError, Record, shown
 
@@ -21,6 +30,7 @@ __all__ = [
     "change",
     "create",
     "ensure_first",
+    "find",
     "list_keys",
     "local",
     "path",

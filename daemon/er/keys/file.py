@@ -14,13 +14,14 @@ import pwd
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from er.keys import bounds, replaced, used
 from er.keys import record as records
-from er.keys import replaced, used
+from er.keys.bounds import Fields
 from er.keys.record import KeysError, Previous, Record
 
 OWNER = "er"
@@ -36,7 +37,7 @@ class Created(NamedTuple):
     def shown(self) -> dict[str, Any]:
         """What `er keys create --json` prints."""
         tree = records.shown(self.record)
-        del tree["revoked"], tree["previous_valid_until"]
+        del tree["revoked"], tree["previous_valid_until"], tree["imported"]
         key_id, name = tree.pop("id"), tree.pop("name")
         return {"id": key_id, "name": name, "secret": self.secret, **tree}
 
@@ -52,13 +53,12 @@ def create(
     name: str,
     now: datetime,
     expires: datetime | None = None,
-    rate_limit: str | None = None,
-    models: Sequence[str] | None = None,
+    **fields: Unpack[Fields],
 ) -> Created:
     """Make a key. Raises KeysError."""
     with _locked(path):
         known = _read(path)
-        record, secret = _new(known, name, now, expires, rate_limit, models)
+        record, secret = _new(known, name, now, expires, dict(fields))
         _write(path, [*known, record])
     return Created(record, secret)
 
@@ -100,17 +100,15 @@ def change(
     now: datetime,
     name: str | UnsetType = UNSET,
     expires: datetime | UnsetType | None = UNSET,
-    rate_limit: str | UnsetType | None = UNSET,
-    models: Sequence[str] | UnsetType | None = UNSET,
+    **fields: Unpack[Fields],
 ) -> Record:
-    """Change what is given; UNSET leaves a field as it is. Raises KeysError."""
-    wanted = {"name": name, "expires": expires, "rate_limit": rate_limit, "models": models}
-    given = {key: value for key, value in wanted.items() if value is not UNSET}
-    if isinstance(expires, datetime):
+    """Change what is given; UNSET, and what is not given, stays as it is. Raises KeysError."""
+    given = bounds.kept(dict(fields))
+    if name is not UNSET:
+        given["name"] = name
+    if expires is not UNSET:
         records.check_expiry(expires, now)
-        given["expires"] = records.whole_seconds(expires)
-    if models is not UNSET and models is not None:
-        given["models"] = tuple(models)
+        given["expires"] = None if expires is None else records.whole_seconds(expires)
 
     def apply(record: Record) -> Record:
         if record.revoked is not None:
@@ -118,6 +116,11 @@ def change(
         return msgspec.structs.replace(record, **given)
 
     return _change(path, ref, apply)
+
+
+def find(path: Path, ref: str) -> Record:
+    """The key of that id or unique name. Raises KeysError."""
+    return records.find(_read(path), ref)
 
 
 def list_keys(path: Path) -> list[dict[str, Any]]:
@@ -152,7 +155,7 @@ def ensure_first(path: Path, *, now: datetime) -> Created | None:
     with _locked(path):
         if path.exists() or good_copy(path).exists():
             return None
-        record, secret = _new((), "first", now, None, None, None)
+        record, secret = _new((), "first", now, None, {})
         _write(path, [record])
     return Created(record, secret)
 
@@ -173,8 +176,7 @@ def _new(
     name: str,
     now: datetime,
     expires: datetime | None,
-    rate_limit: str | None,
-    models: Sequence[str] | None,
+    fields: dict[str, Any],
 ) -> tuple[Record, str]:
     key_id = records.new_id([r.id for r in known])
     secret = records.new_secret(key_id)
@@ -184,8 +186,7 @@ def _new(
         sha256=records.digest(secret),
         created=records.whole_seconds(now),
         expires=None if expires is None else records.whole_seconds(expires),
-        rate_limit=rate_limit,
-        models=None if models is None else tuple(models),
+        **bounds.kept(fields),
     )
     records.check(record, known)
     records.check_expiry(expires, now)

@@ -18,10 +18,12 @@ import msgspec
 from er import journal
 from er.keys import file, replaced, used
 from er.keys import record as records
+from er.keys.bounds import DEFAULT_SCOPES, SCOPES, Bounds
 from er.keys.record import KeysError, Record
 from er.quantities import Rate
 
 SHOUT_EVERY_S = 60.0
+SECRET_MAX = 512  # characters; longer ones are of nobody
 USED_S = 1.0  # how exactly the last use of a key is noted
 NEVER = datetime.max.replace(tzinfo=UTC)
 _Stamp = tuple[int, int, int, int]
@@ -36,11 +38,23 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     models: frozenset[str] | None = None  # None = all
     local_uid: int | None = None
     weight: int = 1  # its share beside other keys
+    scopes: frozenset[str] = DEFAULT_SCOPES
+    team: str = ""
+    bounds: Bounds | None = None
+    plain: bool = True  # it may ask for inference, and nothing but rate and models bounds it
+    marks: tuple[tuple[str, str | int], ...] = ()  # what the audit has of it beside its id
 
 
 def local(uid: int) -> Identity:
-    """The identity of a caller on gateway.sock: no key, no rate."""
-    return Identity(id="local", name="local", rate_limit=None, local_uid=uid)
+    """The identity of a caller on gateway.sock: no key, no rate, all scopes."""
+    return Identity(
+        id="local",
+        name="local",
+        rate_limit=None,
+        local_uid=uid,
+        scopes=frozenset(SCOPES),
+        marks=(("UID", uid),),
+    )
 
 
 class _Opened:
@@ -65,6 +79,7 @@ class Keys:
         self._stamp: _Stamp | Literal["unread"] | None = "unread"
         self._wrong = ""
         self._records: dict[str, tuple[Record, Identity]] = {}
+        self._imported: dict[str, str] = {}  # a hash of an imported secret -> its key's id
         self._opened: dict[str, _Opened] = {}  # by secret
         self._shouts = journal.Seldom(SHOUT_EVERY_S)
         self._used: used.Used | None = None
@@ -107,12 +122,10 @@ class Keys:
         return identity if record is not None and record.valid(now) else None
 
     def _find(self, secret: str, now: datetime) -> Identity | None:
-        shape = records.SECRET.match(secret)
-        found = self._records.get(shape[1]) if shape else None
+        found = self._holder(secret)
         if found is None:
             return None
-        record, identity = found
-        digest = records.digest(secret)
+        record, identity, digest = found
         if not record.opened_by(digest, now) or not record.valid(now):
             return None
         ends = [record.expires] if record.expires else []
@@ -125,16 +138,32 @@ class Keys:
         )
         return identity
 
+    def _holder(self, secret: str) -> tuple[Record, Identity, str] | None:
+        """The key that a secret claims to be of, and the secret's hash.
+
+        By the id in it; an imported one by its hash. That tells nobody anything by its time: a
+        table's place follows from the whole hash and a number of this process, and who could
+        choose a hash's beginning could not find the secret of it. What is secret is compared by
+        `Record.opened_by`.
+        """
+        if len(secret) > SECRET_MAX:
+            return None
+        digest = records.digest(secret)
+        shape = records.SECRET.match(secret)
+        found = self._records.get(shape[1]) if shape else None
+        if found is None:
+            found = self._records.get(self._imported.get(digest, ""))
+        return None if found is None else (*found, digest)
+
     def why_not(self, secret: str, now: datetime) -> str:
         """What to tell the holder of a secret that `check` refused. Tells strangers nothing."""
         if not self._records:
             return "there is no key yet; make one on the server with: er keys create --name NAME"
-        shape = records.SECRET.match(secret)
-        if shape is None:
+        found = self._holder(secret)
+        if found is None and records.SECRET.match(secret) is None:
             return "this is not a key of this server (they look like sk-er-kxxxxxxxx-…)"
-        found = self._records.get(shape[1])
         if found is not None:
-            record, digest = found[0], records.digest(secret)
+            record, _, digest = found
             if record.opened_by(digest, now) and record.revoked is not None:
                 return f"key {record.id} was revoked"
             if record.opened_by(digest, now):
@@ -183,17 +212,13 @@ class Keys:
     def _take(self, path: Path) -> None:
         known = records.decode(path.read_bytes())
         self._opened = {}
-        self._records = {
-            record.id: (
-                record,
-                Identity(
-                    id=record.id,
-                    name=record.name,
-                    rate_limit=record.rate(),
-                    models=None if record.models is None else frozenset(record.models),
-                ),
-            )
+        self._records = {record.id: (record, _identity(record)) for record in known}
+        self._imported = {
+            digest: record.id
             for record in known
+            if record.imported
+            for digest in (record.sha256, record.previous and record.previous.sha256)
+            if digest
         }
 
     def _may_shout(self) -> bool:
@@ -210,3 +235,19 @@ class Keys:
         with contextlib.suppress(OSError):
             mark.touch()
         return True
+
+
+def _identity(record: Record) -> Identity:
+    scopes = DEFAULT_SCOPES if record.scopes is None else frozenset(record.scopes)
+    bounds = record.bounds()
+    return Identity(
+        id=record.id,
+        name=record.name,
+        rate_limit=record.rate(),
+        models=None if record.models is None else frozenset(record.models),
+        scopes=scopes,
+        team=record.team or "",
+        bounds=bounds,
+        plain=bounds is None and "inference" in scopes,
+        marks=(("TEAM", record.team),) if record.team else (),
+    )

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import msgspec
 
 from er import quantities
+from er.keys import bounds
+from er.keys.bounds import Bounds
 from er.quantities import Rate
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
@@ -21,7 +23,8 @@ ID = re.compile(r"k[a-z2-7]{8}\Z")
 SECRET = re.compile(r"sk-er-(k[a-z2-7]{8})-[0-9A-Za-z_-]{43}\Z")
 SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 NAME = re.compile(r"[^\x00-\x1f\x7f]{1,64}\Z")
-VERSION = 1
+# The file is of the first version as long as every ER can read it without losing what it says.
+VERSION, PLAIN_VERSION = 2, 1
 
 Problem = Literal["not_found", "exists", "invalid", "damaged", "disk"]
 
@@ -29,7 +32,7 @@ Problem = Literal["not_found", "exists", "invalid", "damaged", "disk"]
 class KeysError(Exception):
     """A change to the keys that was not made; nothing was altered. The text says what to do.
 
-    `field` names what was wrong in what was asked for: name, expires, rate_limit, models.
+    `field` names what was wrong in what was asked for: name, expires, or one of bounds.Fields.
     """
 
     def __init__(self, code: Problem, message: str, field: str | None = None) -> None:
@@ -56,6 +59,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit: str | None = None  # "100/minute", "off"; None = the gateway's default
     models: tuple[str, ...] | None = None  # None = all
     revoked: datetime | None = None
+    # An ER before these would drop them: a file with any of them is of version 2.
+    imported: bool = False  # its secret was another server's: found by its hash, not by its id
+    scopes: tuple[str, ...] | None = None  # None = those every key had before there were any
+    team: str | None = None
+    concurrency: int | None = None
+    token_limit: str | None = None
+    quota: str | None = None
+    networks: tuple[str, ...] | None = None
 
     def valid(self, now: datetime) -> bool:
         """Neither revoked nor expired."""
@@ -73,6 +84,29 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         """Its own rate; None = unlimited."""
         return "default" if self.rate_limit is None else quantities.rate(self.rate_limit)
 
+    def bounds(self) -> Bounds | None:
+        """What bounds it beside its rate and its models. Raises bounds.BoundsError."""
+        return bounds.bounds(
+            concurrency=self.concurrency,
+            token_limit=self.token_limit,
+            quota=self.quota,
+            networks=self.networks,
+        )
+
+    def check_bounds(self) -> None:
+        """Raises bounds.BoundsError for what can't be meant."""
+        bounds.check(
+            scopes=self.scopes,
+            team=self.team,
+            concurrency=self.concurrency,
+            token_limit=self.token_limit,
+            quota=self.quota,
+            networks=self.networks,
+        )
+
+
+NEWER = ("imported", "scopes", "team", "concurrency", "token_limit", "quota", "networks")
+
 
 class KeyFile(msgspec.Struct, frozen=True):
     """er_api_keys.json."""
@@ -87,8 +121,9 @@ def decode(data: bytes) -> tuple[Record, ...]:
         file = msgspec.json.decode(data, type=KeyFile)
     except msgspec.DecodeError as error:
         raise ValueError(f"not a key file ({error})") from None
-    if file.version != VERSION:
-        raise ValueError(f"of version {file.version}, and this ER reads version {VERSION}")
+    if file.version not in (PLAIN_VERSION, VERSION):
+        known = f"{PLAIN_VERSION} and {VERSION}"
+        raise ValueError(f"of version {file.version}, and this ER reads versions {known}")
     for record in file.keys:
         if not ID.match(record.id):
             raise ValueError(f"key id {record.id!r} is not k and 8 of a-z2-7")
@@ -101,6 +136,10 @@ def decode(data: bytes) -> tuple[Record, ...]:
         if any(moment is not None and moment.tzinfo is None for moment in moments):
             raise ValueError(f"key {record.id}: times must end in Z")
         record.rate()
+        try:
+            record.check_bounds()
+        except bounds.BoundsError as error:
+            raise ValueError(f"key {record.id}: {error}") from None
     if len({record.id for record in file.keys}) != len(file.keys):
         raise ValueError("two keys have the same id")
     return file.keys
@@ -108,7 +147,14 @@ def decode(data: bytes) -> tuple[Record, ...]:
 
 def encode(records: Sequence[Record]) -> bytes:
     """The file's bytes for these records."""
-    plain = msgspec.json.encode(KeyFile(VERSION, tuple(records)))
+    trees = [msgspec.to_builtins(record) for record in records]
+    for tree in trees:
+        for field in NEWER:
+            if tree[field] in (None, False):
+                del tree[field]
+    newer = any(field in tree for tree in trees for field in NEWER)
+    version = VERSION if newer else PLAIN_VERSION
+    plain = msgspec.json.encode({"version": version, "keys": trees})
     return msgspec.json.format(plain, indent=2) + b"\n"
 
 
@@ -117,11 +163,12 @@ def shown(record: Record) -> dict[str, Any]:
     tree = msgspec.json.decode(msgspec.json.encode(record))
     del tree["sha256"], tree["previous"]
     until = None if record.previous is None else msgspec.to_builtins(record.previous.until)
-    return {**tree, "previous_valid_until": until}
+    scopes = [s for s in bounds.SCOPES if s in (record.scopes or bounds.DEFAULT_SCOPES)]
+    return {**tree, "scopes": scopes, "previous_valid_until": until}
 
 
 def digest(secret: str) -> str:
-    """SHA-256 of a secret; 256 random bits need no slower hash."""
+    """SHA-256 of a secret; what is random needs no slower hash."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -186,3 +233,7 @@ def check(record: Record, others: Sequence[Record]) -> None:
     if record.models is not None and (not record.models or not all(record.models)):
         told = "name at least one model, or leave models out for all of them"
         raise KeysError("invalid", told, "models")
+    try:
+        record.check_bounds()
+    except bounds.BoundsError as error:
+        raise KeysError("invalid", str(error), error.field) from None

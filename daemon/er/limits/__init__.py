@@ -18,11 +18,12 @@ from typing import NamedTuple
 
 from er.limits import window
 from er.limits.asked import Asked, Minute
-from er.limits.shared import opened
+from er.limits.running import Running, RunningFull
+from er.limits.shared import Locked, opened
 from er.limits.window import Taken
 from er.quantities import PERIODS, Rate
 
-__all__ = ["Asked", "Limits", "LimitsFull", "Taken"]
+__all__ = ["Asked", "Held", "Limits", "LimitsFull", "Running", "RunningFull", "Taken"]
 
 ROWS = 2048  # keys within one period, not keys in all: idle rows are used again
 ID_BYTES = 16
@@ -43,11 +44,16 @@ def now_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-class Limits:
-    """The windows of all keys, and their last minute. One object a process."""
+def tokens_of(key_id: str) -> str:
+    """The name of a key's window of tokens."""
+    return f"{key_id}#tokens"
 
-    def __init__(self, file: int, size: int, minute: Minute) -> None:
-        self._file, self.minute = file, minute
+
+class Limits:
+    """The windows of all keys, their last minute, and what runs. One object a process."""
+
+    def __init__(self, file: int, size: int, minute: Minute, running: Running) -> None:
+        self._file, self.minute, self.running = file, minute, running
         self._map = mmap.mmap(file, size)
         self._words = memoryview(self._map)[_WINDOWS:].cast("Q")
         self._rows: dict[str, _Row] = {}
@@ -60,19 +66,23 @@ class Limits:
         """
         file = opened(path, MAGIC, SIZE)
         try:
-            return cls(file, SIZE, Minute.open(path.with_name("asked")))
+            minute, running = path.with_name("asked"), path.with_name("running")
+            return cls(file, SIZE, Minute.open(minute), Running.open(running))
         except BaseException:
             os.close(file)
             raise
 
-    def take(self, key_id: str, rate: Rate, now: int) -> Taken:
-        """Count one request at `now` (ns) if the key's rate lets it pass. Raises LimitsFull."""
+    def take(self, key_id: str, rate: Rate, now: int, n: int = 1) -> Taken:
+        """Count one request at `now` (ns) if the key's rate lets it pass. Raises LimitsFull.
+
+        Tokens have a window beside it, named `tokens_of(key_id)`: `n` of them at once.
+        """
         while True:
             row = self._rows.get(key_id) or self._row(key_id, now)
             fcntl.lockf(self._file, fcntl.LOCK_EX, 1, row.lock)
             try:
                 if self._map[row.at : row.at + ID_BYTES] == row.name:
-                    return window.take(row.window, rate, now)
+                    return window.take(row.window, rate, now, n)
             finally:
                 fcntl.lockf(self._file, fcntl.LOCK_UN, 1, row.lock)
             # Another worker gave the row away after a period of silence.
@@ -83,19 +93,19 @@ class Limits:
         row = self._rows.get(key_id)
         if row is None:
             return 0.0  # it never asked here
-        with _Locked(self._file, row.lock):
+        with Locked(self._file, row.lock):
             if self._map[row.at : row.at + ID_BYTES] != row.name:
                 return 0.0
             return window.wait_s(row.window, rate, before, now)
 
-    def give_back(self, key_id: str, taken: Taken, now: int) -> None:
-        """Uncount at `now` (ns) a request that was allowed but could not be served."""
+    def give_back(self, key_id: str, taken: Taken, now: int, n: int = 1) -> None:
+        """Uncount at `now` (ns) a request, or tokens, allowed but not served."""
         row = self._rows.get(key_id)
         if row is None:
             return
-        with _Locked(self._file, row.lock):
+        with Locked(self._file, row.lock):
             if self._map[row.at : row.at + ID_BYTES] == row.name:
-                window.give_back(row.window, taken, now)
+                window.give_back(row.window, taken, now, n)
 
     def used(self, rates: Mapping[str, Rate], now: int) -> dict[str, int]:
         """How many requests each of these keys has in its window at `now` (ns)."""
@@ -104,13 +114,14 @@ class Limits:
             at = _IDS + row * ID_BYTES
             key_id = self._map[at : at + ID_BYTES].rstrip(b"\0").decode("ascii", "replace")
             if key_id in rates:
-                with _Locked(self._file, _LOCKS + row):
+                with Locked(self._file, _LOCKS + row):
                     used[key_id] = window.counted(self._window(row), rates[key_id], now)
         return used
 
     def close(self) -> None:
         """Let go of the files."""
         self.minute.close()
+        self.running.close()
         for row in self._rows.values():
             row.window.release()
         self._words.release()
@@ -125,12 +136,12 @@ class Limits:
 
     def _row(self, key_id: str, now: int) -> _Row:
         name = key_id.encode().ljust(ID_BYTES, b"\0")
-        with _Locked(self._file, _TABLE):
+        with Locked(self._file, _TABLE):
             found = self._find(name)
             row = self._free(now) if found is None else found
             made = self._place(name, row)
             if found is None:
-                with _Locked(self._file, made.lock):
+                with Locked(self._file, made.lock):
                     window.clear(made.window)
                     self._map[made.at : made.at + ID_BYTES] = name
         self._rows[key_id] = made
@@ -152,6 +163,17 @@ class Limits:
         raise LimitsFull(f"more than {ROWS} keys asked within an hour")
 
 
+class Held:
+    """What a request of a key with more bounds than a rate is counted by, until it is over."""
+
+    __slots__ = ("quota", "running", "tokens")
+
+    def __init__(self) -> None:
+        self.running = False  # among those of its key at once
+        self.tokens = 0  # in the window of its token limit
+        self.quota: int | None = None  # tokens in its month; None: not counted there
+
+
 class _Row(NamedTuple):
     """Where a key's window lies."""
 
@@ -159,16 +181,3 @@ class _Row(NamedTuple):
     at: int  # of the name in the file
     lock: int  # the byte to lock
     window: memoryview
-
-
-class _Locked:
-    """Holds the lock on one byte of the file."""
-
-    def __init__(self, file: int, at: int) -> None:
-        self._file, self._at = file, at
-
-    def __enter__(self) -> None:
-        fcntl.lockf(self._file, fcntl.LOCK_EX, 1, self._at)
-
-    def __exit__(self, *_: object) -> None:
-        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, self._at)

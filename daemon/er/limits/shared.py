@@ -26,3 +26,16 @@ def opened(path: Path, magic: bytes, size: int) -> int:
         os.close(file)
         raise
     return file
+
+
+class Locked:
+    """Holds the lock on one byte of a file."""
+
+    def __init__(self, file: int, at: int) -> None:
+        self._file, self._at = file, at
+
+    def __enter__(self) -> None:
+        fcntl.lockf(self._file, fcntl.LOCK_EX, 1, self._at)
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, self._at)

@@ -1,6 +1,7 @@
 """A sliding window of requests in a few machine words: exact, shared, and the clock is an argument.
 
-A window is a ring of entries (time of the newest request in it, how many). With a limit of up to
+A window is a ring of entries (time of the newest request in it, how many; tokens are counted so
+too, as many at once as a request has). With a limit of up to
 `ENTRIES` requests each has an entry of its own, so the window is exact to the nanosecond. Above
 that, requests that come within 1/120 of the period share one entry and leave together, when the
 newest of them is a period old: then a client may wait up to 1/120 of the period longer than it had
@@ -33,8 +34,11 @@ class Taken(NamedTuple):
     until: int  # when it leaves the window, ns
 
 
-def take(window: memoryview, rate: Rate, now: int) -> Taken:
-    """Count one request at `now` (ns) if `rate` lets it pass. `window` is `WORDS` 64-bit words."""
+def take(window: memoryview, rate: Rate, now: int, n: int = 1) -> Taken:
+    """Count `n` at `now` (ns) if `rate` lets all of them pass. `window` is `WORDS` 64-bit words.
+
+    More than the rate's count never pass, and are told the time until the window is empty.
+    """
     period = rate.period_s * 1_000_000_000
     total, tail, length, started = _STATE(window)
     if length and window[_FIRST + 2 * tail] + period > now and length < ENTRIES:
@@ -45,38 +49,38 @@ def take(window: memoryview, rate: Rate, now: int) -> Taken:
         now = _tidy(window, period, now)
         total, tail, length, started = _STATE(window)
         newest = _FIRST + 2 * ((tail + length - 1) % ENTRIES)
-    if total >= rate.count:
-        wait = _until_free(window, rate, period, now)
+    if total + n > rate.count:
+        wait = _until_free(window, rate.count - n, period, now)
         reset = (window[newest] + period - now) / 1e9
-        return Taken(False, rate.count, 0, wait, reset, 0, 0)
+        return Taken(False, rate.count, max(0, rate.count - total), wait, reset, 0, 0)
     # A full ring can only be met after the limit was changed; then the newest entry takes it too.
     if length and (
         length == ENTRIES or (rate.count > ENTRIES and now - started < period // SHARES)
     ):
-        window[newest + 1] += 1
+        window[newest + 1] += n
     else:
         newest = _FIRST + 2 * ((tail + length) % ENTRIES)
         window[_STARTED] = now
-        window[newest + 1] = 1
+        window[newest + 1] = n
         window[_LENGTH] = length + 1
     window[newest] = now
-    window[_TOTAL] = total + 1
-    return Taken(True, rate.count, rate.count - total - 1, 0.0, period / 1e9, now, now + period)
+    window[_TOTAL] = total + n
+    return Taken(True, rate.count, rate.count - total - n, 0.0, period / 1e9, now, now + period)
 
 
-def give_back(window: memoryview, taken: Taken, now: int) -> None:
-    """Uncount a request that was taken; of no effect when it has left the window since."""
+def give_back(window: memoryview, taken: Taken, now: int, n: int = 1) -> None:
+    """Uncount what was taken; of no effect when it has left the window since."""
     found = None
     for index in reversed(range(window[_LENGTH] if now < taken.until else 0)):
         at = _FIRST + 2 * ((window[_TAIL] + index) % ENTRIES)
         if window[at] < taken.at:
             break
-        if window[at + 1]:
+        if window[at + 1] >= n:
             found = at  # so far the oldest that may have it
-    if found is None or not window[_TOTAL]:
+    if found is None or window[_TOTAL] < n:
         return
-    window[found + 1] -= 1
-    window[_TOTAL] -= 1
+    window[found + 1] -= n
+    window[_TOTAL] -= n
     # Empty entries at the end would fill the ring, and those after share one and leave late.
     head = window[_TAIL] + window[_LENGTH] - 1
     while window[_LENGTH] and not window[_FIRST + 2 * (head % ENTRIES) + 1]:
@@ -141,13 +145,13 @@ def _squeeze(window: memoryview) -> None:
     window[_LENGTH] = kept
 
 
-def _until_free(window: memoryview, rate: Rate, period: int, now: int) -> float:
-    """Seconds until enough entries have left for one more request to pass."""
+def _until_free(window: memoryview, most: int, period: int, now: int) -> float:
+    """Seconds until so many entries have left that those there are count at most `most`."""
     total, tail = window[_TOTAL], window[_TAIL]
     for index in range(window[_LENGTH]):
         at = _FIRST + 2 * ((tail + index) % ENTRIES)
         total -= window[at + 1]
-        if total < rate.count:
+        if total <= most:
             return float(window[at] + period - now) / 1e9
     return period / 1e9
 
