@@ -257,8 +257,11 @@ KINDS: tuple[Callable[[str, Random], Hostile], ...] = (
 class Wire:
     """A connection, read answer by answer."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE_S)
+    def __init__(self, port: int, random: Random) -> None:
+        # From anywhere: wrong keys from one place alone would be answered later and later.
+        source = f"127.{random.randrange(1, 255)}.{random.randrange(1, 255)}.1"
+        address = ("127.0.0.1", port)
+        self.socket = socket.create_connection(address, PATIENCE_S, source_address=(source, 0))
         self.held = b""
         self.ended = False
 
@@ -370,7 +373,7 @@ class Crowd:
             request = kind(key, random)
             self.kinds[kind.__name__] += 1
             own = f"own-{seed}-{number}"
-            wire = Wire(self.running.port)
+            wire = Wire(self.running.port, random)
             if random.randrange(6) == 0:  # hangs up in the middle
                 wire.send(request.data[: random.randrange(len(request.data) + 1)], random)
                 wire.close(random.randrange(2) == 0)

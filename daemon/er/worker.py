@@ -150,6 +150,7 @@ class Worker:
         self._meter.close()
         await asyncio.to_thread(self._cache.close)
         self.gateway.tally.log_refusals()
+        self.gateway.guesses.log()
         await asyncio.to_thread(self._audit.close)
         self._ledger.close()
 
@@ -208,6 +209,7 @@ class Worker:
             if time.monotonic() - said >= 60:
                 said = time.monotonic()
                 self.gateway.tally.log_refusals()
+                self.gateway.guesses.log()
 
     async def _look_at_credentials(self) -> None:
         if self._tls is not None:

@@ -29,6 +29,7 @@ from er.gateway.exchange import (
     Stream,
     plain_address,
 )
+from er.gateway.guesses import Guesses
 from er.gateway.options import METRICS, OPEN, SCOPED
 from er.gateway.places import Places
 from er.gateway.served import Served, check_right, may_use
@@ -70,6 +71,7 @@ class Gateway:
         self._served, self._ledger, self._workshop, self._audit = served, ledger, workshop, audit
         self._shelf = shelf
         self.tally = Tally(ledger, limits)
+        self.guesses = Guesses()
         self.cors = Cors(self.settings.cors) if self.settings.cors else None
         self.draining = False  # each answer closes its connection
         self.cutting = False  # requests are cancelled because the process must end
@@ -100,7 +102,12 @@ class Gateway:
             if isinstance(route, Route) and route.name == "open" and route.page is not None:
                 return Response(200, route.page(()))
         needs: Scope = SCOPED[route] if isinstance(route, str) else "inference"
-        who = self._checks.who(request, note, needs)  # 401, 403
+        try:
+            who = self._checks.who(request, note, needs)  # 401, 403
+        except Refusal as refused:
+            if refused.status == 401 and request.head.secret is not None:
+                await self.guesses.slow(refused, request.client)
+            raise
         if isinstance(route, str):
             if route == METRICS:
                 return await self._metrics_page()
