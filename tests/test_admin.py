@@ -230,6 +230,7 @@ def test_what_bounds_a_key_is_set_and_lifted(parent: Parent) -> None:
         "token_limit": "1000/minute",
         "quota": "5k requests/month",
         "networks": ["fd00::/8"],
+        "weight": 3,
     }
     code, made = parent.api("POST", "/keys", {"name": "web", **bounds})
     assert code == 201 and {field: made[field] for field in bounds} == bounds
@@ -267,6 +268,7 @@ def test_a_refused_change_names_the_field(parent: Parent) -> None:
         ({"quota": "50M tokens/day"}, "quota"),
         ({"networks": ["10.0.0.1/8"]}, "networks"),
         ({"networks": []}, "networks"),
+        ({"weight": 101}, "weight"),
     ]
     for fields, field in wrong:
         code, answer = parent.api("PATCH", "/keys/web", fields)

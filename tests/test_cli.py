@@ -79,7 +79,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         (("keys", "create", "--name", "x", "--models", ","), "write names with commas"),
         (("keys", "rotate", "x", "--grace", "long"), "write a time as"),
         (("keys", "create", "--name", "x", "--scopes", "all"), "inference, metrics, admin-read"),
-        (("keys", "create", "--name", "x", "--concurrency", "many"), "how many requests at once"),
+        (("keys", "create", "--name", "x", "--concurrency", "many"), "write a whole number"),
         (("keys", "create", "--name", "x", "--quota", "1/day"), "50M tokens/month"),
         (("keys", "create", "--name", "x", "--networks", "10.0.0.1/8"), "write '10.0.0.0/8'"),
         (("keys", "set", "x"), "nothing to change"),
@@ -289,7 +289,7 @@ def test_all_that_bounds_a_key_is_said_changed_and_lifted(alone: dict[str, str])
     options = (
         *("--scopes", "metrics,inference,admin-read", "--team", "search", "--concurrency", "8"),
         *("--token-limit", "1000000/minute", "--quota", "50M tokens/month"),
-        *("--networks", "10.0.0.0/8, 192.0.2.7"),
+        *("--networks", "10.0.0.0/8, 192.0.2.7", "--weight", "4"),
     )
     made = json.loads(er(alone, "keys", "create", "--name", "web", *options, "--json").stdout)
     bounds = {
@@ -299,6 +299,7 @@ def test_all_that_bounds_a_key_is_said_changed_and_lifted(alone: dict[str, str])
         "token_limit": "1000000/minute",
         "quota": "50M tokens/month",
         "networks": ["10.0.0.0/8", "192.0.2.7/32"],
+        "weight": 4,
     }
     assert {field: made[field] for field in bounds} == bounds
     listed = er(alone, "keys", "list").stdout
@@ -311,7 +312,7 @@ def test_all_that_bounds_a_key_is_said_changed_and_lifted(alone: dict[str, str])
     assert {field: tree[field] for field in bounds} == bounds
     lift = (
         *("--scopes", "default", "--team", "none", "--concurrency", "off"),
-        *("--token-limit", "off", "--quota", "off", "--networks", "all"),
+        *("--token-limit", "off", "--quota", "off", "--networks", "all", "--weight", "1"),
     )
     back = json.loads(er(alone, "keys", "set", "web", *lift, "--json").stdout)
     assert {back[field] for field in bounds if field != "scopes"} == {None}

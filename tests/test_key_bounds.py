@@ -69,6 +69,7 @@ def test_a_file_is_of_the_second_version_only_when_an_older_er_would_lose_a_boun
         {"token_limit": "5/second"},
         {"quota": "1 requests/month"},
         {"networks": ["::1"]},
+        {"weight": 2},
     ):
         keys.change(path, "web", now=NOW, **bound)  # type: ignore[arg-type]
         assert version() == 2, bound
@@ -86,6 +87,7 @@ def test_a_file_is_of_the_second_version_only_when_an_older_er_would_lose_a_boun
         ("token_limit", "x"),
         ("quota", "50 tokens"),
         ("networks", ["10.0.0.1/8"]),
+        ("weight", 0),
     ],
 )
 def test_a_bound_that_can_not_be_meant_is_a_damaged_file(

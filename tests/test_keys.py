@@ -50,7 +50,7 @@ def test_a_key_looks_as_the_contract_has_it(path: Path) -> None:
         "rate_limit": "5/second",
         "models": ["A"],
         "scopes": ["inference", "metrics"],
-        **dict.fromkeys(("team", "concurrency", "token_limit", "quota", "networks")),
+        **dict.fromkeys(("team", "concurrency", "token_limit", "quota", "networks", "weight")),
     }
     text = path.read_text()
     tree = json.loads(text)

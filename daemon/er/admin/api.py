@@ -72,6 +72,7 @@ class KeyFields(_Fields):
     networks: list[str] | None = Field(
         None, description='where it may ask from, as "10.0.0.0/8"; null = anywhere'
     )
+    weight: int | None = Field(None, description="its share beside other keys; null = 1")
 
 
 class Grace(_Fields):

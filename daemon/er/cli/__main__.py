@@ -146,6 +146,7 @@ def _bounds(found: argparse.ArgumentParser) -> None:
         ("--token-limit", "R", '"1000000/minute" or "off"'),
         ("--quota", "Q", '"50M tokens/month", "100000 requests/month" or "off"'),
         ("--networks", "N,M", '"10.0.0.0/8,192.0.2.7", where it may ask from; or "all"'),
+        ("--weight", "N", "its share beside other keys when it is busy (default: 1)"),
     ):
         found.add_argument(option, metavar=metavar, help=text)
 

@@ -21,11 +21,11 @@ from er.keys.bounds import DEFAULT_SCOPES, Fields
 from er.moments import expiry, span_s
 from er.quantities import rate
 
-BOUNDS = ("scopes", "team", "concurrency", "token_limit", "quota", "networks")
+BOUNDS = ("scopes", "team", "concurrency", "token_limit", "quota", "networks", "weight")
 READING = ("list", "show")
 NOTHING = (
     "nothing to change: give --name, --expires, --rate-limit, --models, --scopes, --team, "
-    "--concurrency, --token-limit, --quota or --networks"
+    "--concurrency, --token-limit, --quota, --networks or --weight"
 )
 
 
@@ -44,6 +44,7 @@ class KeyWish(msgspec.Struct, kw_only=True):
     token_limit: str | None = None
     quota: str | None = None
     networks: str | None = None  # with commas; "all" lifts the restriction
+    weight: str | None = None
     grace: str = "24h"
     as_json: bool = False
 
@@ -136,7 +137,9 @@ def fields(wish: KeyWish) -> Fields:
     if wish.team is not None:
         found["team"] = None if wish.team == "none" else wish.team
     if wish.concurrency is not None:
-        found["concurrency"] = _count(wish.concurrency)
+        found["concurrency"] = None if wish.concurrency == "off" else _count(wish.concurrency)
+    if wish.weight is not None:
+        found["weight"] = _count(wish.weight)
     if wish.token_limit is not None:
         found["token_limit"] = wish.token_limit
     if wish.quota is not None:
@@ -151,11 +154,9 @@ def _names(text: str, none: str) -> list[str] | None:
     return None if text.strip() == none else [n.strip() for n in text.split(",") if n.strip()]
 
 
-def _count(text: str) -> int | None:
-    if text == "off":
-        return None
+def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise ValueError('--concurrency: write how many requests at once, as in 8, or "off"')
+        raise ValueError('--concurrency and --weight: write a whole number, as in 8 (or "off")')
     return int(text)
 
 
@@ -250,6 +251,7 @@ def _show(ref: str, as_json: bool, now: datetime) -> int:
         ("concurrency", str(key["concurrency"] or "off")),
         ("token limit", key["token_limit"] or "off"),
         ("quota", key["quota"] or "off"),
+        ("weight", str(key["weight"] or 1)),
         ("created", _day(key["created"])),
         ("expires", _day(key["expires"]) or "never"),
         ("last used", _day(key["last_used"]) or "-"),

@@ -18,6 +18,7 @@ DEFAULT_SCOPES: frozenset[str] = frozenset(("inference", "metrics"))
 TEAM = re.compile(r"[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]{0,62}[^\x00-\x20\x7f])?\Z")
 CONCURRENCY_MAX = 65_535
 NETWORKS_MAX = 256
+WEIGHT_MAX = 100
 Network = IPv4Network | IPv6Network
 
 
@@ -32,6 +33,7 @@ class Fields(TypedDict, total=False):
     token_limit: str | None  # "1000000/minute"
     quota: str | None  # "50M tokens/month"
     networks: Sequence[str] | None
+    weight: int | None  # its share beside other keys; None = 1
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,8 +61,8 @@ def kept(fields: dict[str, Any]) -> dict[str, Any]:
         ordered = sorted(set(scopes), key=lambda s: SCOPES.index(s) if s in SCOPES else -1)
         # Written out or not, the usual ones are the same: no key of theirs needs a newer ER.
         found["scopes"] = None if set(ordered) == DEFAULT_SCOPES else tuple(ordered)
-    for field in ("token_limit", "quota"):
-        if found.get(field) == "off":
+    for field, same in (("token_limit", "off"), ("quota", "off"), ("weight", 1)):
+        if found.get(field) == same:
             found[field] = None
     if found.get("networks"):
         found["networks"] = tuple(_spelled(text) for text in dict.fromkeys(found["networks"]))
@@ -82,6 +84,7 @@ def check(
     token_limit: str | None,
     quota: str | None,
     networks: Sequence[str] | None,
+    weight: int | None,
 ) -> None:
     """Raise BoundsError for the first of them that can't be meant."""
     if scopes is not None and (not scopes or not set(scopes) <= set(SCOPES)):
@@ -93,6 +96,9 @@ def check(
     if concurrency is not None and not 1 <= concurrency <= CONCURRENCY_MAX:
         told = f"concurrency: write how many requests at once, 1 to {CONCURRENCY_MAX}"
         raise BoundsError("concurrency", told)
+    if weight is not None and not 1 <= weight <= WEIGHT_MAX:
+        told = f"weight: write 1 to {WEIGHT_MAX}, how much more than another key it gets when busy"
+        raise BoundsError("weight", told)
     if networks is not None and not 0 < len(networks) <= NETWORKS_MAX:
         told = f"networks: name 1 to {NETWORKS_MAX}, or leave them out for all addresses"
         raise BoundsError("networks", told)

@@ -245,6 +245,7 @@ def _identity(record: Record) -> Identity:
         name=record.name,
         rate_limit=record.rate(),
         models=None if record.models is None else frozenset(record.models),
+        weight=record.weight or 1,
         scopes=scopes,
         team=record.team or "",
         bounds=bounds,

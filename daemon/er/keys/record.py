@@ -67,6 +67,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     token_limit: str | None = None
     quota: str | None = None
     networks: tuple[str, ...] | None = None
+    weight: int | None = None
 
     def valid(self, now: datetime) -> bool:
         """Neither revoked nor expired."""
@@ -102,10 +103,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
             token_limit=self.token_limit,
             quota=self.quota,
             networks=self.networks,
+            weight=self.weight,
         )
 
 
-NEWER = ("imported", "scopes", "team", "concurrency", "token_limit", "quota", "networks")
+# What only the second version of the file has.
+NEWER = (
+    *("imported", "scopes", "team", "concurrency", "token_limit", "quota", "networks"),
+    "weight",
+)
 
 
 class KeyFile(msgspec.Struct, frozen=True):
