@@ -97,6 +97,7 @@ def _keys(keys: argparse.ArgumentParser) -> None:
         "rotate": actions.add_parser("rotate", help="a new secret; the old stays good for a while"),
         "revoke": actions.add_parser("revoke", help="end a key at once"),
         "set": actions.add_parser("set", help="change a key"),
+        "import": actions.add_parser("import", help="another server's keys; clients keep theirs"),
     }
     for name, found in made.items():
         found.add_argument("--version", action="version", version=f"er {__version__}")
@@ -105,8 +106,14 @@ def _keys(keys: argparse.ArgumentParser) -> None:
             found.add_argument("ref", metavar="KEY", help="its id, or a name that only it has")
         if name in ("create", "set"):
             found.add_argument("--name", required=name == "create")
+        if name in ("create", "set", "import"):
             found.add_argument("--expires", metavar="T", help='"30d", "2027-01-31" or "never"')
             _bounds(found)
+    plain = 'plain text or JSON, in any usual form; "-": standard input'
+    made["import"].add_argument("files", metavar="FILE", nargs="+", help=plain)
+    made["import"].add_argument("--dry-run", action="store_true", help="show what would come in")
+    weak = "also keys of under 16 characters"
+    made["import"].add_argument("--allow-weak", action="store_true", help=weak)
     made["rotate"].add_argument("--grace", default="24h", metavar="T", help="default: 24h")
 
 
@@ -271,7 +278,12 @@ def _run_keys(args: argparse.Namespace) -> int:
     from er.cli.keys import KeyWish, run
 
     given = {k: v for k, v in vars(args).items() if k in KeyWish.__struct_fields__}
-    return run(KeyWish(as_json=args.json, **given))
+    wish = KeyWish(as_json=args.json, **given)
+    if args.action == "import":
+        from er.cli import keys_import
+
+        return keys_import.run(wish, args.files, dry_run=args.dry_run, allow_weak=args.allow_weak)
+    return run(wish)
 
 
 def _run_status(args: argparse.Namespace) -> int:

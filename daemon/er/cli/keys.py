@@ -51,23 +51,24 @@ class KeyWish(msgspec.Struct, kw_only=True):
 
 def run(wish: KeyWish) -> int:
     """Do it. Returns the exit status: 0 done, 1 not done and said why, 64 wrong use."""
-    problem = _no_right(wish.action)
+    problem = no_right(wish.action)
     if problem:
-        return _fail(problem, 1)
+        return fail(problem, 1)
     try:
         return _do(wish, datetime.now(UTC))
     except ValueError as error:
-        return _fail(str(error), 64)
+        return fail(str(error), 64)
     except KeysError as error:
-        return _fail(str(error), 64 if error.field in BOUNDS else 1)
+        return fail(str(error), 64 if error.field in BOUNDS else 1)
 
 
-def _fail(text: str, code: int) -> int:
+def fail(text: str, code: int) -> int:
+    """Say what is wrong; the exit status."""
     print(f"er keys: {text}", file=sys.stderr)
     return code
 
 
-def _no_right(action: str) -> str:
+def no_right(action: str) -> str:
     """Why this user can't do that, in one sentence; "" when it can."""
     path = keys.path()
     folder = path.parent
@@ -183,13 +184,14 @@ def _models(text: str | None) -> list[str] | None:
     return names
 
 
-def _json(value: object) -> str:
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+def printed(value: object) -> None:
+    """Print it as JSON."""
+    print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
 
 
 def _secret(shown: Mapping[str, Any], as_json: bool, what: str, note: str = "") -> int:
     if as_json:
-        print(_json(shown))
+        printed(shown)
         return 0
     print(f"{what} {shown['id']} ({clean(shown['name'])}){note}.")
     print("Its secret, shown this once and stored nowhere:\n")
@@ -200,7 +202,7 @@ def _secret(shown: Mapping[str, Any], as_json: bool, what: str, note: str = "") 
 
 def _record(shown: Mapping[str, Any], as_json: bool, what: str) -> int:
     if as_json:
-        print(_json(shown))
+        printed(shown)
     else:
         print(f"Key {shown['id']} ({clean(shown['name'])}) {what}.")
     return 0
@@ -209,7 +211,7 @@ def _record(shown: Mapping[str, Any], as_json: bool, what: str) -> int:
 def _list(as_json: bool, now: datetime) -> int:
     found: Sequence[Mapping[str, Any]] = keys.list_keys(keys.path())
     if as_json:
-        print(_json({"keys": found}))
+        printed({"keys": found})
         return 0
     if not found:
         print("No keys. Make one: sudo er keys create --name web")
@@ -236,7 +238,7 @@ def _show(ref: str, as_json: bool, now: datetime) -> int:
     key_id = keys.find(keys.path(), ref).id
     key = next(key for key in found if key["id"] == key_id)
     if as_json:
-        print(_json(key))
+        printed(key)
         return 0
     of = key["previous_used_by"]
     rows = [

@@ -17,6 +17,7 @@ from er.keys.file import (
     revoke,
     rotate,
 )
+from er.keys.importing import Imported, import_keys
 from er.keys.reader import Identity, Keys, local
 from er.keys.record import KeysError, Record, shown
 
@@ -24,6 +25,7 @@ __all__ = [
     "UNSET",
     "Created",
     "Identity",
+    "Imported",
     "Keys",
     "KeysError",
     "Record",
@@ -31,6 +33,7 @@ __all__ = [
     "create",
     "ensure_first",
     "find",
+    "import_keys",
     "list_keys",
     "local",
     "path",

@@ -56,10 +56,10 @@ def create(
     **fields: Unpack[Fields],
 ) -> Created:
     """Make a key. Raises KeysError."""
-    with _locked(path):
-        known = _read(path)
+    with locked(path):
+        known = read(path)
         record, secret = _new(known, name, now, expires, dict(fields))
-        _write(path, [*known, record])
+        write(path, [*known, record])
     return Created(record, secret)
 
 
@@ -120,7 +120,7 @@ def change(
 
 def find(path: Path, ref: str) -> Record:
     """The key of that id or unique name. Raises KeysError."""
-    return records.find(_read(path), ref)
+    return records.find(read(path), ref)
 
 
 def list_keys(path: Path) -> list[dict[str, Any]]:
@@ -133,7 +133,7 @@ def list_keys(path: Path) -> list[dict[str, Any]]:
             "last_used": last.get(record.id),
             "previous_used_by": _previous_used_by(record, still),
         }
-        for record in (_read(path) if path.exists() or good_copy(path).exists() else ())
+        for record in (read(path) if path.exists() or good_copy(path).exists() else ())
     ]
 
 
@@ -152,11 +152,11 @@ def ensure_first(path: Path, *, now: datetime) -> Created | None:
 
     Raises KeysError when it can't be written.
     """
-    with _locked(path):
+    with locked(path):
         if path.exists() or good_copy(path).exists():
             return None
         record, secret = _new((), "first", now, None, {})
-        _write(path, [record])
+        write(path, [record])
     return Created(record, secret)
 
 
@@ -165,7 +165,7 @@ def keep_good_copy(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if good_copy(path).read_bytes() == path.read_bytes():
             return
-    with _locked(path):
+    with locked(path):
         data = path.read_bytes()
         records.decode(data)
         _replace({good_copy(path): data})
@@ -194,13 +194,13 @@ def _new(
 
 
 def _change(path: Path, ref: str, apply: Callable[[Record], Record]) -> Record:
-    with _locked(path):
-        known = _read(path)
+    with locked(path):
+        known = read(path)
         old = records.find(known, ref)
         new = apply(old)
         if new != old:
             records.check(new, known)
-            _write(path, [new if r.id == old.id else r for r in known])
+            write(path, [new if r.id == old.id else r for r in known])
     return new
 
 
@@ -210,7 +210,7 @@ def _end(record: Record) -> str:
     return f"expired since {record.expires:%Y-%m-%d %H:%M} UTC"
 
 
-def _read(path: Path) -> tuple[Record, ...]:
+def read(path: Path) -> tuple[Record, ...]:
     copy = good_copy(path)
     back = f"put the last good one back with: cp -p {copy} {path}"
     try:
@@ -225,7 +225,7 @@ def _read(path: Path) -> tuple[Record, ...]:
         raise KeysError("disk", f"{path}: {error.strerror}; are you root or user er?") from None
 
 
-def _write(path: Path, keys: Sequence[Record]) -> None:
+def write(path: Path, keys: Sequence[Record]) -> None:
     data = records.encode(keys)
     _replace({good_copy(path): data, path: data})
 
@@ -284,7 +284,7 @@ def _failed(path: Path, error: OSError) -> KeysError:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     lock = path.with_suffix(".lock")
     try:
         file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE)

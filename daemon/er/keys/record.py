@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -178,7 +178,7 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def new_id(taken: Sequence[str]) -> str:
+def new_id(taken: Collection[str]) -> str:
     """An id that nobody has."""
     while True:
         found = "k" + "".join(secrets.choice(ALPHABET) for _ in range(8))
