@@ -19,7 +19,7 @@ from er.tls import Credentials, Safe, TlsError, context
 from er.tls.credentials import by_systemd, from_files
 from er.tls.facts import Facts, day, ending, read, row
 
-LOOK_S = 2.0
+LOOK_S = 1.0
 WARN_EVERY_S = 86400.0
 
 
