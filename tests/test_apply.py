@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import resource
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from er import systemctl
+from er import config, systemctl
+from er.admin.reload import ReloadError, reload
 from er.cli import units as cli_units
 from er.cli.__main__ import main
-from er.units import UnitsError
+from er.units import UnitsError, turns
 from fakes import free_port
 from running import model_folder
 
@@ -343,6 +348,28 @@ def test_an_apply_that_ended_half_way_is_finished_by_the_next(
     machine.ran.clear()
     assert cli_units.run_apply(dry_run=False) == 0
     assert machine.ran == []
+
+
+def test_one_change_at_a_time(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
+    """A second `er apply` waits for the first, and plans then; a reload is refused meanwhile."""
+    ended = threading.Event()
+
+    def second() -> None:
+        assert cli_units.run_apply(dry_run=False) == 0
+        ended.set()
+
+    with turns.alone(lambda: None):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        until = time.monotonic() + 20
+        while "Another change is under way" not in capfd.readouterr().out:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        with pytest.raises(ReloadError, match="an er apply is under way"):
+            asyncio.run(reload(config.load(machine.toml), 1, os.getpid()))
+        assert not ended.is_set() and not applied(machine).exists()
+    waiting.join(20)
+    assert ended.is_set() and applied(machine).exists()
 
 
 def test_a_file_that_is_not_ours_is_left_alone(

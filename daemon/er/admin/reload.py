@@ -14,7 +14,7 @@ import orjson
 
 from er.config import Config, ConfigError, applied_path, directory, edited_path, load, parse
 from er.config.render import render
-from er.units import UnitsError, applied_text, store_applied, takeup
+from er.units import UnitsError, applied_text, store_applied, takeup, turns
 
 PATIENCE_S = 90.0  # for a new generation of workers to be ready
 LOOK_EVERY_S = 0.1
@@ -69,9 +69,21 @@ def _lines(error: ConfigError) -> list[str]:
 async def reload(running: Config, generation: int, parent: int) -> Reloaded:
     """Store what can take effect, have `parent` start new workers, wait until they answer.
 
-    Raises ReloadError when the file is bad or the new workers don't come up; then the stored
-    configuration is again what it was.
+    Raises ReloadError when the file is bad, the new workers don't come up, or an `er apply` is
+    under way; then the stored configuration is again what it was.
     """
+
+    def busy() -> None:
+        raise ReloadError("nothing was changed: an er apply is under way; wait for its end")
+
+    try:
+        with turns.alone(busy):
+            return await _reload(running, generation, parent)
+    except OSError as error:
+        raise ReloadError(f"nothing was changed: {error}") from None
+
+
+async def _reload(running: Config, generation: int, parent: int) -> Reloaded:
     merged, text = await asyncio.to_thread(prepare, running)
     # A damaged applied.toml is no way back: what runs is, and that is known.
     before = applied_text() or render(running)

@@ -21,7 +21,7 @@ from er.config import Config, ConfigError, applied_path, directory, edited_path,
 from er.config.reader import NAME
 from er.gpus import Gpus
 from er.model_files import HIDDEN
-from er.units import Change, UnitsError
+from er.units import Change, UnitsError, turns
 
 RELOAD_S = 120.0
 ROOT = Path("/")  # where systemd's folders are
@@ -78,16 +78,27 @@ def run_apply(which: Which = "edited", *, dry_run: bool) -> int:
     """`er apply`: say what is to be done, do it, say that it is done.
 
     `which` configuration: er.toml as it is edited, the one applied before the present one, or the
-    present one again, which another version of ER may tell systemd in other words.
+    present one again, which another version of ER may tell systemd in other words. One at a time:
+    another one, or an `er reload`, is waited for.
     """
     try:
         path = _source(which, dry_run)
-        config, found = check_machine.examine(path)
-        for item in found:
-            print(item.finding, file=sys.stderr)
-        changes, notes = _planned(path, config, found)
+        if dry_run:
+            return _run_apply(path, dry_run)
+        with turns.alone(lambda: print("Another change is under way; this one waits.", flush=True)):
+            return _run_apply(path, dry_run)
     except _NoPlanError as refused:
         return _fail("apply", f"{refused}")
+    except OSError as error:
+        return _fail("apply", f"{error}; {_REST}")
+
+
+def _run_apply(path: Path, dry_run: bool) -> int:
+    """Plan and do it. Raises _NoPlanError, OSError."""
+    config, found = check_machine.examine(path)
+    for item in found:
+        print(item.finding, file=sys.stderr)
+    changes, notes = _planned(path, config, found)
     for said in notes:
         print(f"note: {said}", file=sys.stderr)
     try:
@@ -95,10 +106,10 @@ def run_apply(which: Which = "edited", *, dry_run: bool) -> int:
             return _apply(changes, dry_run)
         if not dry_run:
             units.keep_unfinished([])
-        print(f"Nothing to do: systemd matches {path.name}.")
-        return 0
-    except (UnitsError, OSError) as error:
+    except UnitsError as error:
         return _fail("apply", f"{error}; {_REST}")
+    print(f"Nothing to do: systemd matches {path.name}.")
+    return 0
 
 
 def run_plan(which: Which = "edited") -> int:

@@ -1,0 +1,230 @@
+"""Restarts and changes under 200 requests a second of mixed traffic: not one request fails.
+
+Without systemd: the test holds the sockets, as systemd does. tests/whole has the same with it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crowd.asking import Asker
+from crowd.replica import Replica
+from crowd.steady import Steady
+from held import Held
+from running import model_folder
+
+pytestmark = pytest.mark.slow
+REPORT = Path(__file__).parent / "reports" / "restarts.json"
+
+
+class Mixed(Asker):
+    """Mostly small requests, some batches."""
+
+    def _size(self) -> int:
+        return self._pick.randint(1, self._pick.choices((1, 4, 16, 64), (76, 14, 8, 2))[0])
+
+
+class World:
+    """A gateway with stand-in engines, traffic, and everything that is done to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.engines = [Replica(i, folder, 0, pooling_only=False, swaps=False) for i in range(2)]
+        self.gateway = Held(folder, workers=2, max_concurrency=10_000)
+        ranker = model_folder(folder / "ranker", limit=1024)
+        self.gateway.models.append({"name": "rank", "task": "score", "path": str(ranker)})
+        for engine in self.engines:
+            self._add(engine)
+        asker = Mixed(folder / "model", ranker, seed=7, poisoned=0.0)
+        self.keys: list[str] = []
+        unix = self.gateway.runtime / "gateway.sock"
+        self.load = Steady(self.gateway.port, self.keys, asker.make, unix=unix)
+        self.done: Counter[str] = Counter()
+        self.took: dict[str, float] = {}  # the longest
+        self._number = 0
+
+    def _add(self, engine: Replica) -> None:
+        for name, model, port in zip(engine.names, ("embed", "rank"), engine.ports, strict=True):
+            url = f"http://127.0.0.1:{port}"
+            self.gateway.replicas.append({"name": name, "model": model, "url": url})
+
+    @contextmanager
+    def running(self) -> Iterator[World]:
+        """All of it; ended after, and then every request is judged."""
+        try:
+            for engine in self.engines:
+                engine.start()
+            while not all(engine.listens() for engine in self.engines):
+                time.sleep(0.02)
+            self.gateway.start()
+            self.keys.append(self.gateway.key)
+            self._change_key()
+            with self.load:
+                self.load.until(50)
+                yield self
+                self.load.until(50)
+            assert self.gateway.stop() == 0
+        finally:
+            self.gateway.close()
+            for engine in self.engines:
+                engine.kill()
+
+    def do(self, kind: str) -> None:
+        """One change, and some more answers."""
+        began = time.monotonic()
+        KINDS[kind](self)
+        self.done[kind] += 1
+        self.took[kind] = max(self.took.get(kind, 0.0), time.monotonic() - began)
+        self.load.until(20)
+        judge(self)
+
+    # -- what is done ------------------------------------------------------------------------
+
+    def admin(self, method: str, path: str, body: Any = None, within_s: float = 60) -> Any:
+        """Ask the admin API. Its answer, which must be a good one."""
+        link = http.client.HTTPConnection("er", timeout=within_s)
+        link.sock = socket.socket(socket.AF_UNIX)
+        link.sock.settimeout(within_s)
+        link.sock.connect(str(self.gateway.runtime / "admin.sock"))
+        try:
+            data = None if body is None else json.dumps(body)
+            link.request(method, path, data, {"content-type": "application/json"})
+            answer = link.getresponse()
+            text = answer.read()
+            assert answer.status < 300, (path, answer.status, text)
+            return json.loads(text) if text else None
+        finally:
+            link.close()
+
+    def _restart(self) -> None:
+        self.gateway.restart()
+
+    def _reload(self) -> Any:
+        """As `er reload`."""
+        self._number += 1
+        self.gateway.write_config()
+        return self.admin("POST", "/reload")
+
+    def _workers(self) -> None:
+        self.gateway.settings["workers"] = 3 - int(self.gateway.settings["workers"])  # type: ignore[call-overload]
+        assert self._reload()["taken"]
+
+    def _limits(self) -> None:
+        """Of everything that a request is held against, larger than any here."""
+        n = self._number
+        self.gateway.settings |= {
+            "max_concurrency": 10_000 + n,
+            "rate_limit": f"{100_000 + n}/second",
+        }
+        self.gateway.settings |= {"max_body": f"{32 + n}MiB", "timeout": f"{600 + n}s"}
+        self.gateway.settings |= {"max_inputs": 2048 + n, "max_documents": 10_000 + n}
+        assert self._reload()["taken"]
+
+    def _models(self) -> None:
+        for model in self.gateway.models:
+            model["aliases"] = [f"{model['name']}-{self._number}"]
+        assert self._reload()["taken"]
+
+    def _replicas(self) -> None:
+        """The second of each model goes, or comes back."""
+        names = self.engines[1].names
+        kept = [r for r in self.gateway.replicas if r["name"] not in names]
+        if len(kept) == len(self.gateway.replicas):
+            self._add(self.engines[1])
+        else:
+            self.gateway.replicas = kept
+        assert self._reload()["taken"]
+
+    def _pages(self) -> None:
+        settings = self.gateway.settings
+        settings["docs"] = not settings.get("docs", True)
+        settings["cors"] = ["https://app.example"] if not settings.get("cors") else []
+        assert self._reload()["taken"]
+
+    def _bad(self) -> None:
+        """An er.toml that can't be used changes nothing."""
+        self.gateway.write_config()
+        good = self.gateway.config.read_text()
+        self.gateway.config.write_text(good + "\n[gatway]\nx = 1\n")
+        with pytest.raises(AssertionError, match="nothing was changed"):
+            self.admin("POST", "/reload")
+        self.gateway.config.write_text(good)
+
+    def _storm(self) -> None:
+        """Two reloads at once, and signals besides."""
+        self.gateway.write_config()
+        answers: list[Any] = []
+
+        def ask() -> None:
+            try:
+                answers.append(self.admin("POST", "/reload"))
+            except AssertionError as refused:
+                answers.append(str(refused))
+
+        asking = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in asking:
+            thread.start()
+        assert self.gateway.process is not None
+        for _ in range(10):
+            self.gateway.process.send_signal(signal.SIGHUP)
+            time.sleep(0.02)
+        for thread in asking:
+            thread.join()
+        assert any(isinstance(answer, dict) for answer in answers), answers
+        refused = [answer for answer in answers if isinstance(answer, str)]
+        assert all("another reload is under way" in answer for answer in refused), answers
+
+    def _change_key(self) -> None:
+        """A key is made and used, another is rotated; what is taken away nobody uses any more."""
+        self._number += 1
+        made = self.admin("POST", "/keys", {"name": f"k{self._number}", "rate_limit": "off"})
+        self.keys.append(made["secret"])
+        rotated = self.admin("POST", f"/keys/{made['id']}/rotate", {"grace": "1h"})
+        self.keys.append(rotated["secret"])
+        self.admin(
+            "PATCH", f"/keys/{made['id']}", {"rate_limit": f"{200_000 + self._number}/second"}
+        )
+        other = self.admin("POST", "/keys", {"name": f"gone{self._number}"})
+        self.admin("DELETE", f"/keys/{other['id']}")
+
+
+KINDS: dict[str, Callable[[World], Any]] = {
+    "restart": World._restart,
+    "reload": World._reload,
+    "keys": World._change_key,
+    "workers": World._workers,
+    "limits": World._limits,
+    "models": World._models,
+    "replicas": World._replicas,
+    "pages": World._pages,
+    "reloads at once": World._storm,
+    "a bad er.toml": World._bad,
+}
+
+
+def judge(world: World) -> None:
+    """Every request was answered, and right."""
+    report = world.load.report()
+    assert not report["said"], report
+
+
+@pytest.mark.timeout(180)
+def test_changes_lose_nothing(tmp_path: Path) -> None:
+    with World(tmp_path).running() as world:
+        for kind in ("keys", "keys", *KINDS, "replicas", "restart", "restart"):
+            world.do(kind)
+    judge(world)
+    report = world.load.report()
+    assert report["sent"] == report["right"] > 1000, report
+    print(json.dumps(report | {"longest": world.took}))

@@ -1,0 +1,125 @@
+"""Restarts and changes under 200 requests a second, by systemd itself: not one request fails.
+
+The engines are the real ones; known texts come from the cache, as shipped. tests/test_restarts.py
+has the same without systemd, oftener.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import CACHE_OFF, Installed
+from machine import GATEWAY
+from mixed import Mixed
+
+from crowd.steady import Steady
+
+pytestmark = [pytest.mark.machine, pytest.mark.vllm, pytest.mark.timeout(1200)]
+SERVICE = "er-gateway.service"
+REPLICAS = ["er-vllm@embedding.service", "er-vllm@reranker.service"]
+
+
+@pytest.fixture(scope="module")
+def cached(er: Installed) -> Iterator[Installed]:
+    """With the cache as it is shipped, and as it was after."""
+    path = er.machine.root / "etc/er/er.toml"
+    kept = path.read_text()
+    path.write_text(kept.replace(CACHE_OFF, "", 1))
+    er.machine.run("er", "apply", timeout=300)
+    yield er
+    path.write_text(kept)
+    er.machine.run("er", "apply", timeout=300)
+
+
+@pytest.fixture
+def load(cached: Installed) -> Iterator[Steady]:
+    """The traffic; after the test each request must have been answered, and right."""
+    unix = cached.machine.root / "run/er/gateway.sock"
+    port = int(GATEWAY.rpartition(":")[2])
+    with Steady(port, [cached.key], Mixed().make, unix=unix if unix.exists() else None) as load:
+        load.until(100)
+        yield load
+        load.until(50)
+    report = load.report()
+    print(json.dumps(report))
+    assert not report["said"] and report["sent"] == report["right"], report
+
+
+def pids(er: Installed, *units: str) -> list[str]:
+    return [er.machine.show(unit, "MainPID")["MainPID"] for unit in units]
+
+
+def test_restarts_lose_nothing(cached: Installed, load: Steady) -> None:
+    """One by one, one that is asked for twice, and one while new workers come up."""
+    run = cached.machine.run
+    for _ in range(2):
+        (before,) = pids(cached, SERVICE)
+        run("systemctl", "restart", SERVICE)
+        assert pids(cached, SERVICE) != [before]
+        load.until(20)
+    run("systemctl", "restart", "--no-block", SERVICE)
+    time.sleep(0.5)
+    run("systemctl", "restart", SERVICE)
+    load.until(20)
+    run("systemctl", "kill", "--kill-whom=main", "--signal=HUP", SERVICE)
+    time.sleep(0.3)
+    run("systemctl", "restart", SERVICE)
+
+
+def test_reloads_and_keys_lose_nothing(cached: Installed, load: Steady) -> None:
+    """Also as `systemctl reload`; keys as the command line changes them."""
+    er = cached.machine
+    (before,) = pids(cached, SERVICE)
+    er.run("systemctl", "reload", SERVICE)
+    er.run("er", "reload")
+    for i in range(2):
+        made = er.json("er", "keys", "create", "--name", f"steady{i}", "--json")
+        er.run("er", "keys", "set", f"steady{i}", "--rate-limit", "off")
+        load.keys.append(made["secret"])
+        rotated = er.json("er", "keys", "rotate", f"steady{i}", "--grace", "1h", "--json")
+        load.keys.append(rotated["secret"])
+        er.run("er", "keys", "create", "--name", "nobody")
+        er.run("er", "keys", "revoke", "nobody")
+        load.until(20)
+    assert pids(cached, SERVICE) == [before]
+
+
+def test_applies_lose_nothing(cached: Installed, load: Steady) -> None:
+    """Of what the gateway takes up by itself, of what systemd must know, and two at once."""
+    er, path = cached.machine, cached.machine.root / "etc/er/er.toml"
+    kept, before = path.read_text(), pids(cached, SERVICE, *REPLICAS)
+    changes = (
+        ('name = "Qwen3-Embedding-0.6B"', 'name = "Qwen3-Embedding-0.6B"\naliases = ["other"]'),
+        ("[gateway]", '[gateway]\nworkers = 2\nstop_timeout = "33s"\nmax_documents = 9000'),
+    )
+    try:
+        for old, new in changes:
+            path.write_text(kept.replace('workers = "auto"', "").replace(old, new, 1))
+            er.run("er", "apply", timeout=300)
+            load.until(20)
+        assert er.show(SERVICE, "TimeoutStopUSec") == {"TimeoutStopUSec": "43s"}
+        path.write_text(kept)
+        with ThreadPoolExecutor(2) as pool:
+            both = [pool.submit(er.run, "er", "apply", timeout=300) for _ in range(2)]
+            said = [each.result().stdout for each in both]
+        assert sum("Nothing to do" in text for text in said) == 1, said
+    finally:
+        path.write_text(kept)
+        er.run("er", "apply", timeout=300)
+    assert er.show(SERVICE, "TimeoutStopUSec") == {"TimeoutStopUSec": "1min 10s"}
+    assert pids(cached, SERVICE, *REPLICAS) == before
+
+
+def test_an_upgrade_loses_nothing(cached: Installed, load: Steady) -> None:
+    """Another version of the gateway; the replicas need not change and are left alone."""
+    er = cached.machine
+    (before,), replicas = pids(cached, SERVICE), pids(cached, *REPLICAS)
+    er.run("sh", "-c", "echo '# upgraded' >>/usr/src/er/daemon/er/gateway/work.py")
+    result = er.run("/usr/src/er/install.sh", timeout=600)
+    assert "restart er-gateway" in result.stdout, result.stdout
+    assert pids(cached, SERVICE) != [before]
+    assert pids(cached, *REPLICAS) == replicas
