@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import signal
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ from er.config import Config
 VARIABLE = "ER_CHILD"
 BEAT_EVERY_S = 1.0
 BEAT, READY = b".", b"R"
+# To a worker whose successors serve already. SIGTERM is for one that nobody follows at once.
+RETIRE = signal.SIGUSR1
 ORDER_BYTES, ORDER_SOCKETS = 1 << 16, 250  # at most, of a message to the nest
 
 

@@ -1,8 +1,10 @@
 """One worker: a whole gateway in a process of its own, from its sockets to its drain.
 
-Forked by the nest. SIGTERM drains it: it takes no new connection but those that wait
-already, every answer ends its connection, idle ones are closed after a moment, what is being worked
-on is finished. SIGINT, or the end of the time for that, cuts what is left with a 503.
+Forked by the nest. RETIRE drains it: it takes no new connection but those that wait already, every
+answer ends its connection, idle ones are closed after a moment, what is being worked on is
+finished. SIGTERM does the same, but new connections are taken until the kept ones are gone, so that
+who comes again waits for the next gateway's start alone. SIGINT, or the end of the time for that,
+cuts what is left with a 503.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from uvicorn.server import ServerState
 from er import config, engine_secret, journal, keys, usage
 from er.batches import Store
 from er.cache import Cache
-from er.child import Child
+from er.child import RETIRE, Child
 from er.gateway import Gateway
 from er.gateway.batches import Shelf
 from er.gateway.bounded import Bounded
@@ -53,6 +55,7 @@ from er.usage.meter import Meter
 
 ACCEPT_S = 3.0  # at most, for those who had connected before the drain began
 IDLE_S = 2.0  # longer than clients usually pause between two requests on a connection
+FRESH_S = 0.5  # for the first request on a connection that was just made
 KEEP_ALIVE_S = 75
 FIRST_LOAD_S = 20.0  # a model folder that takes longer does not hold up the others
 BACKLOG = 4096
@@ -115,12 +118,14 @@ class Worker:
         self._servers: list[asyncio.Server] = []
         self._tls: Listener | None = None
         self._drain, self._cut = asyncio.Event(), asyncio.Event()
+        self._followed = False  # others take new connections by now
 
     async def run(self) -> None:
         """Serve until told to stop, then drain."""
         loop = asyncio.get_running_loop()
         self._audit.on(loop)
         loop.add_signal_handler(signal.SIGTERM, self._drain.set)
+        loop.add_signal_handler(RETIRE, self._retire)
         loop.add_signal_handler(signal.SIGINT, self._cut.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: None)  # the terminal's; the parent says
         background = [
@@ -197,6 +202,10 @@ class Worker:
     async def _beat(self) -> None:
         await self._child.beat()
         journal.log("err", "the supervisor is gone; this worker ends")
+        self._retire()
+
+    def _retire(self) -> None:
+        self._followed = True
         self._drain.set()
 
     async def _tick(self) -> None:
@@ -223,6 +232,8 @@ class Worker:
     async def _stop(self) -> None:
         began = time.monotonic()
         self.gateway.draining = True
+        if not self._followed:
+            await self._serve_on()
         await self._accept_rest()
         for server in self._servers:
             server.close()
@@ -231,7 +242,7 @@ class Worker:
         for sockets in self._child.sockets.values():
             for sock in sockets:
                 sock.close()
-        await self._until_empty(time.monotonic() + IDLE_S)
+        await self._until_empty(time.monotonic() + (IDLE_S if self._followed else FRESH_S))
         for connection in list(self._state.connections):
             connection.shutdown()
         await self._until_empty(began + self.gateway.settings.timeout_s + IDLE_S)
@@ -242,6 +253,14 @@ class Worker:
             task.cancel()
         self._cut.clear()
         await self._until_empty(time.monotonic() + CUT_S)
+
+    async def _serve_on(self) -> None:
+        """Take new connections until those that were kept are gone; each has one answer left."""
+        kept, until = set(self._state.connections), time.monotonic() + IDLE_S
+        while kept & self._state.connections and time.monotonic() < until:
+            if self._cut.is_set() or self._followed:
+                return
+            await asyncio.sleep(0.02)
 
     async def _accept_rest(self) -> None:
         """Take in who waits in the kernel's queue: closing the last socket resets them.

@@ -45,6 +45,12 @@ class Machine:
             assert result.returncode == 0, f"{command} gave {result.returncode}:\n{result.stdout}"
         return result
 
+    def inside(self, path: str) -> Path:
+        """A path of the machine's, seen from here: /run, say, which is mounted there alone."""
+        outer = Path(f"{self.root}.vm/pid").read_text().split()[0]
+        init = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()[0]
+        return Path(f"/proc/{init}/root") / path.lstrip("/")
+
     def json(self, *command: str) -> Any:
         return json.loads(self.run(*command).stdout)
 

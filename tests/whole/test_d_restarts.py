@@ -38,9 +38,9 @@ def cached(er: Installed) -> Iterator[Installed]:
 @pytest.fixture
 def load(cached: Installed) -> Iterator[Steady]:
     """The traffic; after the test each request must have been answered, and right."""
-    unix = cached.machine.root / "run/er/gateway.sock"
+    unix = cached.machine.inside("/run/er/gateway.sock")
     port = int(GATEWAY.rpartition(":")[2])
-    with Steady(port, [cached.key], Mixed().make, unix=unix if unix.exists() else None) as load:
+    with Steady(port, [cached.key], Mixed().make, unix=unix) as load:
         load.until(100)
         yield load
         load.until(50)

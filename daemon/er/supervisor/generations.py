@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from er import config, journal
-from er.child import ADMIN
+from er.child import ADMIN, RETIRE
 from er.config import Config, ConfigError
 from er.ledger import Ledger, LedgerError
 from er.ledger.layout import SLOTS
@@ -201,7 +201,7 @@ class Generations:
     def _retire(self, processes: list[Process]) -> None:
         for process in processes:
             process.retiring = True
-            process.send(signal.SIGTERM)
+            process.send(signal.SIGTERM if process.slot == ADMIN else RETIRE)
             self._go(self._see_off(process))
 
     async def _see_off(self, process: Process) -> None:
