@@ -450,3 +450,22 @@ async def test_shutting_down_ends_idle_connections_and_lets_busy_ones_answer(
     assert b"connection: close" in answer
     idle.close()
     busy.close()
+
+
+@on_uvloop
+async def test_a_request_that_comes_with_the_shutdown_is_answered(server: Server) -> None:
+    """Whether all of it has just arrived, unread so far, or half of its head."""
+    whole_reader, whole = await server.open()
+    half_reader, half = await server.open()
+    for reader, writer in ((whole_reader, whole), (half_reader, half)):
+        writer.write(GET)
+        await reader.readuntil(b"GET /a 0\n")
+    half.write(GET[:20])
+    await asyncio.sleep(0.1)
+    whole.write(GET)
+    for connection in list(server.state.connections):
+        connection.shutdown()
+    half.write(GET[20:])
+    for reader, writer in ((whole_reader, whole), (half_reader, half)):
+        assert b"HTTP/1.1 200" in await reader.readuntil(b"GET /a 0\n")
+        writer.close()

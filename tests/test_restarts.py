@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import platform
 import signal
 import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ import pytest
 
 from crowd.asking import Asker
 from crowd.replica import Replica
-from crowd.steady import Steady
+from crowd.steady import RATE, Steady
+from er import __version__
 from held import Held
 from running import model_folder
 
@@ -224,12 +227,30 @@ def judge(world: World) -> None:
     assert not report["said"], report
 
 
-@pytest.mark.timeout(600)
-def test_changes_lose_nothing(tmp_path: Path) -> None:
-    with World(tmp_path).running() as world:
-        for kind in ("keys", "keys", *KINDS, "replicas", "restart", "restart"):
+def done(folder: Path, kinds: Sequence[str]) -> dict[str, Any]:
+    """The report of these changes, one after the other."""
+    with World(folder).running() as world:
+        for kind in kinds:
             world.do(kind)
     judge(world)
     report = world.load.report()
     assert report["sent"] == report["right"] > 1000, report
-    print(json.dumps(report | {"longest": world.took}))
+    assert sum(world.done.values()) == len(kinds)
+    longest = {kind: round(seconds, 1) for kind, seconds in world.took.items()}
+    return {"done": dict(world.done), "longest_s": longest, "requests_s": RATE} | report
+
+
+@pytest.mark.timeout(600)
+def test_twenty_changes_lose_nothing(tmp_path: Path) -> None:
+    again = ("restart", "restart", "replicas", "reload", "workers", "models", *["keys"] * 4)
+    print(json.dumps(done(tmp_path, (*KINDS, *again))))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+def test_two_hundred_changes_lose_nothing(tmp_path: Path) -> None:
+    report = done(tmp_path, [*KINDS] * (200 // len(KINDS)))
+    made_with = {"er": __version__, "python": platform.python_version()}
+    finished = datetime.now(UTC).isoformat(timespec="seconds")
+    report |= {"finished": finished, "versions": made_with}
+    REPORT.write_text(json.dumps(report, indent=1) + "\n")

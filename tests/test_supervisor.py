@@ -485,6 +485,24 @@ def test_a_reload_does_not_wait_for_old_requests_nor_cut_them(tmp_path: Path) ->
         assert replies[0].status == 200
 
 
+def test_a_stop_takes_new_clients_as_long_as_it_waits_for_old_ones(tmp_path: Path) -> None:
+    """So that at a restart they wait for the next start alone."""
+    with gateway(tmp_path) as running, contextlib.closing(running.connection()) as kept:
+        assert running.embed(connection=kept).status == 200
+        assert running.process is not None
+        running.process.send_signal(signal.SIGTERM)
+        running.wait_for("are finished first")
+        began = time.monotonic()
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as late:
+            late.settimeout(5)
+            late.connect(str(running.runtime / "gateway.sock"))
+            late.sendall(b"GET /livez HTTP/1.1\r\nhost: er\r\n\r\n")
+            answer = late.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 200 ") and b"connection: close" in answer
+        assert time.monotonic() - began < 1.5
+        assert running.process.wait(15) == 0
+
+
 def test_pipelined_requests_are_all_answered_at_a_stop(tmp_path: Path) -> None:
     """Only the last answer ends the connection: those behind it are here already."""
     with gateway(tmp_path) as running:
