@@ -485,6 +485,8 @@ url = "http://10.0.0.7:8000"
             "proxy_protocol: false -> true",
             "",
         ),
+        ("[gateway]", '[gateway]\nhold = "all"', "hold: bulk -> all", ""),
+        ('path = "/m"', 'path = "/m"\nhold = "off"', "model m: hold", ""),
         ("[gateway]", '[batches]\nquota = "1MiB"\n[gateway]', "quota: 10GiB -> 1MiB", ""),
         ("[gateway]", "[batches]\nquota = 0\n[gateway]", "quota: 10GiB -> 0", ""),
         ('"0.0.0.0:2048"', '"0.0.0.0:2049"', "", "listen: 0.0.0.0:2048 -> 0.0.0.0:2049"),
@@ -536,7 +538,8 @@ def test_any_configuration_survives_being_written(
     model = base.models[0]
     fields = {f: getattr(model, f) for f in model.__struct_fields__}
     fields |= {"name": name, "aliases": tuple(a for a in aliases if a != name)}
-    model = type(model)(**(fields | {"instruction": value + '\x7f"\\', "kind": "query"}))
+    more = {"instruction": value + '\x7f"\\', "kind": "query", "hold": "all"}
+    model = type(model)(**(fields | more))
     replica = base.replicas[0]
     kept = {f: getattr(replica, f) for f in replica.__struct_fields__}
     kept |= {

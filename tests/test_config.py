@@ -111,6 +111,7 @@ def test_the_good_one_is_good() -> None:
         (6, 'path = "/m"\naliases = ["m"]', "'m' already names this model"),
         (4, 'name = "m:query"', "'m:query' can't end in :query, by which clients say what"),
         (6, 'path = "/m"\naliases = ["x", "y:document"]', "can't end in :document"),
+        (6, 'path = "/m"\nhold = true', "hold is True; it must be one of: off, bulk, all"),
         (6, 'path = "/m"\naliases = [" x"]', "' x' is empty, or has a blank at an end"),
         (6, 'path = "/m"\naliases = [""]', "'' is empty, or has a blank at an end"),
         (10, 'via = "nothing"', "via must name an embed model; there are: m"),

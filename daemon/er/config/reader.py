@@ -25,6 +25,7 @@ CACHE_MIN, CACHE_MAX = 16 << 20, 1 << 40  # bytes
 SIDES = (":query", ":document")
 QUOTA_MIN, KEEP_MAX_S = 1 << 20, 3650 * 86400.0
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
+HOLDS = ("off", "bulk", "all")
 # What the launcher says to vLLM itself; given a second time in `args` it would win unseen.
 OWN_ARGS = {"--port", "--host", "--uds", "--model", "--served-model-name", "--runner", "--api-key"}
 
@@ -107,6 +108,7 @@ class Reader:
             "docs": f.boolean("docs", True),
             "trusted_proxies": f.networks("trusted_proxies"),
             "proxy_protocol": f.boolean("proxy_protocol", False),
+            "hold": f.choice("hold", HOLDS, Gateway().hold),
         }
         if fields["proxy_protocol"] and not table.get("trusted_proxies"):
             f.wrong("proxy_protocol", "is taken from trusted_proxies only; name them there")
@@ -189,6 +191,7 @@ class Reader:
             "kind": f.choice("kind", ("document", "query"), "document"),
             "dtype": f.choice("dtype", ("bfloat16", "float16", "float32"), None),
             "via": via,
+            "hold": f.choice("hold", HOLDS, None),
         }
         self.unknown(table, set(fields), "model", index)
         if "kind" in table and fields["task"] == "score":

@@ -9,6 +9,8 @@ import msgspec
 
 from er.quantities import Rate
 
+Hold = Literal["off", "bulk", "all"]  # whose requests wait for a replica that is starting
+
 
 class Finding(msgspec.Struct, frozen=True):
     """One thing wrong (or odd, for a warning) at file:line, with what to do about it."""
@@ -58,6 +60,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     docs: bool = True  # /docs and /openapi.json, which ask for no key
     trusted_proxies: tuple[str, ...] = ()  # networks whose word about a client's address counts
     proxy_protocol: bool = False  # what trusted proxies begin their connections with
+    hold: Hold = "bulk"
     tls: Tls | None = None
 
 
@@ -76,6 +79,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["document", "query"] = "document"  # embed: texts of which a client says nothing
     dtype: Literal["bfloat16", "float16", "float32"] | None = None
     via: str | None = None
+    hold: Hold | None = None  # None: as [gateway] says
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,27 +10,32 @@ Without systemd it goes on here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
+import psutil
 
 from er import engine_secret, wire
 from er.config import Config, Model, Replica
-from er.engine import backoff
+from er.engine import backoff, measured
 from er.engine import command as engine_command
 from er.engine import log as engine_log
 from er.engine.backoff import Backoff
 from er.engine.checks import Locks, Obstacle, Prepared, prepare
 from er.engine.identity import identity, stamp
+from er.engine.measured import Measured
 from er.engine.process import EngineProcess
 from er.engine.sample import Life, Sampler
 from er.engine.voice import Voice
 from er.engine.watch import Failed, Patience, Stopped, Watch
 from er.gpus import Gpus
 from er.journal import log
+
+PAUSING = "pausing after a failure"
 
 
 class Keeper:
@@ -57,6 +62,11 @@ class Keeper:
         self._client = httpx.AsyncClient(trust_env=False)
         self._life = Life(name=replica.name, gpu=replica.gpu, attempt=self._backoff.attempt)
         self._life.last_error = self._backoff.cause or None
+        self._took = self._folder / "start.json"
+        before = measured.load(self._took)
+        self._life.load_s, self._life.start_s = before.load_s, before.start_s
+        self._life.begun = psutil.Process().create_time()
+        self._waited = 0.0  # seconds of this start that another one need not take
         self._voice = Voice(config, self._life, runtime / "ledger")
         sample = runtime / "replicas" / f"{replica.name}.json"
         self._sampler = Sampler(self._life, sample, cards, self._client)
@@ -89,7 +99,7 @@ class Keeper:
             sampling.cancel()
             await asyncio.gather(sampling, return_exceptions=True)
             if self.stop.is_set():
-                self._sampler.remove()
+                self._leave()
             if self._life.engine is not None:  # only after an error of our own
                 await self._life.engine.end()
             await self._client.aclose()
@@ -104,11 +114,13 @@ class Keeper:
         fixed = self._replica.kv_cache is not None
         locks = Locks(self._runtime, prepared.gpus, fixed=fixed)
         try:
+            queued = time.monotonic()
             while not locks.take():
                 self._voice.enter("queued: another replica is loading on this GPU")
                 self._voice.more_time(self._patience.silence)
                 await self._pause(self._patience.tick)
             began = time.monotonic()
+            self._waited += began - queued
             watch = self._watch = self._start(prepared)
             probe = await watch.first_answer()
         finally:
@@ -117,7 +129,23 @@ class Keeper:
         self._told = ""
         self._sampler.address = self._replica.address
         self._voice.ready(probe.ms, time.monotonic() - began)
+        self._note_start()
         await watch.serve(self._forgive)
+
+    def _leave(self) -> None:
+        """Take the sample away; who waits for this replica gives it a moment to be back."""
+        life = self._life
+        with contextlib.suppress(OSError):
+            measured.store(self._took, Measured(life.load_s, life.start_s, time.time()))
+        self._sampler.remove()
+
+    def _note_start(self) -> None:
+        """Keep how long this start took, if nothing failed in it."""
+        life = self._life
+        if life.attempt == 1 and life.ready_since is not None and not life.load_failed:
+            life.start_s = round(life.ready_since - life.begun - self._waited, 1)
+            measured.store(self._took, Measured(life.load_s, life.start_s))
+        life.load_failed = False
 
     async def _check_identity(self, prepared: Prepared) -> None:
         """Take the engine's identity back when its model's files changed while it read them."""
@@ -187,7 +215,7 @@ class Keeper:
     async def _back_off(self) -> None:
         self._life.attempt = self._backoff.attempt
         while (wait := self._backoff.wait_s(time.monotonic())) > 0:
-            self._life.enter("pausing after a failure")
+            self._life.enter(PAUSING)
             self._voice.status(
                 f"attempt {self._backoff.attempt}, waiting {wait:.0f} s: {self._backoff.cause}"
             )
@@ -217,10 +245,12 @@ class Keeper:
             )
         self._life.last_error = text
         self._voice.enter(obstacle.phase, f"{obstacle.phase}: {text}")
-        until = time.monotonic() + self._patience.obstacle
+        began = time.monotonic()
+        until = began + self._patience.obstacle
         while (left := until - time.monotonic()) > 0:
             self._voice.more_time(self._patience.silence)
             await self._pause(min(left, 5.0))
+        self._waited += time.monotonic() - began
         return obstacle.sandbox and self._by_systemd
 
     async def _failed(self, cause: str) -> bool:
@@ -233,6 +263,7 @@ class Keeper:
         self._backoff = self._backoff.failed(time.monotonic(), cause)
         backoff.store(self._count, self._backoff)
         self._life.last_error, self._life.ready_since = cause, None
+        self._life.load_failed = not was_ready
         self._life.identity = None
         self._sampler.address = ""
         self._voice.verdict("down", cause)
@@ -242,6 +273,11 @@ class Keeper:
         if self._life.engine is not None:
             await self._life.engine.end()
             self._life.engine = self._watch = None
+        if was_ready:
+            self._life.enter(PAUSING)
+            self._life.begun = time.time()
+        with contextlib.suppress(OSError):  # at once: who waits for it must hear of it
+            await self._sampler.write()
         return was_ready and self._by_systemd
 
     def _forgive(self) -> None:

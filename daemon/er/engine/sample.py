@@ -22,6 +22,8 @@ from er.engine.process import EngineProcess
 from er.gpus import Gpu, Gpus, find
 
 EVERY_S = 1.0
+READY = "ready"  # the phase in which the engine has answered right
+ATTEMPTS = 2  # the start after a crash is still worth waiting for; what fails again is not
 SCRAPE_S = 0.8
 FIGURES = {
     "running": "vllm:num_requests_running",
@@ -44,6 +46,9 @@ class Life(msgspec.Struct):
     attempt: int = 1
     ready_since: float | None = None
     load_s: float | None = None  # what the last start took, from nothing to the first right answer
+    start_s: float | None = None  # the same from the launcher's own start
+    begun: float = 0.0  # when this launcher came to be
+    load_failed: bool = False  # since this launcher began
     last_error: str | None = None
     vllm_version: str | None = None
     identity: str | None = None  # what the engine is, for the cache of vectors; None: can't be told
@@ -56,6 +61,21 @@ class Life(msgspec.Struct):
             return False
         self.phase, self.phase_since = phase, time.time()
         return True
+
+    def coming(self) -> bool:
+        """Whether it is worth a request's while to wait for this replica.
+
+        It loads, or is about to; or it ends as it was asked to, which mostly means a restart.
+        """
+        if self.load_failed or self.attempt > ATTEMPTS:
+            return False
+        return self.phase != READY and not self.phase.startswith("waiting")
+
+    def due(self) -> float | None:
+        """When it will be ready, if this start takes as long as the last one."""
+        if self.start_s is None or self.ready_since is not None:
+            return None
+        return self.begun + self.start_s
 
 
 class Sampler:
@@ -95,6 +115,9 @@ class Sampler:
             "attempt": life.attempt,
             "ready_since": life.ready_since,
             "load_s": life.load_s,
+            "start_s": life.start_s,
+            "coming": life.coming(),
+            "due": life.due(),
             "last_error": life.last_error,
             "time": time.time(),
             "gpu": self._gpus(),

@@ -8,11 +8,9 @@ from typing import Literal
 
 from er import systemd
 from er.config import Config
-from er.engine.sample import Life
+from er.engine.sample import READY, Life
 from er.journal import Level, log
 from er.ledger import Ledger, LedgerError
-
-READY = "ready"  # the phase in which the engine has answered right
 
 
 class Voice:

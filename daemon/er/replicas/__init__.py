@@ -11,7 +11,8 @@ When a replica fails:
                    A text that is answered wrong twice is at fault itself: see suspects.
   broken           once may be chance: others are preferred for a moment. Twice in a row: down.
   busy             others are preferred for a moment.
-Its sequences go elsewhere at once. No replica left: 503 for all that wait, at once.
+Its sequences go elsewhere at once. No replica left: 503 for all that wait, at once, but for those
+that may wait for one that is starting: see hold.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from er.config import Config
 from er.job import Ids, Refusal, Task
 from er.ledger import Ledger
+from er.replicas.hold import Waiting
 from er.replicas.mover import Mover
 from er.replicas.pools import Done, Member, Request, Result
 
@@ -55,6 +57,7 @@ class Replicas:
                 clock=clock,
                 wall=wall,
                 queued=self._tell_queued,
+                waiting=Waiting(config, model, ledger, model.hold or config.gateway.hold),
             )
             for model in config.models
             if model.via is None
@@ -131,7 +134,7 @@ class Replicas:
         if deadline <= now:
             # Sent all the same, it would come back late, and the replica would be blamed for it.
             raise Refusal(504, "timeout", "The deadline passed before any text could be computed.")
-        mover.demand(now)
+        mover.demand(now, len(sequences), deadline)
         if mover.scheduler.rate.per_s:
             mover.demand_time(sequences, deadline - now, now, key, weight)
         values = None if len(sequences) == 1 else mover.room(len(sequences))

@@ -14,6 +14,7 @@ from er.config import Model
 from er.job import Ids, Refusal
 from er.journal import log
 from er.ledger import LAST_CHOICE, Ledger
+from er.replicas.hold import Waiting
 from er.replicas.pools import (
     SECOND_NS,
     Call,
@@ -56,6 +57,7 @@ class Mover:
         clock: Callable[[], int],
         wall: Callable[[], float],
         queued: Callable[[], None],
+        waiting: Waiting,
     ) -> None:
         """`clock` in monotonic ns, `wall` in Unix seconds; `queued` tells how much waits."""
         self.model, self.task, self.dimensions = model.name, model.task, dimensions
@@ -68,6 +70,7 @@ class Mover:
         self._suspects = Suspects()
         self._pump_soon = False
         self._alive_until = 0  # monotonic ns
+        self._waiting = waiting
         self._recheck: asyncio.TimerHandle | None = None
         self._watcher: asyncio.TimerHandle | None = None
         self._stuck_watcher: asyncio.TimerHandle | None = None
@@ -80,14 +83,15 @@ class Mover:
         """For the answer to `n` sequences."""
         return np.empty((n, self.dimensions) if self.task == "embed" else n, np.float32)
 
-    def demand(self, now: int) -> None:
-        """Raise Refusal 503 when there is no replica to ask; `now` in monotonic ns."""
+    def demand(self, now: int, sequences: int = 0, deadline: int = 0) -> None:
+        """Raise Refusal 503 when no replica is there, nor may so many `sequences` wait for one."""
         if now < self._alive_until:
             return
         wall = self._wall()
-        if not any(self._ledger.rank(name, wall, now) for name in self.members):
+        if any(self._ledger.rank(name, wall, now) for name in self.members):
+            self._alive_until = now + ALIVE_NS
+        elif not self._waiting.may(sequences, (deadline - now) / SECOND_NS, wall):
             raise self._nobody()
-        self._alive_until = now + ALIVE_NS
 
     def demand_time(
         self, sequences: Sequence[Ids], left_ns: int, now: int, key: str, weight: int
@@ -177,8 +181,9 @@ class Mover:
         while scheduler.waiting or scheduler.stuck:
             if not any(load.rank for load in loads.values()):
                 self._alive_until = 0
+                scheduler.rate.idle()  # what is not done now says nothing of how much can be
                 way = flights(scheduler.flying())
-                for ticket in scheduler.abandon():
+                for ticket in scheduler.abandon(self._waiting.lanes(self._wall())):
                     self._fails(ticket, self._nobody(), way)
                 self._drop(scheduler.unwanted())
                 return
@@ -330,7 +335,8 @@ class Mover:
         return given_up(self.model, item, error)
 
     def _nobody(self) -> Refusal:
-        return nobody(self.model, self.members, self._ledger, self._wall())
+        wall = self._wall()
+        return nobody(self.model, self.members, self._ledger, wall, self._waiting.due(wall))
 
     # -- time ----------------------------------------------------------------------------------
 

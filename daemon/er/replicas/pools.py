@@ -220,10 +220,17 @@ def given_up(model: str, item: Item, error: UpstreamError) -> Refusal:
     return Refusal(500, "internal_error", text)
 
 
-def nobody(model: str, replicas: Iterable[str], ledger: Ledger, now: float) -> Refusal:
-    """503 with each replica's state, and the best guess at when one is there; `now` in Unix s."""
+def nobody(
+    model: str, replicas: Iterable[str], ledger: Ledger, now: float, due: float | None = None
+) -> Refusal:
+    """503 with each replica's state, and the best guess at when one is there; times in Unix s.
+
+    `due`: when the first that is starting will be there, by what its last start took.
+    """
     verdicts = {name: ledger.verdict(name) for name in replicas}
     wait_s = min((_ready_in_s(v, now) for v in verdicts.values()), default=START_S)
+    if due is not None:
+        wait_s = max(1.0, due - now)
     told = "; ".join(
         f"{name} is {v.state}" + (f" ({v.reason})" if v.reason else "")
         for name, v in verdicts.items()

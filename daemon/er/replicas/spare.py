@@ -17,6 +17,7 @@ from er.config import Config, Model
 from er.job import Ids
 from er.ledger import Ledger
 from er.replicas import Replicas
+from er.replicas.hold import Waiting
 from er.replicas.mover import Mover
 from er.replicas.pools import Call, Member
 from er.scheduler import Scheduler
@@ -59,6 +60,7 @@ class SpareMover(Mover):
         model: Model,
         main: Mover,
         ledger: Ledger,
+        waiting: Waiting,
         *,
         clock: Callable[[], int],
         wall: Callable[[], float],
@@ -66,7 +68,14 @@ class SpareMover(Mover):
         """`main`: the same model's requests of clients, on the same members."""
         members: Sequence[Member] = tuple(main.members.values())
         super().__init__(
-            model, main.dimensions, members, ledger, clock=clock, wall=wall, queued=lambda: None
+            model,
+            main.dimensions,
+            members,
+            ledger,
+            clock=clock,
+            wall=wall,
+            queued=lambda: None,
+            waiting=waiting,
         )
         self._gauge = metrics.spare_sequences.labels(model.name)
         self._main = main
@@ -103,6 +112,14 @@ class SpareReplicas(Replicas):
         self._ledger, self._clock = ledger, clock
         models: Mapping[str, Model] = {model.name: model for model in config.models}
         self.movers: dict[str, Mover] = {
-            name: SpareMover(models[name], mover, ledger, clock=clock, wall=wall)
+            # Whoever runs batches waits by itself, and asks again.
+            name: SpareMover(
+                models[name],
+                mover,
+                ledger,
+                Waiting(config, models[name], ledger, "off"),
+                clock=clock,
+                wall=wall,
+            )
             for name, mover in main.movers.items()
         }

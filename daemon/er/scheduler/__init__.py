@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from er.job import Lane as LaneName
 from er.pace import Pace, Rate
@@ -347,9 +347,9 @@ class Scheduler:
             self._ends(ticket, "expired")
         return late, self.unwanted() if late else []
 
-    def abandon(self) -> list[Ticket]:
-        """End every ticket that has sequences waiting: there is no replica left for them."""
-        stuck = [ticket for ticket in self.tickets if ticket.waiting]
+    def abandon(self, held: Collection[Lane] = ()) -> list[Ticket]:
+        """End who waits, as no replica is left; those of the lanes `held` go on waiting."""
+        stuck = [t for t in self.tickets if t.waiting and t.lane not in held]
         for ticket in stuck:
             self._ends(ticket, "failed")
         return stuck
