@@ -67,10 +67,8 @@ class Mover:
         self._gauge = metrics.queue_sequences.labels(model.name)
         self._calls: dict[Batch, Call] = {}
         self._finished: deque[tuple[Ticket, int]] = deque()  # complete, and when: told in slices
-        self._suspects = Suspects()
-        self._pump_soon = False
-        self._alive_until = 0  # monotonic ns
-        self._waiting = waiting
+        self._suspects, self._waiting = Suspects(), waiting
+        self._pump_soon, self._alive_until = False, 0  # monotonic ns
         self._recheck: asyncio.TimerHandle | None = None
         self._watcher: asyncio.TimerHandle | None = None
         self._stuck_watcher: asyncio.TimerHandle | None = None

@@ -347,7 +347,7 @@ class Scheduler:
             self._ends(ticket, "expired")
         return late, self.unwanted() if late else []
 
-    def abandon(self, held: Collection[Lane] = ()) -> list[Ticket]:
+    def abandon(self, held: Collection[LaneName] = ()) -> list[Ticket]:
         """End who waits, as no replica is left; those of the lanes `held` go on waiting."""
         stuck = [t for t in self.tickets if t.waiting and t.lane not in held]
         for ticket in stuck:
