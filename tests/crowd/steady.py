@@ -19,7 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import orjson
 import uvloop
@@ -34,6 +34,7 @@ MODES = {"kept": 45, "new": 20, "upload": 10, "pieces": 5, "paused": 10, "unix":
 PAUSED = 50  # connections
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
+RETRY = re.compile(rb"\r\nretry-after: *[1-9]", re.IGNORECASE)
 SAID = 20
 Link = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -44,6 +45,15 @@ class Asked(Protocol):
     path: str
     body: bytes
     check: Callable[[object], str | None]
+
+
+class Unhappy(NamedTuple):
+    """A request without a right answer; from when to when it was under way, monotonic s."""
+
+    what: str
+    path: str
+    sent: float
+    over: float
 
 
 class Failed(Exception):  # noqa: N818 - what became of a request
@@ -77,6 +87,7 @@ class Steady:
         self.counts: Counter[str] = Counter()
         self.modes: Counter[str] = Counter()
         self.said: list[str] = []  # the first of what went wrong
+        self.unhappy: list[Unhappy] = []  # all of it, in short
         self.slowest_s = 0.0
         self._began = 0.0
 
@@ -142,13 +153,16 @@ class Steady:
         began = time.monotonic()
         try:
             async with asyncio.timeout(PATIENCE_S):
-                status, body = await self._exchange(mode, asked, key)
+                status, head, body = await self._exchange(mode, asked, key)
         except (OSError, Failed, TimeoutError, asyncio.IncompleteReadError) as error:
-            self._note("failed", mode, began, f"{asked.path}: {error!r}")
+            self._note("failed", asked.path, mode, began, repr(error))
             return
         self.slowest_s = max(self.slowest_s, time.monotonic() - began)
         if status != 200:
-            self._note(f"refused {status}", mode, began, body[:300].decode(errors="replace"))
+            text = body[:300].decode(errors="replace")
+            honest = status not in (429, 503) or RETRY.search(head)
+            what = f"refused {status}" if honest else "wrong"
+            self._note(what, asked.path, mode, began, text)
             return
         try:
             wrong = asked.check(orjson.loads(body))
@@ -157,17 +171,18 @@ class Steady:
         if wrong is None:
             self.counts["right"] += 1
         else:
-            self._note("wrong", mode, began, f"{asked.path}: {wrong}")
+            self._note("wrong", asked.path, mode, began, wrong)
 
-    def _note(self, what: str, mode: str, began: float, text: str) -> None:
+    def _note(self, what: str, path: str, mode: str, began: float, text: str) -> None:
         self.counts[what] += 1
+        self.unhappy.append(Unhappy(what, path, began, time.monotonic()))
         if len(self.said) < SAID:
             at, took = began - self._began, time.monotonic() - began
-            self.said.append(f"{what} ({mode}, sent at {at:.3f} s, after {took:.3f} s): {text}")
+            self.said.append(f"{what} ({mode}, sent at {at:.3f} s, {took:.3f} s): {path}: {text}")
 
     # -- one exchange ------------------------------------------------------------------------
 
-    async def _exchange(self, mode: str, asked: Asked, key: str) -> tuple[int, bytes]:
+    async def _exchange(self, mode: str, asked: Asked, key: str) -> tuple[int, bytes, bytes]:
         link, used = await self._link(mode)
         reader, writer = link
         keep = mode != "new"
@@ -192,7 +207,7 @@ class Steady:
             else:
                 self._used.pop(writer, None)
                 writer.close()
-        return int(head[9:12]), body
+        return int(head[9:12]), head, body
 
     @staticmethod
     def _pool(mode: str) -> str:
