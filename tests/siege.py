@@ -71,11 +71,12 @@ class Others:
 
 
 class Memory:
-    """The largest resident memory of a process while it is looked at, MiB over what it was."""
+    """The most memory and open files of a process while it is looked at, over what they were."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
         self.before = self.peak = self._now()
+        self.files_before = self.files_peak = self.files = self._process.num_fds()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look)
 
@@ -93,20 +94,25 @@ class Memory:
     def _look(self) -> None:
         while not self._over.wait(0.05):
             self.peak = max(self.peak, self._now())
+            self.files = self._process.num_fds()
+            self.files_peak = max(self.files_peak, self.files)
 
     def grown(self) -> dict[str, float]:
         return {
             "peak_mib": round((self.peak - self.before) / MIB, 1),
             "kept_mib": round((self._now() - self.before) / MIB, 1),
+            "connections_peak": self.files_peak - self.files_before,
+            "connections_at_its_end": self.files - self.files_before,
         }
 
 
-def besiege(running: Gateway, attack: str, count: int) -> dict[str, Any]:
-    """The figures of that attack, of so many."""
+def besiege(running: Gateway, attack: str, count: int, wait_s: float = 3.0) -> dict[str, Any]:
+    """The figures of that attack, of so many; `wait_s`: how long those stay who never read."""
     (worker,) = running.children("er.worker")
     with Others(running) as alone:
         time.sleep(1.0)
     command = [sys.executable, str(ATTACKERS), attack, str(running.port), running.key, str(count)]
+    command.append(str(wait_s))
     with Memory(worker) as memory, Others(running) as beside, Others(running, "127.0.0.5") as same:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stderr[-2000:]
@@ -118,7 +124,7 @@ def besiege(running: Gateway, attack: str, count: int) -> dict[str, Any]:
         "attack": attack,
         "count": count,
         **json.loads(ended.stdout),
-        "memory": memory.grown(),
+        **memory.grown(),
         "others_alone": alone.figures(),
         "others_beside": beside.figures(),
         "good_key_from_there": same.figures(),

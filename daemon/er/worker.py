@@ -37,6 +37,7 @@ from er.gateway.fronted import Fronted, Proxies
 from er.gateway.hand import Tools
 from er.gateway.runner import Disk, Runner
 from er.gateway.served import Served
+from er.gateway.stalled import EVERY_S, Stalled
 from er.gateway.straight import Straight
 from er.gateway.work import Workshop
 from er.journal import Audit
@@ -209,12 +210,16 @@ class Worker:
         self._drain.set()
 
     async def _tick(self) -> None:
-        said = time.monotonic()
+        said = looked = time.monotonic()
+        stalled = Stalled()
         while True:
             self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
             await asyncio.sleep(0.5)
             self.gateway.tally.flush()
             await self._look_at_credentials()
+            if time.monotonic() - looked >= EVERY_S:
+                looked = time.monotonic()
+                stalled.look(self._state.connections, looked)
             if time.monotonic() - said >= 60:
                 said = time.monotonic()
                 self.gateway.tally.log_refusals()

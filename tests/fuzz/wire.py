@@ -160,6 +160,8 @@ class Connections:
                 break
             link.data_received(piece)
             self.turn(3)
+        while link.pipeline and not transport.closing:
+            self.turn(1)  # one is answered in each
         self.turn(TURNS)
         link.connection_lost(None)
         self.turn(TURNS)
