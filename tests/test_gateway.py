@@ -40,8 +40,8 @@ from er.job import Answer, Job, Refusal
 from er.keys import Keys
 from er.ledger import Ledger
 from er.limits import Limits
-from er.limits.months import Months
 from er.prompts import Prompter
+from er.usage.meter import Meter
 from fakes import EngineProcess, until
 from running import DIMENSIONS, Gateway, Reply, gateway, model_folder
 
@@ -887,7 +887,7 @@ async def test_what_nobody_expected_is_500_with_the_request_id(
         served=served,
         keys=Keys(tmp_path / "er_api_keys.json"),
         limits=limits,
-        bounded=Bounded(limits, lambda: Months(tmp_path / "months")),
+        bounded=Bounded(limits, Meter(tmp_path / "usage").months),
         ledger=ledger,
         workshop=Workshop(served, Broken(), Cache(served.config, tmp_path / "c", tmp_path)),
         audit=audit,

@@ -44,8 +44,6 @@ from er.journal import Audit
 from er.keys import Keys
 from er.ledger import Ledger, LedgerError
 from er.limits import Limits
-from er.limits.months import FILE as MONTHS
-from er.limits.months import Months
 from er.recent.trail import Trail
 from er.replicas import Replicas
 from er.replicas.spare import SpareReplicas
@@ -85,7 +83,8 @@ class Worker:
         limits = Limits.open(runtime / "limits")
         limits.running.claim(child.slot)
         state = config.directory("state")
-        bounded = Bounded(limits, lambda: Months(state / MONTHS))
+        self._meter = Meter(usage.folder(state))
+        bounded = Bounded(limits, self._meter.months)
         both: dict[str, Any] = {
             "served": self._served,
             "keys": Keys(keys.path()),
@@ -99,7 +98,6 @@ class Worker:
             **both, ledger=self._ledger, workshop=self._workshop, shelf=shelf, bounded=bounded
         )
         self.gateway.tally.tell = Trail(runtime, child.slot).tell
-        self._meter = Meter(usage.folder(config.directory("state")))
         self.gateway.tally.used = self._meter.count
         self.straight = Straight(self.gateway, **both, cache=self._cache, replicas=self._replicas)
         self._spare = SpareReplicas(settings, self._replicas, self._ledger)

@@ -7,13 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from er import keys
+from er import keys, usage
 from er.config import directory
 from er.journal import Seldom, log
 from er.limits import Asked, Limits, now_ns, tokens_of
-from er.limits.months import FILE as MONTHS
-from er.limits.months import Months, Spent
 from er.quantities import Rate, quota, rate
+from er.usage.monthly import Monthly, Spent
 
 
 class KeyUse:
@@ -23,7 +22,7 @@ class KeyUse:
         """`default` is the gateway's rate for keys that have none of their own; None = no limit."""
         self._default = default
         self._limits: Limits | None = None
-        self._months: Months | None = None
+        self._months: Monthly | None = None
         self._told = Seldom()
         self._looking = threading.Lock()  # the files' locks exclude processes, not threads
 
@@ -59,11 +58,11 @@ class KeyUse:
         """Used of the quota this month."""
         if said is None:
             return None
-        path = keys.path().with_name(MONTHS)
+        folder = usage.folder(directory("state"))
         with self._looking:
             try:
-                if self._months is None and path.exists():
-                    self._months = Months(path)
+                if self._months is None and (folder / "months").exists():
+                    self._months = Monthly.open(folder, time.time())
             except OSError as error:
                 if self._told.due("months"):
                     log("warning", f"what keys use of their quotas is not known: {error}")

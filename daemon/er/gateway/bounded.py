@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Protocol
 
 from er import journal, limits
@@ -16,7 +17,6 @@ from er.job import Refusal
 from er.keys import Identity
 from er.keys.bounds import inside
 from er.limits import Held, Limits, LimitsFull, RunningFull, Taken, tokens_of
-from er.limits.months import ends
 from er.quantities import QUOTA_MAX, Quota
 
 AGAIN_S = 60.0  # where nothing can be counted
@@ -42,7 +42,7 @@ class Bounded:
     """Keeps these bounds. One object a worker."""
 
     def __init__(self, limits: Limits, months: Callable[[], Months]) -> None:
-        """`months` opens them, for the first key that has a quota. It may raise OSError."""
+        """`months` finds them, for the first key that has a quota. It may raise OSError."""
         self._limits, self._open = limits, months
         self._months: Months | None = None
         self._shouts = journal.Seldom()
@@ -164,7 +164,8 @@ class Bounded:
 
     def _over_quota(self, who: Identity, quota: Quota, tokens: int, now: float) -> Refusal:
         used = self._quotas().used(who.id, now)[quota.of == "tokens"]
-        until = ends(now)
+        moment = datetime.fromtimestamp(now, UTC)
+        until = datetime(moment.year + moment.month // 12, moment.month % 12 + 1, 1, tzinfo=UTC)
         asks = f", and this request has {tokens} tokens" if used < quota.count else ""
         return Refusal(
             429,

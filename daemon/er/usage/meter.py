@@ -45,6 +45,12 @@ class Meter:
             log("warning", f"usage: more keys and models than there are rows; {told}")
         monthly.settle(by_key(counted), now)
 
+    def months(self) -> Monthly:
+        """Each key's month, for quotas. Raises OSError while the disk takes no table."""
+        if self.monthly is None:
+            self.monthly = Monthly.open(self._folder, time.time())
+        return self.monthly
+
     def _keep(self, counted: Mapping[Name, Sums]) -> None:
         for name, sums in counted.items():
             mine = name
