@@ -213,6 +213,7 @@ def test_versions_and_ciphers(er: Gateway) -> None:
 
 
 def test_alpn(er: Gateway) -> None:
+    assert b"ALPN protocol: h2" in s_client(er, "-alpn", "http/1.1,h2").stdout
     assert b"ALPN protocol: http/1.1" in s_client(er, "-alpn", "http/1.1").stdout
     assert b"ALPN protocol: http/1.1" in s_client(er, "-alpn", "spdy/3,http/1.1").stdout
     assert b"No ALPN negotiated" in s_client(er, "-alpn", "spdy/3").stdout

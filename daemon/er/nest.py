@@ -19,6 +19,7 @@ from pathlib import Path
 # named after their process.
 import httptools  # noqa: F401
 import lmdb  # noqa: F401
+import ngh2  # noqa: F401
 import numpy  # noqa: F401
 import orjson  # noqa: F401
 import prometheus_client  # noqa: F401

@@ -16,6 +16,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from email.utils import formatdate
 from functools import partial
 from typing import Any
@@ -28,6 +29,7 @@ from er import config, engine_secret, journal, keys, usage
 from er.batches import Store
 from er.cache import Cache
 from er.child import RETIRE, Child
+from er.config import Tls
 from er.gateway import Gateway
 from er.gateway.batches import Shelf
 from er.gateway.bounded import Bounded
@@ -40,6 +42,7 @@ from er.gateway.served import Served
 from er.gateway.stalled import EVERY_S, Stalled
 from er.gateway.straight import Straight
 from er.gateway.work import Workshop
+from er.http2 import Http2
 from er.journal import Audit
 from er.keys import Keys
 from er.ledger import Ledger, LedgerError
@@ -48,7 +51,7 @@ from er.recent.trail import Trail
 from er.replicas import Replicas
 from er.replicas.spare import SpareReplicas
 from er.tls import Safe
-from er.tls.context import HTTP1
+from er.tls.context import HTTP1, HTTP2
 from er.tls.listener import Listener
 from er.usage.meter import Meter
 
@@ -178,11 +181,16 @@ class Worker:
         gateway = self.gateway.settings
         trusted = Trusted(gateway.trusted_proxies)
         proxies = Proxies(trusted, gateway.proxy_protocol)
+        # What comes before a handshake would be the PROXY protocol's place: there it is no TLS.
+        unannounced = Proxies(trusted, False)
 
-        def made() -> Door:
+        def made(fronts: Proxies = proxies) -> Door:
             if trusted:
-                return Fronted(settings, self._state, self.gateway, proxies=proxies, **both)
+                return Fronted(settings, self._state, self.gateway, proxies=fronts, **both)
             return Door(settings, self._state, self.gateway, **both)
+
+        def safely() -> Door:
+            return made(unannounced)
 
         for name in ("http", "gateway"):
             for sock in self._child.sockets.get(name, ()):
@@ -190,9 +198,17 @@ class Worker:
                 self._servers.append(await loop.create_server(made, sock=sock, backlog=BACKLOG))
         tls = self._child.config.gateway.tls
         if tls is not None and self._child.safe >= 0:
-            sockets, safe = self._child.sockets.get("https", ()), Safe(self._child.safe)
-            self._tls = Listener(sockets, safe, tls, {HTTP1: made})
-            await self._tls.look()
+            await self._listen_https(tls, safely)
+
+    async def _listen_https(self, tls: Tls, made: Callable[[], asyncio.Protocol]) -> None:
+        """HTTPS beside plain HTTP: `made` makes a connection of HTTP/1.1."""
+        protocols: dict[str, Callable[[], asyncio.Protocol]] = {HTTP1: made}
+        if tls.http2:
+            state, gateway, straight = self._state, self.gateway, self.straight
+            protocols = {HTTP2: lambda: Http2(state, gateway, straight), **protocols}
+        sockets, safe = self._child.sockets.get("https", ()), Safe(self._child.safe)
+        self._tls = Listener(sockets, safe, tls, protocols)
+        await self._tls.look()
 
     def _loaded(self, model: str) -> None:
         for replicas in (self._replicas, self._spare):

@@ -74,8 +74,8 @@ class Connection(Outgoing):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """`transport` is open; nothing of the client's was read from it."""
         self.transport = transport
-        peer = transport.get_extra_info("peername")
-        self._address = plain_address(peer[0] if peer else "unknown")
+        self.client = transport.get_extra_info("peername")  # as uvicorn's protocols have it
+        self._address = plain_address(self.client[0] if self.client else "unknown")
         self._state.connections.add(self)  # type: ignore[arg-type]
         self._h2.initiate_connection(SETTINGS)
         self._h2.set_local_window_size(ALL_WINDOWS)
