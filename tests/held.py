@@ -42,6 +42,7 @@ class Held(Gateway):
         self.runtime.mkdir(mode=0o750, exist_ok=True)
         self.sockets = {
             "http": socket.create_server(("127.0.0.1", self.port), backlog=BACKLOG),
+            "https": socket.create_server(("127.0.0.1", self.https_port), backlog=BACKLOG),
             **{name: self._local(name) for name in ("gateway", "admin")},
         }
 
@@ -66,7 +67,7 @@ class Held(Gateway):
                 **more,
             )
         if wait:
-            self.wait_for("answers at", count=before + 1)
+            self.wait_for("answers at", timeout=90.0, count=before + 1)
             self.key = self.key or (self.secrets() or [""])[-1]
         return self
 

@@ -13,6 +13,7 @@ import asyncio
 import random
 import re
 import select
+import ssl
 import threading
 import time
 from collections import Counter, deque
@@ -29,8 +30,9 @@ PATIENCE_S = 60.0  # a client's, for one answer
 # How the clients behave, and how many of a hundred requests come so. `kept`: on a connection that
 # was just used; `paused`: on the one that was idle for longest, some seconds; `new`: on one of its
 # own; `upload`: chunked, in pieces with pauses; `pieces`: head and body are cut anywhere; `unix`:
-# on the local socket, kept.
-MODES = {"kept": 45, "new": 20, "upload": 10, "pieces": 5, "paused": 10, "unix": 10}
+# on the local socket, kept; `https` and `https new`: through TLS.
+MODES = {"kept": 35, "new": 15, "upload": 10, "pieces": 5, "paused": 10, "unix": 10}
+MODES |= {"https": 10, "https new": 5}
 PAUSED = 50  # connections
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
@@ -72,13 +74,16 @@ class Steady:
         keys: list[str],
         make: Callable[[], Asked],
         *,
-        unix: Path | None = None,
+        unix: Path,
+        https: int | None = None,
         rate: float = RATE,
         seed: int = 1,
     ) -> None:
         self.keys, self._port, self._unix, self._make, self._rate = keys, port, unix, make, rate
-        self._pick = random.Random(seed)
-        modes = {name: n for name, n in MODES.items() if unix is not None or name != "unix"}
+        self._https, self._pick = https, random.Random(seed)
+        self._trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._trust.check_hostname, self._trust.verify_mode = False, ssl.CERT_NONE
+        modes = {name: n for name, n in MODES.items() if https or not name.startswith("https")}
         self._modes, self._weights = list(modes), list(modes.values())
         self._idle: dict[str, deque[Link]] = {mode: deque() for mode in modes}
         self._used: dict[asyncio.StreamWriter, int] = {}
@@ -185,7 +190,7 @@ class Steady:
     async def _exchange(self, mode: str, asked: Asked, key: str) -> tuple[int, bytes, bytes]:
         link, used = await self._link(mode)
         reader, writer = link
-        keep = mode != "new"
+        keep = not mode.endswith("new")
         try:
             await self._send(writer, mode, asked, key)
             head = await reader.readuntil(b"\r\n\r\n")
@@ -211,12 +216,12 @@ class Steady:
 
     @staticmethod
     def _pool(mode: str) -> str:
-        return mode if mode in ("unix", "paused") else "kept"
+        return mode if mode in ("unix", "paused", "https") else "kept"
 
     async def _link(self, mode: str) -> tuple[Link, int]:
         """A connection, and how often it was used."""
         idle = self._idle[self._pool(mode)]
-        while mode != "new" and idle and (mode != "paused" or len(idle) >= PAUSED):
+        while not mode.endswith("new") and idle and (mode != "paused" or len(idle) >= PAUSED):
             reader, writer = idle.popleft() if mode == "paused" else idle.pop()
             if not (reader.at_eof() or writer.is_closing() or _readable(writer)):
                 return (reader, writer), self._used[writer]
@@ -224,6 +229,9 @@ class Steady:
             writer.close()
         if mode == "unix":
             return await asyncio.open_unix_connection(self._unix), 0
+        if mode.startswith("https"):
+            trust = self._trust
+            return await asyncio.open_connection("127.0.0.1", self._https, ssl=trust), 0
         return await asyncio.open_connection("127.0.0.1", self._port), 0
 
     async def _send(self, writer: asyncio.StreamWriter, mode: str, asked: Asked, key: str) -> None:
