@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from er.supervisor.errands import Errands
 from er.supervisor.figures import Figures
 from er.supervisor.generations import Generations, auto_workers, spare
 from fakes import EngineProcess
+from held import Held
 from launched import until
 from running import DIMENSIONS, Gateway, Reply, gateway
 
@@ -325,60 +325,19 @@ def test_a_bad_file_changes_nothing(tmp_path: Path) -> None:
 # -- the end -----------------------------------------------------------------------------------
 
 
-def handing_over(sockets: dict[str, socket.socket]) -> Callable[[], None]:
-    """What systemd does between fork and exec: LISTEN_PID and descriptors from 3 on."""
-
-    def prepare() -> None:
-        high = [os.dup2(s.fileno(), 200 + i) for i, s in enumerate(sockets.values())]
-        for i, fd in enumerate(high):
-            os.dup2(fd, 3 + i)
-            os.close(fd)
-        os.environ["LISTEN_PID"] = str(os.getpid())
-
-    return prepare
-
-
-def start_with(running: Gateway, sockets: dict[str, socket.socket]) -> None:
-    """Start it as systemd would with these sockets."""
-    names = ":".join(sockets)
-    code = (
-        "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); "
-        "os.execv(sys.executable, [sys.executable, '-m', 'er.supervisor', *sys.argv[1:]])"
-    )
-    running.write_config()
-    before = running.text().count("answers at") if running.log.exists() else 0
-    more = {"LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": names}
-    with running.log.open("ab") as log:
-        running.process = subprocess.Popen(
-            [sys.executable, "-c", code, "--config", str(running.config)],
-            env={**running.environment(), **more},
-            stdout=log,
-            stderr=log,
-            preexec_fn=handing_over(sockets),
-            close_fds=False,
-        )
-    running.wait_for("answers at", count=before + 1)
-    running.key = running.key or running.secrets()[-1]
-
-
 def test_a_restart_under_load_loses_nothing(tmp_path: Path) -> None:
     """Neither clients that keep their connections and pause in between, nor busy ones."""
     with EngineProcess(dim=DIMENSIONS) as engine:
-        running = Gateway(tmp_path, [engine], workers=2)
-        listener = socket.create_server(("127.0.0.1", running.port), backlog=512)
+        running = Held(tmp_path, [engine], workers=2)
         try:
-            start_with(running, {"http": listener})
+            running.start()
             with Load(running, 4) as busy, Load(running, 3, pause_s=0.4) as slow:
                 busy.until(30)
-                assert running.process is not None
-                running.process.send_signal(signal.SIGTERM)
-                assert running.process.wait(15) == 0
-                start_with(running, {"http": listener})
+                running.restart()
                 busy.until(30)
                 slow.until(3)
         finally:
-            listener.close()
-            running.kill()
+            running.close()
     assert not busy.lost, busy.lost[:3]
     assert not slow.lost, slow.lost[:3]
 
