@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from er import __version__, config, systemd
-from er.config import Config, ConfigError, Model, Replica
+from er.config import Config, ConfigError, Model, Replica, successor
 from er.engine.checks import only_one
 from er.engine.keeper import Keeper
 from er.engine.watch import Patience
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def find(path: Path, name: str) -> tuple[Config, Replica, Model]:
     """The replica `name` and its model from the er.toml at `path`. Raises Final."""
     try:
-        loaded = config.load(path)
+        loaded, _ = successor.running(path)
     except ConfigError as error:
         more = f" (and {len(error.findings) - 1} more: er check)" if error.findings[1:] else ""
         cure = "; correct er.toml, then: sudo er apply" if path == config.applied_path() else ""

@@ -81,6 +81,11 @@ def is_own(pid: int) -> bool:
     return _describe(pid).own
 
 
+def unit_of(pid: int) -> str:
+    """ER's unit that a process runs in, "" for others."""
+    return _describe(pid).unit
+
+
 def _describe(pid: int) -> Holder:
     """What is known of a listening process. systemd itself holds ports for socket units."""
     process = Path("/proc") / str(pid)

@@ -12,7 +12,16 @@ from typing import Any
 import msgspec
 import orjson
 
-from er.config import Config, ConfigError, applied_path, directory, edited_path, load, parse
+from er.config import (
+    Config,
+    ConfigError,
+    applied_path,
+    directory,
+    edited_path,
+    load,
+    parse,
+    successor,
+)
 from er.config.render import render
 from er.units import UnitsError, applied_text, store_applied, takeup, turns
 
@@ -41,6 +50,7 @@ def prepare(running: Config) -> tuple[takeup.TakeUp, str | None]:
 
     Raises ReloadError with the findings of a file that can't be used.
     """
+    running = successor.without(running)
     from_applied = running.source == applied_path()
     path = edited_path() if from_applied else running.source
     try:
@@ -86,7 +96,7 @@ async def reload(running: Config, generation: int, parent: int) -> Reloaded:
 async def _reload(running: Config, generation: int, parent: int) -> Reloaded:
     merged, text = await asyncio.to_thread(prepare, running)
     # A damaged applied.toml is no way back: what runs is, and that is known.
-    before = applied_text() or render(running)
+    before = applied_text() or render(successor.without(running))
     if text is not None and text != before:
         try:
             await asyncio.to_thread(store_applied, text)

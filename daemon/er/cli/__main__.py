@@ -32,6 +32,7 @@ er {version}: embedding and reranking on your own GPUs
   er embed             a file of texts into a file of vectors
   er check             what is wrong with er.toml on this machine
   sudo er apply        makes systemd match er.toml
+  er restart NAME      restarts a replica so that nobody is refused
   er help              the manual
 
 Start and stop: sudo systemctl start er.target, sudo systemctl stop er.target
@@ -68,6 +69,7 @@ def parser() -> Parser:
     which.add_argument("--again", action="store_true", help="what is applied, er.toml aside")
     apply.add_argument("--json", action="store_true", help="for programs; only with --dry-run")
     command("reload", "take up what needs no restart; returns when it is in force")
+    _restart(command("restart", "restart replicas one after the other; nobody is refused"))
     status = command("status", "show what runs; exit 0 ok, 1 degraded, 2 down, 3 unknown")
     status.add_argument("--json", action="store_true", help="for programs")
     wait = command("wait", "wait until every replica answers, showing phases")
@@ -86,6 +88,18 @@ def parser() -> Parser:
     topic = command("help", "the manual's pages")
     topic.add_argument("topic", nargs="?", metavar="TOPIC")
     return top
+
+
+def _restart(restart: argparse.ArgumentParser) -> None:
+    names = "replicas, in the order of er.toml; all: every one"
+    restart.add_argument("names", metavar="NAME", nargs="*", help=names)
+    restart.add_argument("--model", metavar="M", help="in place of names: its replicas")
+    rolling = "each while another of its model serves"
+    restart.add_argument("--rolling", action="store_true", help=rolling)
+    surge = "each while a successor serves that is started beside it, where memory allows"
+    restart.add_argument("--surge", action="store_true", help=surge)
+    yes = "where neither is possible: accept 503 for as long as it takes"
+    restart.add_argument("--yes", action="store_true", help=yes)
 
 
 def _keys(keys: argparse.ArgumentParser) -> None:
@@ -253,6 +267,11 @@ def _dispatch(args: argparse.Namespace) -> int:
         return usage.run(usage.Wish(as_json=args.json, **given))
     if command in ("status", "wait", "doctor"):
         return _run_status(args)
+    if command == "restart":
+        from er.cli import restart
+
+        given = {k: v for k, v in vars(args).items() if k in restart.Wish.__struct_fields__}
+        return restart.run(restart.Wish(**{**given, "names": tuple(args.names)}))
     from er.cli import units as cli_units
 
     if command == "check":

@@ -24,7 +24,7 @@ from er.cli import (
     check_recipe,
     check_tls,
 )
-from er.config import Config, Finding, Model, Replica, directory
+from er.config import Config, Finding, Model, Replica, directory, successor
 from er.config.reader import Reader
 from er.engine.build import Build, BuildError
 from er.gpus import Gpu, find, missing
@@ -72,6 +72,10 @@ class Check:
                 self._model(index, model)
         for index, key, message in check_names.findings(self._config):
             self._say("model", index, key, message, level="warning")
+        for index, replica in enumerate(self._config.replicas):
+            if successor.is_successor(replica.name):
+                told = f"no name may end in {successor.SUFFIX}, as er restart --surge's do"
+                self._say("replica", index, "name", told, blocks=True)
         self._programs()
         self._gpus()
         self._memory()

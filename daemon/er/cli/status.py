@@ -16,7 +16,16 @@ from er import __version__, status, systemctl
 from er.batches import Store
 from er.cli.admin_client import NoAdmin, call
 from er.cli.screen import age, clean, number, state, table
-from er.config import Config, ConfigError, Tls, active_path, applied_path, directory, load
+from er.config import (
+    Config,
+    ConfigError,
+    Tls,
+    active_path,
+    applied_path,
+    directory,
+    load,
+    successor,
+)
 from er.ledger import Ledger, LedgerError
 from er.quantities import bytes_text
 from er.status.machine import Meter
@@ -24,6 +33,10 @@ from er.status.traffic import quiet
 
 EXIT = {"ok": 0, "degraded": 1, "down": 2, "unknown": 3}
 LOOK_EVERY_S = 1.0
+_LEFT = (
+    "{} serves while er restart --surge is at work; if none is, the next er restart or sudo er "
+    "apply ends it"
+)
 COUNTDOWN = re.compile(r"waiting \d+ s")  # of a launcher's pause: each second is no news
 
 
@@ -41,7 +54,7 @@ def current() -> dict[str, Any]:
 def offline(why: NoAdmin) -> dict[str, Any]:
     """The status without the gateway's help, from ledger, launchers' samples and systemd."""
     try:
-        config = load(active_path())
+        config, _ = successor.running(active_path())
     except ConfigError as error:
         cure = "; sudo er apply writes it anew" if active_path() == applied_path() else ""
         return _nothing(f"{error.findings[0]}{cure}")
@@ -144,6 +157,9 @@ def lines(answer: dict[str, Any], *, unicode: bool = True) -> list[str]:
     if answer["gpus"]:
         out += ["", *table([_gpu_row(g) for g in answer["gpus"]])]
     out += ["", *_traffic(answer["traffic"]), *_machine(answer["machine"])]
+    names = {r["name"] for m in answer["models"] for r in m["replicas"]}
+    for name in sorted(filter(successor.is_successor, names)):
+        out += ["", _LEFT.format(name)]
     if answer["gateway"].get("config_differs"):
         out += ["", "er.toml differs from what runs; see: er apply --dry-run, then: sudo er apply"]
     return out

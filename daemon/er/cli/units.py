@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,17 +11,17 @@ from typing import Any, Literal
 import orjson
 
 from er import systemctl, units
-from er.cli import as_data, check_machine
+from er.cli import as_data, check_machine, generations
 from er.cli.admin_client import NoAdmin, call, told
 from er.cli.audit import note
 from er.cli.check import Found
+from er.cli.command import run as _run
 from er.config import Config, ConfigError, applied_path, directory, edited_path, load
 from er.config.reader import NAME
 from er.gpus import Gpus
 from er.model_files import HIDDEN
 from er.units import Change, UnitsError, turns
 
-RELOAD_S = 120.0
 ROOT = Path("/")  # where systemd's folders are
 PROC = Path("/proc")
 HUP = "--signal=HUP"
@@ -236,7 +234,7 @@ def _apply(changes: Sequence[Change], dry_run: bool) -> int:
             print("".join(f"      {line}\n" for line in change.text.splitlines()), end="")
     if dry_run:
         return 0
-    before = _generation()
+    before = generations.current()
     left = [change for change in changes if change.kind == "run"]
     units.keep_unfinished(left)
     for change in changes:
@@ -247,41 +245,10 @@ def _apply(changes: Sequence[Change], dry_run: bool) -> int:
             units.keep_unfinished(left)
     note("apply", f"{len(changes)} changes")
     if any(HUP in change.argv for change in changes):
-        return _await_workers(before.get("generation", 0))
+        if why := generations.failure(before):
+            return _fail("apply", why)
+        print("done: the new workers answer")
     return 0
-
-
-def _run(argv: Sequence[str]) -> str:
-    """A command's output. Raises UnitsError with what it said when it fails."""
-    done = subprocess.run([*argv], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if done.returncode != 0:
-        said = done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}"
-        raise UnitsError(f"{' '.join(argv)}: {said}")
-    return done.stdout
-
-
-def _generation() -> dict[str, Any]:
-    try:
-        value = orjson.loads((directory("runtime") / "generation.json").read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        return {}
-    whole = isinstance(value, dict) and isinstance(value.get("generation"), int)
-    return value if whole else {}
-
-
-def _await_workers(before: int) -> int:
-    """Wait until the gateway's new workers answer. 1 when they don't come up."""
-    until = time.monotonic() + RELOAD_S
-    while time.monotonic() < until:
-        said = _generation()
-        state = said.get("state")
-        if said.get("generation", 0) > before and state in ("ready", "failed"):
-            if state == "ready":
-                print("done: the new workers answer")
-                return 0
-            return _fail("apply", f"the new workers did not come up: {said.get('error')}")
-        time.sleep(0.2)
-    return _fail("apply", f"no new workers after {RELOAD_S:.0f} s; journalctl -u er-gateway")
 
 
 # -- while everything runs -----------------------------------------------------------------------
@@ -296,7 +263,7 @@ def run_reload() -> int:
             print(error, file=sys.stderr)
             return _fail("reload", "nothing was changed; correct er.toml and try again")
     try:
-        code, answer = call("POST", "/reload", timeout_s=RELOAD_S)
+        code, answer = call("POST", "/reload", timeout_s=generations.RELOAD_S)
     except NoAdmin as error:
         return _fail("reload", f"{error}")
     if code != 200:

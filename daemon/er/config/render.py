@@ -30,8 +30,13 @@ def render(config: Config) -> str:
     if batches := _batches(config.batches):
         parts.append(_table("[batches]", batches))
     parts += [_table("[[model]]", _model(m)) for m in config.models]
-    parts += [_table("[[replica]]", _replica(r)) for r in config.replicas]
+    parts += [replica_table(r) for r in config.replicas]
     return "\n".join(parts)
+
+
+def replica_table(replica: Replica) -> str:
+    """One [[replica]] table."""
+    return _table("[[replica]]", _replica(replica))
 
 
 def _gateway(gateway: Gateway) -> dict[str, Any]:

@@ -315,6 +315,9 @@ class Keeper:
 
     async def _drain(self) -> None:
         self._voice.enter("draining")
+        self._sampler.address = ""
+        with contextlib.suppress(OSError):  # before: who may wait for its next start reads it
+            await self._sampler.write()
         self._voice.drain(True)
         began = time.monotonic()
         # A worker that looked just before the line above still sends; it counts before it sends.

@@ -47,8 +47,8 @@ class Engines(Protocol):
     ) -> Any:
         """The engine's numbers for each sequence: .values, .queue_ns, .engine_ns, .replicas."""
 
-    def demand(self, model: str) -> None:
-        """Raise Refusal 503 when no replica of `model` is there."""
+    def demand(self, model: str, sequences: int, deadline: int) -> None:
+        """Raise Refusal 503 when no replica of `model` is there, nor may they wait for one."""
 
     def retry_s(self, model: str, key: str, weight: int) -> float:
         """In how many seconds one more request of `key` for `model` can be served."""
@@ -157,7 +157,8 @@ class Workshop:
             note.replica = ",".join(result.replicas)
             values = result.values
         else:
-            self._engines.demand(name)  # known or not: a model without a replica is down
+            # Known or not: a model without a replica is down, but for who could wait for one.
+            self._engines.demand(name, len(prompted.sequences), deadline)
         values = plan.merge(values)
         if model.via:
             scores = _cosines(values, len(job.queries))

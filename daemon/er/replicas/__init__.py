@@ -144,9 +144,12 @@ class Replicas:
         mover.admit(request, now)
         return request
 
-    def demand(self, model: str) -> None:
-        """Raise Refusal 503, as `start` would, when no replica of `model` is there to ask."""
-        self.movers[model].demand(self._clock())
+    def demand(self, model: str, sequences: int = 0, deadline: int = 0) -> None:
+        """Raise Refusal 503, as `start` would, when no replica of `model` is there to ask.
+
+        So many `sequences` that could wait for one until `deadline` (monotonic ns) pass.
+        """
+        self.movers[model].demand(self._clock(), sequences, deadline)
 
     def retry_s(self, model: str, key: str, weight: int) -> int:
         """In how many seconds one more request of `key` can be served, after all told before."""

@@ -16,7 +16,7 @@ import msgspec
 import orjson
 
 from er import __version__
-from er.config import Config, ConfigError, Replica, applied_path, edited_path, load
+from er.config import Config, ConfigError, Replica, applied_path, edited_path, load, successor
 from er.ledger import VERDICT_AGE_S, Ledger
 from er.status.work import UNKNOWN, in_engine
 from er.systemctl import GATEWAY, Unit, replica_unit
@@ -370,4 +370,4 @@ def differs(config: Config) -> bool:
         other = load(edited)
     except ConfigError:
         return True
-    return msgspec.structs.replace(other, source=config.source) != config
+    return msgspec.structs.replace(other, source=config.source) != successor.without(config)

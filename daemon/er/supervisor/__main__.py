@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from er import __version__, config, journal
 from er.child import ADMIN
-from er.config import ConfigError
+from er.config import ConfigError, successor
 from er.ledger import LedgerError
 from er.supervisor import figures, nests, opening
 from er.supervisor.brood import Generation, Process
@@ -196,8 +196,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"er-gateway {__version__}")
     path = parser.parse_args(argv).config or config.active_path()
     try:
-        settings = config.load(path)
-        text = path.read_text(encoding="utf-8")
+        settings, text = successor.running(path)
     except ConfigError as error:
         for finding in error.findings:
             journal.log("err", str(finding))

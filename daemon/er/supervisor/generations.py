@@ -15,7 +15,7 @@ from pathlib import Path
 
 from er import config, journal
 from er.child import ADMIN, RETIRE
-from er.config import Config, ConfigError
+from er.config import Config, ConfigError, successor
 from er.ledger import Ledger, LedgerError
 from er.ledger.layout import SLOTS
 from er.supervisor import opening, said
@@ -139,8 +139,7 @@ class Generations:
         self._number += 1
         self.say("starting")
         try:
-            text = self._path.read_text(encoding="utf-8")
-            settings = config.parse(text, self._path)
+            settings, text = successor.running(self._path)
             ledger = self._open_ledger(settings)
             new = Generation.make(self._number, settings, text)
         except (OSError, UnicodeDecodeError, ConfigError, LedgerError) as error:
