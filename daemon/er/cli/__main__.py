@@ -27,6 +27,7 @@ er {version}: embedding and reranking on your own GPUs
   er doctor            looks for the cause of trouble
   er keys list         who may ask; create, rotate, revoke, set
   er tls               the certificate of HTTPS: make one, show it, renew it
+  er audit             who asked what, and what became of it
   er usage             requests, texts and tokens by key, team, model, month
   er bench             how fast it is, measured on the running service
   er embed             a file of texts into a file of vectors
@@ -85,6 +86,7 @@ def parser() -> Parser:
     _embed(command("embed", "embed the texts of a file; goes on where it was interrupted"))
     command("doctor", "look for the cause of trouble, with cures")
     _usage(command("usage", "requests, texts and tokens, for bills; also with the gateway down"))
+    _audit(command("audit", "the records of requests and changes; --follow: as they come"))
     topic = command("help", "the manual's pages")
     topic.add_argument("topic", nargs="?", metavar="TOPIC")
     return top
@@ -170,6 +172,23 @@ def _bounds(found: argparse.ArgumentParser) -> None:
         ("--weight", "N", "its share beside other keys when it is busy (default: 1)"),
     ):
         found.add_argument(option, metavar=metavar, help=text)
+
+
+def _audit(audit: argparse.ArgumentParser) -> None:
+    for option, metavar, text in (
+        ("--key", "K", "of this id or name alone"),
+        ("--model", "M", "of this model alone"),
+        ("--path", "P", 'of this address alone, as "/v1/embeddings"'),
+        ("--request-id", "R", "of this request alone"),
+    ):
+        audit.add_argument(option, metavar=metavar, action="append", help=text)
+    audit.add_argument("--status", metavar="S,T", help='as "4xx,503"')
+    audit.add_argument("--since", metavar="T", help='"2h", "2026-11-01" or a moment')
+    audit.add_argument("--until", metavar="T", help="up to there")
+    audit.add_argument("--follow", "-f", action="store_true", help="go on with what comes")
+    last = "the last N (default: 50; all with --since, --until or --request-id)"
+    audit.add_argument("-n", metavar="N", type=int, help=last)
+    audit.add_argument("--json", action="store_true", help="a line of JSON each, for programs")
 
 
 def _bench(bench: argparse.ArgumentParser) -> None:
@@ -260,6 +279,11 @@ def _dispatch(args: argparse.Namespace) -> int:
 
         given = {k: v for k, v in vars(args).items() if k in embed.Wish.__struct_fields__}
         return embed.run(embed.Wish(**given))
+    if command == "audit":
+        from er.cli import audit_read
+
+        given = {k: v for k, v in vars(args).items() if k in audit_read.Wish.__struct_fields__}
+        return audit_read.run(audit_read.Wish(as_json=args.json, **given))
     if command == "usage":
         from er.cli import usage
 

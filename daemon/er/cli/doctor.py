@@ -15,7 +15,7 @@ import msgspec
 import psutil
 
 from er import gpus, keys, systemctl
-from er.cli import as_user, check_machine
+from er.cli import as_user, audit_journal, check_machine
 from er.cli.screen import clean
 from er.config import (
     Config,
@@ -75,6 +75,8 @@ def examine(answer: dict[str, Any]) -> Iterator[Line]:
     yield memory()
     for kind in ("state", "runtime", "cache"):
         yield from disk(directory(kind))
+    if config is not None:
+        yield from audit(config)
     yield clock()
     yield from permissions()
     yield key_file()
@@ -216,6 +218,18 @@ def disk(folder: Path) -> Iterator[Line]:
         # /run is memory and small by nature; ER writes little there.
         low = free < DISK_LOW and not str(folder).startswith("/run")
         yield Line("!" if low else "ok", "disk", told)
+
+
+def audit(config: Config) -> Iterator[Line]:
+    """How many days of records fit into the audit's journal."""
+    if not systemctl.booted():
+        return
+    if why := audit_journal.why_nothing():
+        yield Line("!", "audit", why)
+    elif found := audit_journal.pieces():
+        good, told = audit_journal.fits(found, config.audit, time.time())
+        cure = "" if good else "raise size in [audit] of er.toml, then: sudo er apply"
+        yield Line("ok" if good else "!", "audit", told, cure)
 
 
 def clock() -> Line:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from er.config.reader import Reader
 from er.config.structs import (
+    Audit,
     Batches,
     Cache,
     Config,
@@ -27,6 +28,7 @@ from er.config.structs import (
 )
 
 __all__ = [
+    "Audit",
     "Batches",
     "Cache",
     "Config",
@@ -100,11 +102,12 @@ def parse(text: str, path: Path) -> Config:
     gateway, cache, batches = reader.gateway(tree), reader.cache(tree), reader.batches(tree)
     models = tuple(reader.model(t, i) for i, t in enumerate(reader.tables(tree, "model")))
     replicas = tuple(reader.replica(t, i) for i, t in enumerate(reader.tables(tree, "replica")))
-    reader.unknown(tree, {"gateway", "cache", "batches", "model", "replica"}, "", 0)
+    reader.unknown(tree, {"gateway", "cache", "batches", "audit", "model", "replica"}, "", 0)
     config = Config(
         gateway=gateway,
         cache=cache,
         batches=batches,
+        audit=reader.audit(tree),
         models=models,
         replicas=replicas,
         source=path,

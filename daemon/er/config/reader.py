@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from er.config.fields import Fields
-from er.config.structs import Batches, Cache, Config, Finding, Gateway, Model, Replica, Tls
+from er.config.structs import Audit, Batches, Cache, Config, Finding, Gateway, Model, Replica, Tls
 
 REPLICAS_MAX = 64
 TIMEOUT_MAX_S = 86400.0
@@ -23,6 +23,7 @@ REQUEST_BOUNDS = {
 CACHE_MIN, CACHE_MAX = 16 << 20, 1 << 40  # bytes
 # What clients put behind a model's name to say which side of a search a text is on.
 SIDES = (":query", ":document")
+AUDIT_MIN, AUDIT_KEEP_MIN_S = 16 << 20, 3600.0  # journald wants some files of 4 MiB at least
 QUOTA_MIN, KEEP_MAX_S = 1 << 20, 3650 * 86400.0
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
 HOLDS = ("off", "bulk", "all")
@@ -171,6 +172,18 @@ class Reader:
         keep_s = f.duration("keep", Batches().keep_s, 60.0, KEEP_MAX_S)
         self.unknown(table, {"quota", "keep", "max_file"}, "batches", 0)
         return Batches(quota=quota, keep_s=keep_s, max_file=max_file)
+
+    def audit(self, tree: dict[str, Any]) -> Audit:
+        table = tree.get("audit", {})
+        if not isinstance(table, dict):
+            self.say("", 0, "audit", "audit must be an [audit] table")
+            return Audit()
+        f = Fields(self.say, table, "audit", 0)
+        self.unknown(table, {"keep", "size"}, "audit", 0)
+        return Audit(
+            keep_s=f.duration("keep", Audit().keep_s, AUDIT_KEEP_MIN_S, KEEP_MAX_S),
+            size=f.size("size", Audit().size, AUDIT_MIN) or 0,
+        )
 
     def model(self, table: dict[str, Any], index: int) -> Model:
         f = Fields(self.say, table, "model", index)

@@ -29,6 +29,12 @@ def render(config: Config) -> str:
         parts.append(_table("[cache]", cache))
     if batches := _batches(config.batches):
         parts.append(_table("[batches]", batches))
+    if audit := _set(config.audit):
+        if "keep_s" in audit:
+            audit["keep"] = f"{audit.pop('keep_s')!r}s"
+        if "size" in audit:
+            audit["size"] = f"{config.audit.size}B"
+        parts.append(_table("[audit]", audit))
     parts += [_table("[[model]]", _model(m)) for m in config.models]
     parts += [replica_table(r) for r in config.replicas]
     return "\n".join(parts)

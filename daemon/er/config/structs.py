@@ -114,6 +114,11 @@ class Batches(msgspec.Struct, frozen=True, kw_only=True):
     max_file: int = 200 << 20  # bytes
 
 
+class Audit(msgspec.Struct, frozen=True, kw_only=True):
+    keep_s: float = 90 * 86400.0
+    size: int = 256 << 20  # bytes
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway: Gateway
     models: tuple[Model, ...]
@@ -121,6 +126,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     source: Path
     cache: Cache = Cache()
     batches: Batches = Batches()
+    audit: Audit = Audit()
 
     def model(self, name: str) -> Model | None:
         """The model that a client means by `name`: its name or one of its aliases."""

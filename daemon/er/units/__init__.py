@@ -23,7 +23,7 @@ from er.units import https
 from er.units import texts as unit_texts
 from er.units.https import HTTPS, PATH, TIMER
 from er.units.takeup import ENGINE_FIELDS
-from er.units.texts import GATEWAY, HTTP, MARK, REPLICA
+from er.units.texts import AUDIT_FILE, AUDIT_JOURNAL, GATEWAY, HTTP, MARK, REPLICA
 
 SYSTEM = "etc/systemd/system"
 WANTS = "er.target.wants"
@@ -63,7 +63,7 @@ class Existing(msgspec.Struct, frozen=True):
 def read_existing(root: Path = Path("/")) -> Existing:
     """The drop-ins and links of ER's units below `root`."""
     system = root / SYSTEM
-    drop_ins = [*system.glob("er-vllm@*.service.d/10-er.conf")]
+    drop_ins = [root / AUDIT_FILE, *system.glob("er-vllm@*.service.d/10-er.conf")]
     drop_ins += [system / f"{unit}.d/10-er.conf" for unit in (GATEWAY, HTTP, HTTPS, PATH)]
     files = {
         str(f.relative_to(root)): f.read_text(encoding="utf-8", errors="replace")
@@ -141,6 +141,9 @@ def plan(
     if changed:
         says = "have systemd read its files again"
         steps.append(Change(kind="run", says=says, argv=("systemctl", "daemon-reload")))
+    if any(c.path == AUDIT_FILE for c in changed):
+        says = "have the audit's journal take up its limits; records wait for it meanwhile"
+        steps.append(Change(kind="run", says=says, argv=_systemctl("try-restart", AUDIT_JOURNAL)))
     shown = {_unit(c.path): (existing.files.get(c.path, ""), c.text) for c in changed}
     anew = GATEWAY in shown and unit_texts.needs_restart(*shown[GATEWAY])
     steps += _gateway_steps(old, new, text != applied_text, moved, anew, active)
@@ -174,6 +177,8 @@ def _wanted(
     ):
         if body is not None:
             files[_drop_in(unit)] = body
+    if (kept := unit_texts.audit(config)) is not None:
+        files[AUDIT_FILE] = kept
     return files, links
 
 

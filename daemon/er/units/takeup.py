@@ -52,12 +52,17 @@ def merge(applied: Config, edited: Config) -> TakeUp:
             old, new = getattr(olds, name), getattr(news, name)
             if old != new:
                 taken.append(f"[{table}] {name.removesuffix('_s')}: {_pair(name, old, new)}")
+    for name in edited.audit.__struct_fields__:
+        old, new = getattr(applied.audit, name), getattr(edited.audit, name)
+        if old != new:
+            held.append(f"[audit] {name.removesuffix('_s')}: {_pair(name, old, new)}")
     replicas = _replicas(applied, edited, taken, held)
     models = _models(applied, edited, replicas, taken, held)
     config = Config(
         gateway=gateway,
         cache=edited.cache,
         batches=edited.batches,
+        audit=applied.audit,
         models=models,
         replicas=replicas,
         source=applied.source,

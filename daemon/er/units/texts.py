@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from er.config import Config, Gateway, Model, Replica, Tls
+from er.config import Audit, Config, Gateway, Model, Replica, Tls
 from er.gpus import Gpu, find
 from er.model_files import HIDDEN
 from er.tls.credentials import ABSENT, CERTIFICATE, CLIENT_CA, KEY
@@ -18,6 +18,8 @@ from er.units.https import HTTPS, PATH
 MARK = "# Written by `er apply` from er.toml"
 HEAD = f"{MARK}; a change here is lost. Your own lines: systemctl edit "
 REPLICA, GATEWAY, HTTP = "er-vllm@{}.service", "er-gateway.service", "er-gateway-http.socket"
+AUDIT_FILE = "etc/systemd/journald@er-audit.conf.d/10-er.conf"  # beside install.sh's own file
+AUDIT_JOURNAL = "systemd-journald@er-audit.service"
 END_AND_SPARE_S = 10  # of the gateway's stop: see er-gateway.service
 # All cards share these; a path that is missing costs a warning, so they are not in the template.
 DEVICES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
@@ -148,6 +150,18 @@ def http_socket(config: Config) -> str | None:
         return None
     lines = [f"ListenStream={address}" for address in config.gateway.listen]
     return _file(HTTP, ["[Socket]", "ListenStream=", *lines])
+
+
+def audit(config: Config) -> str | None:
+    """How long and how much the audit's journal keeps, None when its file says that."""
+    if config.audit == Audit():
+        return None
+    lines = [
+        f"SystemMaxUse={config.audit.size}",
+        f"MaxRetentionSec={math.ceil(config.audit.keep_s)}s",
+    ]
+    own = f"{MARK}; a change here is lost. Your own lines: another file beside this one\n"
+    return own + "\n".join(["[Journal]", *lines]) + "\n"
 
 
 def _bind(path: Path) -> list[str]:
