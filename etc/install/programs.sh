@@ -91,7 +91,7 @@ build_light() {
     pip_install "$target" --no-deps --no-build-isolation --no-index "$source"
     rm -rf "$source"
     mkdir -p "$target/share"
-    cp "$here/etc/er.toml" "$target/share/er.toml"
+    cp "$here/etc/er.toml" "$here/lock.light.txt" "$target/share"
     replica_parts "$target" >"$target/share/replica-parts"
     touch "$target/.complete"
 }
@@ -132,6 +132,8 @@ build_vllm() {
     pip_install "$target" --no-deps --require-hashes -r "$lists/hashed"
     pip_install "$target" --no-warn-conflicts -r "$lists/plain"
     rm -rf "$lists"
+    mkdir -p "$target/share"
+    cp "$here/lock.$variant.txt" "$target/share"
     touch "$target/.complete"
 }
 

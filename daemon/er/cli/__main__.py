@@ -87,6 +87,9 @@ def parser() -> Parser:
     command("doctor", "look for the cause of trouble, with cures")
     _usage(command("usage", "requests, texts and tokens, for bills; also with the gateway down"))
     _audit(command("audit", "the records of requests and changes; --follow: as they come"))
+    sbom = command("sbom", "what is installed, with licences and hashes, as CycloneDX JSON")
+    environments = "with vLLM's environment (default: where there is one)"
+    sbom.add_argument("--vllm", action=argparse.BooleanOptionalAction, help=environments)
     topic = command("help", "the manual's pages")
     topic.add_argument("topic", nargs="?", metavar="TOPIC")
     return top
@@ -284,6 +287,10 @@ def _dispatch(args: argparse.Namespace) -> int:
 
         given = {k: v for k, v in vars(args).items() if k in audit_read.Wish.__struct_fields__}
         return audit_read.run(audit_read.Wish(as_json=args.json, **given))
+    if command == "sbom":
+        from er.cli import sbom
+
+        return sbom.run(args.vllm)
     if command == "usage":
         from er.cli import usage
 
