@@ -125,21 +125,23 @@ class Attack:
     async def half_open(self) -> None:
         """So many connections at once, half of them silent, half with half a head; to their end."""
         began = time.monotonic()
-        links = []
-        for number in range(self.count):
+        links: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+        async def one(number: int) -> None:
             reader, writer = await self.open()
             if number % 2:
                 writer.write(b"POST /v1/embeddings HTTP/1.1\r\nHost: e")
             links.append((reader, writer))
+
+        await self.each(64, one)
         opened = time.monotonic() - began
 
-        async def ended(reader: asyncio.StreamReader, number: int) -> None:
+        async def ended(reader: asyncio.StreamReader) -> None:
             status, _ = await self.said(reader)
+            assert reader.at_eof()
             self.statuses["closed" if not status else str(status)] += 1
-            if not status and not number % 2:
-                assert reader.at_eof()
 
-        await asyncio.gather(*[ended(reader, n) for n, (reader, _) in enumerate(links)])
+        await asyncio.gather(*[ended(reader) for reader, _ in links])
         self.more = {
             "opened_s": round(opened, 2),
             "all_ended_s": round(time.monotonic() - began, 2),
