@@ -37,6 +37,7 @@ LATER_MAX = 256  # records that are not made yet: each keeps its request and con
 TOGETHER_S = 0.005
 PATIENCE_S = 5.0  # how long a record waits for the audit's own socket before it takes the main one
 SECRET = re.compile(r"sk-er-[0-9A-Za-z_-]+")
+SECRET_LEAST = 8  # characters of any key
 _writing = threading.Lock()
 
 
@@ -45,10 +46,25 @@ def blotted(text: str) -> str:
     return SECRET.sub("sk-er-…", text) if "sk-er-" in text else text
 
 
+def without(text: str, secret: str) -> str:
+    """`text` without that secret; what is too short to be one may stand anywhere."""
+    return text.replace(secret, "…") if len(secret) >= SECRET_LEAST else text
+
+
+_hide: list[Callable[[str], str]] = []
+
+
+def hide(blot: Callable[[str], str]) -> None:
+    """Have `blot` take out of all lines what only it knows to be secret: keys of any other form."""
+    _hide.append(blot)
+
+
 def log(level: Level, message: str, **fields: Value) -> None:
     """Write one message, with `fields` as key=value behind it. Secrets in it are blotted out."""
     text = message + "".join(f" {key}={value}" for key, value in fields.items())
     text = blotted(text)
+    for blot in _hide:
+        text = blot(text)
     head = f"<{PRIORITY[level]}>" if "JOURNAL_STREAM" in os.environ else f"{level.upper():7} "
     _write("".join(f"{head}{line}\n" for line in text.splitlines() or [""]))
 
@@ -93,10 +109,11 @@ class Seldom:
 _mishaps = Seldom()
 
 
-def mishap(error: BaseException, doing: str, request_id: str = "") -> None:
+def mishap(error: BaseException, doing: str, request_id: str = "", secret: str = "") -> None:
     """One traceback for an exception nobody expected; the same place at most once a minute.
 
     Of the exception's own text only the beginning is written: a client's data may stand in it.
+    `secret`: what the client sent as its key, known or not.
     """
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
@@ -109,8 +126,9 @@ def mishap(error: BaseException, doing: str, request_id: str = "") -> None:
         f"unexpected {type(error).__name__} while {doing} (request {request_id or '-'}{again})"
     ]
     lines += [f"  {f.filename}:{f.lineno} in {f.name}" for f in frames]
-    lines.append(f"  {type(error).__name__}: {str(error)[:200]}")
-    log("err", "\n".join(lines))
+    said = without(str(error), secret)
+    lines.append(f"  {type(error).__name__}: {said[:200]}")
+    log("err", without("\n".join(lines), secret))
 
 
 class Audit:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import logging
+import os
 import select
 import signal
 import sys
@@ -61,6 +63,7 @@ FRESH_S = 0.5  # for the first request on a connection that was just made
 KEEP_ALIVE_S = 75
 FIRST_LOAD_S = 20.0  # a model folder that takes longer does not hold up the others
 BACKLOG = 4096
+PR_SET_DUMPABLE = 4
 SWITCH_S = (
     0.0005  # how long a thread with a large body may keep the others waiting; 5 ms by default
 )
@@ -88,9 +91,11 @@ class Worker:
         state = config.directory("state")
         self._meter = Meter(usage.folder(state))
         bounded = Bounded(limits, self._meter.months)
+        known = Keys(keys.path())
+        journal.hide(known.blotted)
         both: dict[str, Any] = {
             "served": self._served,
-            "keys": Keys(keys.path()),
+            "keys": known,
             "limits": limits,
             "audit": self._audit,
         }
@@ -175,6 +180,8 @@ class Worker:
             timeout_keep_alive=KEEP_ALIVE_S,
         )
         settings.load()
+        # Without what uvicorn puts round it at its finest log level, which prints query strings.
+        settings.loaded_app = self.gateway
         loop = asyncio.get_running_loop()
 
         both: dict[str, Any] = {"heads": Heads(), "straight": self.straight}
@@ -320,8 +327,17 @@ class _ToJournal(logging.Handler):
             journal.log("err", f"{record.name}: {record.getMessage()[:300]}")
 
 
+def _keep_memory_closed() -> None:
+    """Clients' secrets are in it: no core dump, and /proc/PID/mem and environ for root alone."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0):
+        journal.log(
+            "warning", f"this worker's memory can be dumped: {os.strerror(ctypes.get_errno())}"
+        )
+
+
 def main(child: Child) -> int:
     """The worker that `child` is to be; returns the exit code."""
+    _keep_memory_closed()
     logging.basicConfig(handlers=[_ToJournal()], level=logging.ERROR, force=True)
     sys.setswitchinterval(SWITCH_S)
     try:

@@ -301,7 +301,7 @@ class Gateway:
             return self._refused(error, note)
         request = note.request
         doing = f"answering {request.head.method} {request.head.path[:100]}"
-        journal.mishap(error, doing, request.id)
+        journal.mishap(error, doing, request.id, request.head.secret or "")
         return self._refused(_mishap(request.id), note)
 
     def unread(self, client: str, refusal: Refusal, request_id: str) -> None:
@@ -332,6 +332,8 @@ class Gateway:
         note.status = response.status if response else CLIENT_CLOSED
         if response is None:
             note.code = "client_closed"
+        if not note.served:
+            self._checks.hide(note)
         self.tally.add(note)
         self._audit.put(note.record)
 

@@ -7,8 +7,9 @@ import math
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from urllib.parse import quote
 
-from er import dialects, keys, limits
+from er import dialects, journal, keys, limits
 from er.config import Gateway as Settings
 from er.config import Model
 from er.dialects import Route
@@ -194,6 +195,17 @@ class Checks:
                 retry_after_s=taken.retry_after_s,
                 headers={"retry-after-ms": str(math.ceil(taken.retry_after_s * 1000)), **more},
             )
+
+    def hide(self, note: Note) -> None:
+        """Take keys out of what a request names that no model answers: its path, its model.
+
+        A client may have put its key there, by mistake.
+        """
+        head = note.request.head
+        model, path, secret = note.model, head.path, head.secret or ""
+        for form in {secret, quote(secret), quote(secret, safe="")} if secret else ():
+            model, path = journal.without(model, form), journal.without(path, form)
+        note.model, note.path = self._keys.blotted(model), self._keys.blotted(path)
 
     def give_back(self, note: Note) -> None:
         """Uncount a request that was let in and could not be served."""

@@ -195,9 +195,10 @@ def id_of(head: Head) -> str:
     Whoever puts a key there by mistake must not find it in the audit and the engine's log.
     """
     sent = head.headers.get(b"x-request-id")
-    if sent is not None and SANE_ID.match(sent) and not journal.SECRET.search(sent.decode()):
-        return sent.decode()
-    return new_id()
+    if sent is None or not SANE_ID.match(sent) or journal.SECRET.search(said := sent.decode()):
+        return new_id()
+    secret = head.secret or ""
+    return new_id() if journal.without(said, secret) != said else said
 
 
 def _too_large(what: str, limit: int) -> Refusal:
@@ -217,6 +218,7 @@ class Note:
     who: Identity | None = None
     dialect = ""
     model = ""  # as asked for; the configured name once it is found
+    path = ""  # as it may be shown, where it is no address of a model's
     served = ""  # the configured name
     replica = ""
     code = ""
@@ -247,9 +249,9 @@ class Note:
             "KEY_ID": who.id if who else "",
             "CLIENT": request.client,
             "METHOD": request.head.method,
-            "PATH": journal.blotted(request.head.path)[:256],
+            "PATH": (self.path or request.head.path)[:256],
             "DIALECT": self.dialect,
-            "MODEL": journal.blotted(printable(self.model[:128])),
+            "MODEL": printable(self.model[:128]),
             "REPLICA": self.replica,
             "STATUS": self.status,
             "CODE": self.code,

@@ -63,7 +63,7 @@ class Tally:
         )
         if noted is self._bad:
             request = note.request
-            path = request.head.path[:SHOWN]
+            path = (note.path or request.head.path)[:SHOWN]
             self._wrong.append(Wrong(note.code, note.model[:SHOWN], path, request.client))
             if note.code:
                 self._refused[note.code, note.who.id if note.who else ""] += 1

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote
 
 import msgspec
 
@@ -25,6 +27,7 @@ from er.quantities import Rate
 SHOUT_EVERY_S = 60.0
 SECRET_MAX = 512  # characters; longer ones are of nobody
 USED_S = 1.0  # how exactly the last use of a key is noted
+ENDS_MAX = 8
 NEVER = datetime.max.replace(tzinfo=UTC)
 _Stamp = tuple[int, int, int, int]
 
@@ -81,6 +84,7 @@ class Keys:
         self._records: dict[str, tuple[Record, Identity]] = {}
         self._imported: dict[str, str] = {}  # a hash of an imported secret -> its key's id
         self._opened: dict[str, _Opened] = {}  # by secret
+        self._seen: set[str] = set()  # secrets of imported keys, whose form tells nobody
         self._shouts = journal.Seldom(SHOUT_EVERY_S)
         self._used: used.Used | None = None
         self._replaced: replaced.Replaced | None = None
@@ -133,6 +137,8 @@ class Keys:
         if before is not None and now < before.until:
             ends.append(before.until)  # this may be the secret of before
         old = digest != record.sha256
+        if record.imported:
+            self._seen.add(secret)
         self._opened[secret] = _Opened(
             identity, min(ends, default=NEVER), replaced.mark(digest) if old else b""
         )
@@ -154,6 +160,21 @@ class Keys:
         if found is None:
             found = self._records.get(self._imported.get(digest, ""))
         return None if found is None else (*found, digest)
+
+    def blotted(self, text: str) -> str:
+        """`text` without secrets, imported ones too: those seen here, and any that is a part of a
+        path. Not for every request: it costs microseconds, with many imported keys more.
+        """
+        text = journal.blotted(text)
+        for secret in self._seen:
+            text = text.replace(secret, "…")
+        if self._imported:
+            # As it came, it may be written with percent signs.
+            whole, pieces = unquote(text), re.split(r"[/\s?&=]", text)
+            parts = {whole, *map(unquote, pieces), *_ends(whole)}
+            if any(self._imported.get(records.digest(part)) for part in parts):
+                return "…"
+        return text
 
     def why_not(self, secret: str, now: datetime) -> str:
         """What to tell the holder of a secret that `check` refused. Tells strangers nothing."""
@@ -235,6 +256,11 @@ class Keys:
         with contextlib.suppress(OSError):
             mark.touch()
         return True
+
+
+def _ends(path: str) -> list[str]:
+    """What follows each of the first slashes: a secret may have some itself."""
+    return [path.split("/", n)[n] for n in range(1, min(path.count("/"), ENDS_MAX) + 1)]
 
 
 def _identity(record: Record) -> Identity:
