@@ -40,7 +40,7 @@ def rows(page: str, heading: str = "") -> dict[str, tuple[str, str]]:
 def test_the_pages_that_the_contract_names_are_there() -> None:
     """Each with a heading that the list of topics shows."""
     wanted = {"quickstart", "configuration", "api", "keys", "operating", "replicas", "faults"}
-    more = {"batches", "bench", "console", "embed", "metrics", "status", *cli.APPLICATIONS}
+    more = {"tls", "batches", "bench", "console", "embed", "metrics", "status", *cli.APPLICATIONS}
     more |= {"proxies"}
     assert wanted | more == set(PAGES)
     assert all(re.match(r"# \w.*: ", text) for text in PAGES.values())

@@ -375,7 +375,7 @@ class Steady:
             except Exception as error:
                 self.wrong.append(repr(error))
                 connection.close()
-            time.sleep(0.003)
+            time.sleep(0.01)
 
     def __enter__(self) -> Steady:
         for thread in self._threads:
@@ -412,7 +412,7 @@ def test_a_renewal_loses_nothing(authority: Authority, tmp_path: Path) -> None:
             (folder / "key.pem").write_bytes(other[1])
             until_served(er, other[0])
             assert steady.right > before
-        assert not steady.wrong and steady.right > 200
+        assert not steady.wrong and steady.right > 100
         for pid in er.children("er.worker") + er.children("er.admin"):
             os.kill(pid, signal.SIGKILL)
         er.wait_for("a new one starts now", count=3)
@@ -458,7 +458,6 @@ def test_systemds_credentials(authority: Authority, tmp_path: Path) -> None:
             changes = [r for r in er.audit() if r.get("ACTION", "").startswith("tls.")]
             assert [r["ACTION"] for r in changes] == ["tls.exchange", "tls.refused"]
             assert er.stop() == 0
-            told = command(er, "tls", "renew")
             certificates.put(tmp_path / "tls", new)
             told = command(er, "tls", "renew")
             assert told.returncode == 0 and "reads the files at its start" in told.stdout

@@ -20,7 +20,7 @@ from er.tls.credentials import contents, from_files
 from er.tls.facts import Facts
 
 DAYS_MAX = 3650
-SETTLE_S, TRIES = 1.0, 5  # the files of one renewal come one after the other
+SETTLE_S, TRIES = 0.5, 6  # the files of one renewal come one after the other
 ANSWER_S = 5.0
 
 
