@@ -43,6 +43,19 @@ const asked = https.request(options, answer => {
 });
 asked.end(JSON.stringify({model: 'embed', input: 'hello'}));
 """
+ANNOUNCED = """
+const [port, ca, line] = process.argv.slice(2);
+const socket = require('net').connect(port, '127.0.0.1', () => {
+  socket.write(line);
+  const tls = require('tls').connect({socket, servername: 'localhost',
+    ca: require('fs').readFileSync(ca), ALPNProtocols: ['h2']}, () => {
+    const client = require('http2').connect('https://localhost', {createConnection: () => tls});
+    const asked = client.request({':path': '/v1/models'});
+    asked.on('response', headers => { console.log(headers[':status']); client.close(); });
+    asked.resume().end();
+  });
+});
+"""
 OLD = {"AES128-SHA", "AES256-GCM-SHA384", "ECDHE-ECDSA-AES128-SHA", "DHE-RSA-AES128-SHA"}
 BODY = {"model": "embed", "input": "hello"}
 
@@ -310,6 +323,58 @@ def command(er: Gateway, *words: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=30,
     )
+
+
+# -- behind proxies -------------------------------------------------------------------------------
+
+
+def test_the_proxy_protocol_comes_before_the_handshake(
+    authority: Authority, tmp_path: Path
+) -> None:
+    """From a trusted proxy, in one piece with TLS or byte by byte, over HTTP/1.1 and HTTP/2."""
+    line = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n"
+    context = trusting(authority)
+    with https_gateway(tmp_path, authority) as er:
+        er.settings |= {"trusted_proxies": ["127.0.0.1"], "proxy_protocol": True}
+        er.stop()
+        er.start()
+
+        def ask(pieces: list[bytes]) -> bytes:
+            with socket.create_connection(("127.0.0.1", er.https_port), 20) as plain:
+                for piece in pieces:
+                    plain.sendall(piece)
+                    time.sleep(0.03 if len(pieces) > 1 else 0)
+                with context.wrap_socket(plain, server_hostname="localhost") as tls:
+                    tls.sendall(b"GET /v1/models HTTP/1.1\r\nHost: er\r\nConnection: close\r\n\r\n")
+                    return tls.recv(4096)
+
+        for pieces in ([line], [line[i : i + 1] for i in range(len(line))]):
+            assert ask(pieces).startswith(b"HTTP/1.1 401")
+        for pieces in ([b""], [b"PROXY nonsense\r\n"]):
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                ask(pieces)
+        assert "127.0.0.1, a trusted proxy, is refused" in er.text()
+        script = tmp_path / "client.cjs"
+        script.write_text(ANNOUNCED)
+        (tmp_path / "ca.pem").write_bytes(authority.pem)
+        done = subprocess.run(
+            ["node", script, str(er.https_port), tmp_path / "ca.pem", line.decode()],
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+        assert done.stdout == "401\n", done.stderr
+        asked = [r["CLIENT"] for r in er.audit() if r.get("PATH") == "/v1/models"]
+        assert asked == ["203.0.113.9"] * 3
+        certificates.swap(tmp_path / "tls", new := good(authority), 1)
+        er.wait_for("HTTPS has a new certificate")
+        time.sleep(0.7)
+        with socket.create_connection(("127.0.0.1", er.https_port), 20) as plain:
+            plain.sendall(line)
+            with context.wrap_socket(plain, server_hostname="localhost") as tls:
+                shown = hashlib.sha256(tls.getpeercert(True) or b"").hexdigest()
+        assert shown == certificates.digest(new[0])
+        assert er.stop() == 0 and "unexpected" not in er.text()
 
 
 # -- certificates of clients ----------------------------------------------------------------------

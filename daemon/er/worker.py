@@ -37,7 +37,7 @@ from er.gateway.batches import Shelf
 from er.gateway.bounded import Bounded
 from er.gateway.client import Trusted
 from er.gateway.door import Door, Heads
-from er.gateway.fronted import Fronted, Proxies
+from er.gateway.fronted import Fronted, Proxies, announcements
 from er.gateway.hand import Tools
 from er.gateway.runner import Disk, Runner
 from er.gateway.served import Served
@@ -53,6 +53,7 @@ from er.recent.trail import Trail
 from er.replicas import Replicas
 from er.replicas.spare import SpareReplicas
 from er.tls import Safe
+from er.tls.announced import Announcing
 from er.tls.context import HTTP1, HTTP2
 from er.tls.listener import Listener
 from er.usage.meter import Meter
@@ -188,7 +189,7 @@ class Worker:
         gateway = self.gateway.settings
         trusted = Trusted(gateway.trusted_proxies)
         proxies = Proxies(trusted, gateway.proxy_protocol)
-        # What comes before a handshake would be the PROXY protocol's place: there it is no TLS.
+        # On HTTPS it stands before the handshake, where Listener reads it.
         unannounced = Proxies(trusted, False)
 
         def made(fronts: Proxies = proxies) -> Door:
@@ -205,16 +206,19 @@ class Worker:
                 self._servers.append(await loop.create_server(made, sock=sock, backlog=BACKLOG))
         tls = self._child.config.gateway.tls
         if tls is not None and self._child.safe >= 0:
-            await self._listen_https(tls, safely)
+            announced = announcements(trusted) if gateway.proxy_protocol else None
+            await self._listen_https(tls, safely, announced)
 
-    async def _listen_https(self, tls: Tls, made: Callable[[], asyncio.Protocol]) -> None:
+    async def _listen_https(
+        self, tls: Tls, made: Callable[[], asyncio.Protocol], announced: Announcing | None
+    ) -> None:
         """HTTPS beside plain HTTP: `made` makes a connection of HTTP/1.1."""
         protocols: dict[str, Callable[[], asyncio.Protocol]] = {HTTP1: made}
         if tls.http2:
             state, gateway, straight = self._state, self.gateway, self.straight
             protocols = {HTTP2: lambda: Http2(state, gateway, straight), **protocols}
         sockets, safe = self._child.sockets.get("https", ()), Safe(self._child.safe)
-        self._tls = Listener(sockets, safe, tls, protocols)
+        self._tls = Listener(sockets, safe, tls, protocols, announced)
         await self._tls.look()
 
     def _loaded(self, model: str) -> None:
@@ -305,7 +309,7 @@ class Worker:
 
     def _open(self) -> bool:
         """Whether somebody is there: requests, connections, or handshakes of HTTPS."""
-        hands = self._tls is not None and len(self._tls.handshakes) > 0
+        hands = self._tls is not None and self._tls.under_way()
         return bool(self._state.connections or self._state.tasks or hands)
 
     async def _until_empty(self, until: float) -> None:

@@ -17,6 +17,7 @@ from er.gateway import Gateway
 from er.gateway.client import Trusted, WrongPreamble, preamble
 from er.gateway.door import Door, Exchange, Heads
 from er.job import Refusal
+from er.tls.announced import Announcing
 
 
 class Proxies:
@@ -27,6 +28,16 @@ class Proxies:
         self.trusted, self.protocol = trusted, protocol
         self.heads = Heads()
         self.complaints = journal.Seldom()
+
+
+def announcements(trusted: Trusted) -> Announcing:
+    """For HTTPS, where the PROXY protocol comes before the handshake."""
+
+    def read(data: bytes) -> tuple[int, str | None] | None:
+        found = preamble(data)
+        return None if found is None else (found.size, found.source)
+
+    return Announcing(trusted.has, read, WrongPreamble)
 
 
 class Fronted(Door):
@@ -81,9 +92,13 @@ class Fronted(Door):
         rest, self._before = self._before[found.size :], b""
         self._introduced = True
         if found.source is not None:
-            self.client = (found.source, 0)
-            self._come_from(found.source)
+            self.introduced(found.source)
         return rest
+
+    def introduced(self, client: str) -> None:
+        """The connection is `client`'s, as a trusted proxy says."""
+        self.client = (client, 0)
+        self._come_from(client)
 
     def _hot(self) -> Exchange | None:
         exchange = super()._hot()

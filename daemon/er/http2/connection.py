@@ -83,6 +83,10 @@ class Connection(Outgoing):
         real, said = (ngh2.pack_settings_payload({3: most}) for most in (BEYOND, STREAMS_MAX))
         transport.write(self._h2.data_to_send().replace(real, said, 1))
 
+    def introduced(self, client: str) -> None:
+        """The connection is `client`'s, as a trusted proxy says."""
+        self._address = plain_address(client)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: so is who asked for what is being worked on."""
         self._dead = True

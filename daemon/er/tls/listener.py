@@ -19,6 +19,7 @@ from typing import Any
 from er import journal
 from er.config import Tls
 from er.tls import context
+from er.tls.announced import Announcing, Doorman
 from er.tls.credentials import Safe, TlsError
 
 HANDSHAKE_S = 10.0
@@ -103,13 +104,16 @@ class Handshakes:
 class Dispatch(asyncio.Protocol):
     """Stands for a connection until its handshake is over; then the protocol that was agreed on."""
 
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
+    def __init__(self, listener: Listener, client: str | None = None) -> None:
+        """`client`: whom a trusted proxy has announced."""
+        self._listener, self._client = listener, client
 
     def connection_made(self, transport: Any) -> None:
         protocol = self._listener.agreed(self, transport.get_extra_info("ssl_object"))
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
+        if self._client is not None:
+            protocol.introduced(self._client)  # type: ignore[attr-defined]
 
 
 class Listener:
@@ -121,12 +125,16 @@ class Listener:
         safe: Safe,
         settings: Tls,
         protocols: Mapping[str, Factory],
+        proxies: Announcing | None = None,
     ) -> None:
+        """`proxies`: who begins connections with the PROXY protocol."""
         self._sockets, self._safe, self._settings = sockets, safe, settings
         self._protocols = protocols
         self._servers: list[asyncio.Server] = []
         self._mark: bytes | None = None  # of what the servers have
         self._closing = False
+        self._context = context.make(None)
+        self._doorman = Doorman(proxies, self._connect) if proxies else None
         self.handshakes = Handshakes()
 
     async def look(self) -> None:
@@ -145,7 +153,7 @@ class Listener:
         try:
             new = context.make(credentials, wanted, list(self._protocols))
         except TlsError as error:  # they were made for other settings
-            if self._servers:
+            if self._mark is not None:
                 journal.log("err", f"HTTPS goes on as it was: {error}")
                 self._mark = mark
                 return
@@ -155,7 +163,16 @@ class Listener:
         await self._serve(new)
         self._mark = mark
 
+    def under_way(self) -> bool:
+        """Whether somebody is between his connection and its protocol."""
+        return bool(len(self.handshakes) or (self._doorman and len(self._doorman)))
+
     async def _serve(self, new: ssl.SSLContext) -> None:
+        self._context = new
+        if self._doorman is not None:
+            if self._mark is None:
+                self._doorman.open(self._sockets)
+            return
         loop, old, servers = asyncio.get_running_loop(), self._servers, []
         for sock in self._sockets:
             own = sock.dup()
@@ -173,8 +190,18 @@ class Listener:
         for server in old:
             server.close()
 
-    def _connected(self) -> Dispatch:
-        connection = Dispatch(self)
+    async def _connect(self, link: socket.socket, client: str | None) -> None:
+        """The same for a connection that the doorman has let in."""
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: self._connected(client),
+            link,
+            ssl=self._context,
+            ssl_handshake_timeout=HANDSHAKE_S,
+            ssl_shutdown_timeout=GOODBYE_S,
+        )
+
+    def _connected(self, client: str | None = None) -> Dispatch:
+        connection = Dispatch(self, client)
         self.handshakes.begin(connection)
         return connection
 
@@ -190,6 +217,8 @@ class Listener:
         """Take no new connections; handshakes under way are finished."""
         self._closing = True
         self.handshakes.say(at_once=True)
+        if self._doorman is not None:
+            self._doorman.close()
         for server in self._servers:
             server.close()
         self._servers = []
