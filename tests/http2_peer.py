@@ -6,11 +6,15 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import os
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import hpack
+import psutil
 import uvloop
 from hyperframe.frame import (
     DataFrame,
@@ -27,6 +31,7 @@ from uvicorn.server import ServerState
 from er.gateway.exchange import Gone, Note, Request, Response, Stream
 from er.http2 import Http2
 from er.job import Refusal
+from fakes import free_port
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 Fields = list[tuple[str, str]]
@@ -39,6 +44,7 @@ class Answering:
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
+        self.within_s = 5.0
         self.draining = False
         self.requests: list[Request] = []
         self.notes: list[int] = []  # the status of each request that is over
@@ -71,7 +77,7 @@ class Answering:
             await self.gate.wait()
         if name == "hold":  # the body is there, and is not read for now
             await self.gate.wait()
-        body = await request.body(64 << 20, 5.0)
+        body = await request.body(64 << 20, self.within_s)
         if name == "big":
             return Response(200, b"x" * int(size))
         if name == "stream":
@@ -121,7 +127,7 @@ class Peer:
         self.settings: dict[int, int] = {}
         self.frames: list[Frame] = []
         self.closed = False
-        self.opens_windows = True
+        self.opens_windows = self.greets = True
         self.came = asyncio.Condition()
         self.task = asyncio.get_running_loop().create_task(self._read())
 
@@ -156,7 +162,8 @@ class Peer:
             self.goaways.append(frame)
         elif isinstance(frame, SettingsFrame) and "ACK" not in frame.flags:
             self.settings.update(frame.settings)
-            self.send(SettingsFrame(0, flags=["ACK"]))
+            if self.greets:
+                self.send(SettingsFrame(0, flags=["ACK"]))
         answer.ended = answer.ended or "END_STREAM" in frame.flags
         async with self.came:
             self.came.notify_all()
@@ -234,14 +241,47 @@ class Server:
         """A client that has greeted."""
         peer = Peer(*await self.raw())
         self.peers.append(peer)
+        peer.greets = greet
         if greet:
             peer.send(PREFACE, SettingsFrame(0, settings or {}))
             await peer.until(lambda: bool(peer.settings))
         return peer
 
 
+class Apart(Server):
+    """The same in a process of its own, so that its memory and time can be told."""
+
+    def __init__(self) -> None:
+        super().__init__(Answering(), ServerState())
+        self.port = free_port()
+        environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+        argv = [sys.executable, __file__, str(self.port)]
+        self.process = subprocess.Popen(
+            argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"listens\n"
+        self.told = psutil.Process(self.process.pid)
+
+    def memory(self) -> int:
+        """Its bytes in memory."""
+        return int(self.told.memory_info().rss)
+
+    def cpu(self) -> float:
+        """Seconds of CPU so far."""
+        times = self.told.cpu_times()
+        return float(times.user + times.system)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
 @contextlib.asynccontextmanager
-async def serving() -> AsyncIterator[Server]:
+async def serving(port: int = 0) -> AsyncIterator[Server]:
     """A server that ends with the test."""
     gateway: Any = Answering()
     state = ServerState()
@@ -249,7 +289,7 @@ async def serving() -> AsyncIterator[Server]:
     server = Server(gateway, state)
     loop = asyncio.get_running_loop()
     listener = await loop.create_server(
-        lambda: Http2(state, gateway, NotStraight()), "127.0.0.1", 0
+        lambda: Http2(state, gateway, NotStraight()), "127.0.0.1", port
     )
     server.port = listener.sockets[0].getsockname()[1]
     yield server
@@ -277,3 +317,14 @@ def over_http2(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
     run.__signature__ = signature.replace(parameters=fixtures)  # type: ignore[attr-defined]
     return run
+
+
+async def _apart(port: int) -> None:
+    async with serving(port):
+        print("listens", flush=True)
+        await asyncio.to_thread(sys.stdin.read)  # until the test is gone
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_apart(int(sys.argv[1])))

@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 from er.gateway.exchange import STALL_S, Head, new_id, plain_address
 from er.gateway.http1 import HEAD_MAX, HEAD_S, LINGER_S
 from er.http2 import guard
+from er.http2.frames import Frames
 from er.http2.head import read
 from er.http2.outgoing import STREAMS_MAX, Outgoing
 from er.http2.stream import Http2Stream
@@ -27,6 +28,7 @@ from er.job import Refusal
 ALL_WINDOWS = 1 << 30
 IDLE_S = 75.0
 NOTICE_S = 0.1  # between the word that the connection ends and its end: a request may be on its way
+READ_S = 1.0  # to read why the connection ends
 TICK_S = 1.0
 # More streams than the client is told it may have: with its own limit libnghttp2 would end the
 # connection of who opens one too many, and tell nobody; so that stream alone is refused.
@@ -53,7 +55,8 @@ class Connection(Outgoing):
         self._latest = 0  # the highest stream
         self._leaving = self._parting = False
         self._quiet_since = self._loop.time()
-        self._unheard_since: float | None = None  # bytes came that are no whole frame yet
+        self._frames = Frames()
+        self._partial_since: float | None = None
         self._heard = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -80,8 +83,8 @@ class Connection(Outgoing):
         self._h2.initiate_connection(SETTINGS)
         self._h2.set_local_window_size(ALL_WINDOWS)
         self._timer = self._loop.call_later(TICK_S, self._tick)
-        real, said = (ngh2.pack_settings_payload({3: most}) for most in (BEYOND, STREAMS_MAX))
-        transport.write(self._h2.data_to_send().replace(real, said, 1))
+        meant, said = (ngh2.pack_settings_payload({3: n}) for n in (BEYOND, STREAMS_MAX))
+        transport.write(self._h2.data_to_send().replace(meant, said, 1))
 
     def introduced(self, client: str) -> None:
         """The connection is `client`'s, as a trusted proxy says."""
@@ -116,10 +119,18 @@ class Connection(Outgoing):
                 return
             self.moved()
 
-    def _close(self) -> None:
-        """Close the socket once what is written is out, but don't wait long for that."""
+    def _close(self, after_s: float = 0.0) -> None:
+        """Close the socket once what is written is out, but don't wait long for that.
+
+        Who is still sending gets `after_s` to read why it is closed: until then what comes is
+        thrown away. Data that nobody has read would make the kernel throw away what was written.
+        """
         self._dead = True
-        if not self.transport.is_closing():
+        for stream in list(self._streams.values()):
+            self._gone(stream)
+        if after_s:
+            self._loop.call_later(after_s, self._close)
+        elif not self.transport.is_closing():
             self.transport.close()
             self._loop.call_later(LINGER_S, self.transport.abort)
 
@@ -127,8 +138,10 @@ class Connection(Outgoing):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client's, in any pieces."""
-        if self._dead:
+        if self._dead or self._ending:
             return
+        frames = self._frames
+        wrong = frames.see(data)
         try:
             self._h2.receive_data(data)
         except ngh2.NGH2Error as error:
@@ -136,10 +149,15 @@ class Connection(Outgoing):
             return
         events = self._h2.events()
         if events:
-            self._heard, self._unheard_since = True, None
+            self._heard = True
+            self._partial_since = None
             self.handle(events)
-        elif self._unheard_since is None:
-            self._unheard_since = self._loop.time()
+        if not frames.partial:
+            self._partial_since = None
+        elif self._partial_since is None:
+            self._partial_since = self._loop.time()
+        if wrong is not None:
+            self._end(wrong)
         self.moved()
 
     def handle(self, events: Sequence[ngh2.Event]) -> None:
@@ -163,7 +181,9 @@ class Connection(Outgoing):
             elif kind is ngh2.ConnectionClosed:
                 if event.error_code and not self._parting:  # type: ignore[attr-defined]
                     self._unread(self._address, BROKEN, new_id())
-                self._close()
+                    self._close(READ_S)
+                else:
+                    self._close()
             else:
                 idle += 1
         for stream in fresh:
@@ -173,7 +193,6 @@ class Connection(Outgoing):
             self._end(ErrorCode.ENHANCE_YOUR_CALM)
 
     def _request(self, event: ngh2.RequestReceived, fresh: list[Http2Stream]) -> None:
-        self._guard.earn(guard.A_REQUEST)
         self._latest = max(self._latest, event.stream_id)
         more = not event.end_stream
         if len(self._streams) >= STREAMS_MAX:
@@ -206,6 +225,7 @@ class Connection(Outgoing):
 
     def _closed(self, event: ngh2.StreamClosed) -> None:
         stream = self._streams.get(event.stream_id)
+        self._frames.closed(event.stream_id, event.error_code)
         if stream is not None:
             self._gone(stream)
             if event.error_code in FAULTS and self._guard.spent(guard.FAULT, self._loop.time()):
@@ -238,15 +258,14 @@ class Connection(Outgoing):
         last = self._latest.to_bytes(4, "big")
         self.transport.write(b"\0\0\x08\x07\0\0\0\0\0" + last + int(code).to_bytes(4, "big"))
         self._unread(self._address, BROKEN, new_id())
-        self._close()
+        self._close(READ_S)
 
     def _end(self, code: ErrorCode) -> None:
         """End the connection for what the client does."""
-        if not self._dead:
-            try:
+        if not (self._dead or self._ending):
+            self._ending = True
+            with contextlib.suppress(ngh2.NGH2Error):  # it may be ending by now
                 self._h2.terminate_connection(code)
-            except ngh2.NGH2Error:
-                return  # it is being ended
             self.moved()
 
     # -- time ----------------------------------------------------------------------------------
@@ -269,7 +288,7 @@ class Connection(Outgoing):
                 self.reset(stream, ErrorCode.CANCEL)
         if self._streams:
             return
-        since = self._unheard_since
+        since = self._partial_since
         if since is not None and now - since > HEAD_S:
             self._unread(self._address, LATE, new_id())
             self._close()

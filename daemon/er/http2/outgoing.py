@@ -39,7 +39,7 @@ class Outgoing(asyncio.Protocol):
         self._h2 = ngh2.Connection(ngh2.Role.SERVER, LIMITS)
         self._sending: dict[int, Http2Stream] = {}  # those with something to send, by turns
         self._parked = 0  # bytes of answers that wait for the client
-        self._paused = self._flushing = self._dead = False
+        self._paused = self._flushing = self._ending = self._dead = False
         self._buffered = 0  # bytes the socket had not taken when last looked at
         self._moved_at = 0.0
         self._guard = Guard(self._loop.time())
@@ -96,6 +96,7 @@ class Outgoing(asyncio.Protocol):
         except ngh2.NGH2Error:
             return False  # the connection is being ended
         self._state.total_requests += 1
+        self._guard.earn(guard.A_REQUEST)
         if stream.more:
             self._loop.call_later(LINGER_S, self._hear_no_more, stream)
         if body and not bare:
@@ -153,7 +154,7 @@ class Outgoing(asyncio.Protocol):
     def _fill(self) -> None:
         """Hand over of each answer what its client's windows take now, so that nothing waits."""
         sending = self._sending
-        if not sending:
+        if not sending or self._ending:
             return
         now = self._loop.time()
         room = min(WRITE_MAX, self._h2.remote_window_size)
