@@ -268,19 +268,18 @@ async def test_300_honest_cancels_in_two_seconds(server: Server) -> None:
 
 
 @over_http2
-async def test_a_drain_says_so_answers_what_is_there_and_closes(server: Server) -> None:
+async def test_a_drain_ends_idle_connections_and_others_behind_their_last_answer(
+    server: Server,
+) -> None:
+    """In the same bytes: who asks again knows that it must be elsewhere."""
     idle, busy = await server.peer(), await server.peer({4: 0})
     busy.get(1, "/wait")
     busy.get(3, "/big/100")
     await until(lambda: len(server.gateway.requests) == 2)
     for protocol in list(server.state.connections):
         protocol.shutdown()  # type: ignore[union-attr]
-    await busy.until(lambda: bool(busy.goaways))
-    assert busy.goaways[0].last_stream_id == 2**31 - 1 and busy.goaways[0].error_code == 0
-    busy.get(5)  # it was on its way when that came
     assert await idle.end() == 0 and idle.goaways[-1].last_stream_id == 0
-    await busy.until(lambda: len(busy.goaways) == 2)
-    assert busy.goaways[1].last_stream_id == 5
+    busy.get(5)  # nobody has told it yet
     server.gateway.gate.set()
     for stream in (1, 3, 5):
         busy.window(stream, 200)
@@ -288,7 +287,31 @@ async def test_a_drain_says_so_answers_what_is_there_and_closes(server: Server) 
         assert (await busy.answer(stream)).status == 200
     assert len(busy.answers[3].body) == 100
     assert await busy.end() == 0
+    assert [g.last_stream_id for g in busy.goaways] == [5]
     await until(lambda: not server.state.connections and not server.state.tasks)
+
+
+@over_http2
+async def test_a_connection_that_is_never_without_a_stream_is_ended_in_two_steps(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "LULL_S", 0.1)
+    peer = await server.peer()
+    peer.get(1, "/wait")
+    await until(lambda: len(server.gateway.requests) == 1)
+    for protocol in list(server.state.connections):
+        protocol.shutdown()  # type: ignore[union-attr]
+    await peer.until(lambda: bool(peer.goaways))
+    assert peer.goaways[0].last_stream_id == 2**31 - 1 and peer.goaways[0].error_code == 0
+    peer.get(3)  # it was on its way when that came
+    assert (await peer.answer(3)).status == 200
+    await peer.until(lambda: len(peer.goaways) == 2)
+    assert peer.goaways[1].last_stream_id == 3
+    peer.get(5)  # too late: the client knows that nobody has seen it
+    server.gateway.gate.set()
+    assert (await peer.answer(1)).status == 200
+    assert await peer.end() == 0 and not peer.answers[5].status
+    assert len(server.gateway.requests) == 2
 
 
 @over_http2
@@ -298,7 +321,7 @@ async def test_while_it_drains_an_answer_says_that_the_connection_ends(server: S
     peer.get(1)
     assert (await peer.answer(1)).status == 200
     assert await peer.end() == 0
-    assert peer.answers[1].ended and len(peer.goaways) == 2
+    assert peer.answers[1].ended and [g.last_stream_id for g in peer.goaways] == [1]
 
 
 @over_http2

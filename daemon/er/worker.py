@@ -53,7 +53,6 @@ from er.recent.trail import Trail
 from er.replicas import Replicas
 from er.replicas.spare import SpareReplicas
 from er.tls import Safe
-from er.tls.announced import Announcing
 from er.tls.context import HTTP1, HTTP2
 from er.tls.listener import Listener
 from er.usage.meter import Meter
@@ -206,17 +205,17 @@ class Worker:
                 self._servers.append(await loop.create_server(made, sock=sock, backlog=BACKLOG))
         tls = self._child.config.gateway.tls
         if tls is not None and self._child.safe >= 0:
-            announced = announcements(trusted) if gateway.proxy_protocol else None
-            await self._listen_https(tls, safely, announced)
+            await self._listen_https(tls, safely, trusted)
 
     async def _listen_https(
-        self, tls: Tls, made: Callable[[], asyncio.Protocol], announced: Announcing | None
+        self, tls: Tls, made: Callable[[], asyncio.Protocol], trusted: Trusted
     ) -> None:
         """HTTPS beside plain HTTP: `made` makes a connection of HTTP/1.1."""
         protocols: dict[str, Callable[[], asyncio.Protocol]] = {HTTP1: made}
         if tls.http2:
             state, gateway, straight = self._state, self.gateway, self.straight
-            protocols = {HTTP2: lambda: Http2(state, gateway, straight), **protocols}
+            protocols = {HTTP2: lambda: Http2(state, gateway, straight, trusted), **protocols}
+        announced = announcements(trusted) if self.gateway.settings.proxy_protocol else None
         sockets, safe = self._child.sockets.get("https", ()), Safe(self._child.safe)
         self._tls = Listener(sockets, safe, tls, protocols, announced)
         await self._tls.look()

@@ -11,6 +11,7 @@ from uvicorn.server import ServerState
 
 from er import dialects, journal
 from er.gateway import Gateway
+from er.gateway.client import Trusted
 from er.gateway.door import BODY_MAX, Answers, Drive
 from er.gateway.exchange import Note, Request, Response, Stream, new_id
 from er.gateway.straight import Passage
@@ -31,8 +32,14 @@ class _Asked(Passage):
 class Http2(Connection):
     """One client's connection, once its TLS handshake has chosen h2."""
 
-    def __init__(self, state: ServerState, gateway: Gateway, straight: Answers) -> None:
-        super().__init__(state, gateway.unread)
+    def __init__(
+        self,
+        state: ServerState,
+        gateway: Gateway,
+        straight: Answers,
+        trusted: Trusted | None = None,
+    ) -> None:
+        super().__init__(state, gateway.unread, trusted)
         self._gateway, self._straight = gateway, straight
         self._held: dict[int, Http2Stream] = {}  # until the client has read its answers
 
@@ -48,9 +55,10 @@ class Http2(Connection):
             return
         stream.begun = True
         head, tasks = stream.head, self._state.tasks
+        client = head.client or self._address
         whole = None if stream.more else stream.whole()
         if whole is not None and head.route is not None and len(whole) <= BODY_MAX:
-            asked = _Asked(head, self._address, whole)
+            asked = _Asked(head, client, whole)
             asked.stream = stream
             if self._straight.take(asked, self._answered):
                 stream.work = asked
@@ -60,7 +68,7 @@ class Http2(Connection):
             tasks.add(drive)  # type: ignore[arg-type]
             drive.step()
             return
-        request = Request(head, self._address, whole=whole, receive=stream.receive)
+        request = Request(head, client, whole=whole, receive=stream.receive)
         stream.work = task = self._loop.create_task(self._answer(stream, Note(request)))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
@@ -124,7 +132,8 @@ class Http2(Connection):
         self._held.pop(stream.id, None)
         if not stream.begun:
             stream.begun = True
-            self._gateway.note(None, Note(Request(stream.head, self._address, whole=b"")))
+            client = stream.head.client or self._address
+            self._gateway.note(None, Note(Request(stream.head, client, whole=b"")))
         elif stream.work is not None:
             # Not at once: a task that is cancelled before its first step leaves no record.
             self._loop.call_soon(stream.work.cancel)

@@ -15,6 +15,7 @@ import ngh2
 from ngh2 import ErrorCode, Setting
 from uvicorn.server import ServerState
 
+from er.gateway.client import Trusted
 from er.gateway.exchange import STALL_S, Head, new_id, plain_address
 from er.gateway.http1 import HEAD_MAX, HEAD_S, LINGER_S
 from er.http2 import guard
@@ -27,6 +28,7 @@ from er.job import Refusal
 # The streams' windows bound what may come; the connection's one is there to be out of the way.
 ALL_WINDOWS = 1 << 30
 IDLE_S = 75.0
+LULL_S = 2.0  # how long a moment without a stream is waited for when the connection is to end
 NOTICE_S = 0.1  # between the word that the connection ends and its end: a request may be on its way
 READ_S = 1.0  # to read why the connection ends
 TICK_S = 1.0
@@ -47,13 +49,21 @@ LATE = Refusal(408, "request_timeout", f"no whole frame within {HEAD_S:.0f} s")
 class Connection(Outgoing):
     """One client's connection; what its requests ask for is `begin`'s matter."""
 
-    def __init__(self, state: ServerState, unread: Callable[[str, Refusal, str], None]) -> None:
-        """`unread` is told of what was refused before it was a request."""
+    def __init__(
+        self,
+        state: ServerState,
+        unread: Callable[[str, Refusal, str], None],
+        trusted: Trusted | None = None,
+    ) -> None:
+        """`unread` is told of what was refused before it was a request.
+
+        `trusted` proxies say whom they ask for.
+        """
         super().__init__(state)
-        self._unread = unread
+        self._unread, self._trusted = unread, trusted
         self._streams: dict[int, Http2Stream] = {}
         self._latest = 0  # the highest stream
-        self._leaving = self._parting = False
+        self._leaving = self._left = self._parting = False
         self._quiet_since = self._loop.time()
         self._frames = Frames()
         self._partial_since: float | None = None
@@ -79,6 +89,8 @@ class Connection(Outgoing):
         self.transport = transport
         self.client = transport.get_extra_info("peername")  # as uvicorn's protocols have it
         self._address = plain_address(self.client[0] if self.client else "unknown")
+        if self._trusted is not None and not self._trusted.has(self._address):
+            self._trusted = None
         self._state.connections.add(self)  # type: ignore[arg-type]
         self._h2.initiate_connection(SETTINGS)
         self._h2.set_local_window_size(ALL_WINDOWS)
@@ -100,24 +112,43 @@ class Connection(Outgoing):
             self._gone(stream)
 
     def shutdown(self) -> None:
-        """End: no new request, those that are there are answered."""
+        """End: no new request, those that are there are answered.
+
+        At the first moment without a stream, in the bytes behind the last answer: who asks one
+        thing after the other knows in time, and clients on the Python library h2 give up what is
+        not answered when they are told. Where no such moment comes, in the two steps of RFC 9113.
+        """
         if self._leaving or self._dead:
             return
         self._leaving = True
-        try:
-            self._h2.send_shutdown_notice()
-        except ngh2.NGH2Error:
-            return  # it ends anyway
-        self._loop.call_later(NOTICE_S, self._leave)
-        self.moved()
+        if self._streams:
+            self._loop.call_later(LULL_S, self._warn)
+        else:
+            self._leave()
+
+    def _warn(self) -> None:
+        if not (self._dead or self._left):
+            with contextlib.suppress(ngh2.NGH2Error):  # it may be ending anyway
+                self._h2.send_shutdown_notice()
+            self._loop.call_later(NOTICE_S, self._leave)
+            self.moved()
 
     def _leave(self) -> None:
-        if not self._dead:
-            try:
+        if not (self._dead or self._left):
+            self._left = True
+            with contextlib.suppress(ngh2.NGH2Error):
                 self._h2.send_goaway()
-            except ngh2.NGH2Error:
-                return
             self.moved()
+
+    def last_words(self, events: Sequence[ngh2.Event]) -> bool:
+        """Whether what is to be written has the connection's end behind it, as `events` tell."""
+        if self._left or not self._leaving:
+            return False
+        closed = {e.stream_id for e in events if isinstance(e, ngh2.StreamClosed)}
+        if not closed.issuperset(self._streams):
+            return False
+        self._leave()
+        return True
 
     def _close(self, after_s: float = 0.0) -> None:
         """Close the socket once what is written is out, but don't wait long for that.
@@ -181,9 +212,7 @@ class Connection(Outgoing):
             elif kind is ngh2.ConnectionClosed:
                 if event.error_code and not self._parting:  # type: ignore[attr-defined]
                     self._unread(self._address, BROKEN, new_id())
-                    self._close(READ_S)
-                else:
-                    self._close()
+                self._close(READ_S)
             else:
                 idle += 1
         for stream in fresh:
@@ -208,6 +237,8 @@ class Connection(Outgoing):
             self._streams[stream.id] = stream
             self.refuse(stream, refusal)
             return
+        if self._trusted is not None:
+            head.client = self._trusted.forwarded(event.headers)
         stream = Http2Stream(self, event.stream_id, head, more=more)
         self._streams[stream.id] = stream
         fresh.append(stream)
@@ -247,6 +278,8 @@ class Connection(Outgoing):
         stream.close()
         if not self._streams:
             self._quiet_since = self._loop.time()
+            if self._leaving:
+                self._leave()
         self.gone(stream)
 
     def broken(self, error: ngh2.NGH2Error) -> None:

@@ -48,6 +48,10 @@ class Outgoing(asyncio.Protocol):
         """What came of receiving or sending."""
         raise NotImplementedError
 
+    def last_words(self, events: Sequence[ngh2.Event]) -> bool:
+        """Whether more is to be said in the same breath as what made `events`."""
+        raise NotImplementedError
+
     def broken(self, error: ngh2.NGH2Error) -> None:
         """It can't be gone on with."""
         raise NotImplementedError
@@ -139,6 +143,10 @@ class Outgoing(asyncio.Protocol):
         try:
             self._fill()
             data = self._h2.data_to_send()
+            events = self._h2.events()
+            if events and self.last_words(events):
+                data += self._h2.data_to_send()
+                events += self._h2.events()
         except ngh2.NGH2Error as error:
             self.broken(error)
             return
@@ -147,7 +155,6 @@ class Outgoing(asyncio.Protocol):
             self.transport.write(data)
             if self._sending:
                 self.moved()
-        events = self._h2.events()
         if events:
             self.handle(events)
 
