@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import CACHE_OFF, Installed
-from machine import GATEWAY
+from machine import GATEWAY, eventually
 from mixed import Mixed
 
 from crowd.steady import Steady
@@ -25,10 +25,11 @@ REPLICAS = ["er-vllm@embedding.service", "er-vllm@reranker.service"]
 
 @pytest.fixture(scope="module")
 def cached(er: Installed) -> Iterator[Installed]:
-    """With the cache as it is shipped, and as it was after."""
+    """With the cache as it is shipped and HTTPS, and as it was after."""
     path = er.machine.root / "etc/er/er.toml"
     kept = path.read_text()
-    path.write_text(kept.replace(CACHE_OFF, "", 1))
+    er.machine.run("er", "tls", "self-signed", "--force")
+    path.write_text(kept.replace(CACHE_OFF, "", 1) + "\n[gateway.tls]\n")
     er.machine.run("er", "apply", timeout=300)
     yield er
     path.write_text(kept)
@@ -40,7 +41,7 @@ def load(cached: Installed) -> Iterator[Steady]:
     """The traffic; after the test each request must have been answered, and right."""
     unix = cached.machine.inside("/run/er/gateway.sock")
     port = int(GATEWAY.rpartition(":")[2])
-    with Steady(port, [cached.key], Mixed().make, unix=unix) as load:
+    with Steady(port, [cached.key], Mixed().make, unix=unix, https=2443) as load:
         load.until(100)
         yield load
         load.until(50)
@@ -84,6 +85,20 @@ def test_reloads_and_keys_lose_nothing(cached: Installed, load: Steady) -> None:
         load.keys.append(rotated["secret"])
         er.run("er", "keys", "create", "--name", "nobody")
         er.run("er", "keys", "revoke", "nobody")
+        load.until(20)
+    assert pids(cached, SERVICE) == [before]
+
+
+def test_a_renewed_certificate_loses_nothing(cached: Installed, load: Steady) -> None:
+    """The path unit notices its files; nothing is restarted."""
+    er, (before,) = cached.machine, pids(cached, SERVICE)
+    for name in ("one.example", "two.example"):
+        er.run("er", "tls", "self-signed", "--force", "--name", name)
+
+        def shown() -> str:
+            return er.run("er", "tls", "show", check=False).stdout
+
+        eventually(lambda name=name: name in shown() and "the same" in shown(), 60, shown)
         load.until(20)
     assert pids(cached, SERVICE) == [before]
 
