@@ -15,6 +15,7 @@ import pytest
 
 from er import config, systemctl
 from er.admin.reload import ReloadError, reload
+from er.cli import coming_up
 from er.cli import units as cli_units
 from er.cli.__main__ import main
 from er.units import UnitsError, turns
@@ -268,6 +269,82 @@ def test_only_the_replica_that_changed_is_restarted(machine: Machine) -> None:
     assert cli_units.run_apply(dry_run=False) == 0
     restarts = [line for line in machine.ran if "restart" in line]
     assert len(restarts) == 1 and restarts[0].endswith("er-vllm@f.service")
+
+
+def two(machine: Machine) -> str:
+    """A second replica of the model, both applied and running."""
+    text = machine.text + (f'[[replica]]\nname = "f"\nmodel = "m"\ngpu = 1\nport = {free_port()}\n')
+    machine.toml.write_text(text)
+    cli_units.run_apply(dry_run=False)
+    machine.active = ["er-gateway.service", "er-vllm@e.service", "er-vllm@f.service"]
+    machine.ran.clear()
+    return text
+
+
+def test_replicas_of_one_model_are_restarted_by_turns(
+    machine: Machine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waited for; one that does not come up stops it, and the next apply goes on there."""
+    turns: list[str] = []
+    fails = ""
+
+    def restart(name: str, *_: object) -> None:
+        turns.append(name)
+        if name == fails:
+            raise coming_up.NotUpError("no such dtype")
+
+    monkeypatch.setattr(coming_up, "restart", restart)
+    text = two(machine)
+    machine.toml.write_text(text.replace("gpu = 0", "gpu = 3").replace("gpu = 1", "gpu = 2"))
+    capsys.readouterr()
+    assert cli_units.run_plan() == 0
+    steps = json.loads(capsys.readouterr().out)["steps"]
+    rolls = [step["units"][0] for step in steps if step["rolls"]]
+    assert rolls == ["er-vllm@e.service", "er-vllm@f.service"]
+    fails = "e"
+    assert cli_units.run_apply(dry_run=False) == 1
+    out, err = capsys.readouterr()
+    assert "restart er-vllm@e.service: changed: gpu; the next of its model once it answers" in out
+    assert "er apply: e did not come up: no such dtype; so the other replicas" in err
+    assert turns == ["e"]
+    fails = ""
+    assert cli_units.run_apply(dry_run=False) == 0
+    assert turns == ["e", "e", "f"]
+    assert not any("restart" in line for line in machine.ran)
+
+
+def test_what_must_not_serve_side_by_side_is_restarted_at_once(machine: Machine) -> None:
+    """Another model under the same name: half of the vectors would be the old one's."""
+    text = two(machine)
+    (machine.folder / "m").rename(machine.folder / "m2")
+    machine.toml.write_text(text.replace(str(machine.folder / "m"), str(machine.folder / "m2")))
+    assert cli_units.run_apply(dry_run=False) == 0
+    restarts = [line for line in machine.ran if "restart --no-block" in line]
+    assert len(restarts) == 2
+
+
+def test_the_seconds_of_503_of_a_lone_replica(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Said before, by what its launcher says of its last start."""
+    cli_units.run_apply(dry_run=False)
+    machine.active = ["er-gateway.service", "er-vllm@e.service"]
+    folder = machine.folder / "runtime/replicas"
+    folder.mkdir()
+    (folder / "e.json").write_text('{"start_s": 39.4}')
+    machine.toml.write_text(machine.text.replace("gpu = 0", "gpu = 1"))
+    capsys.readouterr()
+    cli_units.run_apply(dry_run=True)
+    assert "note: e: its clients get 503 for about 41 s" in capsys.readouterr().err
+
+
+def test_an_apply_waits_for_no_other(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    (machine.folder / "runtime/replicas").mkdir()
+    with coming_up.alone():
+        assert cli_units.run_apply(dry_run=False) == 1
+    said = "another er restart or er apply is at work; wait for its end; nothing was changed"
+    assert said in capsys.readouterr().err
+    assert machine.ran == []
 
 
 def test_a_step_that_fails_is_said_and_ends_it(

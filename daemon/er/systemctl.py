@@ -39,6 +39,11 @@ def replica_unit(name: str) -> str:
     return f"er-vllm@{name}.service"
 
 
+def replica_of(unit: str) -> str:
+    """The replica that a unit runs, the unit itself where it runs none."""
+    return unit.removeprefix("er-vllm@").removesuffix(".service")
+
+
 def show(units: Sequence[str]) -> dict[str, Unit] | None:
     """Each unit by name; None when systemd does not answer. About 30 ms for all together."""
     if not booted() or not units:

@@ -73,8 +73,9 @@ def planned(
 def step(change: Change) -> dict[str, Any]:
     """One step: `verb`, what it is about (`units`, `path`), why, and `text`, which says it all.
 
-    `interrupts`: something that runs is stopped, for a moment or for good. "reload" gives the
-    gateway new workers while the old ones finish.
+    `interrupts`: something that runs is stopped, for a moment or for good; `rolls`: a replica, that
+    is waited for before the next of its model. "reload" gives the gateway new workers while the old
+    ones finish.
     """
     verb = FILE_VERBS.get(change.kind) or next((w for w in RUN_VERBS if w in change.argv), "reload")
     units = [word for word in change.argv if word.startswith("er-")]
@@ -87,5 +88,6 @@ def step(change: Change) -> dict[str, Any]:
         "path": str(applied_path()) if verb == "store" else path or None,
         "reason": change.says.partition(": ")[2],
         "interrupts": verb in ("restart", "stop"),
+        "rolls": change.rolls,
         "text": change.says,
     }

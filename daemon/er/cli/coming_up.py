@@ -15,6 +15,8 @@ from er.cli.status import COUNTDOWN, current
 from er.config import directory
 from er.units import Run
 
+SERVES = "up"  # the state of a replica that takes requests
+STOP_S = 2.0  # about what draining and ending an idle engine takes
 LOOK_S = 0.5
 STOPPED_S = 5.0  # a unit that stands still for so long was stopped by somebody
 SILENT_S = 120.0  # without a word of the new launcher

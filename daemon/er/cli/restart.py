@@ -20,6 +20,8 @@ from er import systemctl
 from er.cli import surge
 from er.cli.audit import note
 from er.cli.coming_up import (
+    SERVES,
+    STOP_S,
     BusyError,
     NotUpError,
     Row,
@@ -34,8 +36,6 @@ from er.config import Config, ConfigError, Replica, successor
 from er.units import UnitsError
 
 WRONG_USE = 64
-STOP_S = 2.0  # about what draining and ending an idle engine takes
-SERVES = "up"  # the state of a replica that takes requests
 Way = Literal["idle", "beside", "surge", "gap"]
 
 
@@ -128,7 +128,7 @@ def _targets(config: Config, wish: Wish) -> list[Replica]:
 
 
 def _all(config: Config, targets: Sequence[Replica], wish: Wish) -> int:
-    _clean_up(config)
+    surge.clean_up(config, _run)
     turns = list(_turns(config, targets, wish))
     for turn in turns:
         print(f"{turn.name}: {turn.says}", flush=True)
@@ -239,7 +239,7 @@ def _one(config: Config, turn: Turn) -> str:
         surge.end(turn.name, _run)
     else:
         restart(turn.name, _run, _say)
-        _clean_up(config)
+        surge.clean_up(config, _run)
     return ""
 
 
@@ -255,21 +255,6 @@ def _succeed(config: Config, replica: Replica) -> None:
             raise
         told = f"its successor failed, and was ended; it serves on as before: {error}"
         raise NotUpError(told) from None
-
-
-def _clean_up(config: Config) -> None:
-    """End what an earlier --surge left, once what it stands in for serves again."""
-    name = surge.there()
-    if not name:
-        return
-    row = rows().get(name)
-    gone = config.replica(name) is None
-    beside = f"{successor.name_of(name)}, left by an er restart --surge that did not end"
-    if os.geteuid() != 0:
-        print(f"note: {beside}, is there; sudo er restart {name} ends it", file=sys.stderr)
-    elif gone or (row is not None and row["state"] == SERVES):
-        print(f"ending {beside}", flush=True)
-        surge.end(name, _run)
 
 
 def _say(text: str) -> None:

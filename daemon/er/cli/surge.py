@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import psutil
 
 from er import ports, systemctl
 from er.cli import check_cards, generations
-from er.cli.coming_up import Row
+from er.cli.coming_up import SERVES, Row, rows
 from er.config import Config, ConfigError, Replica, active_path, directory, load, parse, successor
 from er.gpus import Gpu, Gpus, find
 from er.quantities import bytes_text
@@ -123,6 +124,23 @@ def end(name: str, run: Run) -> None:
         run(["systemctl", "daemon-reload"])
     kept = directory("runtime") / "replicas" / successor.name_of(name)
     shutil.rmtree(kept, ignore_errors=True)
+
+
+def clean_up(config: Config, run: Run) -> None:
+    """End what an earlier --surge left, once what it stands in for serves again.
+
+    `config` is without it. Raises UnitsError.
+    """
+    name = there()
+    if not name:
+        return
+    row = rows().get(name)
+    beside = f"{successor.name_of(name)}, left by an er restart --surge that did not end"
+    if os.geteuid() != 0:
+        print(f"note: {beside}, is there; sudo er restart {name} ends it", file=sys.stderr)
+    elif config.replica(name) is None or (row is not None and row["state"] == SERVES):
+        print(f"ending {beside}", flush=True)
+        end(name, run)
 
 
 def _new_workers(run: Run) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 
-from er import systemctl, units
-from er.cli import as_data, check_machine, generations
+from er import status, systemctl, units
+from er.cli import as_data, check_machine, coming_up, generations, surge
 from er.cli.admin_client import NoAdmin, call, told
 from er.cli.audit import note
 from er.cli.check import Found
@@ -97,15 +97,25 @@ def _run_apply(path: Path, dry_run: bool) -> int:
     for item in found:
         print(item.finding, file=sys.stderr)
     changes, notes = _planned(path, config, found)
+    assert config is not None  # there is a plan
     for said in notes:
         print(f"note: {said}", file=sys.stderr)
     try:
-        if changes:
-            return _apply(changes, dry_run)
-        if not dry_run:
+        if dry_run:
+            return _apply(changes, dry_run) if changes else _nothing(path)
+        with coming_up.alone():
+            surge.clean_up(config, _run)
+            if changes:
+                return _apply(changes, dry_run)
             units.keep_unfinished([])
+            return _nothing(path)
+    except coming_up.BusyError as busy:
+        return _fail("apply", f"{busy}; nothing was changed")
     except UnitsError as error:
         return _fail("apply", f"{error}; {_REST}")
+
+
+def _nothing(path: Path) -> int:
     print(f"Nothing to do: systemd matches {path.name}.")
     return 0
 
@@ -185,6 +195,9 @@ def _plan(config: Config, text: str, notes: list[str]) -> list[Change]:
         weights=units.weights_here(config),
     )
     steps = units.resumed(steps, units.unfinished(), config, active)
+    notes += _out(steps, config)
+    if left := surge.there():
+        notes.append(f"a successor of {left} was left by er restart --surge; er apply ends it")
     return _seen_anew(steps, config) if systemctl.GATEWAY in active else steps
 
 
@@ -238,7 +251,10 @@ def _apply(changes: Sequence[Change], dry_run: bool) -> int:
     left = [change for change in changes if change.kind == "run"]
     units.keep_unfinished(left)
     for change in changes:
-        units.apply([change], _run, ROOT)
+        if change.rolls:
+            _roll(change)
+        else:
+            units.apply([change], _run, ROOT)
         print(f"done: {change.says}", flush=True)
         if change in left:
             left.remove(change)
@@ -249,6 +265,27 @@ def _apply(changes: Sequence[Change], dry_run: bool) -> int:
             return _fail("apply", why)
         print("done: the new workers answer")
     return 0
+
+
+def _roll(change: Change) -> None:
+    """Restart a replica and wait for it. Raises UnitsError where it does not come up."""
+    name = systemctl.replica_of(change.argv[-1])
+    try:
+        coming_up.restart(name, _run, lambda _: None)
+    except coming_up.NotUpError as error:
+        others = "so the other replicas of its model were left as they are"
+        raise UnitsError(f"{name} did not come up: {error}; {others}") from None
+
+
+def _out(steps: Sequence[Change], config: Config) -> Iterator[str]:
+    """What the restarts of lone replicas mean for clients, where it is known how long they take."""
+    for change in steps:
+        name = systemctl.replica_of(change.argv[-1]) if change.argv else ""
+        replica = config.replica(name) if "restart" in change.argv and not change.rolls else None
+        if replica is not None:
+            took = coming_up.start_s({"sample": status.sample_of(directory("runtime"), name)})
+            if took is not None:
+                yield f"{name}: its clients get 503 for about {took + coming_up.STOP_S:.0f} s"
 
 
 # -- while everything runs -----------------------------------------------------------------------

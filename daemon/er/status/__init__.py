@@ -345,15 +345,18 @@ def _is_worker(pid: int) -> bool:
 
 def read_samples(runtime: Path, config: Config) -> dict[str, dict[str, Any]]:
     """The launchers' samples, RUNTIME/replicas/NAME.json; one that can't be read is left out."""
-    found = {}
-    for replica in config.replicas:
-        try:
-            text = (runtime / "replicas" / f"{replica.name}.json").read_bytes()
-            msgspec.json.decode(text, type=_Sample)
-            found[replica.name] = orjson.loads(text)
-        except (OSError, msgspec.MsgspecError, orjson.JSONDecodeError):
-            continue
-    return found
+    found = {r.name: sample_of(runtime, r.name) for r in config.replicas}
+    return {name: sample for name, sample in found.items() if sample is not None}
+
+
+def sample_of(runtime: Path, name: str) -> dict[str, Any] | None:
+    """What the launcher of replica `name` said last, None where that can't be read."""
+    try:
+        text = (runtime / "replicas" / f"{name}.json").read_bytes()
+        msgspec.json.decode(text, type=_Sample)
+        return dict(orjson.loads(text))
+    except (OSError, msgspec.MsgspecError, orjson.JSONDecodeError):
+        return None
 
 
 def units_of(config: Config) -> list[str]:

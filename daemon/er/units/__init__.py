@@ -22,6 +22,7 @@ from er.gpus import Gpu
 from er.units import https
 from er.units import texts as unit_texts
 from er.units.https import HTTPS, PATH, TIMER
+from er.units.rolling import by_turns
 from er.units.takeup import ENGINE_FIELDS
 from er.units.texts import AUDIT_FILE, AUDIT_JOURNAL, GATEWAY, HTTP, MARK, REPLICA
 
@@ -51,6 +52,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     path: str = ""
     text: str = ""  # write, store: the content; link: where it points
     argv: tuple[str, ...] = ()
+    rolls: bool = False  # run: of a replica, which is waited for before the next step
 
 
 class Existing(msgspec.Struct, frozen=True):
@@ -128,9 +130,8 @@ def plan(
         for u in gone
         if u in active
     ]
-    moved = any(_unit(c.path) in (HTTP, HTTPS) for c in changed)
-    moved = moved and bool({HTTP, GATEWAY} & set(active))
-    if moved:
+    readdressed = any(_unit(c.path) in (HTTP, HTTPS) for c in changed)
+    if moved := readdressed and bool({HTTP, GATEWAY} & set(active)):
         says = "stop the gateway and its port: the addresses change"
         ports = [HTTP, *([HTTPS] if HTTPS in active else [])]
         steps.append(Change(kind="run", says=says, argv=_systemctl("stop", GATEWAY, *ports)))
@@ -150,7 +151,7 @@ def plan(
     if words := https.renewal(units, added, active):
         says = "watch the certificate's files"
         steps.append(Change(kind="run", says=says, argv=_systemctl(*words)))
-    return steps + _replica_steps(old, new, units, added, active)
+    return steps + by_turns(old, new, _replica_steps(old, new, units, added, active))
 
 
 def _wanted(
