@@ -9,11 +9,12 @@ import sys
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from er import __version__
 
 WRONG_USE = 64
+WISHED = ("audit", "bench", "embed", "restart", "tls", "usage")
 # Pages for those who set another program up; the rest are about ER itself.
 APPLICATIONS = (
     *("anythingllm", "dify", "fastgpt", "langchain", "one-api", "open-webui", "ragflow"),
@@ -267,42 +268,14 @@ def _dispatch(args: argparse.Namespace) -> int:
         return show_help(args.topic)
     if command == "keys":
         return _run_keys(args)
-    if command == "tls":
-        from er.cli import tls
-
-        given = {k: v for k, v in vars(args).items() if k in tls.TlsWish.__struct_fields__}
-        return tls.run(tls.TlsWish(**given))
-    if command == "bench":
-        from er.cli import bench
-
-        given = {k: v for k, v in vars(args).items() if k in bench.Wish.__struct_fields__}
-        return bench.run(bench.Wish(as_json=args.json, **given))
-    if command == "embed":
-        from er.cli import embed
-
-        given = {k: v for k, v in vars(args).items() if k in embed.Wish.__struct_fields__}
-        return embed.run(embed.Wish(**given))
-    if command == "audit":
-        from er.cli import audit_read
-
-        given = {k: v for k, v in vars(args).items() if k in audit_read.Wish.__struct_fields__}
-        return audit_read.run(audit_read.Wish(as_json=args.json, **given))
+    if command in WISHED:
+        return _run_wished(args)
+    if command in ("status", "wait", "doctor"):
+        return _run_status(args)
     if command == "sbom":
         from er.cli import sbom
 
         return sbom.run(args.vllm)
-    if command == "usage":
-        from er.cli import usage
-
-        given = {k: v for k, v in vars(args).items() if k in usage.Wish.__struct_fields__}
-        return usage.run(usage.Wish(as_json=args.json, **given))
-    if command in ("status", "wait", "doctor"):
-        return _run_status(args)
-    if command == "restart":
-        from er.cli import restart
-
-        given = {k: v for k, v in vars(args).items() if k in restart.Wish.__struct_fields__}
-        return restart.run(restart.Wish(**{**given, "names": tuple(args.names)}))
     from er.cli import units as cli_units
 
     if command == "check":
@@ -322,6 +295,41 @@ def _dispatch(args: argparse.Namespace) -> int:
     if command == "reload":
         return cli_units.run_reload()
     return cli_units.run_drain(args.name, on=command == "drain")
+
+
+def _run_wished(args: argparse.Namespace) -> int:
+    """The commands that take a Wish of all their options."""
+    given = vars(args) | {"as_json": vars(args).get("json")}
+    if "names" in given:
+        given["names"] = tuple(args.names)
+
+    def of(wish: type) -> dict[str, Any]:
+        return {name: given[name] for name in wish.__struct_fields__ if name in given}  # type: ignore[attr-defined]
+
+    match args.command:
+        case "audit":
+            from er.cli import audit_read
+
+            return audit_read.run(audit_read.Wish(**of(audit_read.Wish)))
+        case "bench":
+            from er.cli import bench
+
+            return bench.run(bench.Wish(**of(bench.Wish)))
+        case "embed":
+            from er.cli import embed
+
+            return embed.run(embed.Wish(**of(embed.Wish)))
+        case "restart":
+            from er.cli import restart
+
+            return restart.run(restart.Wish(**of(restart.Wish)))
+        case "tls":
+            from er.cli import tls
+
+            return tls.run(tls.TlsWish(**of(tls.TlsWish)))
+    from er.cli import usage
+
+    return usage.run(usage.Wish(**of(usage.Wish)))
 
 
 def _run_keys(args: argparse.Namespace) -> int:
