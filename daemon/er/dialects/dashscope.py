@@ -20,8 +20,13 @@ from er.job import Answer, Job, Refusal
 CODES = {
     "invalid_api_key": "InvalidApiKey",
     "key_not_permitted": "AccessDenied",
+    "scope_not_permitted": "AccessDenied",
+    "address_not_allowed": "AccessDenied",
     "model_not_found": "ModelNotFound",
     "rate_limit_exceeded": "Throttling.RateQuota",
+    "concurrency_limit_exceeded": "Throttling.RateQuota",
+    "token_limit_exceeded": "Throttling.AllocationQuota",
+    "insufficient_quota": "Throttling.AllocationQuota",
     "overloaded": "ServiceUnavailable",
     "no_healthy_replica": "ServiceUnavailable",
     "timeout": "RequestTimeOut",

@@ -107,6 +107,14 @@ def _page(path: str, name: str, summary: str, answer: Any, **more: Any) -> Opera
     return Operation("get", path, "Service", name, summary, answer=answer, open=True, **more)
 
 
+def _operator(page: str, name: str, summary: str) -> Operation:
+    about = "As the admin API says it, read only, for keys with the scope admin-read."
+    path = f"/v1/er/{page}"
+    return Operation(
+        "get", path, "Service", name, summary, about, answer=dict[str, Any], more=(503,)
+    )
+
+
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "post",
@@ -348,4 +356,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "The same without a key on the address that `metrics` in er.toml names.",
         media="text/plain",
     ),
+    _operator("status", "operatorStatus", "What runs, what does not, and why"),
+    _operator("keys", "operatorKeys", "All keys, without secrets, and what each uses"),
+    _operator("traffic", "operatorTraffic", "The last minute by model, dialect and key"),
 )

@@ -40,7 +40,7 @@ SAYS: dict[int, tuple[str, str, str]] = {
     ),
     401: ("No key, or one that opens nothing", "invalid_api_key", "no API key; send it as …"),
     403: (
-        "The key may not use this model",
+        "The key may not use this model, do this, or ask from this address",
         "key_not_permitted",
         "key kab2cd3ef (web) may not use this model; it may use: …",
     ),
@@ -71,7 +71,7 @@ SAYS: dict[int, tuple[str, str, str]] = {
         "no model here is of the kind that this address is for; …",
     ),
     429: (
-        "The key asked more often than it may",
+        "The key asked more often, or for more, than it may",
         "rate_limit_exceeded",
         "key kab2cd3ef (web) may ask 100/minute; the next request passes in 0.6 s. …",
     ),
@@ -93,8 +93,8 @@ SAYS: dict[int, tuple[str, str, str]] = {
     504: ("The deadline passed", "timeout", "no answer within the timeout; send fewer texts"),
 }
 HTTP = (400, 408, 414, 431)  # said in ER's shape where a request is not even read
-KEYED = (401, 500)
-NAMED = (403, 404)
+KEYED = (401, 403, 500)
+NAMED = (404,)
 READ = (413, 415)  # of who sends a body
 COMPUTED = (*NAMED, *READ, 429, 503, 504)
 RETRY_AFTER: Schema = {
