@@ -18,6 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import certificates
+from certificates import Authority
 from er import ports
 from er.cli import as_user, check, check_machine
 from er.cli.check import Check, Found, Machine
@@ -324,6 +326,22 @@ def test_ports_held_by_er_itself_are_free(
     if holder is STRANGER:
         assert "nginx (pid 77)" in told.message
     assert told.level == ("error" if holder and holder.pid and port != 9464 else "warning")
+
+
+def test_https_is_looked_at_with_the_rest(models: Path, tmp_path: Path) -> None:
+    """Who has its port, and what its files lack; the latter stops `er apply`."""
+    told = certificates.put(tmp_path, Authority().issue("a.example"))
+    lines = "".join(f'{key} = "{value}"\n' for key, value in told.items())
+    text = f'{toml(models)}[gateway.tls]\nlisten = ["0.0.0.0:2443"]\n{lines}'
+    taken: dict[str, Any] = {
+        "bind_error": lambda a: "in use" if a.endswith(":2443") else None,
+        "holder": lambda p: STRANGER,
+    }
+    told_, line = only(run(text, models, **taken))
+    assert line.startswith("listen") and "port 2443 is taken by nginx" in told_.message
+    Path(told["key"]).unlink()
+    (found,) = run(text, models)
+    assert found.blocks and "is missing" in found.finding.message
 
 
 def test_an_address_of_another_machine_is_a_warning(models: Path) -> None:

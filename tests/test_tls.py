@@ -25,6 +25,7 @@ import pytest
 import certificates
 from certificates import Authority
 from er.tls.credentials import CERTIFICATE, KEY
+from er.tls.made import self_signed
 from fakes import EngineProcess
 from running import DIMENSIONS, Gateway
 
@@ -530,11 +531,15 @@ def test_systemds_credentials(authority: Authority, tmp_path: Path) -> None:
             er.kill()
 
 
-def test_without_a_certificate_plain_http_serves(authority: Authority, tmp_path: Path) -> None:
-    """HTTPS refuses at once and says why; it begins when the files are there."""
+def test_without_a_certificate_plain_http_serves(tmp_path: Path) -> None:
+    """HTTPS refuses at once and says why; it begins when the files are there.
+
+    They are `er tls self-signed`'s, and clients trust them as it says.
+    """
     with EngineProcess(dim=DIMENSIONS) as engine:
         er = Gateway(tmp_path, [engine])
-        pair = good(authority)
+        made = self_signed(["localhost", "127.0.0.1"], 30)
+        pair = made.certificate, made.key
         er.tls = certificates.put(tmp_path / "tls", pair)
         Path(er.tls["key"]).unlink()
         try:
@@ -550,7 +555,21 @@ def test_without_a_certificate_plain_http_serves(authority: Authority, tmp_path:
             assert "refuses every client: key" in told.stdout
             certificates.put(tmp_path / "tls", pair)
             until_served(er, pair[0])
-            assert er.embed(connection=link(er, trusting(authority))).status == 200
+            ca, url = er.tls["certificate"], f"https://localhost:{er.https_port}/livez"
+            code = "import sys, httpx; print(httpx.get(sys.argv[1]).status_code)"
+            ask = "require('https').get(process.argv[1], {agent: false}, r => {"
+            ask += "console.log(r.statusCode); r.destroy(); })"
+            for words in (
+                ["curl", "-sS", "-o", os.devnull, "-w", "%{http_code}\n", "--cacert", ca, url],
+                [sys.executable, "-c", code, url],
+                ["node", "-e", ask, url],
+            ):
+                trust = {"SSL_CERT_FILE": ca, "NODE_EXTRA_CA_CERTS": ca}
+                environment = {**os.environ, **trust} if words[0] != "curl" else None
+                done = subprocess.run(
+                    words, env=environment, capture_output=True, text=True, timeout=30
+                )
+                assert done.stdout == "200\n", done.stderr
         finally:
             er.kill()
 

@@ -150,6 +150,8 @@ gpu_memory_used = _gauge("er_gpu_memory_used_bytes", "GPU memory in use", *_GPU)
 gpu_memory_total = _gauge("er_gpu_memory_total_bytes", "GPU memory", *_GPU)
 gpu_temperature = _gauge("er_gpu_temperature_celsius", "GPU temperature", *_GPU)
 gpu_power = _gauge("er_gpu_power_watts", "GPU power draw", *_GPU)
+# With a label, so that nothing is said where there is no HTTPS: 0 would be an end long past.
+certificate_end = _gauge("er_certificate_end_seconds", "Unix time of its end", "listener")
 build_info = _gauge("er_build_info", "1, with ER's version", "version")
 
 

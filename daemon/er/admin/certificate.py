@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from er import journal
+from er import journal, metrics
 from er.config import Tls
 from er.tls import Credentials, Safe, TlsError, context
 from er.tls.credentials import by_systemd, from_files
@@ -98,6 +98,8 @@ class Certificate:
 
     def _warn(self) -> None:
         facts, now = self._facts(), self._clock()
+        if facts is not None:
+            metrics.certificate_end.labels("https").set(facts.not_after)
         told = ending(facts, now) if facts else ""
         if told and not 0 <= now - self._warned < WARN_EVERY_S:
             self._warned = now
