@@ -23,6 +23,7 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
+from er.http2 import connection
 from http2_peer import PREFACE, Peer, Server, fields, over_http2
 
 PROTOCOL, FLOW, SIZE, COMPRESSION = 1, 3, 6, 9
@@ -182,6 +183,12 @@ STREAM = [
     Case("trailers that are no end", trailers(("a", "b"), end=False), PROTOCOL),
     Case("pseudo in trailers", trailers((":method", "GET")), PROTOCOL),
 ]
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end comes at once: this client reads why while it is still sending."""
+    monkeypatch.setattr(connection, "READ_S", 0.05)
 
 
 @pytest.mark.parametrize("case", CONNECTION, ids=lambda case: case.name)
