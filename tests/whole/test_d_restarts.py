@@ -47,6 +47,8 @@ def load(cached: Installed) -> Iterator[Steady]:
         load.until(50)
     report = load.report()
     print(json.dumps(report))
+    if report["said"]:
+        print(cached.machine.journal("-b", "-u", "er-gateway", "-n", "100", "-o", "short-precise"))
     assert not report["said"] and report["sent"] == report["right"], report
 
 
