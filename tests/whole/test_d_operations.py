@@ -247,3 +247,52 @@ def test_starting_the_target_again_repairs_what_failed(er: Installed) -> None:
     er.machine.run("systemctl", "daemon-reload")
     er.machine.run("systemctl", "start", "er.target")
     eventually(lambda: get("/health")[1].get("status") == "ok", 60, lambda: str(get("/health")))
+
+
+def test_a_lone_replicas_restart_says_what_it_costs(er: Installed) -> None:
+    """To a member of group er without a terminal: the seconds of 503, and how to accept them."""
+    er.machine.run("usermod", "-aG", "er", "joe")
+    before = er.machine.show("er-vllm@embedding", "MainPID")
+    result = er.machine.run("er", "restart", "embedding", user="joe", check=False)
+    assert result.returncode == 64, result.stdout
+    assert re.search(
+        r"a successor needs root .*: its clients get 503 for about \d+ s", result.stdout
+    )
+    assert "where 503 is accepted, say so: --yes" in result.stdout
+    assert er.machine.show("er-vllm@embedding", "MainPID") == before
+
+
+@pytest.mark.long
+def test_replicas_are_restarted_and_nothing_is_lost(
+    er: Installed, rows: list[dict[str, Any]]
+) -> None:
+    """A lone one beside its successor; two by turns, by a member of group er."""
+    er.machine.run("usermod", "-aG", "er", "joe")
+    units = ("er-vllm@embedding", "er-vllm@embedding-2")
+    path = er.machine.root / "etc/er/er.toml"
+    kept = path.read_text()
+    before = er.machine.show(units[0], "MainPID")
+    with Load(er.key, EMBED, rows) as load:
+        said = er.machine.run("er", "restart", "embedding", "--surge", timeout=900).stdout
+    assert "done: embedding answers" in said
+    assert load.bad == []
+    assert load.right == load.sent > 50
+    assert er.machine.show(units[0], "MainPID") != before
+    left = er.machine.run("systemctl", "list-units", "--all", "--plain", "er-vllm@*").stdout
+    assert "surge" not in left
+    try:
+        more = f'[[replica]]\nname = "embedding-2"\nmodel = "{EMBED}"\ngpu = "cpu"\nport = 8003\n'
+        path.write_text(f"{kept}\n{more}")
+        er.machine.run("er", "apply", timeout=300)
+        er.machine.run("er", "wait", "--timeout", "600s", timeout=620)
+        pids = [er.machine.show(unit, "MainPID") for unit in units]
+        with Load(er.key, EMBED, rows) as load:
+            rolling = ("er", "restart", "--model", EMBED, "--rolling")
+            said = er.machine.run(*rolling, user="joe", timeout=1200).stdout
+        assert said.index("done: embedding answers") < said.index("done: embedding-2 answers")
+        assert load.bad == []
+        assert load.right == load.sent > 50
+        assert all(er.machine.show(u, "MainPID") != p for u, p in zip(units, pids, strict=True))
+    finally:
+        path.write_text(kept)
+        er.machine.run("er", "apply", timeout=300)

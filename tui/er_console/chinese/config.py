@@ -130,6 +130,14 @@ HEARD: dict[str, str] = {
     ),
     "store the configuration as applied ({path})": "把配置存为已应用（{path}）",
     "restart {unit}: {why}": "重启 {unit}：{why}",
+    "the next of its model once it answers": "待其应答后再重启同一模型的下一个副本",
+    "{name}: its clients get 503 for about {n} s": "{name}：其客户端约 {n} 秒内得到 503",
+    "a successor of {name} was left by er restart --surge": (
+        "er restart --surge 遗留了 {name} 的接替副本"
+    ),
+    "er apply ends it": "er apply 会结束它",
+    "another er restart or er apply is at work": "另有 er restart 或 er apply 正在进行",
+    "wait for its end": "请等它结束",
     # What er check finds most often.
     "unknown key {key}; did you mean {near}?": "未知的键 {key}；是不是 {near}？",
     "unknown key {key}; known here: {known}": "未知的键 {key}；这里可用的有：{known}",
