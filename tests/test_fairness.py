@@ -182,7 +182,39 @@ def test_beside_a_small_client_a_key_with_much_waiting_keeps_to_two_calls() -> N
     third = take(s, now=5)
     assert [item.ticket.key for item in third.items] == ["few"]
     assert s.take([Load("a", 2, 0, 0)], 5 + SECOND - 1) is None
+    for _ in range(CALL_SEQUENCES):
+        ask(s, "many", 1, now=5 + SECOND)
     assert len(take(s, now=5 + SECOND).items) == CALL_SEQUENCES
+
+
+def test_bulk_has_its_turn_however_many_small_ones_come() -> None:
+    """They fill every call there is; each fourth begins with bulk all the same."""
+    s = Scheduler(STEP)
+    ask(s, "bulk", *[16] * 2000)
+    lanes: Counter[str] = Counter()
+    flying: list[Batch] = []
+    for now in range(200):
+        while s._lanes["interactive"].waiting < 1000:
+            ask(s, "small", 16, now=now)
+        while (batch := s.take([Load("a", 2, 1, 1)], now)) is not None:
+            flying.append(batch)
+        lanes.update(item.ticket.lane for item in flying[0].items)
+        s.done(flying.pop(0), now)
+    assert lanes["bulk"] == 2000 or lanes["bulk"] / sum(lanes.values()) > 0.2
+
+
+def test_beside_many_a_key_has_its_share_in_flight_and_they_have_theirs() -> None:
+    """Whoever has more waiting: the engine's queue is shared as ours is. By weight."""
+    s, most = Scheduler(STEP), 4 * CALL_SEQUENCES
+    for key, weight in (("a", 1), ("b", 2), ("c", 1), ("flood", 4)):
+        for _ in range(2000 if key == "flood" else 200):
+            ask(s, key, 1, weight=weight)
+    sent: Counter[str] = Counter()
+    while (batch := s.take([Load("x", 2, 0, 0)], 0)) is not None:
+        sent.update(item.ticket.key for item in batch.items)
+    assert sum(sent.values()) == pytest.approx(most, abs=8)
+    for key, share in (("a", 1), ("b", 2), ("c", 1), ("flood", 4)):
+        assert sent[key] == pytest.approx(most * share / 8, abs=4)
 
 
 def test_alone_a_key_has_all_four_calls() -> None:

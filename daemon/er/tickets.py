@@ -72,6 +72,8 @@ class Batch:
         self.twin: Batch | None = None  # the same items on another replica, on their way too
         self.hedged = False  # is or has a twin: there is none a second time
         self.moot = False  # its twin has answered
+        self.keys: dict[str, int] = {}  # key -> its tokens in it, when they were first sent
+        self.bulk = False  # it has some of a bulk request
 
     def live(self) -> list[Item]:
         """The items whose request still wants an answer."""

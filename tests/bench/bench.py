@@ -24,6 +24,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(TOP / "daemon")]
 
 import peers  # noqa: E402
 import row_cache  # noqa: E402
+import row_abuse  # noqa: E402
 import row_fairness  # noqa: E402
 import row_front  # noqa: E402
 import row_idle  # noqa: E402
@@ -47,6 +48,7 @@ ROWS: dict[str, Callable[[Options], Report]] = {
     "one": row_vllm.one,
     "rerank": row_vllm.rerank,
     "fairness": row_fairness.fairness,
+    "abuse": row_abuse.abuse,
     "overload": row_overload.overload,
     "million": row_million.million,
     "idle": row_idle.idle,

@@ -27,18 +27,18 @@ from collections.abc import Collection, Iterable, Sequence
 from er.job import Lane as LaneName
 from er.pace import Pace, Rate
 from er.scheduler.again import Again
-from er.scheduler.lanes import Lane
+from er.scheduler.lanes import ALL, Filling, Lane
+from er.scheduler.shares import LATELY_NS, Shares
 from er.scheduler.twins import stuck_of, twin_of
-from er.tickets import BULK_SEQUENCES, Batch, Item, Load, Over, Ticket
+from er.tickets import BULK_SEQUENCES, CALL_SEQUENCES, Batch, Item, Load, Over, Ticket
 
 BULK_TURN = 4  # each so many-th batch begins with bulk, when both wait
 ATTEMPTS = 3  # calls that may fail under a sequence before it is given up
 CALLS = 4  # at once from one worker to one replica
-# Of what is large at once to one replica, while a small request came within this time.
-BULK_CALLS, LATELY_NS = 2, 1_000_000_000
+# Of bulk at once to one replica, while an interactive request came lately.
+BULK_CALLS = 2
 FREE_CALLS = 2  # that may be as small as they come
 FULL_SEQUENCES = 32
-ALONE = 1 << 62  # tokens: no bound for the first item of the one call that may always go
 HEDGE_CALLS = 50  # calls that earn one more for a stuck one
 HEDGES_SAVED = 8  # no more than so many are kept for later
 DEAD_MAX = 4096  # sequences of requests that are over, kept until they are met
@@ -64,8 +64,9 @@ class Scheduler:
         self._orders = itertools.count()
         self._paces: defaultdict[str, Pace] = defaultdict(Pace)
         self.stuck: list[Batch] = []  # on their way for far too long, and without a twin so far
-        self._small_at = self._light_at = -LATELY_NS  # an interactive request last came, ns
-        self._light = ""  # whose was the last of a key that had little waiting
+        self._small_at = -LATELY_NS  # when an interactive request last came, monotonic ns
+        self._shares = Shares(self.budget)
+        self._least = max(1, self.call_tokens // CALL_SEQUENCES)  # what a sequence counts as
         self._credit = 0  # calls, of which HEDGE_CALLS pay for a twin
         self.rate = Rate()
 
@@ -88,10 +89,9 @@ class Scheduler:
         flow.waiting += n
         lane.waiting += n
         self.waiting += n
+        self._shares.asked[key] = now, ticket.weight
         if ticket.lane == "interactive":
             self._small_at = now
-            if flow.waiting < BULK_SEQUENCES:
-                self._light, self._light_at = key, now
 
     def _waits(self, ticket: Ticket, count: int) -> None:
         ticket.waiting += count
@@ -122,10 +122,10 @@ class Scheduler:
         for load in free:
             if self._held(load):
                 continue
-            items = self._fill(load, names, now)
-            if items:
+            batch = self._fill(load, names, now)
+            if batch is not None:
                 self._credit = min(self._credit + 1, HEDGES_SAVED * HEDGE_CALLS)
-                return self._sent(Batch(load, items, now))
+                return self._sent(batch)
         return None
 
     def _held(self, load: Load) -> bool:
@@ -180,42 +180,56 @@ class Scheduler:
         """Every batch on its way."""
         return [batch for batches in self._flying.values() for batch in batches]
 
-    def _fill(self, load: Load, choice: set[str], now: int) -> list[Item]:
-        """Take items for one call to `load.replica` out of the queue; [] when none may go."""
+    def _fill(self, load: Load, choice: set[str], now: int) -> Batch | None:
+        """Take items for one call to `load.replica` out of the queue; None when none may go."""
         room = self.budget - load.tokens
         alone = load.mine == 0  # then one call may go, whatever the others have in flight
         if half := self._half(room, alone):
-            return half
+            return Batch(load, half, now)
         limit = min(self.call_tokens, max(room, self.call_tokens if alone else 0))
         # A first item too large for a call goes by itself, as soon as the budget has the room.
-        first = ALONE if alone else room
-        items, tokens, more = self._again.take(load.replica, choice, limit, first)
+        first = ALL if alone else room
+        items, tokens, full = self._again.take(load.replica, choice, limit, first)
         for item in items:
             self._waits(item.ticket, -1)
-        if not more:
-            before = len(items)
-            self._take_turns(items, tokens, limit, first, self.calls(load.replica), now)
+        call, before, bulk = Filling(items, tokens, self._least), len(items), False
+        if not full:
+            bulk = self._take_turns(call, limit, first, load, now)
             self.waiting -= len(items) - before
         if not self.waiting:
             self._forget_dead()
-        return items
+        if not items:
+            return None
+        batch = Batch(load, items, now)
+        batch.keys, batch.bulk = call.keys, bulk
+        return batch
 
-    def _take_turns(
-        self, items: list[Item], tokens: int, limit: int, first: int, calls: int, now: int
-    ) -> None:
-        """Add to `items` what is next of both lanes, as far as it fits; see `Lane.take`."""
+    def _take_turns(self, call: Filling, limit: int, first: int, load: Load, now: int) -> bool:
+        """Add to `call` what is next of both lanes, as far as it fits; whether any is bulk."""
+        flying = self._flying.get(load.replica) or ()
         interactive, bulk = self._lanes["interactive"], self._lanes["bulk"]
-        if calls >= BULK_CALLS and now - self._small_at < LATELY_NS:
-            light = self._light if now - self._light_at < LATELY_NS else None
-            interactive.take(items, tokens, limit, first, light)
-            return
-        lanes = interactive, bulk
+        rooms = self._shares.rooms(flying, (*interactive.flows, *bulk.flows), now)
+        lanes: tuple[Lane, ...] = (interactive, bulk)
+        has_bulk = False
         if self._batches % BULK_TURN == BULK_TURN - 1:
             lanes = bulk, interactive
+        if (
+            bulk.flows
+            and len(flying) >= BULK_CALLS
+            and now - self._small_at < LATELY_NS
+            # Its turn it has all the same, unless a call with some of it is on its way there.
+            and (lanes[0] is interactive or any(batch.bulk for batch in flying))
+        ):
+            lanes = (interactive,)
         for lane in lanes:
-            tokens, more = lane.take(items, tokens, limit, first)
-            if more:
-                return
+            if not lane.flows:
+                continue
+            before = len(call.items)
+            full = lane.take(call, limit, first, rooms)
+            has_bulk |= lane is bulk and len(call.items) > before
+            if full:
+                break
+        return has_bulk
 
     def _half(self, room: int, alone: bool) -> list[Item]:
         """The next part of a refused batch, whose items must not meet new neighbours."""

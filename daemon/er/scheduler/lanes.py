@@ -13,7 +13,20 @@ from __future__ import annotations
 import heapq
 import itertools
 
-from er.tickets import BULK_SEQUENCES, CALL_SEQUENCES, Flow, Item
+from er.scheduler.shares import Rooms
+from er.tickets import CALL_SEQUENCES, Flow, Item
+
+ALL = 1 << 62  # tokens
+NEVER = float("inf")
+
+
+class Filling:
+    """A call that is being filled."""
+
+    def __init__(self, items: list[Item], tokens: int, least: int) -> None:
+        """`least`: the tokens that a sequence counts as, if it has fewer."""
+        self.items, self.tokens, self.least = items, tokens, least
+        self.keys: dict[str, int] = {}  # key -> its tokens, of those that were taken in turn
 
 
 class Lane:
@@ -39,60 +52,58 @@ class Lane:
         self._weights += weight - flow.weight
         flow.weight = weight
 
-    def take(
-        self, batch: list[Item], tokens: int, limit: int, first: int, light: str | None = None
-    ) -> tuple[int, bool]:
-        """Move to `batch`, of `tokens` so far, what is next in turn and fits.
+    def take(self, call: Filling, limit: int, first: int, rooms: Rooms | None) -> bool:
+        """Move to `call` what is next in turn and fits; whether it is full then.
 
-        It may have `limit` tokens, but a first item of its own `first`. `light`: of other keys than
-        this one only what has little waiting. Returns its tokens, and whether it is full.
+        It may have `limit` tokens, but a first item of its own `first`; `rooms`: what each key may.
         """
-        turns, more, now = self._turns, False, self._now
+        turns, full, now = self._turns, False, self._now
         aside: list[tuple[float, int, Flow]] = []
-        while turns and not more:
+        while turns and not full:
             flow = turns[0][2]
-            if light is not None and flow.waiting >= BULK_SEQUENCES and flow.key != light:
-                aside.append(heapq.heappop(turns))
-            elif flow.items:
-                tokens, more = self._run(flow, batch, tokens, limit, first)
-            elif aside:  # it is not the one that was served least
+            left = ALL if rooms is None else rooms.left(flow, call.keys)
+            if flow.items and left > 0:
+                full = self._run(flow, call, limit, first, left)
+            elif flow.items or aside:  # with some aside it is not the one that was served least
                 aside.append(heapq.heappop(turns))
             else:
                 self._ends(flow)
         for turn in aside:
             heapq.heappush(turns, turn)
             self._now = now
-        return tokens, more
+        return full
 
-    def _run(
-        self, flow: Flow, batch: list[Item], tokens: int, limit: int, first: int
-    ) -> tuple[int, bool]:
-        """Take of the flow that is next, until another is; see `take`."""
-        turns, queue = self._turns, flow.items
+    def _run(self, flow: Flow, call: Filling, limit: int, first: int, left: int) -> bool:
+        """Take of the flow that is next, `left` tokens, until another is next; see `take`."""
+        turns, queue, items, tokens = self._turns, flow.items, call.items, call.tokens
         start = last = flow.start
-        until = min([turn[0] for turn in turns[1:3]], default=float("inf"))
-        before, more = len(batch), False
-        while queue and start <= until:
+        until = min([turn[0] for turn in turns[1:3]]) if len(turns) > 1 else NEVER
+        before, end, full = len(items), tokens + left, False
+        most = before + left // call.least  # sequences
+        while queue and start <= until and tokens < end and len(items) <= most:
             item = queue[0]
             ticket = item.ticket
             if ticket.over is None:
                 size = item.tokens
-                if len(batch) >= CALL_SEQUENCES or tokens + size > (limit if batch else first):
-                    more = True
+                if len(items) >= CALL_SEQUENCES or tokens + size > (limit if items else first):
+                    full = True
                     break
-                batch.append(item)
+                items.append(item)
                 tokens += size
                 ticket.waiting -= 1
                 last, start = start, start + size / flow.weight
             queue.popleft()
-        taken = len(batch) - before
+        taken = len(items) - before
         if taken:
+            work = max(tokens - call.tokens, taken * call.least)
+            call.keys[flow.key] = call.keys.get(flow.key, 0) + work
+            call.tokens = tokens
             self._now = max(self._now, last)
             flow.start = start
             flow.waiting -= taken
             self.waiting -= taken
             heapq.heapreplace(turns, (start, next(self._orders), flow))
-        return tokens, more
+        return full
 
     def _ends(self, flow: Flow) -> None:
         """It is empty, and no other was served less."""
