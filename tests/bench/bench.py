@@ -23,8 +23,8 @@ TOP = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(TOP / "daemon")]
 
 import peers  # noqa: E402
-import row_cache  # noqa: E402
 import row_abuse  # noqa: E402
+import row_cache  # noqa: E402
 import row_fairness  # noqa: E402
 import row_front  # noqa: E402
 import row_idle  # noqa: E402

@@ -1,7 +1,7 @@
 """One key that abuses the gateway, and others' p99 alone and beside it, in turns.
 
-The others are eight keys. The abuser is a process of its own. With the shipped rate of 100/minute it
-sends ten thousand small requests a second that are refused (429, 401, 400), bodies just under
+The others are eight keys. The abuser is a process of its own. With the shipped rate (100/minute)
+it sends ten thousand small requests a second that are refused (429, 401, 400), bodies just under
 max_body, and reads large answers a little at a time. With no rate it floods the engine, with small
 texts and with texts as long as the model takes, while the others fill the engine and while they
 ask for little.

@@ -185,16 +185,7 @@ class Checks:
     ) -> None:
         note.taken = taken
         if not taken.allowed:
-            more = {"connection": "close"} if closing else {}
-            raise Refusal(
-                429,
-                "rate_limit_exceeded",
-                f"key {who.id} ({who.name}) may ask {rate}; the next request passes in "
-                f"{taken.retry_after_s:.1f} s. To raise its limit, on the server: "
-                f"er keys set {who.id} --rate-limit {rate.count * 10}/{str(rate).split('/')[1]}",
-                retry_after_s=taken.retry_after_s,
-                headers={"retry-after-ms": str(math.ceil(taken.retry_after_s * 1000)), **more},
-            )
+            raise over_rate(who, rate, taken, closing=closing)
 
     def hide(self, note: Note) -> None:
         """Take keys out of what a request names that no model answers: its path, its model.
@@ -234,4 +225,18 @@ def _out_of_scope(who: Identity, needs: Scope) -> Refusal:
         "scope_not_permitted",
         f"this needs a key with the scope {needs}, and key {who.id} ({who.name}) has: "
         f"{', '.join(has)}. To change that, on the server: er keys set {who.id} --scopes {wanted}",
+    )
+
+
+def over_rate(who: Identity, rate: Rate, taken: Taken, *, closing: bool = False) -> Refusal:
+    """429: what the window said to a key's request; `closing`: the connection ends with it."""
+    more = {"connection": "close"} if closing else {}
+    return Refusal(
+        429,
+        "rate_limit_exceeded",
+        f"key {who.id} ({who.name}) may ask {rate}; the next request passes in "
+        f"{taken.retry_after_s:.1f} s. To raise its limit, on the server: "
+        f"er keys set {who.id} --rate-limit {rate.count * 10}/{str(rate).split('/')[1]}",
+        retry_after_s=taken.retry_after_s,
+        headers={"retry-after-ms": str(math.ceil(taken.retry_after_s * 1000)), **more},
     )

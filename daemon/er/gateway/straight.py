@@ -2,9 +2,9 @@
 
 Nearly all requests of an embedding service are such, and what the gateway does for all costs more
 than the work itself. This does the same for these, in the same order and with the same parts. What
-is not plain (another field, an unknown key, a limit that is reached, a model that is not ready) it
-leaves, before anything is counted, to `Gateway.respond`; so every refusal but the engine's is made
-there. Tests send the same requests both ways.
+is not plain (another field, an unknown key, no place, a model that is not ready) it leaves, before
+anything is counted, to `Gateway.respond`; so every refusal but the engine's and that of a rate is
+made there. Tests send the same requests both ways.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from er.config import Model
 from er.dialects import EMBEDDINGS, openai
 from er.dialects.texts import split_model
 from er.gateway import Gateway
+from er.gateway.checks import over_rate
 from er.gateway.exchange import Head, Note, Request, Response, id_of
 from er.gateway.served import Served, may_use
 from er.job import Refusal
 from er.keys import Identity, Keys
 from er.limits import Limits, LimitsFull, now_ns
+from er.quantities import Rate
 from er.replicas import Replicas
 from er.replicas.pools import Result
 
@@ -100,6 +102,7 @@ class Straight:
         self._cache, self._replicas, self._audit = cache, replicas, audit
         self._tally = gateway.tally
         self._rate, self._places = gateway.settings.rate_limit, gateway.places
+        self._refuses = not gateway.settings.rate_wait_s  # who is over its rate
         self._lines = gateway.lines  # keys whose requests are held: none passes those
         self._timeout_ns = int(gateway.settings.timeout_s * 1e9)
         self._body_max = gateway.settings.max_body
@@ -144,7 +147,12 @@ class Straight:
         passage.model = passage.served = way.model.name
         passage.base64 = asked.encoding_format == "base64"
         self._tally.in_flight += 1
-        self._start(passage, ids)
+        if passage.taken is None or passage.taken[0]:
+            self._start(passage, ids)
+        else:  # said here, as nobody sends more requests than who is told no
+            rate = self._rate if who.rate_limit == "default" else who.rate_limit
+            assert isinstance(rate, Rate)
+            self._soon(passage, None, over_rate(who, rate, passage.taken))
         return True
 
     def _next_turn(self) -> None:
@@ -172,7 +180,7 @@ class Straight:
         return way
 
     def _admitted(self, who: Identity, passage: Passage) -> bool:
-        """Whether there is a place for it and its key's rate lets it pass; then both are taken."""
+        """Whether this way answers it; then it has a place, and what its window said."""
         if who.id in self._lines or not self._places.enter(who):
             return False
         rate = self._rate if who.rate_limit == "default" else who.rate_limit
@@ -182,7 +190,7 @@ class Straight:
             taken = self._limits.take(who.id, rate, now_ns())
         except LimitsFull:
             taken = None
-        if taken is None or not taken.allowed:
+        if taken is None or not (taken.allowed or self._refuses):
             self._places.leave(who)
             return False
         passage.taken = taken
