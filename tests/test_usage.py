@@ -138,7 +138,7 @@ def test_kills_at_any_moment(tmp_path: Path) -> None:
     nothing is there twice; open is only whether the last addition of one was made.
     """
     chance, least, most = random.Random(7), 0, 0
-    for number in range(4):
+    for number in range(3):
         command = [sys.executable, "-c", WORKER, str(tmp_path)]
         workers = [
             subprocess.Popen([*command, str(ahead * HOUR_S)], stdout=subprocess.PIPE, text=True)

@@ -60,9 +60,14 @@ class Sent:
     def key(self, name: str) -> str:
         """A new key; its id."""
         path = self._running.state / "er_api_keys.json"
-        made = keys.create(path, name=name, now=datetime.now(UTC))
+        now = datetime.now(UTC)
+        made = keys.create(path, name=name, now=now, team=f"team {name}")
         self.ids[name], self._secrets[name] = made.record.id, made.shown()["secret"]
         return made.record.id
+
+    def teams(self) -> dict[str, str]:
+        """Each key's team."""
+        return {key: f"team {name}" for name, key in self.ids.items()}
 
     def send(self, name: str, rounds: int) -> None:
         """So many rounds of good and bad requests of a key."""
@@ -106,12 +111,12 @@ def test_exact_after_kills_of_everything(tmp_path: Path) -> None:
     """
     with gateway(tmp_path, workers=3) as running:
         sent = Sent(running)
-        scribe = Scribe(usage.folder(running.state), dict)
+        scribe = Scribe(usage.folder(running.state), sent.teams)
         for name in ("web", "batch"):
             sent.key(name)
         for kind in ("er.worker", "er.admin", "er."):
             senders = [
-                threading.Thread(target=sent.send, args=(name, 3)) for name in ("web", "batch")
+                threading.Thread(target=sent.send, args=(name, 2)) for name in ("web", "batch")
             ]
             for sender in senders:
                 sender.start()
@@ -135,6 +140,12 @@ def test_exact_after_kills_of_everything(tmp_path: Path) -> None:
         _wrong_words(running)
 
 
+def of_key(sent: Sent, key: str) -> tuple[int, ...]:
+    """All that a key was counted for."""
+    own = [sums for (one, _), sums in sent.table().items() if one == key]
+    return tuple(map(sum, zip(*own, strict=True)))
+
+
 def _every_form(running: Gateway, sent: Sent) -> None:
     """The same sums by team, month and day, as CSV and for people; of one key, by name; none."""
     web = sent.ids["web"]
@@ -142,7 +153,13 @@ def _every_form(running: Gateway, sent: Sent) -> None:
     assert table(running, "--key", "web", "--by", "model") == {(m,): s for m, s in mine.items()}
     whole = tuple(map(sum, zip(*sent.table().values(), strict=True)))
     month = datetime.now(UTC).strftime("%Y-%m")
-    assert table(running, "--by", "team,month") == {("", month): whole}
+    by_team = {(f"team {name}", month): of_key(sent, key) for name, key in sent.ids.items()}
+    assert table(running, "--by", "team,month") == by_team
+    # Another team from now on: hours that are written down stay with the old one.
+    Scribe(usage.folder(running.state), sent.teams).settle(time.time() + 2 * HOUR_S)
+    path = running.state / "er_api_keys.json"
+    keys.change(path, web, now=datetime.now(UTC), team="another")
+    assert table(running, "--by", "team,month") == by_team
     assert table(running, "--model", "embed", "--key", web) == {(web,): mine["embed"]}
     assert table(running, "--key", "kaaaaaaaa") == {}
     assert table(running, "--until", "2h", "--since", "3h") == {}

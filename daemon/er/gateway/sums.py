@@ -116,8 +116,11 @@ class Columns:
 
     def used(self) -> dict[tuple[str, str], usage.Sums]:
         """What each known key used of each model; of none: NOBODY."""
+        # By its id first: a caller on the local socket is another object with each request.
+        ids = Labels(["" if who is None else who.id for who in self._keys])
         width = len(self._models.values)
-        pairs, of = np.unique(self._askers.of * width + self._models.of, return_inverse=True)
+        both = ids.of[self._askers.of] * width + self._models.of
+        pairs, of = np.unique(both, return_inverse=True)
         good, computed = self._good, np.flatnonzero(self._computed)
         columns = [
             np.bincount(of[:good], minlength=len(pairs)),
@@ -129,10 +132,9 @@ class Columns:
         ]
         found: dict[tuple[str, str], usage.Sums] = {}
         for pair, *figures in zip(pairs.tolist(), *(c.tolist() for c in columns), strict=True):
-            who = self._keys[pair // width]
-            if who is not None:
-                name = (who.id, self._models.values[pair % width] or usage.NOBODY)
-                found[name] = found.get(name, usage.Sums()).plus(usage.Sums(*map(int, figures)))
+            if key_id := ids.values[pair // width]:
+                name = (key_id, self._models.values[pair % width] or usage.NOBODY)
+                found[name] = usage.Sums(*map(int, figures))
         return found
 
     # -- for those who look now ------------------------------------------------------------------
