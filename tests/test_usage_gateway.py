@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import http.client
 import io
@@ -9,16 +10,16 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from unittest import mock
 
 from er import keys, usage
+from er.cli.__main__ import main
 from er.usage import HOUR_S
 from er.usage.scribe import Scribe
 from launched import until
@@ -27,12 +28,24 @@ from running import Gateway, gateway
 QUIET_S = 1.2  # two flushes of a busy worker
 
 
-def er_usage(running: Gateway, *words: str) -> subprocess.CompletedProcess[str]:
-    """`er usage` as an operator calls it."""
-    command = [sys.executable, "-m", "er.cli", "usage", *words]
-    return subprocess.run(
-        command, env=running.environment(), capture_output=True, text=True, timeout=30
-    )
+class Said(NamedTuple):
+    """What a command said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def er_usage(running: Gateway, *words: str) -> Said:
+    """`er usage` as an operator calls it, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, running.environment()),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        code = main(["usage", *words])
+    return Said(code, out.getvalue(), err.getvalue())
 
 
 def table(running: Gateway, *words: str) -> dict[tuple[str, ...], tuple[int, ...]]:
