@@ -64,7 +64,8 @@ uninstall_units() {
         act 'er.target no longer starts at boot' systemctl disable -q er.target
     fi
     for path in "$here"/units/*.{target,slice,service,socket,path,timer}; do remove "$units/${path##*/}"; done
-    for path in /etc/systemd/system/er-{gateway,vllm@,tls}*.d /etc/systemd/system/er.target.{wants,d}; do
+    for path in /etc/systemd/system/er-{gateway,vllm@,tls}*.d /etc/systemd/system/er.target.{wants,d} \
+        /etc/systemd/journald@er-audit.conf.d; do
         [[ -d $path ]] || continue
         remove "$path/10-er.conf"
         remove_links "$path"
