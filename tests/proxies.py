@@ -17,9 +17,16 @@ from fakes import free_port
 PAGE = (Path(__file__).parent.parent / "daemon/er/help/proxies.md").read_text(encoding="utf-8")
 
 
+def block(language: str) -> str:
+    """What the page shows in that language."""
+    (text,) = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    assert isinstance(text, str)
+    return text
+
+
 def shown(language: str, port: int, gateway: int) -> str:
     """The page's configuration, with these ports on loopback for its own."""
-    (text,) = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    text = block(language)
     assert text.count("127.0.0.1:2048") == 1
     text = text.replace("127.0.0.1:2048", f"127.0.0.1:{gateway}")
     changed, count = re.subn(r"(listen |bind :)80\b", rf"\g<1>{port}", text)

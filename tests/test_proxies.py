@@ -13,12 +13,15 @@ from typing import Any, cast
 
 import pytest
 
+import certificates
+from certificates import Authority
 from er.gateway import http1
 from er.gateway.client import Trusted
 from er.gateway.door import Heads
 from er.gateway.fronted import Fronted, Proxies
-from proxies import haproxy, nginx, through
-from running import Gateway, Reply, gateway
+from fakes import EngineProcess
+from proxies import block, haproxy, nginx, through
+from running import DIMENSIONS, Gateway, Reply, gateway
 from test_door import Behind, NotStraight
 from test_http1 import Server, on_uvloop, settings
 
@@ -193,6 +196,29 @@ def test_the_gateways_deadline_ends_first(plain: Gateway, front: int) -> None:
         plain.engines[0].fresh()
     (record,) = [r for r in plain.audit() if r["CLIENT"] == "127.0.0.77"]
     assert record["STATUS"] == 499
+
+
+def test_haproxy_asks_over_https_and_http2(tmp_path: Path) -> None:
+    """By the page's line for it; the address is believed there as well."""
+    authority = Authority()
+    with EngineProcess(dim=DIMENSIONS) as engine:
+        running = Gateway(tmp_path / "g", [engine], trusted_proxies=[PROXY])
+        pair = authority.issue("localhost", PROXY)
+        running.tls = certificates.put(tmp_path / "tls", pair)
+        (tmp_path / "er.pem").write_bytes(authority.pem)
+        line = block("haproxy-tls").replace("127.0.0.1:2443", f"127.0.0.1:{running.https_port}")
+        line = line.replace("/etc/haproxy/er.pem", str(tmp_path / "er.pem"))
+        plain = f"    server gateway 127.0.0.1:{running.port} check pool-purge-delay 60s\n"
+        try:
+            running.start()
+            with haproxy(tmp_path, running.port, {plain: line}) as port:
+                for source in (CLIENT, "127.0.0.6"):
+                    for text in ("a", ["a", "b" * 5000]):
+                        reply = embed(running, port, source, text, X_Forwarded_For=LIAR)
+                        assert reply.status == (200 if text == "a" else 400), reply
+                        assert said(running, reply)["CLIENT"] == source
+        finally:
+            running.kill()
 
 
 # -- the PROXY protocol ----------------------------------------------------------------------------
