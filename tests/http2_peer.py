@@ -28,6 +28,7 @@ from hyperframe.frame import (
 )
 from uvicorn.server import ServerState
 
+from er.gateway.client import Trusted
 from er.gateway.exchange import Gone, Note, Request, Response, Stream
 from er.http2 import Http2
 from er.job import Refusal
@@ -232,6 +233,7 @@ class Server:
     def __init__(self, gateway: Answering, state: ServerState) -> None:
         self.gateway, self.state = gateway, state
         self.port = 0
+        self.trusted: Trusted | None = None
         self.peers: list[Peer] = []
 
     async def raw(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -289,7 +291,7 @@ async def serving(port: int = 0) -> AsyncIterator[Server]:
     server = Server(gateway, state)
     loop = asyncio.get_running_loop()
     listener = await loop.create_server(
-        lambda: Http2(state, gateway, NotStraight()), "127.0.0.1", port
+        lambda: Http2(state, gateway, NotStraight(), server.trusted), "127.0.0.1", port
     )
     server.port = listener.sockets[0].getsockname()[1]
     yield server

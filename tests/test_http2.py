@@ -7,6 +7,8 @@ import asyncio
 import pytest
 from hyperframe.frame import DataFrame, RstStreamFrame
 
+from er import dialects
+from er.gateway.client import Trusted
 from er.http2 import connection, outgoing
 from fakes import until
 from http2_peer import Server, fields, over_http2
@@ -112,6 +114,33 @@ async def test_10_000_requests_on_one_connection(server: Server) -> None:
         peer.frames.clear()
     assert server.gateway.notes == [200] * 10_000 and not peer.goaways
     assert all(a.status == 200 for s, a in peer.answers.items() if s)
+
+
+@over_http2
+async def test_the_same_head_means_the_same_whoever_sends_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read once; one with a request id of its own each time."""
+    monkeypatch.setattr(dialects, "HOT", {b"/a": "/a"})
+    one, two = await server.peer(), await server.peer()
+    for peer in (one, two):
+        peer.post(1, b"hello", "/a", ("authorization", "Bearer x"))
+        peer.post(3, b"hello", "/a", ("x-request-id", "mine"))
+        assert bytes((await peer.answer(1)).body) == b"POST 5"
+        assert bytes((await peer.answer(3)).body) == b"POST 5"
+    heads = [r.head for r in server.gateway.requests]
+    assert heads[0] is heads[2] and heads[1] is not heads[3]
+    assert [h.secret for h in heads] == ["x", None, "x", None]
+
+
+@over_http2
+async def test_only_a_trusted_proxy_says_whom_it_asks_for(server: Server) -> None:
+    for trusted, client in (("127.0.0.1", "192.0.2.7"), ("10.0.0.0/8", "127.0.0.1")):
+        server.trusted = Trusted([trusted])
+        peer = await server.peer()
+        peer.get(1, "/a", ("x-forwarded-for", "192.0.2.7"))
+        assert (await peer.answer(1)).status == 200
+        assert server.gateway.requests[-1].client == client
 
 
 # -- bodies, and who holds them back ---------------------------------------------------------------

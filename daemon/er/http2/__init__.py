@@ -55,10 +55,9 @@ class Http2(Connection):
             return
         stream.begun = True
         head, tasks = stream.head, self._state.tasks
-        client = head.client or self._address
         whole = None if stream.more else stream.whole()
         if whole is not None and head.route is not None and len(whole) <= BODY_MAX:
-            asked = _Asked(head, client, whole)
+            asked = _Asked(head, stream.client, whole)
             asked.stream = stream
             if self._straight.take(asked, self._answered):
                 stream.work = asked
@@ -68,7 +67,7 @@ class Http2(Connection):
             tasks.add(drive)  # type: ignore[arg-type]
             drive.step()
             return
-        request = Request(head, client, whole=whole, receive=stream.receive)
+        request = Request(head, stream.client, whole=whole, receive=stream.receive)
         stream.work = task = self._loop.create_task(self._answer(stream, Note(request)))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
@@ -132,8 +131,7 @@ class Http2(Connection):
         self._held.pop(stream.id, None)
         if not stream.begun:
             stream.begun = True
-            client = stream.head.client or self._address
-            self._gateway.note(None, Note(Request(stream.head, client, whole=b"")))
+            self._gateway.note(None, Note(Request(stream.head, stream.client, whole=b"")))
         elif stream.work is not None:
             # Not at once: a task that is cancelled before its first step leaves no record.
             self._loop.call_soon(stream.work.cancel)

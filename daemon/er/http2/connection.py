@@ -233,13 +233,15 @@ class Connection(Outgoing):
             head = read(event.headers)
         except Refusal as refusal:
             method = dict(event.headers).get(b":method", b"").decode("latin-1")
-            stream = Http2Stream(self, event.stream_id, Head(method, "", {}), more=more)
+            stream = Http2Stream(
+                self, event.stream_id, Head(method, "", {}), self._address, more=more
+            )
             self._streams[stream.id] = stream
             self.refuse(stream, refusal)
             return
+        stream = Http2Stream(self, event.stream_id, head, self._address, more=more)
         if self._trusted is not None:
-            head.client = self._trusted.forwarded(event.headers)
-        stream = Http2Stream(self, event.stream_id, head, more=more)
+            stream.client = self._trusted.forwarded(event.headers) or self._address
         self._streams[stream.id] = stream
         fresh.append(stream)
 

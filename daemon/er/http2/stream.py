@@ -33,13 +33,14 @@ class Http2Stream:
     """What is there of a stream from its head until it is closed."""
 
     __slots__ = (
-        "_body", "_link", "_read", "_reads", "_wakes", "begun", "deaf", "gone", "head", "id",
-        "last", "more", "moved_at", "out", "work",
+        "_body", "_link", "_read", "_reads", "_wakes", "begun", "client", "deaf", "gone", "head",
+        "id", "last", "more", "moved_at", "out", "work",
     )  # fmt: skip
 
-    def __init__(self, link: Link, stream_id: int, head: Head, *, more: bool) -> None:
-        """`more`: its body is to come."""
-        self.id, self.head, self.more, self._link = stream_id, head, more, link
+    def __init__(self, link: Link, stream_id: int, head: Head, client: str, *, more: bool) -> None:
+        """`client`: whose it is; `more`: its body is to come."""
+        self.id, self.head, self.client = stream_id, head, client
+        self.more, self._link = more, link
         self._body = bytearray()  # came, and was not read yet
         self._read = False
         self._reads: asyncio.Future[None] | None = None
