@@ -141,6 +141,13 @@ async def test_only_a_trusted_proxy_says_whom_it_asks_for(server: Server) -> Non
         peer.get(1, "/a", ("x-forwarded-for", "192.0.2.7"))
         assert (await peer.answer(1)).status == 200
         assert server.gateway.requests[-1].client == client
+    server.trusted = Trusted(["127.0.0.1"])
+    peer = await server.peer()
+    for protocol in list(server.state.connections):  # it came through one that looks at no heads
+        protocol.introduced("198.51.100.9")  # type: ignore[union-attr]
+    peer.get(1, "/a", ("x-forwarded-for", "192.0.2.7"))
+    assert (await peer.answer(1)).status == 200
+    assert server.gateway.requests[-1].client == "198.51.100.9"
 
 
 # -- bodies, and who holds them back ---------------------------------------------------------------

@@ -88,9 +88,7 @@ class Connection(Outgoing):
         """`transport` is open; nothing of the client's was read from it."""
         self.transport = transport
         self.client = transport.get_extra_info("peername")  # as uvicorn's protocols have it
-        self._address = plain_address(self.client[0] if self.client else "unknown")
-        if self._trusted is not None and not self._trusted.has(self._address):
-            self._trusted = None
+        self._come_from(self.client[0] if self.client else "unknown")
         self._state.connections.add(self)  # type: ignore[arg-type]
         self._h2.initiate_connection(SETTINGS)
         self._h2.set_local_window_size(ALL_WINDOWS)
@@ -100,7 +98,12 @@ class Connection(Outgoing):
 
     def introduced(self, client: str) -> None:
         """The connection is `client`'s, as a trusted proxy says."""
+        self.client = (client, 0)
+        self._come_from(client)
+
+    def _come_from(self, client: str) -> None:
         self._address = plain_address(client)
+        self._fronted = self._trusted is not None and self._trusted.has(self._address)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: so is who asked for what is being worked on."""
@@ -240,7 +243,7 @@ class Connection(Outgoing):
             self.refuse(stream, refusal)
             return
         stream = Http2Stream(self, event.stream_id, head, self._address, more=more)
-        if self._trusted is not None:
+        if self._fronted and self._trusted is not None:
             stream.client = self._trusted.forwarded(event.headers) or self._address
         self._streams[stream.id] = stream
         fresh.append(stream)
