@@ -137,6 +137,25 @@ def test_many_at_once_on_one_connection(er: Gateway, authority: Authority) -> No
     assert {a.http_version for a in answers} == {"HTTP/2"}
 
 
+def test_a_file_goes_up_and_comes_down_in_pieces(er: Gateway, authority: Authority) -> None:
+    """4 MB, which no window and no buffer holds."""
+    line = {"method": "POST", "url": "/v1/embeddings", "body": {"model": "embed", "input": "x"}}
+    lines = [json.dumps({"custom_id": f"{i}", **line, "pad": "y" * 900}) for i in range(4_000)]
+    data = "\n".join(lines).encode() + b"\n"
+    with client(er, trusting(authority)) as link:
+        form = {"file": ("lines.jsonl", data)}
+        sent = link.post("/v1/files", files=form, data={"purpose": "batch"}, timeout=60)
+        assert sent.status_code == 200, sent.text
+        assert sent.json()["bytes"] == len(data)
+        address = f"/v1/files/{sent.json()['id']}"
+        assert link.get(f"{address}/content", timeout=60).content == data
+        bare = link.head(f"{address}/content")
+        assert int(bare.headers["content-length"]) == len(data) and not bare.content
+        with link.stream("GET", f"{address}/content") as answer:
+            next(answer.iter_raw())  # and no more: its stream is cancelled
+        assert link.delete(address).status_code == 200
+
+
 def test_curl(er: Gateway, authority: Authority, tmp_path: Path) -> None:
     ca, body = tmp_path / "ca.pem", tmp_path / "body"
     ca.write_bytes(authority.pem)

@@ -6,6 +6,8 @@ resets that stream, and the next request on the connection is answered.
 
 from __future__ import annotations
 
+import asyncio
+import random
 import struct
 from collections.abc import Callable
 from typing import NamedTuple
@@ -24,8 +26,10 @@ from hyperframe.frame import (
 )
 
 from er.http2 import connection
+from fakes import until
 from http2_peer import PREFACE, Peer, Server, fields, over_http2
 
+NONSENSE = 300  # connections
 PROTOCOL, FLOW, SIZE, COMPRESSION = 1, 3, 6, 9
 
 
@@ -212,3 +216,58 @@ async def test_what_breaks_a_stream(server: Server, case: Case) -> None:
     peer.get(3, "/a", ("accept", "a"))
     assert (await peer.answer(3)).status == 200
     assert len(server.gateway.refused) + server.gateway.notes.count(499) == 1
+
+
+def nonsense(pick: random.Random, peer: Peer) -> list[bytes]:
+    """Some frames of all kinds on few streams, right ones among them, some with a byte changed."""
+    found = []
+    for _ in range(pick.randrange(1, 12)):
+        stream = pick.choice((0, 1, 1, 3, 3, 5, 7, 2**31 - 1))
+        kind = pick.randrange(5)
+        if kind == 0:
+            path = pick.choice(("/a", "/wait", "/early", "/big/70000", "/stream/70000"))
+            method = pick.choice(("GET", "POST", "HEAD", "CONNECT", "OPTIONS"))
+            frame = peer.head(
+                stream or 1, fields(path, method), end=pick.random() < 0.6
+            ).serialize()
+        elif kind == 1:
+            flags = ["END_STREAM"] if pick.random() < 0.5 else []
+            frame = DataFrame(
+                stream or 1, pick.randbytes(pick.randrange(99)), flags=flags
+            ).serialize()
+        elif kind == 2:
+            frame = RstStreamFrame(stream or 1, pick.randrange(15)).serialize()
+        elif kind == 3:
+            frame = WindowUpdateFrame(stream, pick.randrange(1, 2**31)).serialize()
+        else:
+            body = pick.randbytes(pick.choice((0, 4, 5, 6, 8, 8, 40)))
+            frame = raw(pick.randrange(17), pick.randrange(256), stream, body)
+        if pick.random() < 0.1:
+            at = pick.randrange(len(frame))
+            frame = frame[:at] + pick.randbytes(1) + frame[at + 1 :]
+        found.append(frame)
+    return found
+
+
+@over_http2
+async def test_nonsense_breaks_nothing_but_its_own_connection(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No error of ours, whatever comes in whatever pieces; and nothing is left behind."""
+    pick = random.Random(9113)
+    for _ in range(NONSENSE):
+        peer = await server.peer()
+        data = b"".join(nonsense(pick, peer))
+        while data and not peer.closed:
+            size = pick.choice((1, 9, 20, len(data)))
+            peer.send(data[:size])
+            data = data[size:]
+            await asyncio.sleep(0)
+        peer.close()
+    honest = await server.peer()
+    server.gateway.gate.set()
+    honest.get(1)
+    assert (await honest.answer(1)).status == 200
+    await until(lambda: len(server.state.connections) == 1 and not server.state.tasks)
+    assert not caplog.records, caplog.text
+    assert len(server.gateway.requests) <= len(server.gateway.notes)
