@@ -186,7 +186,7 @@ async def test_a_flood_is_ended(apart: Apart, flood: Flood) -> None:
         await peer.until(lambda: bool(peer.goaways))
         assert [g.error_code for g in peer.goaways] == [flood.code]
     assert grown < 12 and took < 2.5
-    assert longest < 1.0
+    assert longest < 2.0  # on a busy machine; a few ms on a quiet one
     peer.close()
 
 
@@ -205,7 +205,7 @@ async def test_answers_that_nobody_reads_are_parked_only_so_far(apart: Apart) ->
     count, longest = await asked(apart, ask())
     grown = (apart.memory() - memory) / MB
     print(f"\nzero window: {grown:.1f} MB; {count} others, {longest * 1e3:.0f} ms")
-    assert grown < 16 + 1 + 8 and longest < 1.0
+    assert grown < 16 + 1 + 8 and longest < 2.0
     for stream in range(1, 120, 2):  # once they are read, the others' turn comes
         peer.window(stream, 1_000_000)
     peer.window(0, 100_000_000)
@@ -231,5 +231,5 @@ async def test_a_peer_that_never_reads_its_socket_fills_nothing(apart: Apart) ->
     count, longest = await asked(apart, ask())
     grown = (apart.memory() - memory) / MB
     print(f"\nnever reads: {grown:.1f} MB; {count} others, {longest * 1e3:.0f} ms")
-    assert grown < 16 + 4 + 8 and longest < 1.0
+    assert grown < 16 + 4 + 8 and longest < 2.0
     peer.close()
