@@ -163,7 +163,9 @@ class Ledger:
 
     def enter(self, limit: int) -> bool:
         """Count one more request being worked on, unless all workers have `limit` already."""
-        slot, in_flight = self._mine(), self._in_flight
+        slot, in_flight = self._slot, self._in_flight
+        if slot is None:
+            slot = self._mine()
         # Counted first and then looked: what others add at the same instant is one each at most, so
         # far from the limit no lock is needed.
         if limit > 2 * SLOTS:
@@ -182,7 +184,9 @@ class Ledger:
 
     def leave(self) -> None:
         """Count one request less."""
-        slot, in_flight = self._mine(), self._in_flight
+        slot, in_flight = self._slot, self._in_flight
+        if slot is None:
+            slot = self._mine()
         if in_flight[slot]:
             in_flight[slot] -= 1
 
