@@ -3,8 +3,9 @@
     python tests/bench/shares_sim.py [--step-ms 3] [--token-us 2.5] [--text 16]
 
 One replica computes one call after the other. Clients send one text and the next 0.1 to 2 ms after
-their answer; the flood has 400 of them, 16 send texts of half an engine's step. Prints the others' p50 and p99 in ms alone and beside one key's flood, and how many
-texts a second are computed in all. Of the gateway itself nothing is counted: see `row_abuse`.
+their answer; the flood has 400 of them, and 16 send texts of half an engine's step. Prints the
+others' p50 and p99 in ms alone and beside it, and how many texts a second are computed in all. Of
+the gateway itself nothing is counted: see `row_abuse`.
 """
 
 from __future__ import annotations
