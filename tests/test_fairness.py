@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine import expected
+from er.config import Config, Gateway, Model, Replica
 from er.gateway.places import Places
-from er.job import Lane
+from er.job import Lane, Refusal
 from er.keys import Identity
 from er.ledger import Ledger
+from er.replicas import Replicas
 from er.scheduler import DEAD_MAX, Scheduler
 from er.tickets import BULK_SEQUENCES, CALL_SEQUENCES, Batch, Load, Ticket
+from fakes import EngineProcess
 
 FAR, STEP = 10**18, 8192
 SECOND = 10**9
@@ -313,3 +320,75 @@ def test_over_two_workers_the_number_is_exact_and_a_newcomer_gets_in(
     assert 465 <= before <= 485
     assert fill(first, who("other")) > 0 and fill(second, who("third")) == 0
     assert ledgers[0].in_flight() == 500
+
+
+# -- all of it at once -----------------------------------------------------------------------
+
+
+async def test_many_keys_and_replicas_that_die_none_lost_none_wrong(tmp_path: Path) -> None:
+    """Random weights and sizes, both lanes, clients that leave: right, or honestly refused."""
+    pick, dim = random.Random(7), 16
+    with EngineProcess(dim=dim) as first, EngineProcess(dim=dim) as second:
+        engines = [first, second]
+        model = Model(name="m", task="embed", path=Path("/none"), batch_tokens=512)
+        replicas = tuple(
+            Replica(name=f"r{i}", model="m", url=one.address) for i, one in enumerate(engines)
+        )
+        told = Config(gateway=Gateway(), models=(model,), replicas=replicas, source=Path("er.toml"))
+        ledger = Ledger.open(tmp_path / "ledger", ["r0", "r1"])
+        ledger.claim(0)
+        made = Replicas(told, {"m": dim}, ledger)
+        for name in ("r0", "r1"):
+            ledger.set_verdict(name, "up", "", time.time())
+        said: Counter[str] = Counter()
+
+        async def client(key: str, weight: int) -> None:
+            for _ in range(6):
+                texts = [
+                    [pick.randrange(1000, 90_000) for _ in range(pick.randint(1, 60))]
+                    for _ in range(pick.choice((1, 1, 1, 3, 90)))
+                ]
+                asked = asyncio.create_task(
+                    made.run(
+                        "m",
+                        "embed",
+                        texts,
+                        deadline=time.monotonic_ns() + 20 * SECOND,
+                        request_id=key,
+                        key=key,
+                        weight=weight,
+                    )
+                )
+                if pick.random() < 0.1:
+                    await asyncio.sleep(pick.random() / 50)
+                    asked.cancel()
+                try:
+                    result = await asked
+                except asyncio.CancelledError:
+                    said["left"] += 1
+                except Refusal as refusal:
+                    assert refusal.status == 503 and refusal.retry_after_s, refusal.message
+                    said["refused"] += 1
+                    await asyncio.sleep(0.05)
+                else:
+                    wanted = [expected(ids, dim) for ids in texts]
+                    assert np.array_equal(result.values, wanted)
+                    said["right"] += 1
+
+        async def kills() -> None:
+            for turn in range(4):
+                await asyncio.sleep(0.4)
+                one, name = engines[turn % 2], f"r{turn % 2}"
+                await asyncio.to_thread(one.kill)
+                await asyncio.sleep(0.2)
+                await asyncio.to_thread(one.start)
+                ledger.set_verdict(name, "up", "", time.time())
+
+        clients = [client(f"k{i % 15}", pick.randint(1, 9)) for i in range(60)]
+        await asyncio.gather(kills(), *clients)
+        assert sum(said.values()) == 60 * 6 and said["right"] > 240
+        lanes = made.movers["m"].scheduler._lanes.values()
+        assert not any(lane.flows or lane.waiting for lane in lanes)
+        assert ledger.tokens_in_flight("r0") == ledger.tokens_in_flight("r1") == 0
+        await made.close()
+        ledger.close()
