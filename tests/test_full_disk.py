@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import fault_rows
 from fakes import EngineProcess
 from launched import RUNNER, Launched, until
 from running import DIMENSIONS, Gateway
@@ -57,6 +58,14 @@ def start(running: Gateway, folder: Path) -> None:
     running.key = running.secrets()[-1]
 
 
+FULL = fault_rows.Fault(
+    "the disk with the state or the runtime directory is full",
+    client="200",
+    heals="make room; requests go on meanwhile, counts are written then, changes of keys refused",
+    within_s=15,
+)
+
+
 @pytest.mark.parametrize("place", ["runtime", "state"])
 def test_requests_go_on(tmp_path: Path, place: str) -> None:
     """No worker is killed by a signal, and what was counted meanwhile is written later."""
@@ -69,7 +78,7 @@ def test_requests_go_on(tmp_path: Path, place: str) -> None:
             filler = fill(running.process.pid, folder)
             workers = running.children("er.worker")
             for number in range(6):
-                assert running.embed(f"text {number}").status == 200
+                FULL.saw(running.embed(f"text {number}").status)
                 assert running.embed("").status == 400
                 assert running.embed("x" * 2000).code == "input_too_long"
                 assert running.ask("POST", "/v1/rerank", {}).status == 400
@@ -78,7 +87,7 @@ def test_requests_go_on(tmp_path: Path, place: str) -> None:
             assert "ended with" not in running.text()
             filler.unlink()
             running.embed()
-            until(lambda: counted(running) >= 7, what="counts that were held back")
+            until(lambda: counted(running) >= 7, FULL.within_s, "counts that were held back")
         finally:
             running.kill()
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import fault_rows
 from er import config, keys
 from er.ledger import Ledger
 from er.supervisor.brood import HUNG_S, START_S, Brood, Generation, Process
@@ -79,6 +80,20 @@ class Load:
 # -- processes that die ------------------------------------------------------------------------
 
 
+WORKER = fault_rows.Fault(
+    "a worker of the gateway is killed",
+    client=("200", "cut: the requests that it worked on"),
+    heals="the parent starts another; the other workers go on, the ledger forgets what it had",
+    within_s=60,
+)
+ADMIN = fault_rows.Fault(
+    "the gateway's admin process is killed",
+    client="200",
+    heals="the parent starts another; no request notices",
+    within_s=60,
+)
+
+
 def test_a_killed_worker_is_replaced_and_leaves_nothing_behind(tmp_path: Path) -> None:
     """The other one goes on; the ledger forgets the dead one's requests; the journal says how."""
     with gateway(tmp_path, workers=2, max_concurrency=2) as running:
@@ -94,14 +109,14 @@ def test_a_killed_worker_is_replaced_and_leaves_nothing_behind(tmp_path: Path) -
         for victim in victims:
             os.kill(victim, signal.SIGKILL)
         running.wait_for("signal 9 (SIGKILL)", count=2)
-        until = time.monotonic() + 60
+        until = time.monotonic() + WORKER.within_s
         while len(running.children("er.worker")) < 2:
             assert time.monotonic() < until
             time.sleep(0.05)
         running.engines[0].fault("none")
         running.engines[0].kill()
         running.engines[0].start()
-        assert running.embed().status == 200
+        WORKER.saw(running.embed().status)
         ledger = Ledger.open(running.runtime / "ledger", ["e0"])
         assert ledger.in_flight() == 0
         ledger.close()
@@ -116,12 +131,13 @@ def test_the_admin_process_may_die_without_a_request_noticing(tmp_path: Path) ->
         (before,) = running.children("er.admin")
         os.kill(before, signal.SIGKILL)
         running.wait_for("the admin process (pid")
-        until = time.monotonic() + 60
+        until = time.monotonic() + ADMIN.within_s
         while running.children("er.admin") in ([], [before]):
             assert time.monotonic() < until
             time.sleep(0.05)
         load.until(20)
         assert not load.lost
+        ADMIN.saw(running.embed().status)
 
 
 def alive(pid: int) -> bool:

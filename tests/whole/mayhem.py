@@ -31,7 +31,6 @@ CUT_S = 2.0  # after a gateway's process was killed, its requests' ends have bee
 SEEN_S = 1.0  # after /health says up, the last refusals have come
 PROCESSES = """
 import json, pathlib, subprocess
-from er.ledger import Ledger
 def cgroup(unit):
     show = ["systemctl", "show", unit, "-p", "ControlGroup", "--value"]
     return subprocess.run(show, capture_output=True, text=True).stdout.strip()
@@ -46,14 +45,9 @@ for unit in ("er-gateway.service", "er-vllm@embedding.service", "er-vllm@reranke
             place = pathlib.Path("/proc", pid)
             args = (place / "cmdline").read_bytes().replace(b"\\0", b" ").decode()
             found[unit][pid] = {"name": (place / "comm").read_text().strip(), "args": args,
-                "fastapi": "pydantic_core" in (place / "maps").read_text(),
                 "open": len(list((place / "fd").iterdir()))}
         except OSError:
             pass
-ledger = Ledger.open(pathlib.Path("/run/er/ledger"), ["embedding", "reranker"], make=False)
-found["workers"] = [str(w.pid) for w in ledger.workers()]
-found["in flight"] = {n: ledger.tokens_in_flight(n) for n in ("embedding", "reranker")}
-found["requests"] = ledger.in_flight()
 print(json.dumps(found))
 """
 
@@ -67,7 +61,7 @@ class Down(NamedTuple):
 
 
 def processes(machine: Machine) -> Any:
-    """Those of each unit, the gateway's workers, and what the ledger says is under way."""
+    """Those of each unit, by process id."""
     return machine.json("/opt/er/current/bin/python", "-c", PROCESSES)
 
 
@@ -86,14 +80,9 @@ def victim(machine: Machine, what: str) -> str:
         }[part]
         return named[0] if named and named[0] in own else ""
     main = machine.show(GATEWAY, "MainPID")["MainPID"]
-    own, workers = found[GATEWAY], set(found["workers"])
-    others = set(own) - workers - {main}
-    named = {
-        "parent": [main],
-        "worker": sorted(workers & set(own)),
-        "admin": [p for p in others if own[p]["fastapi"]],
-        "nest": [p for p in others if not own[p]["fastapi"]],
-    }[part]
+    if part == "parent":
+        return main
+    named = [pid for pid, one in found[GATEWAY].items() if f"er.{part}" in one["args"]]
     return named[0] if named else ""
 
 

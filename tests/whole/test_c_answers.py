@@ -158,7 +158,7 @@ def test_the_engines_answer_the_gateway_alone(er: Installed) -> None:
         routes += [("GET", p) for p in ("/metrics", "/docs", "/openapi.json", "/", "//health")]
         routes += [("POST", "/er/pooling"), ("DELETE", "/none"), ("OPTIONS", own)]
         stranger = ["/usr/bin/python3", "-c", STRANGER, str(port), json.dumps(routes)]
-        assert er.machine.json(*stranger, user="joe") == []
+        assert json.loads(er.machine.run(*stranger, user="joe").stdout) == []
 
 
 def test_key_in_the_query(er: Installed) -> None:

@@ -9,6 +9,8 @@ import pytest
 from conftest import Installed
 from machine import CACHE, Machine, eventually, get, post
 
+import fault_rows
+
 pytestmark = [
     pytest.mark.machine,
     pytest.mark.vllm,
@@ -17,6 +19,30 @@ pytestmark = [
 ]
 EMBED, RERANK = "Qwen3-Embedding-0.6B", "Qwen3-Reranker-0.6B"
 UNIT = "er-vllm@embedding.service"
+KILLED = fault_rows.Fault(
+    "the engine of a model's only replica is killed",
+    client="503 no_healthy_replica",
+    heals="its launcher ends and systemd starts the next; nobody needs to do anything",
+    within_s=300,
+)
+HUNG = fault_rows.Fault(
+    "the engine of a model's only replica hangs, while vLLM's /health says 200",
+    client=("503 no_healthy_replica", "504 timeout"),
+    heals="the launcher's true inferences tell: it ends the engine and a new one is started",
+    within_s=300,
+)
+LAUNCHER = fault_rows.Fault(
+    "a replica's launcher is killed (kill -9 of er-vllm)",
+    client="503 no_healthy_replica",
+    heals="its engine ends with it, no orphan is left, and systemd starts both anew",
+    within_s=300,
+)
+PORT = fault_rows.Fault(
+    "another program holds a replica's port",
+    client="503 no_healthy_replica",
+    heals="end that program (er status names the port); it is tried again by itself",
+    within_s=300,
+)
 
 
 def engine_pid(machine: Machine) -> str:
@@ -31,9 +57,19 @@ def asked(er: Installed) -> int:
     return post("/v1/embeddings", {"model": EMBED, "input": "hello"}, er.key, timeout=120)[0]
 
 
-def well_again(er: Installed) -> None:
-    """By an answer first: until the prober has looked, seconds after a death, status is older."""
-    eventually(lambda: asked(er) == 200, 300, lambda: str(get("/health")))
+def out(er: Installed, row: fault_rows.Fault) -> None:
+    """A client gets what the row says, until all is well again: within the row's time.
+
+    By an answer first: until the prober has looked, seconds after a death, status is older.
+    """
+
+    def served() -> bool:
+        status, answer, _ = post("/v1/embeddings", {"model": EMBED, "input": "x"}, er.key, 120)
+        if status != 200:
+            row.saw(status, answer["error"]["code"])
+        return status == 200
+
+    eventually(served, row.within_s, lambda: str(get("/health")))
     er.machine.run("er", "wait", "--timeout", "300s", timeout=320)
     assert asked(er) == 200
 
@@ -50,7 +86,7 @@ def test_killed_engine(er: Installed) -> None:
     assert (status, health["status"]) == (200, "degraded")
     rerank = {"model": RERANK, "query": "q", "documents": ["d"]}
     assert post("/v1/rerank", rerank, er.key)[0] == 200
-    well_again(er)
+    out(er, KILLED)
 
 
 def test_hung_engine(er: Installed) -> None:
@@ -63,7 +99,7 @@ def test_hung_engine(er: Installed) -> None:
         return text.strip() in ("", "Z")
 
     eventually(replaced, 90, lambda: er.machine.journal("-u", UNIT, "-n", "20"))
-    well_again(er)
+    out(er, HUNG)
     log = er.machine.journal("-u", UNIT, "-b")
     assert "no answer" in log or "late" in log, log[-2000:]
 
@@ -77,7 +113,7 @@ def test_killed_launcher_leaves_no_orphan(er: Installed) -> None:
         15,
         lambda: er.machine.run("ps", "aux").stdout,
     )
-    well_again(er)
+    out(er, LAUNCHER)
 
 
 def test_port_taken(er: Installed) -> None:
@@ -94,7 +130,7 @@ def test_port_taken(er: Installed) -> None:
             return er.machine.run("er", "status", check=False).stdout
 
         eventually(lambda: "port 8000" in status(), 15, status)
-    well_again(er)
+    out(er, PORT)
 
 
 def test_unknown_replica_is_final(er: Installed) -> None:

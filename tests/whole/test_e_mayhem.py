@@ -39,14 +39,13 @@ def kept(er: Installed) -> Iterator[None]:
 
 def at_rest(er: Installed) -> dict[str, Any]:
     """How many processes, open files, shared memory and LMDB readers, and what is under way."""
-    found = processes(er.machine)
-    units = {unit: own for unit, own in found.items() if unit.endswith(".service")}
+    units, gateway = processes(er.machine), er.machine.json("er", "status", "--json")["gateway"]
     run = er.machine.run("sh", "-c", "ls -A /dev/shm /run/er /run/er/replicas/*").stdout
     return {
         "processes": {unit: len(own) for unit, own in units.items()},
         "open": sum(one["open"] for one in units["er-gateway.service"].values()),
-        "workers": len(found["workers"]),
-        "in flight": sum(found["in flight"].values()) + found["requests"],
+        "workers": gateway["workers"],
+        "in flight": gateway["in_flight"],
         "files": len(run.split()),
         "sockets": len(er.machine.run("sh", "-c", "ss -xHl | grep -c /run/er").stdout.split()),
     }
