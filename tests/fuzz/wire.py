@@ -45,6 +45,9 @@ class Transport:
     def write_eof(self) -> None:
         self.ended = True
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def close(self) -> None:
         self.closing = True
 
@@ -75,6 +78,9 @@ class Behind:
         self.asked: list[Asked] = []
         self.refused: list[int] = []
 
+    def dropped(self, _: Note) -> None:
+        """Its own body broke, or its client is gone, before it was begun."""
+
     def unread(self, _: str, refusal: Refusal, __: str) -> None:
         self.refused.append(refusal.status)
 
@@ -85,7 +91,9 @@ class Behind:
         self.asked.append(Asked(b"POST", head.path.encode(), request.client, body))
         return Response(200, b"{}")
 
-    def headers(self, response: Response, _: Note) -> list[tuple[bytes, bytes]]:
+    def headers(
+        self, response: Response, _: Note, waiting: bool = False
+    ) -> list[tuple[bytes, bytes]]:
         return [*response.headers, (b"content-length", b"%d" % response.size)]
 
     async def __call__(
@@ -99,8 +107,9 @@ class Behind:
             try:
                 message = await receive()
             except asyncio.CancelledError:
-                return  # the gateway notes it, and nobody is left to be told
+                message = {"type": "http.disconnect"}
             if message["type"] == "http.disconnect":
+                self.refused.append(499)  # its body broke off, which is answered without us
                 return
             body += message.get("body", b"")
             more = message.get("more_body", False)
