@@ -25,7 +25,8 @@ from client_gateway import new_key
 from er import dialects, openapi
 from er.config.structs import Gateway as Settings
 from er.dialects.json_body import Shape
-from er.gateway import METRICS, OPEN, batches, batches_described, described, options
+from er.gateway import OPEN, batches, batches_described, described, options
+from er.keys import bounds as bounds_of_keys
 from er.openapi import bounds
 from er.openapi.operations import OPERATIONS, Operation
 from running import Gateway, Reply, gateway
@@ -87,7 +88,8 @@ def test_every_address_is_there() -> None:
         else:
             gets.add(path.removeprefix("/v1"))
     assert posts == set(ROUTED)
-    own = {*OPEN, *described.PATHS, METRICS, *options.ALIVE - {""}, "/"}
+    scoped = {path.removeprefix("/v1") for path in options.SCOPED}
+    own = {*OPEN, *described.PATHS, *scoped, *options.ALIVE - {""}, "/"}
     assert gets == {*dialects.GETS, f"{dialects.MODELS}{{model}}", *own}
     asked = {(op.method.upper(), op.path) for op in batches_described.OPERATIONS}
     wanted = set()
@@ -164,6 +166,7 @@ def test_a_worker_does_not_load_it_before_it_is_asked_for() -> None:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with gateway(tmp_path_factory.mktemp("openapi")) as found:
+        found.key = new_key(found, scopes=bounds_of_keys.SCOPES).secret  # every page is open to it
         yield found
 
 
@@ -314,8 +317,10 @@ def test_refusals_are_as_described(running: Gateway) -> None:
     refused(running, 413, headers={"content-length": str(1 << 40)})
     refused(running, 414, mark="?" + "a" * 9000)
     refused(running, 431, headers={"x": "y" * 40_000})
-    other = new_key(running, models=["something-else"])
+    other = new_key(running, scopes=["admin-read"])
     refused(running, 403, key=other.secret)
+    other = new_key(running, models=["something-else"])
+    assert running.embed(key=other.secret).status == 403
     slow = new_key(running, rate_limit="1/hour")
     assert running.embed(key=slow.secret).status == 200
     refused(running, 429, key=slow.secret)
