@@ -18,9 +18,10 @@ from console_live import beside, until
 from er_console.console import Console
 from er_console.language import speak
 from er_console.looks import Looks, width_of
+from er_console.reading import read_key
 from er_console.screens.dialogs import Box, Confirm, Form
 from er_console.screens.key_boxes import EditKey, NewKey, Rotate, Secret
-from er_console.screens.key_rows import in_order, key_row, key_state
+from er_console.screens.key_rows import details, in_order, key_row, key_state
 from er_console.screens.keys import KeysPage
 from er_console.sources.admin import Admin
 from er_console.state import Key, Missing, Use, User
@@ -269,6 +270,28 @@ def test_a_limit_that_is_no_number_is_shown_as_it_is() -> None:
     """Whatever a gateway of another version says."""
     for limit, said in (("20000/minute", "20k/minute"), ("²/day", "²/day"), ("off", "off")):
         assert key_row(Key("k1", "a", use=Use(limit)), NOW, Looks()).cells[3][0] == said
+
+
+def test_what_bounds_a_key_beside_its_rate_is_said() -> None:
+    """Of a key that has some; one of an older gateway, or without, has no such line."""
+    told = {
+        "id": "kab2cd3ef",
+        "name": "web",
+        "team": "search",
+        "scopes": ["inference", "admin-read"],
+        "networks": ["10.0.0.0/8"],
+        "concurrency": 8,
+        "token_limit": "1000000/minute",
+        "quota": "50M tokens/month",
+    }
+    plain = read_key({"id": "kab2cd3ef", "name": "web", "scopes": ["metrics", "inference"]})
+    assert len(details(plain, 0.0, Looks())) == 2
+    words, role = details(read_key(told), 0.0, Looks())[-1]
+    assert role == "dim"
+    assert words == (
+        "team search; for inference, admin-read alone; from 10.0.0.0/8; 8 requests at once; "
+        "1000000/minute tokens; quota 50M tokens/month"
+    )
 
 
 def test_the_order_is_that_of_people() -> None:

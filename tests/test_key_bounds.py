@@ -360,6 +360,19 @@ def test_a_quota_is_exact_over_workers_and_survives_their_death(
         assert running.embed(key=secret).status == 200
 
 
+def test_a_quota_counts_what_its_key_asked_before_it_was_set(shared: Gateway) -> None:
+    """On the straight way, too; lists of models cost nothing."""
+    secret = made(shared, "late")
+    for _ in range(3):
+        assert shared.embed(key=secret).status == 200
+        assert shared.ask("GET", "/v1/models", key=secret).status == 200
+    time.sleep(1.2)  # usage is counted twice a second
+    path = shared.state / "er_api_keys.json"
+    keys.change(path, "late", now=NOW, quota="4 requests/month")
+    assert [shared.embed(key=secret).status for _ in range(2)] == [200, 429]
+    assert shared.ask("GET", "/v1/models", key=secret).status == 200
+
+
 def test_batches_count_and_end_with_the_quota(tmp_path: Path) -> None:
     """The lines that were answered stay; the batch says why it failed; a new one is refused."""
     lines = "".join(

@@ -7,7 +7,7 @@ and unknown members are passed over. Control characters never reach a terminal.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +30,7 @@ from er_console.state import (
     User,
 )
 
+USUAL_SCOPES = {"inference", "metrics"}
 KINDS = ("models", "keys", "dialects")
 
 NUMBER_MAX = 1e15  # no time, byte or rate of ER's is larger, and clocks break far above
@@ -308,7 +309,23 @@ def read_key(data: Mapping[str, Any]) -> Key:
         revoked=text(revoked) if isinstance(revoked, str) else ("yes" if revoked is True else ""),
         use=read_use(data.get("use")),
         old_users=read_users(data.get("previous_used_by")),
+        team=text(data.get("team")),
+        bounds=tuple(read_bounds(data)),
     )
+
+
+def read_bounds(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What bounds a key beside its rate and models; scopes only where they are not the usual."""
+    scopes = texts(data.get("scopes"))
+    if scopes and set(scopes) != USUAL_SCOPES:
+        yield "scopes", ", ".join(scopes)
+    if networks := texts(data.get("networks")):
+        yield "networks", ", ".join(networks)
+    if (most := whole(data.get("concurrency"))) is not None:
+        yield "at once", str(most)
+    for name, field in (("tokens", "token_limit"), ("quota", "quota")):
+        if said := text(data.get(field)):
+            yield name, said
 
 
 def read_use(data: object) -> Use:

@@ -339,6 +339,8 @@ class Key:
     revoked: str = ""
     use: Use = Use()
     old_users: tuple[User, ...] | None = None
+    team: str = ""
+    bounds: tuple[tuple[str, str], ...] = ()  # what few keys have: BOUNDS' name, as it is written
 
 
 @dataclass(frozen=True, slots=True)

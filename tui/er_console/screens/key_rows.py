@@ -18,6 +18,13 @@ MUCH = 0.8  # of a limit in use
 BAR = 6
 USERS_SHOWN = 4
 DIGITS = re.compile(r"(\d+)")
+BOUNDS = {
+    "scopes": noted("for {value} alone"),
+    "networks": noted("from {value}"),
+    "at once": noted("{value} requests at once"),
+    "tokens": noted("{value} tokens"),
+    "quota": noted("quota {value}"),
+}
 LIVING = ("active", "rotating", "expires soon")
 
 KEY_COLUMNS = (
@@ -144,6 +151,11 @@ def details(key: Key, now: float, looks: Looks) -> list[Piece]:
         models = say("it opens {models}", models=looks.words(", ".join(key.models)))
     parts = [say("made {time}", time=when(made, now))] if made is not None else []
     said.append((say("; ").join([*parts, ends, models]), "dim"))
+    more = [say("team {team}", team=looks.words(key.team))] if key.team else []
+    for name, value in key.bounds:
+        more.append(say(BOUNDS[name], value=looks.words(value)))
+    if more:
+        said.append((say("; ").join(more), "dim"))
     return said
 
 
