@@ -72,12 +72,12 @@ def trusting(authority: Authority, **more: Any) -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def https_gateway(
-    folder: Path, authority: Authority, workers: int = 1, **tls: Any
+    folder: Path, authority: Authority, settings: dict[str, Any] | None = None, **tls: Any
 ) -> Iterator[Gateway]:
     """A gateway with one engine and a certificate for localhost."""
     folder.mkdir(exist_ok=True)
     with EngineProcess(dim=DIMENSIONS) as engine:
-        running = Gateway(folder, [engine], workers=workers, max_body="1MiB")
+        running = Gateway(folder, [engine], max_body="1MiB", **settings or {})
         ca = authority.pem if "client_certificates" in tls else b""
         running.tls = {**certificates.put(folder / "tls", good(authority), ca=ca), **tls}
         try:
@@ -335,10 +335,8 @@ def test_the_proxy_protocol_comes_before_the_handshake(
     """From a trusted proxy, in one piece with TLS or byte by byte, over HTTP/1.1 and HTTP/2."""
     line = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n"
     context = trusting(authority)
-    with https_gateway(tmp_path, authority) as er:
-        er.settings |= {"trusted_proxies": ["127.0.0.1"], "proxy_protocol": True}
-        er.stop()
-        er.start()
+    behind = {"trusted_proxies": ["127.0.0.1"], "proxy_protocol": True}
+    with https_gateway(tmp_path, authority, behind) as er:
 
         def ask(pieces: list[bytes]) -> bytes:
             with socket.create_connection(("127.0.0.1", er.https_port), 20) as plain:
@@ -367,6 +365,7 @@ def test_the_proxy_protocol_comes_before_the_handshake(
         assert done.stdout == "401\n", done.stderr
         asked = [r["CLIENT"] for r in er.audit() if r.get("PATH") == "/v1/models"]
         assert asked == ["203.0.113.9"] * 3
+        er.wait_for("answers right", 60)
         certificates.swap(tmp_path / "tls", new := good(authority), 1)
         er.wait_for("HTTPS has a new certificate")
         time.sleep(0.7)
@@ -456,8 +455,9 @@ class Steady:
 
 def test_a_renewal_loses_nothing(authority: Authority, tmp_path: Path) -> None:
     """Two of them under load; then half a renewal, and deaths, after which the newest is shown."""
-    with https_gateway(tmp_path, authority, workers=2) as er:
+    with https_gateway(tmp_path, authority, {"workers": 2}) as er:
         folder = tmp_path / "tls"
+        er.wait_for("answers right", 60)  # says the admin process, which looks at the files
         with Steady(er, authority) as steady:
             for number in (1, 2):
                 new = good(authority)
@@ -505,7 +505,7 @@ def test_systemds_credentials(authority: Authority, tmp_path: Path) -> None:
         er.environment = lambda: {**away(), "CREDENTIALS_DIRECTORY": str(folder)}  # type: ignore[method-assign]
         try:
             er.start()
-            er.wait_for("answers right")
+            er.wait_for("answers right", 60)
             assert served(er) == certificates.digest(given)
             told = command(er, "tls", "show")
             assert told.returncode == 1 and "not the one configured" in told.stdout
@@ -550,7 +550,7 @@ def test_without_a_certificate_plain_http_serves(tmp_path: Path) -> None:
             with pytest.raises(ssl.SSLError):
                 served(er)
             assert time.monotonic() - began < 2
-            er.wait_for("answers right")
+            er.wait_for("answers right", 60)
             told = command(er, "status")
             assert "refuses every client: key" in told.stdout
             certificates.put(tmp_path / "tls", pair)
