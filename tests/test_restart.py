@@ -19,6 +19,7 @@ import pytest
 import fake_systemctl
 import fake_vllm
 from er.cli import surge
+from er.cli.status import current
 from er.config import Config, Model, Replica
 from er.config import Gateway as Settings
 from er.gpus import Gpu, User
@@ -107,7 +108,10 @@ class Place:
 
     def states(self) -> dict[str, str]:
         """Each replica's, as `er status` has it."""
-        answer = json.loads(self.er("status", "--json").stdout)
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("RUNTIME", "STATE", "CONFIGURATION", "CACHE"):
+                patch.setenv(f"{name}_DIRECTORY", self.environment[f"{name}_DIRECTORY"])
+            answer = current()
         return {r["name"]: r["state"] for m in answer["models"] for r in m["replicas"]}
 
     def close(self) -> None:
