@@ -86,8 +86,9 @@ def test_backlogged_keys_get_tokens_by_their_weights(
     rounds = 30 * len(weights)
     got = tokens(calls(s, rounds, refill))
     whole, due = sum(got.values()), sum(weights)
-    for key, (weight, _) in keys.items():
-        assert got[key] / whole == pytest.approx(weight / due, rel=0.05)
+    for key, (weight, size) in keys.items():
+        fair = whole * weight / due  # but for one text, which may be begun or not
+        assert abs(got[key] - fair) <= 0.05 * fair + 2 * size
 
 
 def test_a_key_with_one_large_text_at_a_time_gets_no_more_than_its_share() -> None:

@@ -208,7 +208,7 @@ class Scheduler:
         """Add to `call` what is next of both lanes, as far as it fits; whether any is bulk."""
         flying = self._flying.get(load.replica) or ()
         interactive, bulk = self._lanes["interactive"], self._lanes["bulk"]
-        rooms = self._shares.rooms(flying, (*interactive.flows, *bulk.flows), now)
+        rooms = self._shares.rooms(flying, interactive.flows or bulk.flows, now)
         lanes: tuple[Lane, ...] = (interactive, bulk)
         has_bulk = False
         if self._batches % BULK_TURN == BULK_TURN - 1:

@@ -10,11 +10,12 @@ CALL_SEQUENCES, each of its sequences counts as that part of a call at least.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from er.tickets import Batch, Flow
+from er.tickets import BULK_SEQUENCES, Batch, Flow
 
 LATELY_NS = 1_000_000_000
+MUCH = BULK_SEQUENCES  # sequences waiting
 COUNT_NS = 250_000_000  # how often those who asked are counted anew
 
 
@@ -25,17 +26,21 @@ class Shares:
         """`budget`: tokens that may be in flight on a replica."""
         self.asked: dict[str, tuple[int, int]] = {}  # key -> when it did last, ns; its weight
         self.budget = budget
+        self.light = False  # some of them have little waiting
         self._weights = self._keys = self._counted = 0
 
-    def rooms(self, flying: Iterable[Batch], waiting: Iterable[str], now: int) -> Rooms | None:
+    def rooms(self, flying: Iterable[Batch], waiting: Mapping[str, Flow], now: int) -> Rooms | None:
         """What keys may add to the calls on their way to a replica; None: all there is.
 
-        `waiting`: the keys of which something waits.
+        `waiting`: the flows of a lane, by key.
         """
         if len(self.asked) != self._keys or now - self._counted > COUNT_NS:
             self.asked = {k: told for k, told in self.asked.items() if now - told[0] < LATELY_NS}
             self._keys, self._counted = len(self.asked), now
             self._weights = sum(weight for _, weight in self.asked.values())
+            self.light = any(
+                key not in waiting or waiting[key].waiting < MUCH for key in self.asked
+            )
         if self._keys <= 1:
             for key in waiting:
                 if key not in self.asked:
@@ -59,7 +64,12 @@ class Rooms:
 
     def left(self, flow: Flow, call: dict[str, int]) -> int:
         """Tokens that `flow` may add to a `call` that has so many of each key already."""
-        key = flow.key
-        mine = call.get(key, 0) + sum([keys.get(key, 0) for keys in self._keys])
+        key, budget, due = flow.key, self._shares.budget, self._shares.due(flow)
+        way = sum([keys.get(key, 0) for keys in self._keys])
+        more = max(due - way, budget // 2 - self._all)
+        # In whole calls: in small ones it would take all that may be on their way there.
+        whole = self._shares.light and flow.waiting >= MUCH
+        if way and whole and more < min(due, budget // 4):
+            return 0
         together = self._all + sum(call.values())
-        return max(self._shares.due(flow) - mine, self._shares.budget // 2 - together)
+        return max(due - way - call.get(key, 0), budget // 2 - together)
