@@ -77,6 +77,8 @@ def no_right(action: str) -> str:
     right = os.R_OK if action in READING else os.R_OK | os.W_OK
     if os.access(folder, right | os.X_OK) and (not path.exists() or os.access(path, os.R_OK)):
         return ""
+    if os.statvfs(folder).f_flag & os.ST_RDONLY and right & os.W_OK:
+        return f"{folder} lies on a read-only file system; no key changed, remount it (findmnt)"
     verb = "reads" if action in READING else "changes"
     return f"this {verb} {path}, which needs root or user er: sudo er keys {action} …"
 

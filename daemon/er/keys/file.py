@@ -152,8 +152,14 @@ def ensure_first(path: Path, *, now: datetime) -> Created | None:
 
     Raises KeysError when it can't be written.
     """
+
+    def there() -> bool:
+        return path.exists() or good_copy(path).exists()
+
+    if there():  # then nothing needs to be written, or writable
+        return None
     with locked(path):
-        if path.exists() or good_copy(path).exists():
+        if there():
             return None
         record, secret = _new((), "first", now, None, {})
         write(path, [record])
