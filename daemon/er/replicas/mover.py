@@ -276,7 +276,7 @@ class Mover:
     def _hand_over(self) -> None:
         """Tell some of those whose requests are complete, the others in the next turn."""
         finished = self._finished
-        for _ in range(min(SLICE, len(finished))):
+        for _ in range(min(max(SLICE, len(finished) // 4), len(finished))):  # floods: long turns
             request, when = finished.popleft()
             assert isinstance(request, Request)
             request.ends(request.result(when), None)
