@@ -302,7 +302,7 @@ def test_what_faults_say_is_what_the_programs_say() -> None:
     """Every phrase that the page has an operator look for stands in the code in those words."""
     code = "\n".join(p.read_text(encoding="utf-8") for p in (TOP / "daemon/er").rglob("*.py"))
     code = re.sub(r"\"\s*\n\s*f?\"", "", code)
-    page = PAGES["faults"].split("A replica that does not start", 1)[1]
+    page = PAGES["faults"].split("A replica that does not start", 1)[1].split("\n## ", 1)[0]
     phrases = [first.strip() for first in re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE)]
     phrases = [p for p in phrases if p != "it says" and not p.startswith("---")]
     assert len(phrases) >= 9
