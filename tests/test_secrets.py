@@ -334,16 +334,18 @@ async def test_a_traceback_has_no_key_in_it(
 # -- memory ------------------------------------------------------------------------------------
 
 
-def test_a_worker_s_memory_is_closed_and_no_unit_dumps_core() -> None:
-    """The worker's first act, since a core is piped to a handler whatever LimitCORE says."""
+def test_no_process_of_the_gateway_dumps_core() -> None:
+    """And its parent goes on seeing it where a unit hides others' processes."""
     code = (
-        "import ctypes, inspect; from er import worker; worker._keep_memory_closed(); "
-        "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)); print(inspect.getsource(worker.main))"
+        "import ctypes, inspect, resource; from er import worker; worker._keep_memory_closed(); "
+        "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE)); "
+        "print(inspect.getsource(worker.main))"
     )
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    assert out[0] == "0"
+    # Not by PR_SET_DUMPABLE 0: its folder in /proc would be root's, and hidden from its parent.
+    assert out[0] == "1 (0, 0)"
     assert out[3].strip() == "_keep_memory_closed()"
     for unit in ("er-gateway.service", "er-vllm@.service"):
         assert "LimitCORE=0" in (TOP / "units" / unit).read_text(), unit

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import logging
-import os
+import resource
 import select
 import signal
 import sys
@@ -63,7 +62,6 @@ FRESH_S = 0.5  # for the first request on a connection that was just made
 KEEP_ALIVE_S = 75
 FIRST_LOAD_S = 20.0  # a model folder that takes longer does not hold up the others
 BACKLOG = 4096
-PR_SET_DUMPABLE = 4
 SWITCH_S = (
     0.0005  # how long a thread with a large body may keep the others waiting; 5 ms by default
 )
@@ -331,11 +329,12 @@ class _ToJournal(logging.Handler):
 
 
 def _keep_memory_closed() -> None:
-    """Clients' secrets are in it: no core dump, and /proc/PID/mem and environ for root alone."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0):
-        journal.log(
-            "warning", f"this worker's memory can be dumped: {os.strerror(ctypes.get_errno())}"
-        )
+    """Clients' secrets are in it: no core dump.
+
+    Not by PR_SET_DUMPABLE: in the unit, which hides others' processes, it would hide this one from
+    its own parent, and the ledger would take it for dead.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def main(child: Child) -> int:
