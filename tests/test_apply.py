@@ -11,14 +11,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from er import config, systemctl
+from er import config, systemctl, units
 from er.admin.reload import ReloadError, reload
 from er.cli import coming_up
 from er.cli import units as cli_units
 from er.cli.__main__ import main
-from er.units import UnitsError, turns
+from er.units import Change, UnitsError, files, turns
 from fakes import free_port
 from running import model_folder
 
@@ -425,6 +426,38 @@ def test_an_apply_that_ended_half_way_is_finished_by_the_next(
     machine.ran.clear()
     assert cli_units.run_apply(dry_run=False) == 0
     assert machine.ran == []
+
+
+def test_root_runs_nothing_that_user_er_has_left_in_its_folder(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a broken gateway could write there: another user's file, other programs, a link."""
+    left = machine.folder / "state/apply.unfinished.json"
+    good = Change(kind="run", says="HUP", argv=("systemctl", "kill", "er-gateway.service"))
+    evil = [
+        Change(kind="run", says="x", argv=("sh", "-c", "id")),
+        Change(kind="write", says="x", path="etc/sudoers.d/x", text="er ALL=(ALL) NOPASSWD: ALL"),
+    ]
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_bytes(msgspec.json.encode([*evil, good]))
+    assert units.unfinished() == [good]
+    mine = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    assert units.unfinished() == []
+    monkeypatch.undo()
+    (aside := machine.folder / "elsewhere").write_bytes(left.read_bytes())
+    left.unlink()
+    left.symlink_to(aside)
+    assert units.unfinished() == []
+
+
+def test_files_are_written_through_nobodys_link(tmp_path: Path) -> None:
+    """Root writes in user er's folder: a link that waits there must not lead it elsewhere."""
+    (victim := tmp_path / "shadow").write_text("root")
+    (tmp_path / f".applied.toml.{os.getpid()}").symlink_to(victim)
+    files.write(tmp_path / "applied.toml", "new", 0o640, None)
+    assert (tmp_path / "applied.toml").read_text() == "new" and victim.read_text() == "root"
+    assert not (tmp_path / "applied.toml").is_symlink()
 
 
 def test_one_change_at_a_time(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:

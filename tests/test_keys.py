@@ -374,3 +374,12 @@ def test_what_no_secret_can_be_compared_with_is_a_damaged_file(
     assert known.check(created.secret, NOW) is not None  # the last good one stays in force
     with pytest.raises(keys.KeysError, match=r"times|sha256"):
         keys.create(path, name="other", now=NOW)
+
+
+def test_the_lock_is_taken_through_nobodys_link(path: Path, tmp_path: Path) -> None:
+    """Root gives the lock to user er: a link in its place would give its target away."""
+    (victim := tmp_path / "shadow").write_text("root")
+    path.with_suffix(".lock").symlink_to(victim)
+    with pytest.raises(keys.KeysError, match="no key changed"):
+        make(path)
+    assert not path.exists() and victim.read_text() == "root"

@@ -22,6 +22,7 @@ from er.config import Config, ConfigError, Replica, active_path, directory, load
 from er.gpus import Gpu, Gpus, find
 from er.quantities import bytes_text
 from er.units import Run, UnitsError, texts, weights_here
+from er.units.files import write
 
 SYSTEM = Path("/run/systemd/system")
 FIRST_PORT = 8100
@@ -100,10 +101,7 @@ def begin(config: Config, replica: Replica, run: Run) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     drop_in = texts.replica(made, model, Gpus().read(), weights_here(config))
     (folder / "10-er.conf").write_text(drop_in, encoding="utf-8")
-    fresh = successor.path().with_suffix(".new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.chmod(0o644)  # for user er, whatever the umask
-    fresh.replace(successor.path())
+    write(successor.path(), text, 0o644, None)
     run(["systemctl", "daemon-reload"])
     _new_workers(run)
     run(["systemctl", "start", "--no-block", unit])

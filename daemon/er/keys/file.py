@@ -293,7 +293,8 @@ def _failed(path: Path, error: OSError) -> KeysError:
 def locked(path: Path) -> Iterator[None]:
     lock = path.with_suffix(".lock")
     try:
-        file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE)
+        # Root opens a file in a folder of user er here, and gives it away: not through a link.
+        file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
     except OSError as error:
         raise _failed(lock, error) from None
     try:

@@ -7,7 +7,6 @@ are ever changed or removed; what `systemctl edit` writes lies beside them.
 
 from __future__ import annotations
 
-import errno
 import os
 import pwd
 import re
@@ -21,6 +20,8 @@ from er.config import Config, applied_path, directory
 from er.gpus import Gpu
 from er.units import https
 from er.units import texts as unit_texts
+from er.units.files import UnitsError as UnitsError
+from er.units.files import write
 from er.units.https import HTTPS, PATH, TIMER
 from er.units.rolling import by_turns
 from er.units.takeup import ENGINE_FIELDS
@@ -31,17 +32,12 @@ WANTS = "er.target.wants"
 TEMPLATE = f"{https.FOLDER}/er-vllm@.service"
 OPTIONAL = (HTTPS, PATH, TIMER)
 TARGET = "er.target"
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NAME = re.compile(r"er-vllm@([a-z0-9][a-z0-9-]*)\.service")
 PREVIOUS = "applied.previous.toml"
 UNFINISHED = "apply.unfinished.json"  # the commands that an apply has not come to yet
 RUNNING = {"active", "activating", "reloading", "deactivating", "failed"}
 
 Run = Callable[[Sequence[str]], str]  # a command's output; raises for one that fails
-
-
-class UnitsError(Exception):
-    """A change that is not ours to make or that can't be made; the text says what to do."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -285,13 +281,19 @@ def _systemctl(*words: str) -> tuple[str, ...]:
 
 
 def unfinished() -> list[Change]:
-    """The commands that an earlier apply did not come to, [] when it came to its end."""
+    """The commands that an earlier apply did not come to, [] when it came to its end.
+
+    The folder is user er's, and root is to run them: only what this very user wrote counts.
+    """
     try:
-        return msgspec.json.decode(
-            (directory("state") / UNFINISHED).read_bytes(), type=list[Change]
-        )
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with open(os.open(directory("state") / UNFINISHED, flags), "rb") as file:
+            if os.fstat(file.fileno()).st_uid != os.geteuid():
+                return []
+            left = msgspec.json.decode(file.read(), type=list[Change])
     except (OSError, msgspec.MsgspecError):
         return []
+    return [change for change in left if change.kind == "run" and change.argv[:1] == ("systemctl",)]
 
 
 def keep_unfinished(left: Sequence[Change]) -> None:
@@ -299,7 +301,7 @@ def keep_unfinished(left: Sequence[Change]) -> None:
     path = directory("state") / UNFINISHED
     if left:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, msgspec.json.encode(left).decode(), 0o640, None)
+        write(path, msgspec.json.encode(left).decode(), 0o640, None)
     else:
         path.unlink(missing_ok=True)
 
@@ -333,7 +335,7 @@ def apply(changes: Sequence[Change], run: Run, root: Path = Path("/")) -> None:
         path = root / change.path
         if change.kind == "write":
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, change.text, 0o644, None)
+            write(path, change.text, 0o644, None)
         elif change.kind == "link":
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
@@ -372,29 +374,5 @@ def store_applied(text: str) -> None:
     if before == text:
         return
     if before is not None:
-        _write(directory("state") / PREVIOUS, before, 0o640, account)
-    _write(path, text, 0o640, account)
-
-
-def _write(path: Path, text: str, mode: int, owner: pwd.struct_passwd | None) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-        with os.fdopen(fd, "w", encoding="utf-8") as out:
-            os.fchmod(fd, mode)  # whatever the umask
-            if owner is not None:
-                os.fchown(fd, owner.pw_uid, owner.pw_gid)
-            out.write(text)
-            out.flush()
-            os.fsync(fd)
-        fresh.replace(path)
-    except OSError as error:
-        cure = "make room there" if error.errno in NO_ROOM else "look at its folder"
-        raise UnitsError(f"{path} can't be written: {error.strerror}; {cure}") from None
-    finally:
-        fresh.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        write(directory("state") / PREVIOUS, before, 0o640, account)
+    write(path, text, 0o640, account)
