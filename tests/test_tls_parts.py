@@ -27,7 +27,7 @@ from er.config.render import render
 from er.tls import Credentials, Safe, TlsError, context, facts, listener, made
 from er.tls.credentials import given
 from er.tls.listener import Handshakes, Listener
-from er.units import takeup
+from er.units import Existing, takeup, texts
 
 DAY = 86400.0
 TOML = """
@@ -237,6 +237,21 @@ def test_renew_and_show_without_tls(
         assert "has no [gateway.tls]; see: er help tls" in capsys.readouterr().err
 
 
+def test_root_hands_over_no_files_but_those_its_own_drop_in_names(
+    authority: Authority, tmp_path: Path
+) -> None:
+    """The applied configuration lies in a folder of user er's, and that user may be a thief."""
+    told = certificates.put(tmp_path, authority.issue("a.example"))
+    text = texts.gateway(config_with(told))
+    assert text is not None
+    there = Existing({"etc/systemd/system/er-gateway.service.d/10-er.conf": text})
+    cli_tls.check_named(tls_of(told), there)
+    thief = tls_of({**told, "key": "/etc/letsencrypt/live/mail/privkey.pem"})
+    for existing in (there, Existing()):
+        with pytest.raises(TlsError, match="names other files"):
+            cli_tls.check_named(thief, existing)
+
+
 def test_renew_waits_until_the_files_are_at_rest(
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,7 +351,11 @@ def test_an_end_is_told_once_a_day(
     os.close(safe.fd)
 
 
-def test_who_may_exchange_credentials() -> None:
+def test_who_may_exchange_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 998)
+    monkeypatch.setattr(admin_certificate, "by_systemd", lambda: True)
+    assert admin_certificate.may("uid:0") and not admin_certificate.may("uid:998")
+    monkeypatch.setattr(admin_certificate, "by_systemd", lambda: False)
     assert admin_certificate.may("uid:0") and admin_certificate.may(f"uid:{os.geteuid()}")
     assert not admin_certificate.may("uid:4711") and not admin_certificate.may("")
 

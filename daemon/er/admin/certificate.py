@@ -122,5 +122,8 @@ class Certificate:
 
 
 def may(host: str) -> bool:
-    """Whether the caller at `host` ("uid:N") may exchange credentials: root, or this very user."""
-    return host in ("uid:0", f"uid:{os.geteuid()}")
+    """Whether the caller at `host` ("uid:N") may exchange credentials: root, or this very user.
+
+    Under systemd root alone: replicas are of this user too, and no matter of theirs.
+    """
+    return host == "uid:0" or (host == f"uid:{os.geteuid()}" and not by_systemd())

@@ -12,12 +12,15 @@ from typing import Literal
 
 import msgspec
 
+from er import systemctl
 from er.cli.admin_client import NoAdmin, call, told
 from er.cli.screen import clean
 from er.config import ConfigError, Tls, active_path, directory, edited_path, load
 from er.tls import Credentials, TlsError, context, facts, made
 from er.tls.credentials import contents, from_files
 from er.tls.facts import Facts
+from er.units import Existing, read_existing
+from er.units.texts import GATEWAY, credentials
 
 DAYS_MAX = 3650
 SETTLE_S, TRIES = 0.5, 6  # the files of one renewal come one after the other
@@ -159,6 +162,8 @@ def _shown_at(address: str) -> bytes:
 def _renew() -> int:
     """Hand the files' contents to the running gateway, once they fit together."""
     tls = _running()
+    if os.geteuid() == 0 and systemctl.booted():
+        check_named(tls, read_existing())
     found = _settled(tls)
     body = {k: base64.b64encode(getattr(found, k)).decode() for k in found.__struct_fields__}
     try:
@@ -174,6 +179,18 @@ def _renew() -> int:
     else:
         print(f"nothing new: what is in force ends on {end}")
     return 0
+
+
+def check_named(tls: Tls, existing: Existing) -> None:
+    """That root's own file, the gateway's drop-in, names these files. Raises TlsError.
+
+    What is applied lies in a folder of user er's: root must not read whatever it names there, and
+    hand it to a process of that user.
+    """
+    names = next((t for p, t in existing.files.items() if f"/{GATEWAY}.d/" in f"/{p}"), "")
+    if not set(credentials(tls)) <= set(names.splitlines()):
+        cure = "sudo er apply"
+        raise TlsError(f"{active_path()} names other files than {GATEWAY}'s drop-in; {cure}")
 
 
 def _settled(tls: Tls) -> Credentials:

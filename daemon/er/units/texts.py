@@ -84,7 +84,7 @@ def gateway(config: Config) -> str | None:
     service: list[str] = []
     if config.gateway.tls is not None:
         unit = [f"Requires={HTTPS}", f"After={HTTPS}"]
-        service += _credentials(config.gateway.tls)
+        service += credentials(config.gateway.tls)
     if config.gateway.stop_timeout_s != Gateway().stop_timeout_s:
         seconds = math.ceil(config.gateway.stop_timeout_s) + END_AND_SPARE_S
         service += [
@@ -97,7 +97,7 @@ def gateway(config: Config) -> str | None:
     return _file(GATEWAY, [*head, "[Service]", *service]) if service else None
 
 
-def _credentials(tls: Tls) -> list[str]:
+def credentials(tls: Tls) -> list[str]:
     """systemd reads the files as root, whoever may, and shows them to the gateway alone.
 
     One that is not there yet must not keep plain HTTP from starting: the word in its place is.
