@@ -70,10 +70,12 @@ class Answering:
         return response
 
     async def _answer(self, request: Request) -> Response:
-        """/big/N and /stream/N: N bytes; /wait: once let go; /early: without the body."""
+        """/big/N and /stream/N: N bytes; /wait: once let go; /early: no body; /guess: no."""
         name, _, size = request.head.path.lstrip("/").partition("/")
         if name == "early":
             raise Refusal(413, "body_too_large", "too large")
+        if name == "guess":
+            raise Refusal(401, "invalid_api_key", "too many wrong keys")
         if name == "wait":
             await self.gate.wait()
         if name == "hold":  # the body is there, and is not read for now

@@ -25,12 +25,13 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
+from er.gateway.client import Trusted
 from er.http2 import connection
 from fakes import until
 from http2_peer import PREFACE, Peer, Server, fields, over_http2
 
 NONSENSE = 300  # connections
-PROTOCOL, FLOW, SIZE, COMPRESSION = 1, 3, 6, 9
+PROTOCOL, FLOW, SIZE, COMPRESSION, CALM = 1, 3, 6, 9, 11
 
 
 def raw(kind: int, flags: int, stream: int, body: bytes) -> bytes:
@@ -216,6 +217,26 @@ async def test_what_breaks_a_stream(server: Server, case: Case) -> None:
     peer.get(3, "/a", ("accept", "a"))
     assert (await peer.answer(3)).status == 200
     assert len(server.gateway.refused) + server.gateway.notes.count(499) == 1
+
+
+@over_http2
+async def test_who_guesses_keys_loses_the_connection(server: Server) -> None:
+    """As over HTTP/1.1, where that answer closes it; but a proxy's carries others' requests."""
+    peer = await server.peer()
+    peer.get(1, "/guess")
+    assert await peer.end() == CALM
+    server.trusted = Trusted(["127.0.0.0/8"])
+    peer = await server.peer()
+    peer.get(1, "/guess")
+    assert (await peer.answer(1)).status == 401 and await peer.alive()
+
+
+@over_http2
+async def test_a_compressed_body_is_refused_as_one(server: Server) -> None:
+    peer = await server.peer()
+    peer.post(1, b"x", "/a", ("content-encoding", "gzip"))
+    assert (await peer.answer(1)).status == 415
+    assert server.gateway.requests[0].whole is None  # Gateway looks at no coding of a whole one
 
 
 def nonsense(pick: random.Random, peer: Peer) -> list[bytes]:

@@ -10,7 +10,7 @@ from ngh2 import ErrorCode
 from uvicorn.server import ServerState
 
 from er import dialects, journal
-from er.gateway import Gateway
+from er.gateway import CLOSE, Gateway
 from er.gateway.client import Trusted
 from er.gateway.door import BODY_MAX, Answers, Drive
 from er.gateway.exchange import Note, Request, Response, Stream, new_id
@@ -55,7 +55,8 @@ class Http2(Connection):
             return
         stream.begun = True
         head, tasks = stream.head, self._state.tasks
-        whole = None if stream.more else stream.whole()
+        # A body that is compressed is refused where one is read in pieces.
+        whole = None if stream.more or b"content-encoding" in head.headers else stream.whole()
         if whole is not None and head.route is not None and len(whole) <= BODY_MAX:
             asked = _Asked(head, stream.client, whole)
             asked.stream = stream
@@ -108,6 +109,10 @@ class Http2(Connection):
         sent = self.send(stream, fields_of(response.status, headers), response.body, bare)
         if self._gateway.draining:
             self.shutdown()
+        elif response.status == 401 and CLOSE in response.headers and not self._fronted:
+            # Who guesses keys by many streams comes as far as by many connections. A proxy's
+            # connection is others' too.
+            self._end(ErrorCode.ENHANCE_YOUR_CALM)
         return sent and not bare
 
     def refuse(self, stream: Http2Stream, refusal: Refusal) -> None:
