@@ -15,9 +15,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from fastapi.testclient import TestClient
 
+from er.admin import api, callers
 from er.child import ADMIN, Given
 from er.config import parse
 from er.history.keeper import Keeper
@@ -480,3 +483,30 @@ def test_a_taken_metrics_port_is_a_warning(tmp_path: Path, engine: EngineProcess
         finally:
             parent.stop()
     assert "WARNING" in said and str(os.getpid()) in said and "[gateway] metrics" in said
+
+
+def test_user_er_itself_changes_nothing_under_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replicas run as user er: whoever breaks into a vLLM reaches the socket, and may only read."""
+    unit = {"INVOCATION_ID": "f00"}
+    monkeypatch.setattr(os, "geteuid", lambda: 998)
+    monkeypatch.setattr(callers, "_name", lambda uid: "er" if uid == 998 else "op")
+    assert "only reads here" in callers.why_not("POST", "/keys", "uid:998", unit)
+    assert callers.why_not("DELETE", "/keys/k", "uid:998", unit)
+    for method, path, host, environment in (
+        ("GET", "/status", "uid:998", unit),
+        ("POST", "/reload", "uid:998", unit),
+        ("POST", "/keys", "uid:0", unit),
+        ("POST", "/keys", "uid:1000", unit),
+        ("POST", "/keys", "uid:998", {}),
+    ):
+        assert callers.why_not(method, path, host, environment) == ""
+
+
+def test_who_may_not_change_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each changing address asks who it is."""
+    app = api.build(Mock())
+    monkeypatch.setattr(callers, "why_not", lambda *_: "no")
+    with TestClient(app) as client:
+        for method, path in (("POST", "/keys"), ("DELETE", "/keys/k"), ("POST", "/tls")):
+            answer = client.request(method, path, json={"name": "x"})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (403, "not_allowed")

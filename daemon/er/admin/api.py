@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import Body, FastAPI, Query, Request
+from fastapi import Body, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from er import __version__, keys, metrics, usage
+from er.admin import callers
 from er.admin.certificate import may
 from er.admin.key_use import KeyUse
 from er.admin.metrics_door import MetricsDoor
@@ -102,12 +103,25 @@ class Desk:
 
 def build(desk: Desk) -> FastAPI:
     """The application. It holds nothing itself: all state is `desk`'s and in files."""
-    app = FastAPI(title="ER admin API", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="ER admin API",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        dependencies=[Depends(_check_caller)],
+    )
     _refusals(app)
     _reading(app, desk)
     _keys(app, desk)
     _changes(app, desk)
     return app
+
+
+def _check_caller(request: Request) -> None:
+    """Raises Trouble 403."""
+    host = request.client.host if request.client else ""
+    if told := callers.why_not(request.method, request.url.path, host):
+        raise Trouble(403, "not_allowed", told)
 
 
 def _reading(app: FastAPI, desk: Desk) -> None:
