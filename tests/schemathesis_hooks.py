@@ -1,14 +1,17 @@
-"""For schemathesis: what a body may be refused for although its schema allows it.
+"""For schemathesis: a client's address for each request, and what a body may be refused for.
 
-Each is about something that no schema of one body can say: er.toml, the model's files, two fields
-together. What is refused with other words fails the run.
+Each excuse is about something that no schema of one body can say: er.toml, the model's files, two
+fields together. What is refused with other words fails the run.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import itertools
 import re
 from typing import Any
 
+import requests
 import schemathesis
 from schemathesis.openapi.checks import RejectedPositiveData
 
@@ -26,6 +29,16 @@ EXCUSED = re.compile(
     r"|completion_window is .* at most 30d"
     r"|no model here classifies|no model here is of the kind"
 )
+
+ADDRESSES = (str(ipaddress.IPv4Address("10.0.0.0") + n) for n in itertools.count(1))
+
+
+def _forwarded(_adapter: Any, request: requests.PreparedRequest, **_: Any) -> None:
+    """Say that another client asked: many wrong keys from one are answered later and later."""
+    request.headers["X-Forwarded-For"] = next(ADDRESSES)
+
+
+requests.adapters.HTTPAdapter.add_headers = _forwarded  # type: ignore[assignment]
 
 
 @schemathesis.hook

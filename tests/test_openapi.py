@@ -165,7 +165,8 @@ def test_a_worker_does_not_load_it_before_it_is_asked_for() -> None:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with gateway(tmp_path_factory.mktemp("openapi")) as found:
+    # Schemathesis' requests come from an address each (tests/schemathesis_hooks.py).
+    with gateway(tmp_path_factory.mktemp("openapi"), trusted_proxies=["127.0.0.1"]) as found:
         found.key = new_key(found, scopes=bounds_of_keys.SCOPES).secret  # every page is open to it
         yield found
 
