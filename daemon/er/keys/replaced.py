@@ -10,19 +10,18 @@ some seconds. Losing the file costs nothing but this list.
 from __future__ import annotations
 
 import fcntl
-import mmap
-import os
 import struct
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
+
+from er.keys.used import mapped
 
 ROWS = 512
 ID_BYTES, MARK_BYTES, ADDRESS_BYTES, TIME_BYTES = 16, 8, 56, 8
 NAME_BYTES = ID_BYTES + MARK_BYTES + ADDRESS_BYTES
 ROW_BYTES = NAME_BYTES + TIME_BYTES
 SIZE = ROWS * ROW_BYTES
-MODE = 0o640
 
 
 class User(NamedTuple):
@@ -70,15 +69,7 @@ class Replaced:
 
     def __init__(self, path: Path) -> None:
         """Open or make the file. Raises OSError."""
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE)
-        try:
-            if os.fstat(self._file).st_size < SIZE:
-                # Taken now, so that a full disk says so here and not by a signal later.
-                os.posix_fallocate(self._file, 0, SIZE)
-            self._map = mmap.mmap(self._file, SIZE)
-        except BaseException:
-            os.close(self._file)
-            raise
+        self._file, self._map = mapped(path, SIZE)
 
     def note(self, key_id: str, secret: bytes, address: str, now_s: int) -> None:
         """The old secret with the mark `secret` was used from `address` at `now_s`."""

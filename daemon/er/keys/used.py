@@ -39,20 +39,25 @@ def read(path: Path) -> dict[str, str]:
     return found
 
 
+def mapped(path: Path, size: int) -> tuple[int, mmap.mmap]:
+    """The file, made if there is none, and `size` bytes of it as memory. Raises OSError."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        if os.fstat(file).st_size < size:
+            # Taken now, so that a full disk says so here and not by a signal later.
+            os.posix_fallocate(file, 0, size)
+        return file, mmap.mmap(file, size)
+    except BaseException:
+        os.close(file)
+        raise
+
+
 class Used:
     """Notes uses. One object a process."""
 
     def __init__(self, path: Path) -> None:
         """Open or make the file. Raises OSError."""
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
-            if os.fstat(self._file).st_size < SIZE:
-                # Taken now, so that a full disk says so here and not by a signal later.
-                os.posix_fallocate(self._file, 0, SIZE)
-            self._map = mmap.mmap(self._file, SIZE)
-        except BaseException:
-            os.close(self._file)
-            raise
+        self._file, self._map = mapped(path, SIZE)
         self._rows: dict[str, int] = {}
         self._noted: dict[str, int] = {}
 
