@@ -492,6 +492,7 @@ def test_user_er_itself_changes_nothing_under_systemd(monkeypatch: pytest.Monkey
     monkeypatch.setattr(callers, "_name", lambda uid: "er" if uid == 998 else "op")
     assert "only reads here" in callers.why_not("POST", "/keys", "uid:998", unit)
     assert callers.why_not("DELETE", "/keys/k", "uid:998", unit)
+    assert callers.why_not("POST", "/tls", "uid:998", unit)
     for method, path, host, environment in (
         ("GET", "/status", "uid:998", unit),
         ("POST", "/reload", "uid:998", unit),
