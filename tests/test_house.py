@@ -146,6 +146,7 @@ def test_the_top_level_is_as_it_was_set() -> None:
     assert names == wanted | tools | locks | {"README.zh-CN.md", "SECURITY.md"}
 
 
+@pytest.mark.timeout(300)  # mypy, where nothing is cached and others are at work
 @pytest.mark.parametrize(
     "command",
     [
