@@ -428,6 +428,12 @@ def test_a_cause_nobody_knows_is_vllms_own_line() -> None:
     assert "its engine process died" in engine_log.cause(dead, engine_log.ending(0))
     assert "ended by itself (exit code 0)" in engine_log.cause([], engine_log.ending(0))
     assert "killed" in engine_log.cause(["fine"], engine_log.ending(-9))
+    advice = (
+        "WARNING Found ulimit of 65536 and failed to automatically increase it. This can cause fd "
+        "limit errors like `OSError: [Errno 24] Too many open files`. Consider increasing with "
+        "ulimit -n"
+    )
+    assert "OSError" not in engine_log.cause([advice, "fine"], engine_log.ending(-9))
 
 
 def test_who_holds_the_gpus_memory_is_told() -> None:

@@ -210,6 +210,8 @@ CAUSES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
     )
 )
 ANY_ERROR = re.compile(r"\b(\w*(?:Error|Exception)): (.+)")
+# Advice that vLLM gives at each start, in which an error is named that did not happen.
+ADVICE = "Consider increasing with ulimit"
 WRAPPERS = re.compile(
     r"Engine core initialization failed|EngineDeadError|EngineCore encountered|See root cause|"
     r"cancelled"
@@ -223,7 +225,7 @@ def cause(lines: Sequence[str], ending: str) -> str:
             found = pattern.search(text)
             if found:
                 return says(found) if callable(says) else says.format(*found.groups())
-    errors = [found for text in lines if (found := ANY_ERROR.search(text))]
+    errors = [found for text in lines if ADVICE not in text and (found := ANY_ERROR.search(text))]
     telling = [e for e in errors if not WRAPPERS.search(e[0])]
     if errors and not telling:
         return f"vLLM {ending}: its engine process died; its log may say why (journalctl, also -k)"
