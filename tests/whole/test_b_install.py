@@ -179,7 +179,7 @@ def test_upgrade_keeps_config_and_keys_and_restarts_only_what_changed(er: Instal
     drop_in = er.machine.root / "etc/systemd/system/er-gateway.service.d/10-er.conf"
     assert not drop_in.exists()
     drop_in.parent.mkdir()
-    drop_in.write_text("# Written by `er apply` from er.toml\n[Service]\nTimeoutStopSec=50\n")
+    drop_in.write_text("# Written by `er apply` from er.toml\n[Service]\nLimitNOFILE=50000\n")
     er.machine.run("systemctl", "daemon-reload")
     config.write_text(kept.replace("port = 8000", "port = 8010") + "[half")
     files = ["/etc/er/er.toml", "/var/lib/er/applied.toml", "/var/lib/er/er_api_keys.json"]
@@ -194,7 +194,7 @@ def test_upgrade_keeps_config_and_keys_and_restarts_only_what_changed(er: Instal
     assert "restart the gateway" in result.stdout, result.stdout
     assert not drop_in.exists()
     stop = er.machine.show("er-gateway.service", "TimeoutStopUSec", "NeedDaemonReload")
-    assert stop == {"TimeoutStopUSec": "10min 10s", "NeedDaemonReload": "no"}
+    assert stop == {"TimeoutStopUSec": "1min 10s", "NeedDaemonReload": "no"}
     assert [er.machine.show(u, "MainPID") for u in REPLICAS] == pids
     assert er.machine.show("er-gateway.service", "MainPID") != gateway
     assert get("/livez")[0] == 200

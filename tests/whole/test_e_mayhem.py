@@ -83,6 +83,7 @@ def mayhem(er: Installed, seconds: float, seed: int) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long  # until an engine killed while it loads is missed at once: it takes 120 s now
 def test_two_minutes_of_mayhem(er: Installed, kept: None) -> None:
     found = mayhem(er, 100.0, 7)
     assert len(found["killed"]) >= 6, found
