@@ -142,6 +142,7 @@ def test_cpu_need_not_be_said_again(er: Installed) -> None:
     assert "Nothing to do" in result.stdout, result.stdout
 
 
+@pytest.mark.long  # two minutes; the upgrade that goes well is in each run, twice
 def test_an_upgrade_that_is_refused_leaves_the_old_version_in_charge(er: Installed) -> None:
     """A version that can't read the configuration here: nothing of what runs is touched."""
     units = ["er.target", "er-gateway.service", *REPLICAS]
