@@ -58,7 +58,9 @@ class Behind:
         response.headers = [h for h in sent[0]["headers"] if h[0] != b"content-length"]
         return response
 
-    def headers(self, response: Response, _: Note) -> list[tuple[bytes, bytes]]:
+    def headers(
+        self, response: Response, _: Note, behind: bool = False
+    ) -> list[tuple[bytes, bytes]]:
         return [*response.headers, (b"content-length", b"%d" % len(response.body))]
 
 

@@ -66,6 +66,7 @@ class Place:
             **fake_systemctl.install(folder / "systemd"),
             "ER_VLLM_PYTHON": str(fake_vllm.install(vllm)),
             "ER_CONFIG": str(self.gateway.config),
+            "ENGINE_DELAY_S": "1.5",  # so that a start is seen by who looks twice a second
         }
         self.environment = {**self.gateway.environment(), **self.more}
         self.launch_with()
@@ -114,7 +115,15 @@ class Place:
             answer = current()
         return {r["name"]: r["state"] for m in answer["models"] for r in m["replicas"]}
 
-    def close(self) -> None:
+    def __enter__(self) -> Place:
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.gateway.kill()
         self.units.close()
 
@@ -164,23 +173,15 @@ class Load:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """Two replicas of one model."""
-    place = Place(tmp_path_factory.mktemp("pair"), 2)
-    try:
-        place.start()
+    with Place(tmp_path_factory.mktemp("pair"), 2) as place:
         yield place
-    finally:
-        place.close()
 
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """The only replica of its model."""
-    place = Place(tmp_path_factory.mktemp("single"), 1)
-    try:
-        place.start()
+    with Place(tmp_path_factory.mktemp("single"), 1) as place:
         yield place
-    finally:
-        place.close()
 
 
 def test_one_after_the_other_loses_nothing(pair: Place) -> None:
