@@ -6,7 +6,6 @@ import contextlib
 import socket
 import threading
 import time
-from types import TracebackType
 
 PIECE = 1024
 
@@ -29,12 +28,7 @@ class FaultyLink:
     def __enter__(self) -> FaultyLink:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for sock in (self._listening, *self._open):
             sock.close()
 

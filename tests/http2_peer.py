@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import inspect
 import os
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import hpack
@@ -33,6 +31,7 @@ from er.gateway.exchange import Gone, Note, Request, Response, Stream
 from er.http2 import Http2
 from er.job import Refusal
 from fakes import free_port
+from worker_loop import on_the_loop
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 Fields = list[tuple[str, str]]
@@ -305,22 +304,7 @@ async def serving(port: int = 0) -> AsyncIterator[Server]:
         connection.transport.abort()  # type: ignore[union-attr]
 
 
-def over_http2(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Runs a test with a `server` on the loop that workers run on."""
-    signature = inspect.signature(test)
-    fixtures = [p for p in signature.parameters.values() if p.name != "server"]
-
-    async def inside(**given: Any) -> None:
-        async with serving() as server:
-            await test(server, **given)
-
-    @functools.wraps(test)
-    def run(**given: Any) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(inside(**given))
-
-    run.__signature__ = signature.replace(parameters=fixtures)  # type: ignore[attr-defined]
-    return run
+over_http2 = on_the_loop(serving)
 
 
 async def _apart(port: int) -> None:

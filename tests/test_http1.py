@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import inspect
 import json
 import os
 import re
@@ -16,12 +14,12 @@ from typing import Any
 
 import pytest
 import uvicorn
-import uvloop
 from uvicorn.server import ServerState
 
 from er.gateway import http1
 from er.gateway.http1 import Protocol
 from er.job import Refusal
+from worker_loop import on_the_loop
 
 GET = b"GET /a HTTP/1.1\r\nHost: er\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: er\r\nContent-Length: 5\r\n\r\nhello"
@@ -120,25 +118,7 @@ async def serving() -> AsyncIterator[Server]:
         connection.transport.abort()  # type: ignore[union-attr]
 
 
-def on_uvloop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Runs a test on the loop that workers run on, with a `server` if it asks for one."""
-    signature = inspect.signature(test)
-    fixtures = [p for p in signature.parameters.values() if p.name != "server"]
-
-    async def inside(**given: Any) -> None:
-        if len(fixtures) == len(signature.parameters):
-            await test(**given)
-            return
-        async with serving() as server:
-            await test(server, **given)
-
-    @functools.wraps(test)
-    def run(**given: Any) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(inside(**given))
-
-    run.__signature__ = signature.replace(parameters=fixtures)  # type: ignore[attr-defined]
-    return run
+on_uvloop = on_the_loop(serving)
 
 
 def statuses(data: bytes) -> list[int]:

@@ -186,16 +186,11 @@ class Worker:
         gateway = self.gateway.settings
         trusted = Trusted(gateway.trusted_proxies)
         proxies = Proxies(trusted, gateway.proxy_protocol)
-        # On HTTPS it stands before the handshake, where Listener reads it.
-        unannounced = Proxies(trusted, False)
 
         def made(fronts: Proxies = proxies) -> Door:
             if trusted:
                 return Fronted(settings, self._state, self.gateway, proxies=fronts, **both)
             return Door(settings, self._state, self.gateway, **both)
-
-        def safely() -> Door:
-            return made(unannounced)
 
         for name in ("http", "gateway"):
             for sock in self._child.sockets.get(name, ()):
@@ -203,6 +198,8 @@ class Worker:
                 self._servers.append(await loop.create_server(made, sock=sock, backlog=BACKLOG))
         tls = self._child.config.gateway.tls
         if tls is not None and self._child.safe >= 0:
+            # On HTTPS it stands before the handshake, where Listener reads it.
+            safely = partial(made, Proxies(trusted, False))
             await self._listen_https(tls, safely, trusted)
 
     async def _listen_https(

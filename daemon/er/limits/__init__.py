@@ -19,7 +19,7 @@ from typing import NamedTuple
 from er.limits import window
 from er.limits.asked import Asked, Minute
 from er.limits.running import Running, RunningFull
-from er.limits.shared import Locked, opened
+from er.limits.shared import Locked, made_of
 from er.limits.window import Taken
 from er.quantities import PERIODS, Rate
 
@@ -64,13 +64,12 @@ class Limits:
 
         Raises OSError, for example when the disk is full.
         """
-        file = opened(path, MAGIC, SIZE)
-        try:
+
+        def make(file: int) -> Limits:
             minute, running = path.with_name("asked"), path.with_name("running")
             return cls(file, SIZE, Minute.open(minute), Running.open(running))
-        except BaseException:
-            os.close(file)
-            raise
+
+        return made_of(path, MAGIC, SIZE, make)
 
     def take(self, key_id: str, rate: Rate, now: int, n: int = 1) -> Taken:
         """Count one request at `now` (ns) if the key's rate lets it pass. Raises LimitsFull.

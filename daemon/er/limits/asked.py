@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from er.limits.shared import opened
+from er.limits.shared import made_of
 
 ROWS = 2048  # keys within one minute, not keys in all
 BUCKET_NS, BUCKETS = 4_000_000_000, 15
@@ -57,12 +57,7 @@ class Minute:
 
         Raises OSError.
         """
-        file = opened(path, MAGIC, SIZE)
-        try:
-            return cls(file)
-        except BaseException:
-            os.close(file)
-            raise
+        return made_of(path, MAGIC, SIZE, cls)
 
     def add(self, counted: Mapping[str, Asked], now: int) -> None:
         """Add what these keys asked since the last time; `now` in ns."""

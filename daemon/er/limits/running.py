@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from er.limits.shared import Locked, opened
+from er.limits.shared import Locked, made_of
 
 ROWS, SLOTS = 2048, 72  # keys with a request under way, not keys in all; the ledger's slots
 MAGIC = b"er running 1\n"
@@ -48,12 +48,7 @@ class Running:
 
         Raises OSError.
         """
-        file = opened(path, MAGIC, SIZE)
-        try:
-            return cls(file)
-        except BaseException:
-            os.close(file)
-            raise
+        return made_of(path, MAGIC, SIZE, cls)
 
     def claim(self, slot: int) -> None:
         """Count in `slot` (0 to 71) from now on; a dead one's numbers in it are taken out.

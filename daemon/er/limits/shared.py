@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+Made = TypeVar("Made")
 
 
 def opened(path: Path, magic: bytes, size: int) -> int:
@@ -26,6 +30,16 @@ def opened(path: Path, magic: bytes, size: int) -> int:
         os.close(file)
         raise
     return file
+
+
+def made_of(path: Path, magic: bytes, size: int, make: Callable[[int], Made]) -> Made:
+    """What `make` makes of the file, see `opened`; it owns the descriptor. Raises OSError."""
+    file = opened(path, magic, size)
+    try:
+        return make(file)
+    except BaseException:
+        os.close(file)
+        raise
 
 
 class Locked:
