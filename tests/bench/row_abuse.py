@@ -4,7 +4,9 @@ The others are eight keys. The abuser is a process of its own. With the shipped 
 it sends ten thousand small requests a second that are refused (429, 401, 400), bodies just under
 max_body, and reads large answers a little at a time. With no rate it floods the engine, with small
 texts and with texts as long as the model takes, while the others fill the engine and while they
-ask for little.
+ask for little. First of all it does nothing: what that "moves" is the noise of the machine. The
+gateway has a worker for each four cores, so that on a large machine neither the abuser's client
+nor the others' takes the cores of what is measured; on two cores they share them.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import os
 import socket
 import time
 from collections import Counter
@@ -35,6 +38,7 @@ BODY_MAX = 32 << 20
 HEAD_START_S = 1.0
 NOISY_MS = 2.0
 GOAL = 1.2
+WORKERS = max(1, len(os.sched_getaffinity(0)) // 4)
 Address = tuple[str, int]
 
 
@@ -51,6 +55,7 @@ def asked(given: Any, encoding: str = "base64") -> bytes:
 def others(address: Address, secrets: list[str], seed: int, seconds: float, closed: int) -> Stream:
     """Single inputs of many keys: at an even rate, or of so many clients in a closed loop."""
     words, count = texts(seed), 0
+    next(words)  # for which a vocabulary is read, in a part of a second
 
     def make() -> tuple[bytes, None]:
         nonlocal count
@@ -71,6 +76,11 @@ def others(address: Address, secrets: list[str], seed: int, seconds: float, clos
 # -- the abuser, in a process of its own ---------------------------------------------------------
 
 Said = dict[int, int]  # answers by status
+
+
+def nothing(_address: Address, _key: str, seconds: float) -> Said:
+    time.sleep(seconds)
+    return {}
 
 
 def stream_of(said: Counter[int], clients: int, make: Callable[[], bytes], **more: Any) -> Stream:
@@ -154,6 +164,7 @@ def long_texts(address: Address, key: str, seconds: float) -> Said:
 
 # (what, how, the abuser's rate, the others' clients in a closed loop, the goal)
 KINDS: list[tuple[str, Callable[[Address, str, float], Said], str, int, Goal]] = [
+    ("nobody", nothing, "off", 0, SHOWN),
     ("10,000/s refused", refused_requests, "100/minute", 0, at_most(GOAL)),
     ("bodies of 32 MB", large_bodies, "100/minute", 0, at_most(GOAL)),
     ("slow reads", slow_reads, "100/minute", 0, at_most(GOAL)),
@@ -177,7 +188,7 @@ def abuse(options: Options) -> Report:
     report, port, seconds = Report(), free_port(), max(4.0, options.seconds)
     with (
         instant(options.folder, port, *ENGINE),
-        served(options.folder / "er", [port]) as er,
+        served(options.folder / "er", [port], workers=WORKERS) as er,
         abuser() as aside,
     ):
         at, secrets = er.address, [made(er, f"other-{i}", "off") for i in range(KEYS)]
