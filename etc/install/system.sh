@@ -18,7 +18,7 @@ install_identity() {
         act 'user and group er' systemd-sysusers /usr/local/lib/sysusers.d/er.conf
     fi
     local missing='' folder
-    for folder in /etc/er /var/lib/er /var/cache/er /var/cache/er-vllm /run/er; do
+    for folder in /etc/er /var/lib/er /var/lib/er-applied /var/cache/er /var/cache/er-vllm /run/er /run/er-vllm; do
         [[ -d $folder ]] || missing+=" $folder"
     done
     [[ -z $missing ]] || act "folders$missing" systemd-tmpfiles --create /usr/local/lib/tmpfiles.d/er.conf
@@ -126,18 +126,19 @@ apply_configuration() {
     restart_changed
 }
 
-# Whether there is an applied configuration that the ER in that folder can read. Without rights: taken as good.
+# Whether there is an applied configuration that root may go by and the ER in that folder can read; if not, it says
+# why. Without rights: taken as good.
 applied_is_good() {     # applied_is_good FOLDER
-    local applied=/var/lib/er/applied.toml
-    [[ -x /var/lib/er || $(id -u) == 0 ]] || return 0
-    [[ -e $applied ]] || return 1
-    [[ -n $dry ]] || "$1/bin/python" -c 'import pathlib, sys, er.config
-er.config.load(pathlib.Path(sys.argv[1]))' "$applied" 2>/dev/null
+    [[ -x /var/lib/er-applied || -x /var/lib/er || $(id -u) == 0 ]] || return 0
+    [[ -e /var/lib/er-applied/applied.toml || -e /var/lib/er/applied.toml ]] || return 1
+    [[ -n $dry ]] || "$1/bin/python" -c 'import pathlib, sys, er.units.adoption
+sys.exit(er.units.adoption.trouble(pathlib.Path("/")) or 0)'
 }
 
-# Whether systemd was told of the applied configuration what this version would tell it.
+# Whether systemd was told of the applied configuration what this version would tell it, and root has its own copy.
 rendered_as_applied() {
     [[ -z $dry ]] || return 0           # the version that would tell is not there yet
+    [[ -e /var/lib/er-applied/applied.toml ]] || return 1
     [[ $("$opt/current/bin/er" apply --again --dry-run 2>/dev/null) == 'Nothing to do'* ]]
 }
 

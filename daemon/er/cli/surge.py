@@ -18,13 +18,25 @@ import psutil
 from er import ports, systemctl
 from er.cli import check_cards, generations
 from er.cli.coming_up import SERVES, Row, rows
-from er.config import Config, ConfigError, Replica, active_path, directory, load, parse, successor
+from er.config import (
+    Config,
+    ConfigError,
+    Model,
+    Replica,
+    active_path,
+    load,
+    parse,
+    read_text,
+    successor,
+)
 from er.gpus import Gpu, Gpus, find
 from er.quantities import bytes_text
-from er.units import Run, UnitsError, texts, weights_here
+from er.units import Run, UnitsError, kept, texts, weights_here
 from er.units.files import write
 
+ROOT = Path("/")
 SYSTEM = Path("/run/systemd/system")
+FOLDERS = Path("/run/er-vllm")  # of the replicas; root's, so nobody leads its removal elsewhere
 FIRST_PORT = 8100
 CPU_SPARE = 1.1  # times what the running one takes
 HUP = ("systemctl", "kill", "--kill-whom=main", "--signal=HUP", systemctl.GATEWAY)
@@ -87,13 +99,12 @@ def begin(config: Config, replica: Replica, run: Run) -> str:
 
     To be waited for; the gateway asks it as soon as it is ready.
     """
+    replica, model = _as_applied(replica.name)
     made = successor.made(replica, _free_port(config))
-    model = config.model(made.model)
-    assert model is not None  # the configuration was checked
     text = successor.written(made)
     source = active_path()
     try:
-        parse(source.read_text(encoding="utf-8") + text, source)
+        parse(read_text(source) + text, source)
     except ConfigError as error:
         raise UnitsError(f"no successor can be added to {source}: {error}") from None
     unit = systemctl.replica_unit(made.name)
@@ -108,6 +119,23 @@ def begin(config: Config, replica: Replica, run: Run) -> str:
     return made.name
 
 
+def _as_applied(name: str) -> tuple[Replica, Model]:
+    """The replica and its model as root applied them: its drop-in is made of them.
+
+    Raises UnitsError.
+    """
+    source = kept.source(ROOT)
+    try:
+        mine = load(source)
+    except ConfigError as error:
+        raise UnitsError(f"{error.findings[0]}; correct it, then: er apply") from None
+    replica = mine.replica(name)
+    model = None if replica is None else mine.model(replica.model)
+    if replica is None or model is None:
+        raise UnitsError(f"{source} has no replica {name}; er apply first")
+    return replica, model
+
+
 def end(name: str, run: Run) -> None:
     """End the successor of replica `name`, once nothing is sent there. Raises UnitsError."""
     unit = systemctl.replica_unit(successor.name_of(name))
@@ -120,8 +148,7 @@ def end(name: str, run: Run) -> None:
         (folder / "10-er.conf").unlink(missing_ok=True)
         folder.rmdir()
         run(["systemctl", "daemon-reload"])
-    kept = directory("runtime") / "replicas" / successor.name_of(name)
-    shutil.rmtree(kept, ignore_errors=True)
+    shutil.rmtree(FOLDERS / successor.name_of(name), ignore_errors=True)
 
 
 def clean_up(config: Config, run: Run) -> None:

@@ -8,6 +8,7 @@ import socket
 import ssl
 import sys
 import time
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -19,9 +20,9 @@ from er.config import ConfigError, Tls, active_path, directory, edited_path, loa
 from er.tls import Credentials, TlsError, context, facts, made
 from er.tls.credentials import contents, from_files
 from er.tls.facts import Facts
-from er.units import Existing, read_existing
-from er.units.texts import GATEWAY, credentials
+from er.units import kept
 
+ROOT = Path("/")
 DAYS_MAX = 3650
 SETTLE_S, TRIES = 0.5, 6  # the files of one renewal come one after the other
 ANSWER_S = 5.0
@@ -97,9 +98,12 @@ def _port(tls: Tls) -> int:
 
 
 def _running() -> Tls:
-    tls = load(active_path()).gateway.tls
+    """What is applied. Root reads no file that user er names, and hands over no such file."""
+    mine = os.geteuid() == 0 and systemctl.booted()
+    path = kept.source(ROOT) if mine else active_path()
+    tls = load(path).gateway.tls
     if tls is None:
-        raise TlsError(f"{active_path()} has no [gateway.tls]; see: er help tls")
+        raise TlsError(f"{path} has no [gateway.tls]; see: er help tls")
     return tls
 
 
@@ -162,8 +166,6 @@ def _shown_at(address: str) -> bytes:
 def _renew() -> int:
     """Hand the files' contents to the running gateway, once they fit together."""
     tls = _running()
-    if os.geteuid() == 0 and systemctl.booted():
-        check_named(tls, read_existing())
     found = _settled(tls)
     body = {k: base64.b64encode(getattr(found, k)).decode() for k in found.__struct_fields__}
     try:
@@ -179,18 +181,6 @@ def _renew() -> int:
     else:
         print(f"nothing new: what is in force ends on {end}")
     return 0
-
-
-def check_named(tls: Tls, existing: Existing) -> None:
-    """That root's own file, the gateway's drop-in, names these files. Raises TlsError.
-
-    What is applied lies in a folder of user er's: root must not read whatever it names there, and
-    hand it to a process of that user.
-    """
-    names = next((t for p, t in existing.files.items() if f"/{GATEWAY}.d/" in f"/{p}"), "")
-    if not set(credentials(tls)) <= set(names.splitlines()):
-        cure = "sudo er apply"
-        raise TlsError(f"{active_path()} names other files than {GATEWAY}'s drop-in; {cure}")
 
 
 def _settled(tls: Tls) -> Credentials:

@@ -16,11 +16,11 @@ from er.cli.admin_client import NoAdmin, call, told
 from er.cli.audit import note
 from er.cli.check import Found
 from er.cli.command import run as _run
-from er.config import Config, ConfigError, applied_path, directory, edited_path, load
+from er.config import Config, ConfigError, applied_path, directory, edited_path, load, read_text
 from er.config.reader import NAME
 from er.gpus import Gpus
 from er.model_files import HIDDEN
-from er.units import Change, UnitsError, turns
+from er.units import Change, UnitsError, adoption, kept, turns
 
 ROOT = Path("/")  # where systemd's folders are
 PROC = Path("/proc")
@@ -80,23 +80,24 @@ def run_apply(which: Which = "edited", *, dry_run: bool) -> int:
     another one, or an `er reload`, is waited for.
     """
     try:
-        path = _source(which, dry_run)
+        _check_place(dry_run)
         if dry_run:
-            return _run_apply(path, dry_run)
+            return _run_apply(which, dry_run)
         with turns.alone(lambda: print("Another change is under way; this one waits.", flush=True)):
-            return _run_apply(path, dry_run)
+            return _run_apply(which, dry_run)
     except _NoPlanError as refused:
         return _fail("apply", f"{refused}")
     except OSError as error:
         return _fail("apply", f"{error}; {_REST}")
 
 
-def _run_apply(path: Path, dry_run: bool) -> int:
+def _run_apply(which: Which, dry_run: bool) -> int:
     """Plan and do it. Raises _NoPlanError, OSError."""
+    path = _source(which, dry_run)
     config, found = check_machine.examine(path)
     for item in found:
         print(item.finding, file=sys.stderr)
-    changes, notes = _planned(path, config, found)
+    changes, notes = _planned(which, path, config, found)
     assert config is not None  # there is a plan
     for said in notes:
         print(f"note: {said}", file=sys.stderr)
@@ -107,7 +108,7 @@ def _run_apply(path: Path, dry_run: bool) -> int:
             surge.clean_up(config, _run)
             if changes:
                 return _apply(changes, dry_run)
-            units.keep_unfinished([])
+            kept.keep_unfinished(ROOT, [])
             return _nothing(path)
     except coming_up.BusyError as busy:
         return _fail("apply", f"{busy}; nothing was changed")
@@ -125,9 +126,10 @@ def run_plan(which: Which = "edited") -> int:
     path: Path | None = None
     found: list[Found] = []
     try:
+        _check_place(dry_run=True)
         path = _source(which, dry_run=True)
         config, found = check_machine.examine(path)
-        changes, notes = _planned(path, config, found)
+        changes, notes = _planned(which, path, config, found)
     except _NoPlanError as refused:
         _print_json(as_data.planned(path, found, [], [], f"{refused}"))
         return 1
@@ -135,8 +137,8 @@ def run_plan(which: Which = "edited") -> int:
     return 0
 
 
-def _source(which: Which, dry_run: bool) -> Path:
-    """The file to apply. Raises _NoPlanError where it can't be applied here, or isn't there."""
+def _check_place(dry_run: bool) -> None:
+    """Raises _NoPlanError where nothing can be applied, or not by this user."""
     if not systemctl.booted():
         raise _NoPlanError(
             "systemd does not run this machine, so there are no units to change; er-gateway and "
@@ -144,25 +146,34 @@ def _source(which: Which, dry_run: bool) -> Path:
         )
     if os.geteuid() != 0 and not dry_run:
         raise _NoPlanError("this changes systemd's files and needs root: sudo er apply")
-    previous = directory("state") / units.PREVIOUS
-    path = {"edited": edited_path(), "previous": previous, "applied": applied_path()}[which]
-    if which != "edited" and not os.access(path, os.R_OK):
-        if os.geteuid() != 0:
-            raise _NoPlanError(f"{path} is closed to you: sudo er apply")
-        words = "before this one" if which == "previous" else "applied yet"
-        raise _NoPlanError(f"there is no configuration {words} ({path} is missing)")
+
+
+def _source(which: Which, dry_run: bool) -> Path:
+    """The file to apply. Raises _NoPlanError where there is none."""
+    if not os.access(ROOT / kept.FOLDER, os.X_OK) and os.geteuid() != 0 and which != "edited":
+        raise _NoPlanError(f"{ROOT / kept.FOLDER} is closed to you: sudo er apply")
+    if which == "applied":
+        try:
+            return adoption.again(ROOT, dry_run=dry_run)
+        except (UnitsError, ConfigError) as error:
+            raise _NoPlanError(f"{error}") from None
+    if which == "edited":
+        return edited_path()
+    path = kept.before(ROOT, units.applied_text())
+    if not os.access(path, os.R_OK):
+        raise _NoPlanError(f"there is no configuration before this one ({path} is missing)")
     return path
 
 
 def _planned(
-    path: Path, config: Config | None, found: Sequence[Found]
+    which: Which, path: Path, config: Config | None, found: Sequence[Found]
 ) -> tuple[list[Change], list[str]]:
     """The steps, and notes on them. Raises _NoPlanError where there is no plan."""
     if config is None or _blocked(found):
         raise _NoPlanError(f"{path} can't be applied; correct it. Nothing was changed.")
     notes: list[str] = []
     try:
-        return _plan(config, path.read_text(encoding="utf-8"), notes), notes
+        return _plan(which == "applied", config, read_text(path), notes), notes
     except (UnitsError, OSError) as error:
         raise _NoPlanError(f"{error}; nothing was changed") from None
 
@@ -171,30 +182,42 @@ def _blocked(found: Sequence[Found]) -> bool:
     return any(item.blocks for item in found)
 
 
-def _plan(config: Config, text: str, notes: list[str]) -> list[Change]:
-    """The steps from the applied configuration to `config`; what they rest on goes to `notes`."""
-    applied_text = old = None
+def _applied_now(
+    again: bool, config: Config, text: str, notes: list[str]
+) -> tuple[str | None, Config | None]:
+    """What units run from: text and meaning, None where there is none or it can't be used.
+
+    Of what is applied again it is no part: units go on with what a reload has made of it.
+    """
     if not os.access(directory("state"), os.X_OK):
         closed = "is closed to you, so all of it counts as new; sudo shows what really changes"
         notes.append(f"{directory('state')} {closed}")
-    if os.access(applied_path(), os.R_OK):
-        applied_text = units.applied_text()
-        try:
-            old = load(applied_path())
-        except ConfigError as error:  # of an older version of ER, say
-            notes.append(f"{error.findings[0]}; it is replaced whole")
+    if not os.access(applied_path(), os.R_OK):
+        return None, None
+    try:
+        now, old = units.applied_text(), load(applied_path())
+    except ConfigError as error:  # of an older version of ER, say
+        notes.append(f"{error.findings[0]}; it is replaced whole")
+        return units.applied_text(), None
+    return (text, config) if again else (now, old)
+
+
+def _plan(again: bool, config: Config, text: str, notes: list[str]) -> list[Change]:
+    """The steps from the applied configuration to `config`; what they rest on goes to `notes`."""
+    applied_text, old = _applied_now(again, config, text, notes)
     active = units.active_units(_run)
     steps = units.plan(
         old,
         config,
         text,
         applied_text=applied_text,
+        kept_text=kept.text_of(kept.applied(ROOT)),
         existing=units.read_existing(ROOT),
         gpus=Gpus().read(),
         active=active,
         weights=units.weights_here(config),
     )
-    steps = units.resumed(steps, units.unfinished(), config, active)
+    steps = units.resumed(steps, kept.unfinished(ROOT), config, active)
     notes += _out(steps, config)
     if left := surge.there():
         notes.append(f"a successor of {left} was left by er restart --surge; er apply ends it")
@@ -249,7 +272,7 @@ def _apply(changes: Sequence[Change], dry_run: bool) -> int:
         return 0
     before = generations.current()
     left = [change for change in changes if change.kind == "run"]
-    units.keep_unfinished(left)
+    kept.keep_unfinished(ROOT, left)
     for change in changes:
         if change.rolls:
             _roll(change)
@@ -258,7 +281,7 @@ def _apply(changes: Sequence[Change], dry_run: bool) -> int:
         print(f"done: {change.says}", flush=True)
         if change in left:
             left.remove(change)
-            units.keep_unfinished(left)
+            kept.keep_unfinished(ROOT, left)
     note("apply", f"{len(changes)} changes")
     if any(HUP in change.argv for change in changes):
         if why := generations.failure(before):

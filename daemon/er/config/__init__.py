@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
+from er import small_file
 from er.config.reader import Reader
 from er.config.structs import (
     Audit,
@@ -45,6 +46,7 @@ __all__ = [
     "edited_path",
     "load",
     "parse",
+    "read_text",
 ]
 
 
@@ -79,13 +81,24 @@ def active_path() -> Path:
 def load(path: Path) -> Config:
     """Read and parse `path`. Raises ConfigError with every finding when it can't be used."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         cure = "no such file; run install.sh, or name one with --config"
         raise ConfigError([Finding(str(path), 1, cure)]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([Finding(str(path), 1, f"can't be read: {error}")]) from None
     return parse(text, path)
+
+
+def read_text(path: Path) -> str:
+    """What stands in an er.toml. Raises OSError, UnicodeDecodeError.
+
+    One of the operator's may be a link or a pipe; the applied one lies in user er's folder, and
+    root reads it too.
+    """
+    if path == applied_path():
+        return small_file.read(path).decode("utf-8")
+    return path.read_text(encoding="utf-8")
 
 
 def parse(text: str, path: Path) -> Config:

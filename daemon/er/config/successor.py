@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from er.config import Config, ConfigError, Replica, directory, load, parse
+from er import small_file
+from er.config import Config, ConfigError, Replica, directory, load, parse, read_text
 from er.config.render import replica_table
 
 SUFFIX = "-surge"  # er-vllm@NAME-surge; no replica of er.toml may end so
@@ -52,9 +53,9 @@ def running(source: Path) -> tuple[Config, str]:
     One that does not fit any more, after an er apply, is left out. Raises ConfigError.
     """
     config = load(source)
-    text = source.read_text(encoding="utf-8")
+    text = read_text(source)
     try:
-        more = text + path().read_text(encoding="utf-8")
+        more = text + small_file.read(path()).decode("utf-8")
         return parse(more, source), more
     except (OSError, UnicodeDecodeError, ConfigError):
         return config, text

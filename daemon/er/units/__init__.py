@@ -7,19 +7,20 @@ are ever changed or removed; what `systemctl edit` writes lies beside them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
-from er.config import Config, applied_path, directory
+from er.config import Config, applied_path
 from er.gpus import Gpu
-from er.units import https
+from er.units import https, kept
 from er.units import texts as unit_texts
+from er.units.change import Change as Change
 from er.units.files import UnitsError as UnitsError
 from er.units.files import write
 from er.units.https import HTTPS, PATH, TIMER
@@ -33,22 +34,10 @@ TEMPLATE = f"{https.FOLDER}/er-vllm@.service"
 OPTIONAL = (HTTPS, PATH, TIMER)
 TARGET = "er.target"
 NAME = re.compile(r"er-vllm@([a-z0-9][a-z0-9-]*)\.service")
-PREVIOUS = "applied.previous.toml"
-UNFINISHED = "apply.unfinished.json"  # the commands that an apply has not come to yet
+NOT_WORKERS = ("audit", "source")  # of a Config: what makes no difference to the gateway's workers
 RUNNING = {"active", "activating", "reloading", "deactivating", "failed"}
 
 Run = Callable[[Sequence[str]], str]  # a command's output; raises for one that fails
-
-
-class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One step. `says` is for people; `path` lies below the root that `apply` is given."""
-
-    kind: Literal["write", "remove", "link", "store", "run"]
-    says: str
-    path: str = ""
-    text: str = ""  # write, store: the content; link: where it points
-    argv: tuple[str, ...] = ()
-    rolls: bool = False  # run: of a replica, which is waited for before the next step
 
 
 class Existing(msgspec.Struct, frozen=True):
@@ -98,6 +87,7 @@ def plan(
     text: str,
     *,
     applied_text: str | None,
+    kept_text: str | None,
     existing: Existing,
     gpus: Sequence[Gpu],
     active: Collection[str],
@@ -106,9 +96,10 @@ def plan(
     """Everything that makes systemd match `new`, in order.
 
     `old` is the applied configuration and `applied_text` its file's text, None before the first
-    time; `text` is that of `new`. `active` are the units that run. Raises UnitsError.
+    time; `kept_text` is root's own record of it; `text` is that of `new`. `active` are the units
+    that run. Raises UnitsError.
     """
-    files, links = _wanted(new, gpus, weights)
+    files, links = rendered(new, gpus, weights)
     for path, there in existing.files.items():
         if not there.startswith(MARK):
             raise UnitsError(
@@ -132,7 +123,7 @@ def plan(
         ports = [HTTP, *([HTTPS] if HTTPS in active else [])]
         steps.append(Change(kind="run", says=says, argv=_systemctl("stop", GATEWAY, *ports)))
     steps += changed
-    if text != applied_text:
+    if not text == applied_text == kept_text:
         says = f"store the configuration as applied ({applied_path()})"
         steps.append(Change(kind="store", says=says, text=text))
     if changed:
@@ -150,7 +141,7 @@ def plan(
     return steps + by_turns(old, new, _replica_steps(old, new, units, added, active))
 
 
-def _wanted(
+def rendered(
     config: Config, gpus: Sequence[Gpu], weights: Mapping[Path, int]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """(drop-ins by path, links by path) that there should be."""
@@ -223,11 +214,8 @@ def _gateway_steps(
     if anew:
         says = "restart the gateway: its unit changed (its port stays open meanwhile)"
         return [Change(kind="run", says=says, argv=_systemctl("restart", GATEWAY))]
-    same = old is not None and (old.gateway, old.cache, old.models, old.replicas) == (
-        new.gateway,
-        new.cache,
-        new.models,
-        new.replicas,
+    same = old is not None and all(
+        getattr(old, f) == getattr(new, f) for f in old.__struct_fields__ if f not in NOT_WORKERS
     )
     if same or not differs:
         return []
@@ -280,32 +268,6 @@ def _systemctl(*words: str) -> tuple[str, ...]:
     return ("systemctl", *words)
 
 
-def unfinished() -> list[Change]:
-    """The commands that an earlier apply did not come to, [] when it came to its end.
-
-    The folder is user er's, and root is to run them: only what this very user wrote counts.
-    """
-    try:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with open(os.open(directory("state") / UNFINISHED, flags), "rb") as file:
-            if os.fstat(file.fileno()).st_uid != os.geteuid():
-                return []
-            left = msgspec.json.decode(file.read(), type=list[Change])
-    except (OSError, msgspec.MsgspecError):
-        return []
-    return [change for change in left if change.kind == "run" and change.argv[:1] == ("systemctl",)]
-
-
-def keep_unfinished(left: Sequence[Change]) -> None:
-    """Note what is still to be done, or that nothing is."""
-    path = directory("state") / UNFINISHED
-    if left:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, msgspec.json.encode(left).decode(), 0o640, None)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def resumed(
     steps: Sequence[Change], left: Sequence[Change], config: Config, active: Collection[str]
 ) -> list[Change]:
@@ -345,34 +307,28 @@ def apply(changes: Sequence[Change], run: Run, root: Path = Path("/")) -> None:
             if path.parent.name.endswith(".d") and not any(path.parent.iterdir()):
                 path.parent.rmdir()
         elif change.kind == "store":
+            kept.store(root, change.text)
             store_applied(change.text)
         else:
             run(change.argv)
 
 
 def applied_text() -> str | None:
-    """The stored configuration; None before the first and where the file is damaged."""
-    try:
-        return applied_path().read_text(encoding="utf-8")
-    except (FileNotFoundError, UnicodeDecodeError):
-        return None
+    """The text of what units run from; None before the first and where the file is damaged."""
+    return kept.text_of(applied_path())
 
 
 def store_applied(text: str) -> None:
-    """Make `text` the applied configuration; the one before becomes applied.previous.toml.
+    """Make `text` what units run from, whole or not at all, and on disk when this returns.
 
-    Whole or not at all, and on disk when this returns. Files belong to user er, whoever writes.
-    Raises UnitsError.
+    The file belongs to user er, whoever writes it. Raises UnitsError.
     """
     path = applied_path()
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        account = pwd.getpwnam("er") if os.geteuid() == 0 else None
-    except KeyError:
-        account = None
-    before = applied_text()
-    if before == text:
-        return
-    if before is not None:
-        write(directory("state") / PREVIOUS, before, 0o640, account)
-    write(path, text, 0o640, account)
+    owner = None
+    if os.geteuid() == 0:
+        with contextlib.suppress(KeyError):
+            account = pwd.getpwnam("er")
+            owner = (account.pw_uid, account.pw_gid)
+    if applied_text() != text:
+        write(path, text, 0o640, owner)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import pwd
 from pathlib import Path
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -14,8 +13,11 @@ class UnitsError(Exception):
     """A change that is not ours to make or that can't be made; the text says what to do."""
 
 
-def write(path: Path, text: str, mode: int, owner: pwd.struct_passwd | None) -> None:
-    """Write `text` to `path`, whole or not at all, and on disk. Raises UnitsError."""
+def write(path: Path, text: str, mode: int, owner: tuple[int, int] | None) -> None:
+    """Write `text` to `path`, whole or not at all, and on disk; `owner`: user and group.
+
+    Raises UnitsError.
+    """
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         # Root writes in folders of user er here: not through a link, nor into a file of er's.
@@ -24,7 +26,7 @@ def write(path: Path, text: str, mode: int, owner: pwd.struct_passwd | None) -> 
         with os.fdopen(fd, "w", encoding="utf-8") as out:
             os.fchmod(fd, mode)  # whatever the umask
             if owner is not None:
-                os.fchown(fd, owner.pw_uid, owner.pw_gid)
+                os.fchown(fd, *owner)
             out.write(text)
             out.flush()
             os.fsync(fd)

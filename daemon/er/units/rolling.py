@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from er.config import Config
 from er.systemctl import replica_of
-
-if TYPE_CHECKING:
-    from er.units import Change
+from er.units.change import Change
 
 # Two replicas that differ in these give different answers, or refuse each other's texts: both are
 # restarted at once.
