@@ -20,7 +20,7 @@ ATTACKS: dict[str, tuple[int, float, set[str]]] = {
     "head_bombs": (24, 30, {"400", "401", "414", "431"}),
     "body_bombs": (12, 200, {"413"}),
     "compressed": (10, 8, {"415"}),
-    "deep_json": (22, 150, {"200", "400", "413", "424"}),
+    "deep_json": (22, 70, {"200", "400", "413", "424"}),
     "never_read": (8, 250, {"never read"}),
     "hang_ups": (2000, 12, {"hung up"}),
 }

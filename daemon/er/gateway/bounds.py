@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from er.config import Gateway
 from er.dialects.texts import check_repeated
+from er.gateway.values import Most, over
 from er.job import Job, Refusal, Task
 from er.prompts import Prompter
 
@@ -13,6 +14,7 @@ COUNTED = {
     "embed": "special tokens and instructions",
     "score": "the query and prompt of each document",
 }
+FIELDS_MAX = 32  # texts, lists and objects for each text that a request may have
 
 
 class Bounds:
@@ -23,10 +25,29 @@ class Bounds:
             {task: int(getattr(settings, names[i])) for task, names in SETTINGS.items()}
             for i in (0, 1)
         )
+        things = FIELDS_MAX * max(self._items.values())
+        # Of token ids more may come than are computed: a model may cut them.
+        self._values = Most(things, things + 4 * self._tokens["embed"])
 
     def most(self, task: Task) -> int:
         """How many texts (or documents) one request of that task may have."""
         return self._items[task]
+
+    def check_values(self, body: bytes) -> None:
+        """Refuse a body that holds far more than any request may have, before it is read.
+
+        What it would be read to takes many times its bytes. Raises Refusal 400.
+        """
+        if over(body, self._values):
+            names = " or ".join(names[0] for names in SETTINGS.values())
+            raise Refusal(
+                400,
+                "too_many_items",
+                f"the body holds over {self._values.things} texts, lists and objects, or over "
+                f"{self._values.values} numbers; at most {self._items['embed']} texts or "
+                f"{self._items['score']} documents fit in one request: send several, or raise "
+                f"{names} in [gateway] of er.toml",
+            )
 
     def check_items(self, job: Job) -> None:
         """Refuse a job of too many texts, or of too many times its instruction. Raises Refusal."""

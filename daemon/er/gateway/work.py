@@ -67,9 +67,13 @@ class Workshop:
         if len(body) <= INLINE_READ_BYTES:
             job = dialect.read(body)
         else:
-            job = await self._aside.do(who.id, deadline, dialect.read, body)
+            job = await self._aside.do(who.id, deadline, self._read, dialect, body)
         self.bounds.check_items(job)
         return job
+
+    def _read(self, dialect: Dialect, body: bytes) -> Job:
+        self.bounds.check_values(body)
+        return dialect.read(body)
 
     async def write(
         self, dialect: Dialect, job: Job, answer: Answer, deadline: int, who: Identity
