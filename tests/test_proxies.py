@@ -74,6 +74,34 @@ def embed(running: Gateway, port: int, source: str, text: Any = "a", **headers: 
         link.close()
 
 
+def test_requests_that_are_dropped_are_their_clients_too(plain: Gateway) -> None:
+    """A proxy's connection ends while many wait on it: each record names who asked."""
+    text = json.dumps({"model": "embed", "input": "waits"}).encode()
+
+    def sent(name: str, path: str = "/v1/embeddings") -> bytes:
+        return (
+            f"POST {path} HTTP/1.1\r\nHost: er\r\nAuthorization: Bearer {plain.key}\r\n"
+            f"X-Forwarded-For: 192.0.2.{name[-1]}\r\nX-Request-Id: {name}\r\n"
+            f"Content-Length: {len(text)}\r\n\r\n"
+        ).encode() + text
+
+    plain.engines[0].fault("slow", ms=700)
+    try:
+        with socket.create_connection((PROXY, plain.port)) as link:
+            ways = ("/v1/embeddings", "/v1/embeddings", "/rerank/", "/v1/rerank")
+            link.sendall(b"".join(sent(f"dropped-{n}", path) for n, path in enumerate(ways)))
+            time.sleep(0.3)
+    finally:
+        plain.engines[0].fault("none")
+    plain.wait_for('"REQUEST_ID":"dropped-', count=len(ways))
+    records = [r for r in plain.audit() if r["REQUEST_ID"].startswith("dropped-")]
+    assert {r["REQUEST_ID"]: r["CLIENT"] for r in records} == {
+        f"dropped-{n}": f"192.0.2.{n}" for n in range(len(ways))
+    }
+    # While others wait nobody looks whether the client is there still, so some are answered.
+    assert [r["STATUS"] for r in records if r["PATH"] != ways[0]] == [499, 499]
+
+
 def test_the_clients_own_address_is_believed_of_a_proxy(plain: Gateway, front: int) -> None:
     """Also where the same head came from another client before: by the door and by ASGI."""
     for _ in range(2):

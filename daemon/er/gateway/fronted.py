@@ -55,6 +55,7 @@ class Fronted(Door):
     ) -> None:
         super().__init__(config, state, gateway, heads=heads, **both)
         self._proxies, self._everyones = proxies, heads
+        self.dropped = self._dropped
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -113,6 +114,14 @@ class Fronted(Door):
             self.scope["client"] = (client, 0)
 
     def _start(self, exchange: Exchange) -> None:
+        self._attribute(exchange)
+        super()._start(exchange)
+
+    def _dropped(self, cycle: Any) -> None:
+        if isinstance(cycle, Exchange):
+            self._attribute(cycle)
+        self._gateway.dropped(cycle)
+
+    def _attribute(self, exchange: Exchange) -> None:
         if self._fronted:
             exchange.client = exchange.head.client or self._address
-        super()._start(exchange)
