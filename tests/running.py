@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from fakes import EngineProcess, free_port
 
 DIMENSIONS = 64
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
+MISHAP = re.compile(r"unexpected \w+ while .* \(request .*\)")
 QWEN3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -182,6 +184,13 @@ class Gateway:
     def text(self) -> str:
         """Its log so far: lines and audit records."""
         return self.log.read_text(errors="replace")
+
+    def mishaps(self) -> list[str]:
+        """What `journal.mishap` wrote: the exceptions that nobody expected.
+
+        The word "unexpected" alone is no sign: it stands in OpenSSL's own reasons, too.
+        """
+        return MISHAP.findall(self.text())
 
     def audit(self) -> list[dict[str, Any]]:
         """The audit records so far."""

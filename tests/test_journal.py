@@ -15,6 +15,7 @@ import pytest
 
 from er import journal
 from er.journal import Audit, Seldom
+from running import MISHAP
 
 
 def test_lines_carry_their_level(
@@ -50,7 +51,7 @@ def test_the_same_mishap_is_told_once(capfd: pytest.CaptureFixture[str]) -> None
         except RuntimeError as error:
             journal.mishap(error, "testing", "req-7")
     out = capfd.readouterr().out
-    assert out.count("unexpected RuntimeError while testing (request req-7)") == 1
+    assert MISHAP.findall(out) == ["unexpected RuntimeError while testing (request req-7)"]
     assert "test_journal.py" in out
 
 
