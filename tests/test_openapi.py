@@ -293,13 +293,16 @@ def examples_of(operation: Operation) -> list[Any]:
 def refused(running: Gateway, status: int, *, engine: bool = False, **more: Any) -> None:
     """Every POST that says that it may be refused so is; with `engine` those that need none not."""
     change: Callable[[Any], Any] = more.pop("change", lambda body: body)
-    mark, seen = more.pop("mark", ""), Counter[int]()
+    mark, given, seen = more.pop("mark", ""), more.pop("headers", {}), Counter[int]()
     for operation in OPERATIONS:
         if operation.method != "post" or (engine and operation.path.endswith("/tokenize")):
             continue
         if str(status) in DOCUMENT["paths"][operation.path]["post"]["responses"]:
             for body in examples_of(operation):
-                said = running.ask("POST", operation.path + mark, change(body), **more)
+                # From an address each: many wrong keys from one are answered later and later.
+                headers = {**given, "x-forwarded-for": f"10.1.0.{seen.total()}"}
+                path = operation.path + mark
+                said = running.ask("POST", path, change(body), headers=headers, **more)
                 seen[said.status] += 1
                 described_as(running, operation, said)
     # Bodies are not read where there is nothing for them; an engine that hangs is found to be down.
