@@ -26,6 +26,7 @@ from crowd.asking import Asker
 from crowd.replica import Replica
 from crowd.steady import RATE, Steady
 from er import __version__
+from er.cli.generations import RELOAD_S
 from er.tls import made
 from held import Held
 from running import model_folder
@@ -105,11 +106,11 @@ class World:
 
     # -- what is done ------------------------------------------------------------------------
 
-    def admin(self, method: str, path: str, body: Any = None, within_s: float = 60) -> Any:
-        """Ask the admin API. Raises Refused."""
-        link = http.client.HTTPConnection("er", timeout=within_s)
+    def admin(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask the admin API, as patiently as `er reload` does. Raises Refused."""
+        link = http.client.HTTPConnection("er", timeout=RELOAD_S)
         link.sock = socket.socket(socket.AF_UNIX)
-        link.sock.settimeout(within_s)
+        link.sock.settimeout(RELOAD_S)
         link.sock.connect(str(self.gateway.runtime / "admin.sock"))
         try:
             data = None if body is None else json.dumps(body)
