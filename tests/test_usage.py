@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from er import journal
 from er.usage import HOUR_S, OTHERS, Sums, book, hours
 from er.usage.book import Book, Month
 from er.usage.hours import Hours
-from er.usage.meter import Meter
+from er.usage.meter import PATIENCE, Meter
 from er.usage.monthly import Monthly, Spent, known
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC).timestamp()
@@ -161,6 +162,38 @@ def test_kills_at_any_moment(tmp_path: Path) -> None:
         found = found.plus(total(tmp_path, month))
     assert 5 * least <= found.requests <= 5 * most and least > 100
     assert found.texts == 2 * found.requests and found.tokens == 3 * found.requests
+
+
+HOLDER = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX, 1, 0)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_worker_does_not_wait_for_the_table(tmp_path: Path) -> None:
+    """Another process has it, and perhaps no core: what is counted comes with the next time; a
+    worker that ends waits for it.
+    """
+    meter = Meter(tmp_path)
+    argv = [sys.executable, "-c", HOLDER, tmp_path / "hours"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        for _ in range(PATIENCE):
+            meter.count({(KEY, "m"): Sums(1, 0, 1, 4)})
+        closing = threading.Thread(target=meter.close)
+        closing.start()
+        closing.join(0.3)
+        assert closing.is_alive()
+        holder.kill()
+        closing.join(10)
+    expected = Sums(PATIENCE, 0, PATIENCE, 4 * PATIENCE)
+    assert (
+        not closing.is_alive() and total(tmp_path, Month.of(int(time.time() // HOUR_S))) == expected
+    )
 
 
 def test_a_full_disk_loses_nothing(

@@ -77,12 +77,15 @@ class Hours:
         self._map.close()
         os.close(self._file)
 
-    def add(self, counted: Mapping[Name, Sums], now: float) -> int:
-        """Add these; `now` in Unix seconds. How many requests found no row of their own."""
+    def add(self, counted: Mapping[Name, Sums], now: float, *, wait: bool = True) -> int:
+        """Add these; `now` in Unix seconds. How many requests found no row of their own.
+
+        Raises BlockingIOError: another process has the table, and this one would not `wait`.
+        """
         hour, astray = int(now // HOUR_S), 0
         if hour != self._hour:
             self._known, self._hour = {}, hour
-        with self._locked(_TABLE):
+        with self._locked(_TABLE, wait):
             for (key, model), sums in counted.items():
                 row = self._row(hour, key, model, ROWS - SPARE)
                 if row is None:
@@ -166,8 +169,8 @@ class Hours:
         log("warning", f"{self._path} has {bad.sum()} damaged rows; a copy is kept as {aside}")
 
     @contextmanager
-    def _locked(self, at: int) -> Iterator[None]:
-        fcntl.lockf(self._file, fcntl.LOCK_EX, 1, at)
+    def _locked(self, at: int, wait: bool = True) -> Iterator[None]:
+        fcntl.lockf(self._file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)
         try:
             yield
         finally:

@@ -11,6 +11,7 @@ from er.usage import OTHERS, Sums
 from er.usage.hours import Hours, Name
 from er.usage.monthly import Monthly, by_key
 
+PATIENCE = 20  # times in a row that another process may have the table before it is waited for
 WAITING_MAX = 8192  # names that wait for a disk; what comes to more is counted as OTHERS
 
 
@@ -23,10 +24,11 @@ class Meter:
         self.monthly: Monthly | None = None  # None while the disk takes no table
         self._waiting: dict[Name, Sums] = {}
         self._seldom = Seldom()
+        self._busy = 0  # times in a row that the table was another's
         self._open()
 
     def count(self, counted: Mapping[Name, Sums]) -> None:
-        """Count these, or keep them until the disk takes them."""
+        """Count these, or keep them until the disk takes them and no other process is at it."""
         if not counted and not self._waiting:
             return
         if not (self._hours and self.monthly):
@@ -38,8 +40,16 @@ class Meter:
         if self._waiting:
             self._keep(counted)
             counted, self._waiting = self._waiting, {}
-        now = time.time()
-        astray = hours.add(counted, now)
+        now, patient = time.time(), self._busy < PATIENCE
+        try:
+            # A process that has the lock may wait for a core, and every client of this worker
+            # with it.
+            astray = hours.add(counted, now, wait=not patient)
+        except BlockingIOError:
+            self._busy += 1
+            self._keep(counted)
+            return
+        self._busy = 0
         if astray and self._seldom.due("full"):
             told = f"{astray} requests were counted as of key {OTHERS}"
             log("warning", f"usage: more keys and models than there are rows; {told}")
@@ -69,6 +79,7 @@ class Meter:
 
     def close(self) -> None:
         """Count what waits, and let go of the files."""
+        self._busy = PATIENCE
         self.count({})
         if self._waiting:
             lost = sum(one.requests + one.refused for one in self._waiting.values())
