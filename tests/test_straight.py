@@ -26,7 +26,7 @@ from er.dialects import EMBEDDINGS, HOT
 from er.gateway import Gateway as Room
 from er.gateway.exchange import Head, Note
 from er.gateway.served import Served
-from er.gateway.straight import Passage, Straight
+from er.gateway.straight import SLICE, Passage, Straight
 from er.job import Refusal
 from er.journal import Audit
 from er.keys import Keys
@@ -178,7 +178,10 @@ class Inside:
         self.served = Served(config.parse(text, folder / "er.toml"))
         self.ledger = Ledger.open(folder / "ledger", [])
         self.ledger.claim(0)
-        self.secret = keys.create(folder / "keys.json", name="k", now=datetime.now(UTC)).secret
+        self.secret, self.other = (
+            keys.create(folder / "keys.json", name=name, now=datetime.now(UTC)).secret
+            for name in ("k", "o")
+        )
         self.replicas, self.audit = Waiting(), Audit(send=self.record)
         self.records: list[Any] = []
         self.keys = Keys(folder / "keys.json")
@@ -198,18 +201,24 @@ class Inside:
     def record(self, fields: Any) -> None:
         self.records.append(fields)
 
-    def take(self, body: Any) -> Any:
-        """What becomes of a body, sent with the key."""
-        self.keys.check(self.secret, datetime.now(UTC))
+    def passage(self, body: Any, secret: str = "") -> Passage:
+        """A body, sent with the key."""
+        self.keys.check(secret or self.secret, datetime.now(UTC))
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        headers = {b"authorization": b"Bearer " + self.secret.encode()}
+        headers = {b"authorization": b"Bearer " + (secret or self.secret).encode()}
         head = Head("POST", STRAIGHT, headers)
         head.route = EMBEDDINGS
-        passage = Passage(head, "127.0.0.1", data)
-        taken = self.straight.take(
+        return Passage(head, "127.0.0.1", data)
+
+    def taken(self, passage: Passage) -> bool | None:
+        return self.straight.take(
             passage, lambda *said: self.said.append((said[0], said[1].status))
         )
-        return passage if taken else None
+
+    def take(self, body: Any) -> Any:
+        """What becomes of a body, sent with the key."""
+        passage = self.passage(body)
+        return passage if self.taken(passage) else None
 
 
 async def inside(folder: Path) -> Inside:
@@ -248,6 +257,37 @@ async def test_what_goes_wrong_behind_it_is_said_and_counted(tmp_path: Path) -> 
     assert made.ledger.in_flight() == made.gateway.tally.in_flight == 1
     made.audit.close()
     assert [record["STATUS"] for record in made.records] == statuses
+
+
+async def test_keys_take_turns_within_a_turn_of_the_loop(tmp_path: Path) -> None:
+    """One key alone begins all that came; beside another no more than its part, in its order."""
+    made = await inside(tmp_path)
+    for _ in range(3 * SLICE):
+        assert made.taken(made.passage(BODIES[0]))
+    await asyncio.sleep(0)
+    assert made.taken(made.passage(BODIES[0], made.other))
+    await asyncio.sleep(0)
+    went: list[int] = []
+
+    def begin(number: int) -> None:
+        passage = made.passage(BODIES[0])
+        took = made.taken(passage)
+        if took is None:
+            made.straight.wait(passage, lambda: begin(number))
+        else:
+            assert took
+            went.append(number)
+
+    for number in range(2 * SLICE + 3):
+        begin(number)
+    assert went == list(range(SLICE))
+    assert made.taken(made.passage(BODIES[0], made.other))
+    await asyncio.sleep(0)
+    assert went == list(range(2 * SLICE))
+    begin(2 * SLICE + 3)  # behind those that wait
+    await asyncio.sleep(0)
+    assert went == list(range(2 * SLICE + 4))
+    assert made.ledger.in_flight() == made.gateway.tally.in_flight == 5 * SLICE + 6
 
 
 async def test_a_mistake_at_its_start_is_answered_and_leaves_nothing(tmp_path: Path) -> None:

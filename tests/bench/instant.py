@@ -1,13 +1,15 @@
 """An engine that answers at once, so that what stands in front of it is all that is measured.
 
     python tests/bench/instant.py --port 8201 [--dim 1024] [--by-ids] [--step-ms 0] [--token-us 0]
+                                   [--step-tokens 0]
 
 POST /pooling with ids, or /er/pooling with the same as one array (er/wire.py), gives one and the
 same unit vector for each sequence (or 0.5 each, task classify); with --by-ids each sequence's own
 one, `row_of(ids)` of `table(dim)`, so that who knows the ids can tell a wrong answer.
 POST /v1/embeddings gives one vector as base64 or floats, as OpenAI writes it. GET anything is 200.
-With --step-ms or --token-us it computes one call after the other, each for that long, as a card
-does. For figures only: it checks nothing.
+With --step-ms or --token-us it computes for that long, as a card does: one call after the other, or
+with --step-tokens as vLLM does, in steps of so many tokens of all the calls that wait, in their
+order. For figures only: it checks nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ import base64
 import signal
 import zlib
 from array import array
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import httptools
@@ -58,21 +62,59 @@ def answers(dim: int) -> tuple[bytes, dict[str, bytes]]:
     return vector.tobytes(), whole
 
 
-class Engine:
-    """What all connections share: the answers, and the time at which the card is free again."""
+class Card:
+    """Computes what it is given, step by step."""
 
-    def __init__(self, dim: int, *, by_ids: bool, step_s: float, token_s: float) -> None:
+    def __init__(self, step_s: float, token_s: float, step_tokens: int) -> None:
+        self._step_s, self._token_s, self._step_tokens = step_s, token_s, step_tokens
+        self._calls: deque[tuple[deque[int], Callable[[], None]]] = deque()
+        self._busy = False
+
+    def add(self, sequences: Iterable[int], tell: Callable[[], None]) -> None:
+        """A call with sequences of so many tokens; `tell` once all are computed."""
+        self._calls.append((deque(sequences), tell))
+        if not self._busy:
+            self._step()
+
+    def _step(self) -> None:
+        """Begin the next one: a whole call, or what fits of all."""
+        calls, tokens, done = self._calls, 0, []
+        most = self._step_tokens or sum(calls[0][0])
+        while calls:
+            sequences = calls[0][0]
+            while sequences and (not tokens or tokens + sequences[0] <= most):
+                tokens += sequences.popleft()
+            if sequences:
+                break
+            done.append(calls.popleft()[1])
+            if not self._step_tokens:
+                break
+        self._busy = True
+        seconds = self._step_s + tokens * self._token_s
+        asyncio.get_running_loop().call_later(seconds, self._ends, done)
+
+    def _ends(self, done: Sequence[Callable[[], None]]) -> None:
+        for tell in done:
+            tell()
+        self._busy = False
+        if self._calls:
+            self._step()
+
+
+class Engine:
+    """What all connections share: the answers, and the card."""
+
+    def __init__(self, dim: int, *, by_ids: bool, card: Card | None) -> None:
         self._vector, self.whole = answers(dim)
         self._table = table(dim) if by_ids else None
-        self._step_s, self._token_s = step_s, token_s
-        self._free_at = 0.0
+        self.card = card
 
-    def pooling(self, body: bytes) -> tuple[bytes, float]:
-        """(answer, the loop's time at which it is due; 0 = now)."""
+    def pooling(self, body: bytes) -> tuple[bytes, list[int]]:
+        """(answer, tokens of each sequence)."""
         asked = orjson.loads(body)
         return self.computed(asked["task"] == "embed", asked["input"])
 
-    def inside(self, body: bytes) -> tuple[bytes, float]:
+    def inside(self, body: bytes) -> tuple[bytes, list[int]]:
         """The same for a batch as er/engine/inside.py takes it."""
         words = array("I", body)
         n, at = words[2], 3 + words[2]
@@ -83,19 +125,14 @@ class Engine:
         assert len(sequences) == n
         return self.computed(words[1] == 0, sequences)
 
-    def computed(self, embed: bool, sequences: Sequence[Sequence[int]]) -> tuple[bytes, float]:
+    def computed(self, embed: bool, sequences: Sequence[Sequence[int]]) -> tuple[bytes, list[int]]:
         if not embed:
             answer = np.float32(0.5).tobytes() * len(sequences)
         elif self._table is not None:
             answer = b"".join([self._table[row_of(ids)] for ids in sequences])
         else:
             answer = self._vector * len(sequences)
-        if not (self._step_s or self._token_s):
-            return answer, 0.0
-        tokens = sum(map(len, sequences))
-        now = asyncio.get_running_loop().time()
-        self._free_at = max(now, self._free_at) + self._step_s + tokens * self._token_s
-        return answer, self._free_at
+        return answer, list(map(len, sequences))
 
 
 class Connection(asyncio.Protocol):
@@ -121,19 +158,19 @@ class Connection(asyncio.Protocol):
         self._body += body
 
     def on_message_complete(self) -> None:
-        kind, body, due = JSON, b"{}", 0.0
+        kind, body, sequences = JSON, b"{}", list[int]()
         if self._url == b"/pooling":
             kind = BINARY
-            body, due = self._engine.pooling(self._body)
+            body, sequences = self._engine.pooling(self._body)
         elif self._url == b"/er/pooling":
             kind = BINARY
-            body, due = self._engine.inside(self._body)
+            body, sequences = self._engine.inside(self._body)
         elif self._url.endswith(b"/embeddings"):
             body = self._engine.whole["base64" if b"base64" in self._body else "float"]
         whole = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n%b"
         data = whole % (kind, len(body), body)
-        if due:
-            asyncio.get_running_loop().call_at(due, self._transport.write, data)
+        if sequences and self._engine.card is not None:
+            self._engine.card.add(sequences, partial(self._transport.write, data))
         else:
             self._transport.write(data)
 
@@ -155,12 +192,11 @@ if __name__ == "__main__":
     parser.add_argument("--by-ids", action="store_true")
     parser.add_argument("--step-ms", type=float, default=0.0, help="what a call costs")
     parser.add_argument("--token-us", type=float, default=0.0, help="what a token costs")
+    parser.add_argument("--step-tokens", type=int, default=0, help="in one step; 0: a whole call")
     given = parser.parse_args()
-    made = Engine(
-        given.dim,
-        by_ids=given.by_ids,
-        step_s=given.step_ms / 1e3,
-        token_s=given.token_us / 1e6,
-    )
+    card = None
+    if given.step_ms or given.token_us:
+        card = Card(given.step_ms / 1e3, given.token_us / 1e6, given.step_tokens)
+    made = Engine(given.dim, by_ids=given.by_ids, card=card)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(given.port, made))

@@ -31,7 +31,7 @@ from served import Er, served
 from er import keys
 from fakes import free_port
 
-ENGINE = ("--step-ms", "3", "--token-us", "2.5")
+ENGINE = ("--step-ms", "3", "--token-us", "2.5", "--step-tokens", "8192")
 KEYS, OTHERS_PER_S = 8, 300
 ABUSE_PER_S = 10_000
 BODY_MAX = 32 << 20

@@ -248,6 +248,9 @@ class Gateway:
         note.scope = scope
         response = await self.respond(note)
         if response is not None:
+            hold_s = scope.get("er.hold")
+            if hold_s is not None and (held_s := hold_s(response.status)):
+                await asyncio.sleep(held_s)
             await self._send(response, note, send, bool(scope.get("er.behind")))
 
     async def respond(self, note: Note) -> Response | None:

@@ -8,7 +8,7 @@ nothing out of the ordinary and its body is small and already here. It then runs
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 from typing import Protocol as Shape
 
@@ -16,10 +16,12 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from er import dialects, journal
+from er import dialects
 from er.gateway import CLOSE, Gateway
+from er.gateway.drive import Drive
 from er.gateway.exchange import LOCAL, Head, Note, Response, plain_address
 from er.gateway.http1 import HEAD_MAX, PIPELINE_MAX, Protocol
+from er.gateway.insistent import Insistent
 from er.gateway.straight import Passage
 
 END = b"\r\n\r\n"
@@ -60,8 +62,11 @@ class Exchange(Passage):
 class Answers(Shape):
     """What answers a request at once or leaves it to `Gateway.respond`, as `Straight` does."""
 
-    def take(self, passage: Any, answered: Callable[[Any, Any], None]) -> bool:
-        """Whether it answers `passage`."""
+    def take(self, passage: Any, answered: Callable[[Any, Any], None]) -> bool | None:
+        """Whether it answers `passage`; None: its key has had its part of this turn of the loop."""
+
+    def wait(self, passage: Any, again: Callable[[], None]) -> None:
+        """Call `again` when the turn of one for which `take` said None has come."""
 
 
 class Heads:
@@ -96,47 +101,6 @@ class Heads:
         self.known[data[:end]] = head
 
 
-class Drive:
-    """Runs a coroutine to its end as a task would, at a third of the price: no task is made.
-
-    So inside it there is no current task, and asyncio.timeout() can't be used.
-    """
-
-    __slots__ = ("_cancelled", "_coroutine", "_drives", "_waits", "over")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, None], drives: set[Any]) -> None:
-        self._coroutine, self._drives = coroutine, drives
-        self._waits: asyncio.Future[Any] | None = None
-        self.over = self._cancelled = False
-
-    def step(self, _: object = None) -> None:
-        """Go on until the coroutine waits again."""
-        try:
-            if self._cancelled:
-                self._cancelled = False
-                waits = self._coroutine.throw(asyncio.CancelledError())
-            else:
-                waits = self._coroutine.send(None)
-        except BaseException as error:
-            self._drives.discard(self)
-            self.over = True
-            if not isinstance(error, StopIteration | asyncio.CancelledError):
-                journal.mishap(error, "answering at the door")
-            return
-        if waits is None:  # asyncio.sleep(0)
-            asyncio.get_running_loop().call_soon(self.step)
-            return
-        # What a task does with what it is given, so that the future knows it is waited for.
-        waits._asyncio_future_blocking = False
-        self._waits = waits
-        waits.add_done_callback(self.step)
-
-    def cancel(self) -> None:
-        """Cancel what it waits for, as cancelling a task does; if that is over, its next step."""
-        if not self.over and (self._waits is None or not self._waits.cancel()):
-            self._cancelled = True
-
-
 class Door(Protocol):
     """One client's connection."""
 
@@ -156,7 +120,9 @@ class Door(Protocol):
         # Answers to pages of other origins carry more than the straight way writes.
         self._unusual = UNUSUAL if gateway.cors is None else UNUSUAL | {b"origin"}
         self._exchange: Exchange | None = None  # begun, its body not whole yet
-        self._held: Exchange | None = None  # until the peer has read what was answered before
+        # Until the peer has read what was answered before, or until its key's turn.
+        self._held: Exchange | None = None
+        self._insistent = Insistent()
         self._data = b""  # the piece that is read
         self._first = False  # a message begins with it
         self._quiet_since = 0.0
@@ -166,10 +132,17 @@ class Door(Protocol):
         self._address = plain_address(self.client[0] if self.client else "unknown")
         self._local = self._address.startswith(LOCAL)
 
+    def shutdown(self) -> None:
+        if self._held is not None:
+            self._held.keep_alive = False
+        else:
+            super().shutdown()
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if self._held is not None:
             self.dropped(self._held)
+            self._held = None
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
 
@@ -248,6 +221,7 @@ class Door(Protocol):
         HttpToolsProtocol.on_message_begin(self)
         self.url, self.expect_100_continue = url, expects
         self.headers = self.scope["headers"] = headers
+        self.scope["er.hold"] = self._hold_s  # type: ignore[typeddict-unknown-key]
 
     def on_body(self, body: bytes) -> None:
         exchange = self._exchange
@@ -297,7 +271,11 @@ class Door(Protocol):
             self._held = exchange
             return
         self._answering = exchange  # type: ignore[assignment]
-        if not self._local and self._straight.take(exchange, self._answered):
+        if not self._local and (took := self._straight.take(exchange, self._answered)) is not False:
+            if took is None:
+                self._held = exchange
+                self._straight.wait(exchange, self._go_on)
+                return
             self._task = exchange  # type: ignore[assignment]
             self.tasks.add(exchange)  # type: ignore[arg-type]
             return
@@ -307,12 +285,26 @@ class Door(Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._go_on()
+
+    def _go_on(self) -> None:
         held, self._held = self._held, None
         if held is not None:
             self._start(held)
 
     async def _answer(self, exchange: Exchange) -> None:
-        self._say_response(await self._gateway.respond(exchange), exchange)
+        response = await self._gateway.respond(exchange)
+        if response is not None and (held_s := self._hold_s(response.status)):
+            await asyncio.sleep(held_s)
+        self._say_response(response, exchange)
+
+    def _hold_s(self, status: int) -> float:
+        """How long the answer to the latest request is held, s."""
+        if status < 400:
+            self._insistent.refused = 0
+        elif not self._local:
+            return self._insistent.hold_s(self.loop.time())
+        return 0.0
 
     def _answered(self, said: bytes | Response | None, note: Note) -> None:
         """Send what the straight way says: the body of a good answer, or a response."""
@@ -320,8 +312,13 @@ class Door(Protocol):
         assert isinstance(exchange, Exchange)
         self.tasks.discard(exchange)
         if not isinstance(said, bytes):
-            self._say_response(said, exchange)
-        elif exchange.keep_alive and not self._gateway.draining:
+            if said is not None and (held_s := self._hold_s(said.status)):
+                self.loop.call_later(held_s, self._say_response, said, exchange)
+            else:
+                self._say_response(said, exchange)
+            return
+        self._insistent.refused = 0
+        if exchange.keep_alive and not self._gateway.draining:
             exchange.response_started = exchange.response_complete = True
             if not (exchange.disconnected or self.transport.is_closing()):
                 dated = self._heads.dated(self.server_state.default_headers)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,6 +35,8 @@ from er.replicas import Replicas
 from er.replicas.pools import Result
 
 WAYS_KEPT = 4096
+SLICE = 8  # requests that a key begins in one turn of the event loop, while there are other keys
+SEVERAL_S = 1.0  # since when one came
 NOTHING = np.empty(0, np.float32)
 Answered = Callable[[bytes | Response | None, Note], None]
 
@@ -107,10 +110,15 @@ class Straight:
         self._timeout_ns = int(gateway.settings.timeout_s * 1e9)
         self._body_max = gateway.settings.max_body
         self._looked = False  # at the key file, in this turn of the event loop
+        self._begun: dict[str, int] = {}  # requests of each key in this turn
+        self._last, self._several_until = "", 0.0  # key; Unix time until which there are others
+        self._waiting: dict[str, deque[Callable[[], None]]] = {}  # by key; none is empty
         self._ways: dict[tuple[str, str | None], Way] = {}
 
-    def take(self, passage: Passage, answered: Answered) -> bool:
+    def take(self, passage: Passage, answered: Answered) -> bool | None:
         """Begin to answer `passage`, whose body is whole; False: it is not for this way.
+
+        None: its key has had its part of this turn of the event loop, in which others wait too.
 
         `answered` is called once, and never from in here, with what is to be sent: the body of a
         good answer, a Response, or None where the client has gone.
@@ -124,9 +132,13 @@ class Straight:
             self._keys.look()
             self._looked = True
             asyncio.get_running_loop().call_soon(self._next_turn)
-        who = self._keys.known(passage.head.secret or "", time.time())
+        now, begun = time.time(), self._begun
+        who = self._keys.known(passage.head.secret or "", now)
         if who is None or self._gateway.draining or self._audit.full:
             return False
+        count = begun[who.id] = begun.get(who.id, 0) + 1
+        if (count > SLICE and now < self._several_until) or who.id in self._waiting:
+            return None
         asked = openai.plain(body)
         if asked is None:
             return False
@@ -155,8 +167,28 @@ class Straight:
             self._soon(passage, None, over_rate(who, rate, passage.taken))
         return True
 
+    def wait(self, passage: Passage, again: Callable[[], None]) -> None:
+        """Call `again` in a later turn of the event loop, in its key's line."""
+        who = self._keys.known(passage.head.secret or "", time.time())
+        name = who.id if who is not None else ""
+        self._waiting.setdefault(name, deque()).append(again)
+
     def _next_turn(self) -> None:
-        self._looked = False
+        """Others were heard: each key that waits goes on with its part of this turn."""
+        waiting, begun = self._waiting, self._begun
+        if len(begun) > 1 or self._last not in begun:
+            self._last, self._several_until = next(iter(begun), ""), time.time() + SEVERAL_S
+        self._looked, self._begun = False, {}
+        for name in list(waiting):
+            line = waiting.pop(name)
+            for _ in range(min(SLICE, len(line))):
+                line.popleft()()
+            line.extend(waiting.pop(name, ()))
+            if line:
+                waiting[name] = line
+        if waiting and not self._looked:
+            self._looked = True
+            asyncio.get_running_loop().call_soon(self._next_turn)
 
     def _way(self, who: Identity, name: str | None) -> Way | None:
         """None where the gateway has to say why not, or to do more."""

@@ -6,14 +6,19 @@ request goes the straight way where that takes it, as at the door.
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
+
 from ngh2 import ErrorCode
 from uvicorn.server import ServerState
 
 from er import dialects, journal
 from er.gateway import CLOSE, Gateway
 from er.gateway.client import Trusted
-from er.gateway.door import BODY_MAX, Answers, Drive
+from er.gateway.door import BODY_MAX, Answers
+from er.gateway.drive import Drive
 from er.gateway.exchange import Note, Request, Response, Stream, new_id
+from er.gateway.insistent import Insistent
 from er.gateway.straight import Passage
 from er.http2.connection import Connection
 from er.http2.head import fields_of
@@ -41,6 +46,7 @@ class Http2(Connection):
     ) -> None:
         super().__init__(state, gateway.unread, trusted)
         self._gateway, self._straight = gateway, straight
+        self._insistent = Insistent()
         self._held: dict[int, Http2Stream] = {}  # until the client has read its answers
 
     # -- a request's work ----------------------------------------------------------------------
@@ -60,7 +66,11 @@ class Http2(Connection):
         if whole is not None and head.route is not None and len(whole) <= BODY_MAX:
             asked = _Asked(head, stream.client, whole)
             asked.stream = stream
-            if self._straight.take(asked, self._answered):
+            took = self._straight.take(asked, self._answered)
+            if took is None:
+                self._straight.wait(asked, partial(self._again, stream, asked))
+                return
+            if took:
                 stream.work = asked
                 tasks.add(asked)  # type: ignore[arg-type]
                 return
@@ -73,11 +83,26 @@ class Http2(Connection):
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
+    def _again(self, stream: Http2Stream, asked: _Asked) -> None:
+        if stream.gone or self._dead:
+            self._gateway.note(None, asked)
+        else:
+            self.begin(stream)
+
+    def _hold_s(self, status: int) -> float:
+        """How long an answer is held, s."""
+        if status < 400:
+            self._insistent.refused = 0
+            return 0.0
+        return self._insistent.hold_s(self._loop.time())
+
     async def _answer(self, stream: Http2Stream, note: Note) -> None:
         response = await self._gateway.respond(note)
         if response is None:
             self.reset(stream, ErrorCode.CANCEL)
             return
+        if held_s := self._hold_s(response.status):
+            await asyncio.sleep(held_s)
         if not self._say(stream, response, note) or not isinstance(response, Stream):
             return
         whole = False
@@ -97,7 +122,10 @@ class Http2(Connection):
             self.reset(note.stream, ErrorCode.CANCEL)
         else:
             response = said if isinstance(said, Response) else Response(200, said)
-            self._say(note.stream, response, note)
+            if held_s := self._hold_s(response.status):
+                self._loop.call_later(held_s, self._say, note.stream, response, note)
+            else:
+                self._say(note.stream, response, note)
 
     def _say(self, stream: Http2Stream, response: Response, note: Note) -> bool:
         """Send the head and, where it is there, the body; whether there is a body to be sent."""

@@ -1,0 +1,32 @@
+"""Refusals one after the other on one connection: from the FREE-th on each is held for a while.
+
+A client that heeds Retry-After never comes so far. One that sends again at once, ten thousand times
+a second, would take a worker's time from all others; held, it gets no further than its connections
+times four a second. It is the answer that waits, not the connection: behind a proxy the next
+request there may be anybody's.
+"""
+
+from __future__ import annotations
+
+FREE = 20  # refusals in a row, less than PAUSE_S apart
+PAUSE_S = 1.0
+HELD_S = 0.25
+
+
+class Insistent:
+    """One connection's."""
+
+    __slots__ = ("_last", "refused")
+
+    def __init__(self) -> None:
+        self.refused = 0  # in a row; a good answer makes it 0
+        self._last = 0.0
+
+    def hold_s(self, now: float) -> float:
+        """How long to hold the refusal that is about to be said, s; `now` on the loop's clock."""
+        if now - self._last > PAUSE_S:
+            self.refused = 0
+        self.refused += 1
+        held = 0.0 if self.refused <= FREE else HELD_S
+        self._last = now + held
+        return held
