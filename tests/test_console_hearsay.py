@@ -104,6 +104,8 @@ def causes() -> list[str]:
         *(says.format("X", "Y", "Z") for says in plain),
         *(engine_log.cause([line], "failed") for line in CALLABLE),
         *(engine_log.cause([], engine_log.ending(code)) for code in (0, 1, -9, -11)),
+        *(engine_log.cause([], engine_log.lost("VLLM::X", code)) for code in (None, 1, -9, -11)),
+        engine_log.cause(["ValueError: bad thing"], engine_log.lost("VLLM::X", 1)),
         engine_log.cause(["EngineDeadError: x"], engine_log.ending(1)),
         engine_log.cause(["ValueError: bad thing"], engine_log.ending(1)),
         engine_log.cause(["its last words"], engine_log.ending(1)),

@@ -426,6 +426,20 @@ def test_a_cause_nobody_knows_is_vllms_own_line() -> None:
     assert "KeyError: 'odd'" in engine_log.cause(lines, "failed (exit code 1)")
     dead = ["EngineDeadError: EngineCore encountered an issue. See stack trace (above)"]
     assert "its engine process died" in engine_log.cause(dead, engine_log.ending(0))
+    lost = engine_log.lost("VLLM::Worker", -9)
+    gone = [
+        "BrokenPipeError: [Errno 32] Broken pipe",
+        "Exception: WorkerProc initialization failed",
+    ]
+    assert engine_log.cause(gone, lost) == (
+        "vLLM lost its process VLLM::Worker, which was killed (SIGKILL; by the kernel when memory "
+        "ran out? see journalctl -k); its log may say why (journalctl, also -k)"
+    )
+    bad = engine_log.cause(["ValueError: odd", *gone], engine_log.lost("VLLM::EngineCore", None))
+    assert (
+        bad
+        == "vLLM lost its process VLLM::EngineCore: ValueError: odd; its log has more (journalctl)"
+    )
     assert "ended by itself (exit code 0)" in engine_log.cause([], engine_log.ending(0))
     assert "killed" in engine_log.cause(["fine"], engine_log.ending(-9))
     advice = (
@@ -434,6 +448,11 @@ def test_a_cause_nobody_knows_is_vllms_own_line() -> None:
         "ulimit -n"
     )
     assert "OSError" not in engine_log.cause([advice, "fine"], engine_log.ending(-9))
+    bound = (  # each start of the CPU build says it
+        "WARNING [W1126 16:24:22.846259361 utils.cpp:68] Warning: NUMA binding: Using MEMBIND "
+        "policy for memory allocation on the NUMA nodes (0). (function init_cpu_memory_env)"
+    )
+    assert "libnuma" not in engine_log.cause([bound, "fine"], engine_log.ending(-9))
 
 
 def test_who_holds_the_gpus_memory_is_told() -> None:

@@ -276,6 +276,32 @@ def test_a_first_answer_of_nan_is_no_answer(one: Launched) -> None:
     assert "READY" not in one.text()
 
 
+def test_an_engine_process_killed_while_it_loads_is_missed_at_once(one: Launched) -> None:
+    """Its server waits on, for half a minute and more; it gets the time to say why, no longer."""
+    one.env["ENGINE_DELAY_S"] = "100"
+    one.env["FAKE_CHILD"] = "engine"
+    one.start(patience=QUICK)
+    until(one.starts)
+    time.sleep(4)  # seen in two looks, two seconds apart
+    assert "next attempt" not in one.text()
+    began = time.monotonic()
+    os.kill(one.starts()[0]["child"], signal.SIGKILL)
+    one.said("one: vLLM lost its process VLLM::EngineCor, which was killed (SIGKILL")
+    assert time.monotonic() - began < QUICK["end"] + 3
+    one.said("next attempt (2) in 1 s")
+    until(lambda: not alive(int(one.starts()[0]["pid"])), what="the engine's end")
+
+
+def test_helpers_with_an_engines_name_may_end_while_it_loads(one: Launched) -> None:
+    """They are forks of the engine process, which has named itself; and they are gone soon."""
+    one.env["ENGINE_DELAY_S"] = "6"
+    one.env["FAKE_CHILD"] = "helpers"
+    one.start(patience={**QUICK, "watch": 30})
+    one.ready()
+    assert len((one.vllm / "helpers").read_text()) >= 3, "some ended while it loaded"
+    assert "lost" not in one.text()
+
+
 def test_a_stop_while_it_loads_is_at_once(one: Launched) -> None:
     one.env["ENGINE_DELAY_S"] = "100"
     one.env["FAKE_CHILD"] = "apart"
@@ -326,9 +352,9 @@ def test_a_dead_engine_process_is_told_before_the_rest_is_ended(one: Launched) -
     time.sleep(0.3)
     os.kill(one.starts()[0]["child"], signal.SIGKILL)
     until(lambda: table.verdict("one").state == "down", 1.0, "the verdict, at once")
-    assert table.verdict("one").reason == "vLLM lost one of its processes"
+    assert table.verdict("one").reason.startswith("vLLM lost its process VLLM::EngineCor")
     assert alive(one.engine), "its server was given time to say why"
-    replaced(one, "vLLM lost one of its processes")
+    replaced(one, "vLLM lost its process VLLM::EngineCor, which was killed (SIGKILL")
 
 
 def test_a_killed_engine_is_told_before_what_is_left_of_it_is_ended(one: Launched) -> None:

@@ -143,7 +143,7 @@ CAUSES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
             "wants; free memory, or set the replica's kv_cache in er.toml",
         ),
         (
-            r"init_cpu_memory_env|Failed to import from vllm\._C|libnuma\.so",
+            r"no attribute 'init_cpu_memory_env'|Failed to import from vllm\._C|libnuma\.so",
             "the CPU build of vLLM lacks a system library; install it: apt-get install libnuma1",
         ),
         (
@@ -209,12 +209,14 @@ CAUSES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
         ),
     )
 )
+LOST = "lost its process"
 ANY_ERROR = re.compile(r"\b(\w*(?:Error|Exception)): (.+)")
 # Advice that vLLM gives at each start, in which an error is named that did not happen.
 ADVICE = "Consider increasing with ulimit"
+# What the others say of a process that is gone.
 WRAPPERS = re.compile(
     r"Engine core initialization failed|EngineDeadError|EngineCore encountered|See root cause|"
-    r"cancelled"
+    r"WorkerProc initialization failed|BrokenPipeError|EOFError|ConnectionResetError|cancelled"
 )
 
 
@@ -228,12 +230,19 @@ def cause(lines: Sequence[str], ending: str) -> str:
     errors = [found for text in lines if ADVICE not in text and (found := ANY_ERROR.search(text))]
     telling = [e for e in errors if not WRAPPERS.search(e[0])]
     if errors and not telling:
-        return f"vLLM {ending}: its engine process died; its log may say why (journalctl, also -k)"
+        died = "" if ending.startswith(LOST) else ": its engine process died"
+        return f"vLLM {ending}{died}; its log may say why (journalctl, also -k)"
     if telling:
         return f"vLLM {ending}: {telling[-1][0][:300]}; its log has more (journalctl)"
     last = next((text for text in reversed(lines) if text.strip()), "")
     said = f" after saying: {last.strip()[:200]}" if last else " without a word"
     return f"vLLM {ending}{said}; its log may have more (journalctl)"
+
+
+def lost(name: str, code: int | None) -> str:
+    """The end of one of the engine's processes in words; `code`: its return code, if known."""
+    how = "" if code is None else f", which {ending(code)}"
+    return f"{LOST} {name}{how}"
 
 
 def ending(code: int) -> str:

@@ -16,16 +16,21 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from er.engine import parts
 from er.engine.command import Launch
+from er.engine.parts import Parts, Process
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 KEPT_LINES = 400  # the end of the log, where a cause is looked for
-PART = "VLLM::"  # how vLLM names its engine and worker processes
 POLL_S = 0.05
+LOOK_EVERY_S = 1.0  # for new parts, while it loads
+# Python's own process that takes away shared memory and semaphores when their makers are gone.
+TIDIER, TIDY_S = b"multiprocessing.resource_tracker", 2.0
 GUARD = 'read -r _; kill -9 "-$0" 2>/dev/null'
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -40,8 +45,10 @@ class EngineProcess:
         self.code: int | None = None
         self.lines: deque[str] = deque(maxlen=KEPT_LINES)
         self.ended = asyncio.Event()
-        self.maimed = asyncio.Event()  # one of its own processes ended; see `watch_parts`
-        self._parts: set[int] = set()  # descriptors of those processes
+        self.maimed = asyncio.Event()  # one of its parts ended; see `watch_parts`
+        self.lost: tuple[str, int | None] = ("", None)  # that one's name; its exit code, if known
+        self._parts = Parts()
+        self._watched: set[int] = set()  # descriptors of those processes
         self._listening: asyncio.Task[None] | None = None
         self._others: set[int] = set()  # children of the launcher that are not the engine's
 
@@ -60,7 +67,7 @@ class EngineProcess:
             if os.getppid() != launcher:  # it died before the line above
                 os._exit(1)
 
-        others = {pid for pid, parent in _processes()[0].items() if parent == launcher}
+        others = {pid for pid, one in _processes().items() if one.parent == launcher}
         process = subprocess.Popen(
             launch.argv,
             env=launch.env,
@@ -120,35 +127,54 @@ class EngineProcess:
 
         loop.add_reader(fd, over)
 
-    def watch_parts(self) -> None:
+    def watch_parts(self, settled_s: float = 0.0) -> None:
         """From now on the end of an engine or worker process sets `maimed`.
 
-        vLLM's server lives on for a second after it, and answers only errors.
+        vLLM's server lives on after it: for a second and answers only errors; while it loads, for
+        half a minute. To be called again for those that came later; `settled_s`: see `Parts`.
         """
-        loop = asyncio.get_running_loop()
-        for pid in self.members() - {self.pid}:
-            with contextlib.suppress(OSError):
-                if (Path("/proc") / str(pid) / "comm").read_text().startswith(PART):
-                    self._parts.add(fd := os.pidfd_open(pid))
-                    loop.add_reader(fd, self._part_ended, fd)
+        there = _processes()
+        members = self._members(there) - {self.pid}
+        for pid in self._parts.look(there, members, time.monotonic(), settled_s):
+            name = _title(pid, there[pid].name)
+            try:
+                fd = os.pidfd_open(pid)
+            except OSError:  # just now
+                self._part_ended(name, pid)
+                continue
+            self._watched.add(fd)
+            asyncio.get_running_loop().add_reader(fd, self._part_ended, name, pid, fd)
 
-    def _part_ended(self, fd: int) -> None:
+    async def find_parts(self) -> None:
+        """Watch the parts of an engine that loads as they come. Never returns."""
+        while True:
+            self.watch_parts(parts.SETTLED_S)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def _part_ended(self, name: str, pid: int, fd: int | None = None) -> None:
+        if not self.maimed.is_set():
+            self.lost = name, _exit_code(pid)
+            self.maimed.set()
+        if fd is not None:
+            self._forget(fd)
+
+    def _forget(self, fd: int) -> None:
         asyncio.get_running_loop().remove_reader(fd)
-        self._parts.discard(fd)
+        self._watched.discard(fd)
         os.close(fd)
-        self.maimed.set()
 
     def members(self) -> set[int]:
         """The living processes of this engine: its session, and all that descend from it."""
-        parents, sessions = _processes()
+        return self._members(_processes())
+
+    def _members(self, there: dict[int, Process]) -> set[int]:
         launcher = os.getpid()
-        found = {pid for pid, session in sessions.items() if session == self.pid}
+        found = {pid for pid, one in there.items() if one.session == self.pid}
+        # An orphan that left the session comes to the launcher, its subreaper.
+        found |= {p for p, one in there.items() if one.parent == launcher} - self._others
         grown = True
         while grown:
-            more = {p for p, parent in parents.items() if parent in found} - found
-            # An orphan that left the session comes to the launcher, its subreaper.
-            adopted = {p for p, parent in parents.items() if parent == launcher}
-            more |= adopted - found - self._others
+            more = {p for p, one in there.items() if one.parent in found} - found
             grown = bool(more)
             found |= more
         return found
@@ -163,8 +189,8 @@ class EngineProcess:
         for pid in self.members():
             with contextlib.suppress(OSError, ValueError, IndexError):
                 fields = _stat(pid)
-                memory += int(fields[21]) * page
-                ticks += sum(map(int, fields[11:15]))
+                memory += int(fields[22]) * page
+                ticks += sum(map(int, fields[12:16]))
         return memory, ticks / tick
 
     def terminate(self) -> None:
@@ -174,16 +200,22 @@ class EngineProcess:
                 self._process.send_signal(signal.SIGTERM)
 
     async def end(self) -> None:
-        """Kill what is left of it and return when nothing is. May be called again."""
+        """Kill what is left of it and return when nothing is. May be called again.
+
+        Those that tidy up after the others end by themselves when these are gone, or soon after.
+        """
+        until = time.monotonic() + TIDY_S
         while members := self.members():
+            tidying = time.monotonic() < until
             for pid in members:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                if not (tidying and _tidies(pid)):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
             await asyncio.sleep(POLL_S)
             self._reap()
         await self.ended.wait()
-        for fd in set(self._parts):
-            self._part_ended(fd)
+        for fd in set(self._watched):
+            self._forget(fd)
         self._guard.kill()  # before it sees its pipe close: the group's number may be another's
         self._guard.wait()
         assert self._guard.stdin is not None
@@ -199,28 +231,56 @@ class EngineProcess:
 
     def _reap(self) -> None:
         """Collect adopted orphans that ended; the two that Popen knows are left to it."""
-        for pid, parent in _processes(zombies=True)[0].items():
-            if parent == os.getpid() and pid not in self._others | {self.pid}:
+        for pid, one in _processes(zombies=True).items():
+            if one.parent == os.getpid() and pid not in self._others | {self.pid}:
                 with contextlib.suppress(OSError):
                     os.waitpid(pid, os.WNOHANG)
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the state on (field 3 is number 0)."""
+    """The fields of /proc/PID/stat from the name on: it is number 0, the state (field 3) 1."""
     text = (Path("/proc") / str(pid) / "stat").read_text()
-    return text[text.rindex(")") + 2 :].split()
+    at = text.rindex(")")
+    return [text[text.index("(") + 1 : at], *text[at + 2 :].split()]
 
 
-def _processes(*, zombies: bool = False) -> tuple[dict[int, int], dict[int, int]]:
-    """(pid -> parent, pid -> session) of every living process; of dead ones too with `zombies`."""
-    parents, sessions = {}, {}
+def _exit_code(pid: int) -> int | None:
+    """That of a process which ended and was not yet collected by its parent; None: unknown.
+
+    Negative: the signal. 0 is what the kernel shows to those who may not know.
+    """
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        fields = _stat(pid)
+        if fields[1] in "ZX":
+            return os.waitstatus_to_exitcode(int(fields[50])) or None
+    return None
+
+
+def _title(pid: int, name: str) -> str:
+    """The name in full, of which the kernel keeps 15 characters."""
+    with contextlib.suppress(OSError):
+        said = (Path("/proc") / str(pid) / "cmdline").read_bytes().split(b"\0")[0]
+        title = said.decode(errors="replace").strip()
+        return title if title.startswith(name) else name
+    return name
+
+
+def _tidies(pid: int) -> bool:
+    try:
+        return TIDIER in (Path("/proc") / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _processes(*, zombies: bool = False) -> dict[int, Process]:
+    """Every living process, by its id; dead ones too with `zombies`."""
+    found = {}
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
             continue
-        try:
+        with contextlib.suppress(OSError, ValueError, IndexError):
             fields = _stat(int(entry.name))
-        except (OSError, ValueError):
-            continue
-        if zombies or fields[0] not in "ZX":
-            parents[int(entry.name)], sessions[int(entry.name)] = int(fields[1]), int(fields[3])
-    return parents, sessions
+            if zombies or fields[1] not in "ZX":
+                one = Process(fields[0], int(fields[2]), int(fields[4]), int(fields[20]))
+                found[int(entry.name)] = one
+    return found

@@ -80,6 +80,13 @@ class Watch:
 
     async def first_answer(self) -> Probe:
         """Wait for the first right inference; nothing else counts as ready."""
+        finding = asyncio.create_task(self._engine.find_parts())
+        try:
+            return await self._first_answer()
+        finally:
+            finding.cancel()
+
+    async def _first_answer(self) -> Probe:
         began, cpu_s = time.monotonic(), 0.0
         while True:
             await self._race(None, self._patience.tick)
@@ -206,7 +213,7 @@ class Watch:
         in which the gateway must send it nothing.
         """
         code = self._engine.code
-        how = "lost one of its processes" if code is None else engine_log.ending(code)
+        how = engine_log.ending(code) if code is not None else engine_log.lost(*self._engine.lost)
         self._voice.verdict("down", f"vLLM {how}")
         if code is None:  # what its server says of it is worth a moment
             with contextlib.suppress(TimeoutError):

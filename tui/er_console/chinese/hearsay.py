@@ -218,7 +218,19 @@ HEARD: dict[str, str] = {
         "沙箱对 vLLM 太严（ZeroMQ 不能启动线程）"
     ),
     "remove the SystemCallFilter= that was added to the unit": "去掉为单元添加的 SystemCallFilter=",
-    "vLLM lost one of its processes": "vLLM 失去了一个进程",
+    "vLLM lost its process {name}": "vLLM 失去了进程 {name}",
+    "vLLM lost its process {name}, which was killed (SIGKILL": (
+        "vLLM 失去了进程 {name}，它被杀死（SIGKILL"
+    ),
+    "vLLM lost its process {name}, which was ended by signal {signal}": (
+        "vLLM 失去了进程 {name}，它被信号 {signal} 结束"
+    ),
+    "vLLM lost its process {name}, which failed (exit code {code})": (
+        "vLLM 失去了进程 {name}，它失败了（退出码 {code}）"
+    ),
+    "vLLM lost its process {name}, which failed (exit code {code}): {error}": (
+        "vLLM 失去了进程 {name}，它失败了（退出码 {code}）：{error}"
+    ),
     "vLLM failed (exit code {code})": "vLLM 失败（退出码 {code}）",
     "vLLM ended by itself (exit code 0)": "vLLM 自行结束（退出码 0）",
     "vLLM was killed (SIGKILL": "vLLM 被杀死（SIGKILL",
