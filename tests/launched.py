@@ -123,7 +123,7 @@ class Launched:
 
     def sample(self) -> dict[str, Any]:
         """The launcher's own sample, {} while there is none."""
-        path = self.runtime / "replicas" / "one.json"
+        path = self.runtime / "replicas" / "one" / "sample.json"
         return dict(json.loads(path.read_text())) if path.exists() else {}
 
     def starts(self) -> list[dict[str, Any]]:

@@ -331,9 +331,9 @@ def test_the_seconds_of_503_of_a_lone_replica(
     """Said before, by what its launcher says of its last start."""
     cli_units.run_apply(dry_run=False)
     machine.active = ["er-gateway.service", "er-vllm@e.service"]
-    folder = machine.folder / "runtime/replicas"
-    folder.mkdir()
-    (folder / "e.json").write_text('{"start_s": 39.4}')
+    folder = machine.folder / "runtime/replicas/e"
+    folder.mkdir(parents=True)
+    (folder / "sample.json").write_text('{"start_s": 39.4}')
     machine.toml.write_text(machine.text.replace("gpu = 0", "gpu = 1"))
     capsys.readouterr()
     cli_units.run_apply(dry_run=True)

@@ -61,11 +61,11 @@ def config(size: str = "64MiB", scope: str = "all", task: str = "embed", two: st
 
 def vouch(runtime: Path, name: str = "one", word: str | None = "v1", **more: Any) -> None:
     """What a launcher says of its engine; good for some seconds more than a real one's word."""
-    folder = runtime / "replicas"
+    folder = runtime / "replicas" / name
     folder.mkdir(parents=True, exist_ok=True)
     said = {"name": name, "phase": "ready", "time": time.time() + 4, "identity": word, **more}
     (folder / ".new").write_text(json.dumps(said))
-    (folder / ".new").replace(folder / f"{name}.json")
+    (folder / ".new").replace(folder / "sample.json")
 
 
 def settle(condition: Callable[[], bool], seconds: float = 10.0) -> None:

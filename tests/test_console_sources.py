@@ -272,9 +272,11 @@ def test_unreadable_journal_files_are_found_out(
 def test_samples_are_read_and_bad_files_passed_over(tmp_path: Path) -> None:
     """A file that is being replaced, or is somebody else's, is no reason to fail."""
     sample = json.loads(STATUS)["models"][0]["replicas"][0]["sample"]
-    (tmp_path / "embedding.json").write_text(json.dumps(sample))
-    (tmp_path / "bad.json").write_text("{")
-    (tmp_path / "list.json").write_text("[]")
+    for name, text in (("embedding", json.dumps(sample)), ("bad", "{"), ("list", "[]")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "sample.json").write_text(text)
+    (tmp_path / "trap").mkdir()
+    os.mkfifo(tmp_path / "trap/sample.json")  # who opened it would wait without end
     assert [found.name for found in read_samples(tmp_path)] == ["embedding"]
     with pytest.raises(Missing, match="no launcher ran yet"):
         read_samples(tmp_path / "none")

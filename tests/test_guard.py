@@ -15,7 +15,7 @@ import pytest
 
 from engine import expected
 from er import engine_secret, wire
-from er.engine import guard
+from er.engine import guard, shared
 from er.upstream import Upstream, UpstreamError
 from fakes import EngineProcess
 
@@ -42,6 +42,20 @@ def test_who_make_it_at_the_same_time_have_the_same(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         engine_secret.known(tmp_path / "none")
+
+
+def test_it_is_there_before_any_replica_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A unit shows its replica the secret and the ledger as they are when it starts."""
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    assert shared.main() == 0
+    made = engine_secret.path(tmp_path).read_text(), (tmp_path / "ledger").stat().st_ino
+    assert shared.main() == 0
+    assert (engine_secret.known(tmp_path), (tmp_path / "ledger").stat().st_ino) == made
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "none"))
+    assert shared.main() == 1
+    assert "replicas can't start" in capsys.readouterr().err
 
 
 # -- inside vLLM -----------------------------------------------------------------------------------

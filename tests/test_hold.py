@@ -44,8 +44,8 @@ class Worker:
             replicas=(Replica(name="one", model="m", port=port, gpu=("cpu",)),),
             source=Path("er.toml"),
         )
-        self.sample = runtime / "replicas/one.json"
-        self.sample.with_suffix("").mkdir(parents=True)
+        self.sample = runtime / "replicas/one/sample.json"
+        self.sample.parent.mkdir(parents=True)
         self.ledger = Ledger.open(runtime / "ledger", ["one"])
         self.ledger.claim(0)
         self.say("starting")
@@ -138,7 +138,7 @@ async def test_what_was_on_its_way_waits_for_the_next_start(
     waits = worker.ask(BULK)
     await until(lambda: worker.ledger.tokens_in_flight("one") > 0)
     worker.sample.unlink()
-    (worker.sample.with_suffix("") / "start.json").write_text(
+    (worker.sample.parent / "start.json").write_text(
         json.dumps({"left": time.time(), "start_s": 9.0})
     )
     engine.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -238,16 +239,22 @@ def test_gpus_stand_once_with_their_replicas(config: Config) -> None:
 
 
 def test_damaged_samples_are_left_out(config: Config, tmp_path: Path) -> None:
-    """Half a file, no file, a list: never an exception."""
-    (tmp_path / "replicas").mkdir()
-    (tmp_path / "replicas/e1.json").write_text('{"name": "e1", ')
-    (tmp_path / "replicas/e2.json").write_text("[1]")
-    (tmp_path / "replicas/r1.json").write_text('{"phase": "ready"}')
+    """Half a file, no file, a list, and what a broken replica may lay there: never an exception."""
+    for name in ("e1", "e2", "r1"):
+        (tmp_path / "replicas" / name).mkdir(parents=True)
+    (tmp_path / "replicas/e1/sample.json").write_text('{"name": "e1", ')
+    (tmp_path / "replicas/e2/sample.json").write_text("[1]")
+    (tmp_path / "replicas/r1/sample.json").write_text('{"phase": "ready"}')
     assert status.read_samples(tmp_path, config) == {"r1": {"phase": "ready"}}
     for text in ('{"time": "abc"}', '{"gpu": [5]}', '{"gpu": [{"uuid": "G", "power_w": "x"}]}'):
-        (tmp_path / "replicas/e1.json").write_text(text)
+        (tmp_path / "replicas/e1/sample.json").write_text(text)
         assert status.read_samples(tmp_path, config) == {"r1": {"phase": "ready"}}, text
-    (tmp_path / "replicas/e1.json").write_text('{"phase": 3, "last_error": {}}')
+    (tmp_path / "replicas/e1/sample.json").write_text('{"phase": 3, "last_error": {}}')
+    assert status.read_samples(tmp_path, config) == {"r1": {"phase": "ready"}}
+    (tmp_path / "replicas/e1/sample.json").unlink()
+    (tmp_path / "replicas/e1/sample.json").symlink_to(tmp_path / "replicas/r1/sample.json")
+    (tmp_path / "replicas/e2/sample.json").unlink()
+    os.mkfifo(tmp_path / "replicas/e2/sample.json")  # a reader would wait without end
     assert status.read_samples(tmp_path, config) == {"r1": {"phase": "ready"}}
 
 

@@ -35,7 +35,12 @@ port = 8000
 """
 TLS = '[gateway.tls]\ncertificate = "/etc/le/100%/full.pem"\nkey = "/etc/le/key.pem"\n'
 HTTPS_UNITS = {"er-gateway-https.socket", "er-tls.path", "er-tls.timer"}
-MOST = {"er-gateway.service": 1.5, "er-vllm@.service": 2.0, "er-tls.service": 1.8}
+MOST = {
+    "er-gateway.service": 1.5,
+    "er-vllm@.service": 2.0,
+    "er-tls.service": 1.8,
+    "er-runtime.service": 1.0,
+}
 ALL = {"er.target", "er-gateway.service", "er-gateway-http.socket"}
 
 
@@ -355,7 +360,7 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("units")
     programs = folder / "bin"
     programs.mkdir()
-    for name in ("er", "er-gateway", "er-vllm"):
+    for name in ("er", "er-gateway", "er-vllm", "python"):
         (programs / name).write_text("#!/bin/sh\n")
         (programs / name).chmod(0o755)
     for file in UNITS.iterdir():
@@ -401,6 +406,7 @@ def analyze(folder: Path, *words: str) -> str:
         "er-gateway-admin.socket",
         "er-vllm@embedding.service",
         "er-nvidia.service",
+        "er-runtime.service",
     ],
 )
 def test_systemd_has_nothing_to_say_about_a_unit(laid_out: Path, unit: str) -> None:
@@ -422,7 +428,7 @@ def test_the_exposure_stays_low(laid_out: Path, unit: str, most: float) -> None:
 def test_every_member_of_the_target_follows_it() -> None:
     """`stop er.target` reaches all of them; er-nvidia and er-tls do one thing and end."""
     for file in UNITS.iterdir():
-        oneshots = ("er-nvidia.service", "er-tls.service")
+        oneshots = ("er-nvidia.service", "er-runtime.service", "er-tls.service")
         if file.suffix in (".service", ".socket", ".path", ".timer") and file.name not in oneshots:
             assert "PartOf=er.target" in file.read_text(), file.name
 
@@ -444,12 +450,40 @@ def test_the_polkit_rule_admits_our_units_and_no_others() -> None:
     for unit in (
         "er-evil.service",
         "er-tls.service",
+        "er-runtime.service",
         "er.target.evil",
         "ssh.service",
         "er-vllm@A.service",
         "xer.target",
     ):
         assert not ours.search(unit)
+
+
+def test_the_polkit_rule_gives_user_er_itself_nothing() -> None:
+    """It is in its own group, and its processes are what somebody may break into."""
+    condition = re.search(r"if \((.*)\) \{\n\s+return polkit.Result.NOT_HANDLED", POLKIT)
+    assert condition and 'subject.user === "er"' in condition[1].split(" || ")
+
+
+def test_a_replica_writes_its_own_folder_and_what_it_must_share() -> None:
+    """What it sees of the gateway's folders is said file by file; the rest is not there."""
+    text = (UNITS / "er-vllm@.service").read_text()
+    said: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        name, _, value = line.partition("=")
+        said.setdefault(name, []).extend(value.split())
+    assert "ReadWritePaths" not in said and said["ProtectSystem"] == ["strict"]
+    assert {"/run/er:ro", "/var/lib/er:ro"} <= set(said["TemporaryFileSystem"])
+    assert [source.split(":")[0] for source in said["BindPaths"]] == [
+        "/run/er-vllm/%i",
+        "/run/er-vllm/.gpus",
+        "/run/er/ledger",
+    ]
+    assert said["BindReadOnlyPaths"] == [
+        "/run/er/engine.secret",
+        "-/run/er/successor.toml",
+        "-/var/lib/er/applied.toml",
+    ]
 
 
 def test_replicas_are_compared_by_every_field() -> None:

@@ -15,7 +15,10 @@ import orjson
 
 PromptKind = Literal["qwen3", "plain"]
 # ProtectHome=tmpfs and PrivateTmp= empty these for the units; what lies there is bound in.
-HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
+HIDDEN = (
+    *("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/"),
+    *("/var/lib/er/", "/var/cache/er/"),  # from replicas alone
+)
 
 # Every size of Qwen3-Embedding and Qwen3-Reranker says one of these.
 QWEN3_ARCHITECTURES = {"Qwen3ForCausalLM", "Qwen3Model", "Qwen3ForSequenceClassification"}

@@ -60,7 +60,7 @@ uninstall_units() {
     if systemd_runs && [[ -e $units/er.target ]]; then
         # by pattern: a unit that a cut-off installation never brought is no error then
         act 'stop er.target' systemctl stop er.target 'er-gateway-*.socket' 'er-gateway*.service' \
-            'er-vllm@*.service' 'er-nvidia*.service' 'er-tls.*' 'er.slice'
+            'er-vllm@*.service' 'er-nvidia*.service' 'er-runtime*.service' 'er-tls.*' 'er.slice'
         act 'er.target no longer starts at boot' systemctl disable -q er.target
     fi
     for path in "$here"/units/*.{target,slice,service,socket,path,timer}; do remove "$units/${path##*/}"; done

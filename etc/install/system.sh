@@ -17,13 +17,20 @@ install_identity() {
     if ! getent passwd er >/dev/null; then
         act 'user and group er' systemd-sysusers /usr/local/lib/sysusers.d/er.conf
     fi
+    # an upgrade waits with them until the new version is accepted: what runs here may have others
+    [[ -z $fresh ]] || folders
+}
+
+folders() {
     local missing='' folder
     for folder in /etc/er /var/lib/er /var/lib/er-applied /var/cache/er /var/cache/er-vllm /run/er /run/er-vllm; do
         [[ -d $folder ]] || missing+=" $folder"
     done
-    [[ -z $missing ]] || act "folders$missing" systemd-tmpfiles --create /usr/local/lib/tmpfiles.d/er.conf
-    [[ -n $missing || -n $dry ]] || systemd-tmpfiles --create /usr/local/lib/tmpfiles.d/er.conf
+    [[ -z $missing ]] || act "folders$missing" make_folders
+    [[ -n $missing || -n $dry ]] || make_folders
 }
+
+make_folders() { systemd-tmpfiles --create /usr/local/lib/tmpfiles.d/er.conf; }
 
 # The new version must be able to run what runs here, the applied configuration, or else what er.toml says by
 # now; until then nothing of the old one is touched. What is amiss with the machine itself (a model that is not
@@ -48,6 +55,7 @@ install_system() {
     done
     put "$here/units/50-er.rules" /etc/polkit-1/rules.d/50-er.rules; changed+=$put
     put "$here/units/journald@er-audit.conf" /etc/systemd/journald@er-audit.conf; changed+=$put
+    [[ -n $fresh ]] || folders
     [[ -n $changed ]] || say '  as they should be'
 }
 

@@ -108,7 +108,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a replica's launcher wrote a moment ago (RUNTIME_DIRECTORY/replicas/NAME.json)."""
+    """What a replica's launcher wrote a moment ago (its sample.json)."""
 
     name: str
     phase: str

@@ -43,10 +43,11 @@ class _Engine:
 
     __slots__ = ("_bases", "_start", "hits", "misses", "name", "told_hits", "told_misses")
 
-    def __init__(self, name: str, task: Task) -> None:
+    def __init__(self, name: str, model: str, task: Task) -> None:
         self.name = name
         self.hits = self.misses = self.told_hits = self.told_misses = 0
-        self._start = f"{name} {task} "
+        # The model's name too: a broken replica may call itself what another model's is called.
+        self._start = f"{name} {len(model)} {model} {task} "
         self._bases: dict[str, blake2b] = {}
 
     def base(self, who: str) -> blake2b:
@@ -265,7 +266,7 @@ class Cache:
         if names != {model: engine.name for model, engine in self._engines.items()}:
             tasks = {m.name: m.task for m in self._config.models}
             self._count()
-            self._engines = {model: _Engine(name, tasks[model]) for model, name in names.items()}
+            self._engines = {m: _Engine(name, m, tasks[m]) for m, name in names.items()}
         return names
 
     def _flush(self, now: float) -> None:

@@ -1,7 +1,7 @@
 """Which engine answers for each model now: the proof that a kept vector is still what it would say.
 
-A launcher names its engine in its sample (RUNTIME/replicas/NAME.json, once a second): a digest of
-vLLM's version, of how it was started, and of the model's files as they were when it read them. It
+A launcher names its engine in its sample (once a second, RUNTIME/replicas/NAME/sample.json): a
+digest of vLLM's version, of how it was started, and of the model's files as they were when it read them. It
 does so before the engine starts, which then needs seconds, so no answer comes from an engine that
 is not named yet. A model's vectors are kept and given out only while all of its engines that live
 have the same name. Nobody vouches for an engine at a `url`, so its model has none.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from er import small_file
 from er.config import Config
 
 FRESH_S = 5.0  # a launcher writes one a second
@@ -35,7 +36,7 @@ def identities(config: Config, runtime: Path, now: float) -> dict[str, str]:
             if replica.url is not None:
                 names.add(None)
                 continue
-            sample = _sample(runtime / "replicas" / f"{replica.name}.json")
+            sample = _sample(runtime / "replicas" / replica.name / "sample.json")
             # A launcher that is not there any more took its engine with it.
             if sample is None or abs(now - sample.time) > FRESH_S:
                 continue
@@ -48,6 +49,6 @@ def identities(config: Config, runtime: Path, now: float) -> dict[str, str]:
 
 def _sample(path: Path) -> _Sample | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Sample)
+        return msgspec.json.decode(small_file.read(path), type=_Sample)
     except (OSError, msgspec.MsgspecError):
         return None

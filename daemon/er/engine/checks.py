@@ -221,11 +221,13 @@ class Locks:
     def __init__(self, runtime: Path, cards: Sequence[Gpu], *, fixed: bool) -> None:
         self._kind = fcntl.LOCK_SH if fixed else fcntl.LOCK_EX
         # In one order for all, so that two replicas on the same two cards never wait in a ring.
-        self._paths = [runtime / f"gpu-{u}.lock" for u in sorted({c.uuid for c in cards})]
+        self._folder = runtime / "replicas" / ".gpus"
+        self._paths = [self._folder / f"{u}.lock" for u in sorted({c.uuid for c in cards})]
         self._held: list[int] = []
 
     def take(self) -> bool:
         """Take those that are free, in order; True once all are held. Never blocks."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         for path in self._paths[len(self._held) :]:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
             try:

@@ -68,8 +68,7 @@ class Keeper:
         self._life.begun = psutil.Process().create_time()
         self._waited = 0.0  # seconds of this start that another one need not take
         self._voice = Voice(config, self._life, runtime / "ledger")
-        sample = runtime / "replicas" / f"{replica.name}.json"
-        self._sampler = Sampler(self._life, sample, cards, self._client)
+        self._sampler = Sampler(self._life, self._folder / "sample.json", cards, self._client)
         self._watch: Watch | None = None
         self._told = ""  # the obstacle that the journal has a line about
         self.stop = asyncio.Event()

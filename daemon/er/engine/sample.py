@@ -1,7 +1,7 @@
 """Once a second: what a replica's GPU and engine do, for the gateway and the console to read.
 
-Neither sees a GPU by itself. RUNTIME/replicas/NAME.json is replaced whole; one older than a few
-seconds means that no launcher lives.
+Neither sees a GPU by itself. RUNTIME/replicas/NAME/sample.json is replaced whole; one older than a
+few seconds means that no launcher lives.
 """
 
 from __future__ import annotations

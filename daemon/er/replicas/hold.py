@@ -1,9 +1,9 @@
 """Whether a request may wait for a replica that is not there yet, and when one is to be expected.
 
-Its launcher's sample (RUNTIME/replicas/NAME.json) says that it loads, and when it will be done if
-it takes as long as last time. One that ended as it was asked to takes its sample with it and leaves
-the moment (NAME/start.json): for a while it may have been ended to be started again. Looked at only
-while no replica is there.
+Its launcher's sample (RUNTIME/replicas/NAME/sample.json) says that it loads, and when it will be
+done if it takes as long as last time. One that ended as it was asked to takes its sample with it
+and leaves the moment (start.json beside it): for a while it may have been ended to be started
+again. Looked at only while no replica is there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from er import small_file
 from er.config import Config, Hold, Model, directory
 from er.job import Lane
 from er.ledger import Ledger
@@ -81,9 +82,9 @@ class Waiting:
 def _said(folder: Path) -> _Sample | None:
     """The launcher's sample, or as much of one as its last words make."""
     with contextlib.suppress(OSError, msgspec.MsgspecError):
-        return msgspec.json.decode(folder.with_suffix(".json").read_bytes(), type=_Sample)
+        return msgspec.json.decode(small_file.read(folder / "sample.json"), type=_Sample)
     with contextlib.suppress(OSError, msgspec.MsgspecError):
-        ended = msgspec.json.decode((folder / "start.json").read_bytes(), type=_Left)
+        ended = msgspec.json.decode(small_file.read(folder / "start.json"), type=_Left)
         due = None if ended.start_s is None else ended.left + ended.start_s
         return _Sample(time=ended.left, coming=True, due=due)
     return None

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from er import __version__
+from er import __version__, small_file
 from er.config import Config, ConfigError, Replica, applied_path, edited_path, load, successor
 from er.ledger import VERDICT_AGE_S, Ledger
 from er.status.work import UNKNOWN, in_engine
@@ -344,7 +344,7 @@ def _is_worker(pid: int) -> bool:
 
 
 def read_samples(runtime: Path, config: Config) -> dict[str, dict[str, Any]]:
-    """The launchers' samples, RUNTIME/replicas/NAME.json; one that can't be read is left out."""
+    """The launchers' samples, by replica; one that can't be read is left out."""
     found = {r.name: sample_of(runtime, r.name) for r in config.replicas}
     return {name: sample for name, sample in found.items() if sample is not None}
 
@@ -352,7 +352,7 @@ def read_samples(runtime: Path, config: Config) -> dict[str, dict[str, Any]]:
 def sample_of(runtime: Path, name: str) -> dict[str, Any] | None:
     """What the launcher of replica `name` said last, None where that can't be read."""
     try:
-        text = (runtime / "replicas" / f"{name}.json").read_bytes()
+        text = small_file.read(runtime / "replicas" / name / "sample.json")
         msgspec.json.decode(text, type=_Sample)
         return dict(orjson.loads(text))
     except (OSError, msgspec.MsgspecError, orjson.JSONDecodeError):

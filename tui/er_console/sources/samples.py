@@ -1,4 +1,4 @@
-"""Read the launchers' samples, RUNTIME_DIRECTORY/replicas/NAME.json: phase, error, GPU."""
+"""Read the launchers' samples, RUNTIME_DIRECTORY/replicas/NAME/sample.json: phase, error, GPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SAMPLE_BYTES_MAX = 1 << 20
 def read_samples(folder: Path) -> tuple[Sample, ...]:
     """All readable samples by name. Raises Missing when the folder can't be read."""
     try:
-        files = sorted(folder.glob("*.json"))
+        files = sorted(folder.glob("*/sample.json"))
         if not files and not folder.is_dir():
             raise FileNotFoundError(folder)
     except PermissionError:
@@ -29,7 +29,8 @@ def read_samples(folder: Path) -> tuple[Sample, ...]:
     found = []
     for file in files:
         try:
-            if file.stat().st_size > SAMPLE_BYTES_MAX:
+            # a pipe that a broken replica laid there would be waited for without end
+            if not file.is_file() or file.stat().st_size > SAMPLE_BYTES_MAX:
                 continue
             data = json.loads(file.read_bytes())
         except (OSError, ValueError, RecursionError):
