@@ -70,6 +70,18 @@ def test_cards_on_the_pci_bus(tmp_path: Path, kind: str, vendor: str, named: str
     assert said == (f"{named} at 0000:01:00.0; " if named else "")
 
 
+def test_all_of_an_environment_is_compiled(tmp_path: Path) -> None:
+    """Also beside what is no Python."""
+    folder = tmp_path / "lib/python3.11/site-packages/package"
+    folder.mkdir(parents=True)
+    (folder / "good.py").write_text("x = 1\n")
+    (folder / "template.py").write_text("class {{ name }}:\n")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").symlink_to("/usr/bin/python3")
+    assert bash(f"compile_all {tmp_path}; say $?").stdout == "0\n"
+    assert [path.name.partition(".")[0] for path in folder.rglob("*.pyc")] == ["good"]
+
+
 def test_an_environment_of_another_python_is_made_anew(tmp_path: Path) -> None:
     """After an upgrade of the distribution its link leads to a Python that has no packages."""
     (tmp_path / ".complete").touch()

