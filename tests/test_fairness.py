@@ -285,6 +285,22 @@ def test_one_key_alone_leaves_a_twentieth_for_others(ledgers: list[Ledger]) -> N
         assert not places.enter(who("abusive"))
 
 
+def test_a_key_in_one_worker_is_not_refused_beside_a_flood(ledgers: list[Ledger]) -> None:
+    """Its connections lie unevenly, so it seems to have more than its share."""
+    here, there = (Places(ledger, 400) for ledger in ledgers)
+    for places, most in ((here, 18), (there, 2)):
+        for number in range(10):
+            for _ in range(most if number == 0 else 4):
+                assert places.enter(who(f"k{number}"))
+    for _ in range(400):
+        here.enter(who("flood"))
+        there.enter(who("flood"))
+    assert 300 <= ledgers[0].in_flight() < 390 and not here.enter(who("flood"))
+    assert 20 * 18 > 19 * 400 / 2 / 11  # its share, were its connections spread
+    for _ in range(8):
+        assert here.enter(who("k0"))
+
+
 def test_two_keys_come_to_their_shares_by_weight(ledgers: list[Ledger]) -> None:
     places, pick = Places(ledgers[0], 400), random.Random(5)
     keys = [who("a", 3), who("b", 1)]

@@ -18,17 +18,19 @@ GOOD = {"model": "embed", "input": "x"}
 def test_only_what_comes_in_a_row_counts() -> None:
     one, now = Insistent(), 1000.0
     for _ in range(FREE):
-        assert one.hold_s(now) == 0
+        assert one.hold_s(429, now) == 0
     for _ in range(3):
-        assert one.hold_s(now) == HELD_S
+        assert one.hold_s(429, now) == HELD_S
         now += HELD_S + 0.9 * PAUSE_S  # from when it was said
-    one.refused = 0  # a good answer
-    assert one.hold_s(now) == 0
+    assert one.hold_s(503, now) == 0  # counts for nothing
+    assert one.hold_s(429, now) == HELD_S
+    assert one.hold_s(200, now) == 0
+    assert one.hold_s(429, now) == 0
     for _ in range(FREE):
-        one.hold_s(now)
-    assert one.hold_s(now) == HELD_S
+        one.hold_s(429, now)
+    assert one.hold_s(429, now) == HELD_S
     now += HELD_S + 1.1 * PAUSE_S
-    assert one.hold_s(now) == 0
+    assert one.hold_s(429, now) == 0
 
 
 @pytest.fixture(scope="module")

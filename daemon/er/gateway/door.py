@@ -300,11 +300,7 @@ class Door(Protocol):
 
     def _hold_s(self, status: int) -> float:
         """How long the answer to the latest request is held, s."""
-        if status < 400:
-            self._insistent.refused = 0
-        elif not self._local:
-            return self._insistent.hold_s(self.loop.time())
-        return 0.0
+        return 0.0 if self._local else self._insistent.hold_s(status, self.loop.time())
 
     def _answered(self, said: bytes | Response | None, note: Note) -> None:
         """Send what the straight way says: the body of a good answer, or a response."""

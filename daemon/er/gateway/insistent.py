@@ -1,4 +1,4 @@
-"""Refusals one after the other on one connection: from the FREE-th on each is held for a while.
+"""Requests refused one after the other for their own fault (4xx): each further one is held a while.
 
 A client that heeds Retry-After never comes so far. One that sends again at once, ten thousand times
 a second, would take a worker's time from all others; held, it gets no further than its connections
@@ -22,8 +22,13 @@ class Insistent:
         self.refused = 0  # in a row; a good answer makes it 0
         self._last = 0.0
 
-    def hold_s(self, now: float) -> float:
-        """How long to hold the refusal that is about to be said, s; `now` on the loop's clock."""
+    def hold_s(self, status: int, now: float) -> float:
+        """How long to hold the answer that is about to be said, s; `now` on the loop's clock."""
+        if status >= 500:
+            return 0.0
+        if status < 400:
+            self.refused = 0
+            return 0.0
         if now - self._last > PAUSE_S:
             self.refused = 0
         self.refused += 1

@@ -4,7 +4,8 @@ Up to three quarters of them whoever comes gets one. In the last quarter a key g
 it holds less than its share by weight, of which a twentieth is kept for keys that hold none yet: so
 a key alone may have 95 %, and another that comes then finds a place. The number of places is
 counted in the ledger. What each key holds is counted in each worker, whose part of the places is
-taken to be its part of the requests.
+taken to be its part of the requests. As a key's connections may lie unevenly over the workers, one
+that holds less than half of what the largest does is not refused for its share.
 """
 
 from __future__ import annotations
@@ -63,6 +64,9 @@ class Places:
         held = self._held.get(who.id)
         if held is not None:
             part = self.limit * self._here / max(self._here, self._ledger.in_flight())
-            if 20 * held[0] * self._weights >= 19 * part * held[1]:
-                return False
+            each = held[0] / held[1]
+            if 20 * each * self._weights >= 19 * part:
+                most = max([mine / weight for mine, weight in self._held.values()])
+                if 2 * each >= most:
+                    return False
         return self._ledger.enter(self.limit)

@@ -89,19 +89,12 @@ class Http2(Connection):
         else:
             self.begin(stream)
 
-    def _hold_s(self, status: int) -> float:
-        """How long an answer is held, s."""
-        if status < 400:
-            self._insistent.refused = 0
-            return 0.0
-        return self._insistent.hold_s(self._loop.time())
-
     async def _answer(self, stream: Http2Stream, note: Note) -> None:
         response = await self._gateway.respond(note)
         if response is None:
             self.reset(stream, ErrorCode.CANCEL)
             return
-        if held_s := self._hold_s(response.status):
+        if held_s := self._insistent.hold_s(response.status, self._loop.time()):
             await asyncio.sleep(held_s)
         if not self._say(stream, response, note) or not isinstance(response, Stream):
             return
@@ -122,7 +115,7 @@ class Http2(Connection):
             self.reset(note.stream, ErrorCode.CANCEL)
         else:
             response = said if isinstance(said, Response) else Response(200, said)
-            if held_s := self._hold_s(response.status):
+            if held_s := self._insistent.hold_s(response.status, self._loop.time()):
                 self._loop.call_later(held_s, self._say, note.stream, response, note)
             else:
                 self._say(note.stream, response, note)
