@@ -354,6 +354,16 @@ def test_a_damaged_key_file_is_said_and_not_replaced(alone: dict[str, str]) -> N
     assert path.read_text() == '{"version": 1, "keys": ['
 
 
+def test_a_key_file_that_an_older_er_cannot_read_is_said_once(alone: dict[str, str]) -> None:
+    """With the file that such an ER can be given."""
+    first = er(alone, "keys", "create", "--name", "web")
+    second = er(alone, "keys", "create", "--name", "bound", "--concurrency", "4")
+    third = er(alone, "keys", "set", "bound", "--concurrency", "5")
+    assert (first.returncode, second.returncode, third.returncode) == (0, 0, 0)
+    assert "er_api_keys.version-1.json: er help keys" in second.stderr
+    assert "version" not in first.stderr + third.stderr
+
+
 # -- with a gateway ------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -76,6 +77,37 @@ def test_a_file_is_of_the_second_version_only_when_an_older_er_would_lose_a_boun
         assert record.encode(record.decode(path.read_bytes())) == path.read_bytes()
         keys.change(path, "web", now=NOW, **dict.fromkeys(bound))  # type: ignore[arg-type]
         assert version() == 1, bound
+
+
+def test_what_an_older_er_is_given_lets_nobody_do_more(tmp_path: Path) -> None:
+    """It reads version 1 alone and would forget what bounds a key; it follows every change."""
+    path = tmp_path / "keys.json"
+    older = keys.for_older(path)
+
+    def there() -> dict[str, Any]:
+        tree = json.loads(older.read_text())
+        assert tree["version"] == 1
+        assert not any(field in key for key in tree["keys"] for field in record.NEWER)
+        return {key["name"]: key for key in tree["keys"]}
+
+    plain = keys.create(path, name="plain", now=NOW, rate_limit="7/second")
+    assert not older.exists()
+    keys.create(path, name="team", now=NOW, team="search", weight=3)
+    assert set(there()) == {"plain", "team"}
+    for name, bound in (("scope", {"scopes": ["metrics"]}), ("net", {"networks": ["::1"]})):
+        keys.create(path, name=name, now=NOW, **bound)  # type: ignore[arg-type]
+    assert set(there()) == {"plain", "team"}
+    assert there()["plain"]["rate_limit"] == "7/second"
+    turned = keys.rotate(path, "plain", grace_s=0, now=NOW)
+    assert turned.secret != plain.secret
+    assert there()["plain"]["sha256"] == record.digest(turned.secret)
+    keys.revoke(path, "plain", now=NOW)
+    assert there()["plain"]["revoked"] is not None
+    shutil.copy(older, path)  # as er help keys has it
+    known = keys.Keys(path)
+    assert known.check(turned.secret, NOW) is None
+    keys.change(path, "team", now=NOW, rate_limit="off")
+    assert not older.exists(), "the file itself is of version 1 again"
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ MOST = {
     "er-tls.service": 1.8,
     "er-runtime.service": 1.0,
 }
+POLKIT = (UNITS / "50-er.rules").read_text()
 ALL = {"er.target", "er-gateway.service", "er-gateway-http.socket"}
 
 
@@ -434,8 +435,7 @@ def test_every_member_of_the_target_follows_it() -> None:
 
 
 def test_the_polkit_rule_admits_our_units_and_no_others() -> None:
-    text = (UNITS / "50-er.rules").read_text()
-    found = re.search(r"var ours = /(.*)/;", text)
+    found = re.search(r"var ours = /(.*)/;", POLKIT)
     assert found
     ours = re.compile(found[1])
     for unit in (

@@ -1,10 +1,11 @@
 """Which engine answers for each model now: the proof that a kept vector is still what it would say.
 
 A launcher names its engine in its sample (once a second, RUNTIME/replicas/NAME/sample.json): a
-digest of vLLM's version, of how it was started, and of the model's files as they were when it read them. It
-does so before the engine starts, which then needs seconds, so no answer comes from an engine that
-is not named yet. A model's vectors are kept and given out only while all of its engines that live
-have the same name. Nobody vouches for an engine at a `url`, so its model has none.
+digest of vLLM's version, of how it was started, and of the model's files as they were when it read
+them. It does so before the engine starts, which then needs seconds, so no answer comes from an
+engine that is not named yet. A model's vectors are kept and given out only while all of its
+engines that live have the same name. Nobody vouches for an engine at a `url`, so its model has
+none.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,11 +55,26 @@ def run(wish: KeyWish) -> int:
     if problem:
         return fail(problem, 1)
     try:
-        return _do(wish, datetime.now(UTC))
+        with noting_version():
+            return _do(wish, datetime.now(UTC))
     except ValueError as error:
         return fail(str(error), 64)
     except KeysError as error:
         return fail(str(error), 64 if error.field in BOUNDS else 1)
+
+
+@contextlib.contextmanager
+def noting_version() -> Iterator[None]:
+    """Say it when the key file becomes one that an older ER can't read."""
+    path = keys.for_older(keys.path())
+    there = os.path.exists(path)  # noqa: PTH110 - Path.exists raises in a closed folder
+    yield
+    if not there and os.path.exists(path):  # noqa: PTH110
+        print(
+            f"note: the key file is of version 2 from now on; for an ER that reads version 1 alone "
+            f"there is {path}: er help keys",
+            file=sys.stderr,
+        )
 
 
 def fail(text: str, code: int) -> int:

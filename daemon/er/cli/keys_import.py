@@ -9,7 +9,7 @@ from pathlib import Path
 
 from er import keys
 from er.cli.audit import note
-from er.cli.keys import KeyWish, fail, fields, no_right, printed
+from er.cli.keys import KeyWish, fail, fields, no_right, noting_version, printed
 from er.cli.screen import clean
 from er.keys import KeysError, imported
 from er.moments import expiry
@@ -29,15 +29,16 @@ def run(wish: KeyWish, files: Sequence[str], *, dry_run: bool, allow_weak: bool)
             where = "standard input" if name == "-" else Path(name).name
             stem = "imported" if name == "-" else Path(name).stem
             found += [_placed(one, where, stem) for one in imported.read(_data(name))]
-        done = keys.import_keys(
-            keys.path(),
-            found,
-            now=now,
-            expires=end,
-            fields=said,
-            allow_weak=allow_weak,
-            dry_run=dry_run,
-        )
+        with noting_version():
+            done = keys.import_keys(
+                keys.path(),
+                found,
+                now=now,
+                expires=end,
+                fields=said,
+                allow_weak=allow_weak,
+                dry_run=dry_run,
+            )
     except ValueError as error:
         return fail(str(error), 64)
     except KeysError as error:

@@ -47,6 +47,11 @@ def good_copy(path: Path) -> Path:
     return path.with_name(path.stem + ".last-good.json")
 
 
+def for_older(path: Path) -> Path:
+    """Where the keys lie that an ER knows which reads version 1 alone, while the file is newer."""
+    return path.with_name(path.stem + ".version-1.json")
+
+
 def create(
     path: Path,
     *,
@@ -232,8 +237,15 @@ def read(path: Path) -> tuple[Record, ...]:
 
 
 def write(path: Path, keys: Sequence[Record]) -> None:
+    """Write them all, and beside them what an older ER can be given (`for_older`)."""
     data = records.encode(keys)
-    _replace({good_copy(path): data, path: data})
+    files = {good_copy(path): data, path: data}
+    older = records.encode_plain(keys)
+    if older != data:
+        files = {for_older(path): older, **files}
+    _replace(files)
+    if older == data:  # the file itself is of version 1
+        for_older(path).unlink(missing_ok=True)
 
 
 def _replace(files: dict[Path, bytes]) -> None:

@@ -164,6 +164,15 @@ def encode(records: Sequence[Record]) -> bytes:
     return msgspec.json.format(plain, indent=2) + b"\n"
 
 
+def encode_plain(records: Sequence[Record]) -> bytes:
+    """The bytes of a file of version 1, for an older ER: the keys that may do no more there.
+
+    It would forget what bounds the others, so they are left out, and what bounds nothing.
+    """
+    plain = [msgspec.structs.replace(record, team=None, weight=None) for record in records]
+    return encode([r for r in plain if all(getattr(r, f) in (None, False) for f in NEWER)])
+
+
 def shown(record: Record) -> dict[str, Any]:
     """What people may see of a key: all but its hashes."""
     tree = msgspec.json.decode(msgspec.json.encode(record))
