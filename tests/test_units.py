@@ -41,6 +41,7 @@ MOST = {
     "er-tls.service": 1.8,
     "er-runtime.service": 1.0,
 }
+TMPFILES = (UNITS / "er.tmpfiles").read_text()
 POLKIT = (UNITS / "50-er.rules").read_text()
 ALL = {"er.target", "er-gateway.service", "er-gateway-http.socket"}
 
@@ -466,24 +467,18 @@ def test_the_polkit_rule_gives_user_er_itself_nothing() -> None:
 
 
 def test_a_replica_writes_its_own_folder_and_what_it_must_share() -> None:
-    """What it sees of the gateway's folders is said file by file; the rest is not there."""
-    text = (UNITS / "er-vllm@.service").read_text()
+    """And nothing is bound in from a folder where user er could lay a link to somewhere else."""
     said: dict[str, list[str]] = {}
-    for line in text.splitlines():
+    for line in (UNITS / "er-vllm@.service").read_text().splitlines():
         name, _, value = line.partition("=")
         said.setdefault(name, []).extend(value.split())
-    assert "ReadWritePaths" not in said and said["ProtectSystem"] == ["strict"]
-    assert {"/run/er:ro", "/var/lib/er:ro"} <= set(said["TemporaryFileSystem"])
-    assert [source.split(":")[0] for source in said["BindPaths"]] == [
-        "/run/er-vllm/%i",
-        "/run/er-vllm/.gpus",
-        "/run/er/ledger",
-    ]
-    assert said["BindReadOnlyPaths"] == [
-        "/run/er/engine.secret",
-        "-/run/er/successor.toml",
-        "-/var/lib/er/applied.toml",
-    ]
+    assert said["ProtectSystem"] == ["strict"] and said["RuntimeDirectory"] == ["er-vllm/%i"]
+    assert said["ReadWritePaths"] == ["/run/er/ledger", "/run/er-vllm/.gpus"]
+    assert "BindPaths" not in said
+    owners = dict(line.split()[1:4:2] for line in TMPFILES.splitlines() if line.startswith("d "))
+    for source in said["BindReadOnlyPaths"]:
+        assert owners[str(Path(source.lstrip("-").split(":")[0]).parent)] == "root", source
+    assert owners["/run/er-vllm"] == "root"
 
 
 def test_replicas_are_compared_by_every_field() -> None:

@@ -176,7 +176,7 @@ await() {   # await UNIT
         [[ $state != active || -n $(systemctl show -p Job --value "$1") ]] || return 0
         sleep 1
     done
-    stop "$1 was restarted with the new version and does not answer: $(systemctl show -p StatusText --value "$1")
+    stop "$1 was restarted with the new version and does not answer: $(systemctl show -p StatusText --value "$1" | tr -d '[:cntrl:]')
 The other replicas go on as they are. See \`er status\` and \`er doctor\`; then run this again."
 }
 

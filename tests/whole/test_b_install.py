@@ -173,9 +173,10 @@ def test_an_upgrade_that_is_refused_leaves_the_old_version_in_charge(er: Install
 def test_upgrade_keeps_config_and_keys_and_restarts_only_what_changed(er: Installed) -> None:
     """A new version of the gateway alone: replicas go on, the gateway changes over.
 
-    The version before had other words for systemd, and somebody is just editing er.toml: what is
-    applied is told anew, and what is half edited takes no effect.
+    The version before had other words for systemd and no record of root's own, and somebody is just
+    editing er.toml: what is applied is told anew, and what is half edited takes no effect.
     """
+    er.machine.run("rm", "-rf", "/var/lib/er-applied")
     pids = [er.machine.show(u, "MainPID") for u in REPLICAS]
     gateway = er.machine.show("er-gateway.service", "MainPID")
     config = er.machine.root / "etc/er/er.toml"
@@ -195,6 +196,10 @@ def test_upgrade_keeps_config_and_keys_and_restarts_only_what_changed(er: Instal
     finally:
         config.write_text(kept)
     assert "er apply --again" in result.stdout, result.stdout
+    mine = er.machine.run("cat", "/var/lib/er-applied/applied.toml").stdout
+    assert mine == er.machine.run("cat", "/var/lib/er/applied.toml").stdout
+    owner = er.machine.run("stat", "-c", "%U:%G %a", "/var/lib/er-applied").stdout
+    assert owner == "root:er 750\n"
     assert "restart the gateway" in result.stdout, result.stdout
     assert not drop_in.exists()
     stop = er.machine.show("er-gateway.service", "TimeoutStopUSec", "NeedDaemonReload")

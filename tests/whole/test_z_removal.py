@@ -11,6 +11,9 @@ INSTALL = "/usr/src/er/install.sh"
 
 
 def test_uninstall_keeps_what_is_the_operators(er: Installed) -> None:
+    """What `er restart --surge` left when it was stopped half-way does not stay."""
+    left = "/run/systemd/system/er-vllm@embedding-surge.service.d"
+    er.machine.run("sh", "-c", f"mkdir -p {left} && echo '[Unit]' >{left}/10-er.conf")
     result = er.machine.run(INSTALL, "--uninstall", timeout=200)
     assert "Kept: /etc/er and /var/lib/er" in result.stdout
     assert f"{MODELS}/Qwen3-Embedding-0.6B" in result.stdout
@@ -18,6 +21,7 @@ def test_uninstall_keeps_what_is_the_operators(er: Installed) -> None:
     assert (er.machine.root / "etc/er/er.toml").exists()
     assert (er.machine.root / "var/lib/er/er_api_keys.json").exists()
     assert not (er.machine.root / "usr/local/bin/er").is_symlink()
+    assert er.machine.run("test", "-e", left, check=False).returncode == 1
 
 
 def test_installed_again_with_what_was_kept(er: Installed) -> None:

@@ -1,7 +1,7 @@
-"""Makes what replicas find in /run/er besides their own: the ledger, the engines' secret.
+"""Makes what replicas find in /run/er and can't make themselves: the ledger, the engines' secret.
 
-A replica's unit shows it these two files and nothing else of that folder, so they must be there
-before it starts. er-runtime.service runs this as user er.
+A replica's unit lets it write the ledger and nothing else there, so both must be there before it
+starts. er-runtime.service runs this as user er.
 """
 
 from __future__ import annotations

@@ -310,7 +310,8 @@ def locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise _failed(lock, error) from None
     try:
-        _give_to_owner(file)
+        if os.fstat(file).st_nlink == 1:  # not another name of a file of root's
+            _give_to_owner(file)
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
     finally:
