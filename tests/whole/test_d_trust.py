@@ -30,7 +30,7 @@ def inside(er: Installed, script: str) -> str:
 
 
 def test_a_replica_changes_nothing_that_others_believe(er: Installed) -> None:
-    """No socket, no key, no text, no vector, no other replica's word; the ledger alone it writes."""
+    """No socket, key, text, vector or other replica's word; of all it writes the ledger alone."""
     assert inside(er, "ls -A /var/lib/er").split() == ["applied.toml"]
     assert inside(er, "touch /run/er/replicas/embedding/x && rm /run/er/replicas/embedding/x") == ""
     for attack in (
