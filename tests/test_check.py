@@ -421,6 +421,18 @@ def test_a_hidden_home_counts_as_it_is_bound_into_the_unit(
     assert f"is a link to {home}/ranker" in error
 
 
+def test_a_model_in_user_ers_own_folder_is_an_error(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replicas are not shown that folder; a link to there is no way round."""
+    monkeypatch.setattr(check, "ERS_OWN", (str(models),))
+    for path in (models / "ranker", models.parent / "door"):
+        if path.name == "door":
+            path.symlink_to(models / "ranker")
+        error = check.look(MODEL, path, weights=True)["error"]
+        assert error.startswith(f"{path}: lies in user er's own folder"), error
+
+
 def test_the_command_itself(models: Path) -> None:
     """Every finding with file:line, a sum, exit 1; wrong files and a good one."""
     path = models / "etc/er.toml"

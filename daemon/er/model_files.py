@@ -15,10 +15,10 @@ import orjson
 
 PromptKind = Literal["qwen3", "plain"]
 # ProtectHome=tmpfs and PrivateTmp= empty these for the units; what lies there is bound in.
-HIDDEN = (
-    *("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/"),
-    *("/var/lib/er/", "/var/cache/er/"),  # from replicas alone
-)
+HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
+# User er's own, which replicas are not shown: whoever breaks into the gateway could lay a link
+# there to what is closed to that user, and have systemd bind it in.
+ERS_OWN = ("/var/lib/er", "/var/cache/er")
 
 # Every size of Qwen3-Embedding and Qwen3-Reranker says one of these.
 QWEN3_ARCHITECTURES = {"Qwen3ForCausalLM", "Qwen3Model", "Qwen3ForSequenceClassification"}

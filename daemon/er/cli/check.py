@@ -28,7 +28,7 @@ from er.config import Config, Finding, Model, Replica, directory, successor
 from er.config.reader import Reader
 from er.engine.build import Build, BuildError
 from er.gpus import Gpu, find, missing
-from er.model_files import HIDDEN, ModelFilesError
+from er.model_files import ERS_OWN, HIDDEN, ModelFilesError
 from er.quantities import bytes_text
 
 HOMES = tuple(map(Path, HIDDEN))
@@ -309,8 +309,7 @@ def look(model: Model, path: Path, *, weights: bool) -> dict[str, Any]:
     hidden = f"{path}/".startswith(HIDDEN)
     if hidden and os.geteuid() != 0 and _closed_parent(path) is not None:
         return {"error": f"{path}: only root can look there; ask again with sudo", "unseen": True}
-    wrong = _leads_away(path, hidden)
-    if wrong:
+    if wrong := _leads_away(path, hidden):
         return {"error": f"{path}: {wrong}"}
     door = -1
     if hidden and os.geteuid() == 0 and path.is_dir():
@@ -328,6 +327,8 @@ def look(model: Model, path: Path, *, weights: bool) -> dict[str, Any]:
 def _leads_away(path: Path, hidden: bool) -> str:
     """What of a model's folder is not there inside the units, which see no /home and no /root."""
     real = path.resolve()
+    if any(real.is_relative_to(own) for own in ERS_OWN):
+        return "lies in user er's own folder, which replicas don't see; move it, to /srv/models say"
     if not hidden and any(real.is_relative_to(home) for home in HOMES):
         return f"is a link to {real}, which the units don't see; name that path itself"
     if not os.access(path, os.R_OK | os.X_OK) or not path.is_dir():
