@@ -50,6 +50,11 @@ class Route(NamedTuple):
     one: Callable[[ModelCard], bytes] = models.model
     named: Callable[[bytes], str] | None = None
 
+    @property
+    def is_page(self) -> bool:
+        """Whether nothing is computed for it."""
+        return self.name in ("models", "model", "open")
+
 
 NATIVE = "/api/v1/services/"  # DashScope's own
 _EMBEDDING = "embeddings/text-embedding/text-embedding"

@@ -8,16 +8,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Container, Mapping
+from functools import partial
 from typing import Any
 
 from er import dialects, journal, metrics
-from er.config import Model
-from er.dialects import Dialect, Part, Route, models
-from er.dialects.models import ModelCard
+from er.dialects import Dialect, Part, Route
 from er.gateway import described, operator_pages, options, wellness
 from er.gateway.batches import Place, Shelf
 from er.gateway.bounded import Bounded
 from er.gateway.checks import Checks
+from er.gateway.coming import Coming, Load
 from er.gateway.cors import Cors
 from er.gateway.exchange import (
     BROKEN,
@@ -30,9 +30,10 @@ from er.gateway.exchange import (
     plain_address,
 )
 from er.gateway.guesses import Guesses
+from er.gateway.model_pages import ModelPages
 from er.gateway.options import METRICS, OPEN, SCOPED
 from er.gateway.places import Places
-from er.gateway.served import Served, check_right, may_use
+from er.gateway.served import Served, check_right
 from er.gateway.tally import Tally
 from er.gateway.work import INLINE_BYTES, Workshop
 from er.job import Answer, Job, Refusal
@@ -75,9 +76,10 @@ class Gateway:
         self.cors = Cors(self.settings.cors) if self.settings.cors else None
         self.draining = False  # each answer closes its connection
         self.cutting = False  # requests are cancelled because the process must end
-        self._started = int(time.time())
+        self._model_pages = ModelPages(served, workshop.bounds, int(time.time()))
         self._timeout_ns = int(self.settings.timeout_s * 1e9)
         self.places = Places(ledger, self.settings.max_concurrency)
+        self._coming = Coming(self.settings.max_body, self.settings.max_concurrency)
         self._checks = Checks(
             self.settings,
             keys=keys,
@@ -108,26 +110,45 @@ class Gateway:
             if refused.status == 401 and request.head.secret is not None:
                 await self.guesses.slow(refused, request.client)
             raise
-        if isinstance(route, str):
-            if route == METRICS:
-                return await self._metrics_page()
-            return await operator_pages.page(route, request.head.query)
-        note.dialect = dialects.name(route.dialect)
+        if not isinstance(route, str):
+            note.dialect = dialects.name(route.dialect)
+        if isinstance(route, str) or route.is_page:
+            self._checks.check_page(who)  # 429
+            return await self._page(route, request, who, note)
+        try:
+            return await self._serve(route, request, who, note)
+        except Refusal as refused:
+            self._checks.count_unserved(who, note, refused.status)
+            raise
+        except (Gone, asyncio.CancelledError):
+            if not self.cutting:
+                self._checks.count_unserved(who, note, CLIENT_CLOSED)
+            raise
+
+    async def _serve(
+        self, route: Route | Place, request: Request, who: Identity, note: Note
+    ) -> Response:
+        """The answer to what a known client wants done. Raises Refusal, Gone."""
         if isinstance(route, Place):
-            return await self._shelf.answer(
-                route, request, who, lambda: self._checks.admit_batch(who, note)
-            )
-        if route.name in ("models", "model"):
-            return await self._models(route, request, who, note)
+            self._coming.enter(who)  # 503
+            try:
+                admitted = partial(self._checks.admit_batch, who, note)
+                return await self._shelf.answer(route, request, who, admitted)
+            finally:
+                self._coming.leave(who)
         self._checks.peek_rate(who, note)  # 429, if all of it is to be read for nothing
-        body = request.whole
-        if body is None or len(body) > self.settings.max_body:
-            body = await request.body(self.settings.max_body, self.settings.timeout_s)  # 413
-        dialect = dialects.choose(route.dialect, body)
-        note.dialect, note.refuse = dialects.name(dialect), dialect.refuse
-        if route.name == "tokenize":
-            return await self._tokenize(dialect, body, who, note)
-        return await self._compute(dialect, body, who, note)
+        if request.whole is not None and len(request.whole) <= self.settings.max_body:
+            load = Load(request.whole)
+        else:
+            load = await self._coming.read(request, who, self.settings.timeout_s)  # 413, 503
+        try:
+            dialect = dialects.choose(route.dialect, load.body)
+            note.dialect, note.refuse = dialects.name(dialect), dialect.refuse
+            if route.name == "tokenize":
+                return await self._tokenize(dialect, load.body, who, note)
+            return await self._compute(dialect, load, who, note)
+        finally:
+            load.drop()
 
     async def _tokenize(self, dialect: Dialect, body: bytes, who: Identity, note: Note) -> Response:
         """The tokens of texts, which no engine is needed for. Raises Refusal."""
@@ -149,22 +170,23 @@ class Gateway:
             if inside:
                 self.places.leave(who)
 
-    async def _compute(self, dialect: Dialect, body: bytes, who: Identity, note: Note) -> Response:
+    async def _compute(self, dialect: Dialect, load: Load, who: Identity, note: Note) -> Response:
         """The answer to what a known client wants computed. Raises Refusal."""
         work, places = self._workshop, self.places
         deadline = note.began + self._timeout_ns
         inside = places.enter(who)
         try:
-            job = await work.read(dialect, body, deadline, who)  # 400
+            job = await work.read(dialect, load.body, deadline, who)  # 400
             note.dialect, note.model, note.items = job.dialect, job.model, job.items
             model = self._served.find(job.model, job.task, who)  # 404
             note.model = note.served = model.name
             if who.models is not None:
                 check_right(who, model)  # 403
-            if not inside and len(body) > INLINE_BYTES:  # its texts need not be read for a 503
+            if not inside and len(load.body) > INLINE_BYTES:  # its texts need not be read for a 503
                 inside = self._checks.demand_place(model, who)
             began = time.monotonic_ns()
-            prompted = await work.prompt(job, model, len(body), deadline, who)  # 400
+            prompted = await work.prompt(job, model, len(load.body), deadline, who)  # 400
+            load.drop()
             note.tokenise_ns = time.monotonic_ns() - began
             note.tokens, note.cut = prompted.tokens, prompted.cut
             await self._let_in(who, note, deadline, inside, prompted.tokens)  # 429
@@ -202,38 +224,18 @@ class Gateway:
             return await asyncio.to_thread(described.page, path, self._served.config)
         return wellness.page(path, self._served, self._ledger)
 
-    async def _metrics_page(self) -> Response:
-        text = await asyncio.to_thread(metrics.render)
-        return Response(200, text, metrics.CONTENT_TYPE.encode())
-
-    async def _models(self, route: Route, request: Request, who: Identity, note: Note) -> Response:
-        if route.page is not None:
-            cards = [self._card(m) for m in self._served.config.models if may_use(who, m)]
-            return Response(200, route.page(models.asked(cards, request.head.query)))
-        note.model = route.model
-        if route.named is not None:
-            body = await request.body(self.settings.max_body, self.settings.timeout_s)
-            note.model = route.named(body)
-        model = self._served.named(note.model, who)
-        check_right(who, model)
-        return Response(200, route.one(self._card(model)))
-
-    def _card(self, model: Model) -> ModelCard:
-        prompter = self._served.prompters.get(model.via or model.name)
-        return ModelCard(
-            id=model.name,
-            task=model.task,
-            created=self._started,
-            max_model_len=prompter.max_tokens if prompter else model.max_tokens,
-            dimensions=model.dimensions or (prompter.dimensions if prompter else None)
-            if model.task == "embed"
-            else None,
-            aliases=model.aliases,
-            max_inputs=self._workshop.bounds.most(model.task),
-            max_requests=self.settings.max_concurrency,
-            pooling=prompter.pooling if prompter else "LAST",
-            cuts=model.over_length == "cut" or model.task == "score",
-        )
+    async def _page(
+        self, route: Route | Place | str, request: Request, who: Identity, note: Note
+    ) -> Response:
+        """What a known client reads. Raises Refusal, Gone."""
+        if isinstance(route, Place):
+            return await self._shelf.answer(route, request, who, lambda: None)
+        if isinstance(route, Route):
+            return await self._model_pages.answer(route, request, who, note)
+        if route == METRICS:
+            text = await asyncio.to_thread(metrics.render)
+            return Response(200, text, metrics.CONTENT_TYPE.encode())
+        return await operator_pages.page(route, request.head.query)
 
     # -- ASGI --------------------------------------------------------------------------------
 

@@ -58,6 +58,11 @@ class Place(NamedTuple):
         """Whose words refusals are in."""
         return openai
 
+    @property
+    def is_page(self) -> bool:
+        """Whether it is for looking and tidying up: neither a file nor a batch is made."""
+        return self.method != "POST" or self.what != ""
+
 
 def place_at(method: str, path: str) -> Place | Refusal | None:
     """The place that a request asks; the Refusal 405 for a wrong method; None for another path."""

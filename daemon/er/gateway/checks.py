@@ -19,6 +19,7 @@ from er.gateway.bounded import Bounded
 from er.gateway.cors import Cors
 from er.gateway.exchange import LOCAL, Head, Note, Request, Response
 from er.gateway.options import ALIVE, GET, PING, SCOPED
+from er.gateway.paged import Paged
 from er.gateway.places import Places
 from er.gateway.turns import Turns
 from er.gateway.work import INLINE_BYTES, Workshop
@@ -53,6 +54,7 @@ class Checks:
         self.places = places
         self.turns = Turns(limits, settings.rate_wait_s, max(1, settings.max_concurrency // 4))
         self._cors, self._open = cors, open_pages
+        self._paged = Paged()
 
     def route(self, head: Head, note: Note) -> Route | Place | Response | str | None:
         """What is asked for. Raises Refusal 404, 405.
@@ -154,16 +156,33 @@ class Checks:
 
         Reading it and its texts would cost more than all else, for a refusal.
         """
-        length = note.request.head.length
-        if note.request.whole is not None or (length is not None and length <= INLINE_BYTES):
-            return
-        if (rate := self._rate(who)) is None:
+        if not _large(note.request) or (rate := self._rate(who)) is None:
             return
         wait_s = self._limits.wait_s(who.id, rate, 0, limits.now_ns())
         if wait_s > self.settings.rate_wait_s:
+            length = note.request.head.length
             closing = length is None or length > SKIPPED_BYTES
             taken = Taken(False, rate.count, 0, wait_s, float(rate.period_s), 0, 0)
             self._let_in(who, rate, taken, note, closing=closing)
+
+    def count_unserved(self, who: Identity, note: Note, status: int) -> None:
+        """Count a request that was refused for what it is, or whose client left, by its key's rate.
+
+        Or broken bodies could be sent without end: over its rate, a key's large ones are not read.
+        What the server can't do costs nothing, and what another of the key's limits refuses only
+        where a large body was read for it.
+        """
+        rate, taken = self._rate(who), note.taken
+        looked = taken is not None and (taken.until > 0 or not taken.allowed)
+        if rate is None or looked or status >= 500 or (status == 429 and not _large(note.request)):
+            return
+        with contextlib.suppress(LimitsFull):
+            note.taken = self._limits.take(who.id, rate, limits.now_ns())
+
+    def check_page(self, who: Identity) -> None:
+        """Count a page that a key reads. Raises Refusal 429."""
+        if self._rate(who) is not None:
+            self._paged.check(who)
 
     async def await_turn(self, who: Identity, note: Note, deadline: int) -> None:
         """What `check_rate` does; over its rate a request is held for as long as `rate_wait` says.
@@ -207,6 +226,12 @@ class Checks:
             note.taken = note.taken._replace(remaining=note.taken.remaining + 1, until=0)
         if note.held is not None:
             self.bounded.give_back(note.who, note)
+
+
+def _large(request: Request) -> bool:
+    """Whether reading its body and texts costs more than all else."""
+    length = request.head.length
+    return request.whole is None and (length is None or length > INLINE_BYTES)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,62 @@
+"""What clients are told of the models: a list, one of them, in each dialect's own shape."""
+
+from __future__ import annotations
+
+from er.config import Model
+from er.dialects import Route, models
+from er.dialects.models import ModelCard
+from er.gateway.bounds import Bounds
+from er.gateway.exchange import Note, Request, Response
+from er.gateway.served import Served, check_right, may_use
+from er.job import Refusal
+from er.keys import Identity
+
+BODY_MAX = 64 << 10  # bytes that name a model
+BODY_S = 30.0
+
+
+class ModelPages:
+    """Answers at these addresses. One object a worker."""
+
+    def __init__(self, served: Served, bounds: Bounds, started: int) -> None:
+        """`started` in Unix seconds."""
+        self._served, self._bounds, self._started = served, bounds, started
+
+    async def answer(self, route: Route, request: Request, who: Identity, note: Note) -> Response:
+        """The answer to a known client. Raises Refusal, Gone."""
+        if route.page is not None:
+            cards = [self._card(m) for m in self._served.config.models if may_use(who, m)]
+            return Response(200, route.page(models.asked(cards, request.head.query)))
+        note.model = route.model
+        if route.named is not None:
+            note.model = route.named(await self._body(request))
+        model = self._served.named(note.model, who)
+        check_right(who, model)
+        return Response(200, route.one(self._card(model)))
+
+    @staticmethod
+    async def _body(request: Request) -> bytes:
+        try:
+            return await request.body(BODY_MAX, BODY_S)
+        except Refusal as refusal:
+            if refusal.status == 413:
+                refusal.message = f"the body is over {BODY_MAX} bytes; all it has to do is to name "
+                refusal.message += "a model"
+            raise
+
+    def _card(self, model: Model) -> ModelCard:
+        prompter = self._served.prompters.get(model.via or model.name)
+        return ModelCard(
+            id=model.name,
+            task=model.task,
+            created=self._started,
+            max_model_len=prompter.max_tokens if prompter else model.max_tokens,
+            dimensions=model.dimensions or (prompter.dimensions if prompter else None)
+            if model.task == "embed"
+            else None,
+            aliases=model.aliases,
+            max_inputs=self._bounds.most(model.task),
+            max_requests=self._served.config.gateway.max_concurrency,
+            pooling=prompter.pooling if prompter else "LAST",
+            cuts=model.over_length == "cut" or model.task == "score",
+        )
