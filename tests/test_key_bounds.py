@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from er import keys
+from er.gateway import bounded
 from er.keys import bounds, record
 from er.keys.bounds import BoundsError
 from er.keys.reader import Keys
@@ -406,41 +408,184 @@ def test_a_quota_counts_what_its_key_asked_before_it_was_set(shared: Gateway) ->
     assert shared.ask("GET", "/v1/models", key=secret).status == 200
 
 
+def batch_of(running: Gateway, secret: str, lines: int, text: str = "text") -> dict[str, Any]:
+    """A batch of so many lines, made by that key."""
+    wanted = (
+        {
+            "custom_id": f"l{i}",
+            "method": "POST",
+            "url": "/v1/embeddings",
+            "body": {"model": "embed", "input": f"{text} {i:02}"},
+        }
+        for i in range(lines)
+    )
+    form = (
+        '--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--b\r\n'
+        'content-disposition: form-data; name="file"; filename="f.jsonl"\r\n\r\n'
+        + "".join(json.dumps(line) + "\n" for line in wanted)
+        + "\r\n--b--\r\n"
+    )
+    kind = {"content-type": "multipart/form-data; boundary=b"}
+    file = running.ask("POST", "/v1/files", form.encode(), key=secret, headers=kind).json
+    body = {"input_file_id": file["id"], "endpoint": "/v1/embeddings", "completion_window": "1h"}
+    made: dict[str, Any] = running.ask("POST", "/v1/batches", body, key=secret).json
+    return made
+
+
+def now_of(running: Gateway, secret: str, batch: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = running.ask("GET", f"/v1/batches/{batch['id']}", key=secret).json
+    return found
+
+
 def test_batches_count_and_end_with_the_quota(tmp_path: Path) -> None:
     """The lines that were answered stay; the batch says why it failed; a new one is refused."""
-    lines = "".join(
-        json.dumps(
-            {
-                "custom_id": f"l{i}",
-                "method": "POST",
-                "url": "/v1/embeddings",
-                "body": {"model": "embed", "input": f"text {i}"},
-            }
-        )
-        + "\n"
-        for i in range(40)
-    )
     with gateway(tmp_path) as running:
         secret = made(running, "web", quota="10 requests/month")
-        form = (
-            '--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--b\r\n'
-            'content-disposition: form-data; name="file"; filename="f.jsonl"\r\n\r\n'
-            f"{lines}\r\n--b--\r\n"
-        )
-        kind = {"content-type": "multipart/form-data; boundary=b"}
-        file = running.ask("POST", "/v1/files", form.encode(), key=secret, headers=kind).json
-        wish = {"endpoint": "/v1/embeddings", "completion_window": "1h"}
-        body = {"input_file_id": file["id"], **wish}
-        batch = running.ask("POST", "/v1/batches", body, key=secret).json
-
-        def ended() -> bool:
-            found = running.ask("GET", f"/v1/batches/{batch['id']}", key=secret).json
-            batch.update(found)
-            return found["status"] in ("failed", "completed")
-
-        _until(ended)
+        batch = batch_of(running, secret, 40)
+        _until(lambda: now_of(running, secret, batch)["status"] in ("failed", "completed"))
+        batch = now_of(running, secret, batch)
         assert batch["status"] == "failed"
         assert "quota" in batch["errors"]["data"][0]["message"]
         assert batch["request_counts"] == {"total": 40, "completed": 10, "failed": 30}
+        wish = {"endpoint": "/v1/embeddings", "completion_window": "1h"}
+        body = {"input_file_id": batch["input_file_id"], **wish}
         again = running.ask("POST", "/v1/batches", body, key=secret)
         refused(again, 429, "insufficient_quota")
+
+
+def test_lines_of_batches_keep_to_half_of_their_key_s_limits(shared: Gateway) -> None:
+    """They wait for their tokens, and the key's own requests find the other half."""
+    secret = made(shared, "lines", token_limit="80/hour", concurrency=2)
+    batch = batch_of(shared, secret, 9)  # of 8 tokens each
+    _until(lambda: now_of(shared, secret, batch)["request_counts"]["completed"] == 5)
+    assert shared.embed("x" * 39, key=secret).status == 200
+    time.sleep(0.5)
+    refused(shared.embed(key=secret), 429, "token_limit_exceeded")
+    path = shared.state / "er_api_keys.json"
+    assert now_of(shared, secret, batch)["request_counts"]["completed"] == 5
+    keys.change(path, "lines", now=NOW, token_limit="150/hour")
+    _until(lambda: now_of(shared, secret, batch)["request_counts"]["completed"] == 5)
+    keys.change(path, "lines", now=NOW, token_limit=None)
+    _until(lambda: now_of(shared, secret, batch)["status"] == "completed")
+    keys.change(path, "lines", now=NOW, token_limit="7/hour")
+    never = batch_of(shared, secret, 1, "another")
+    _until(lambda: now_of(shared, secret, never)["status"] == "completed")
+    file = now_of(shared, secret, never)["error_file_id"]
+    told = shared.ask("GET", f"/v1/files/{file}/content", key=secret).json["response"]
+    assert told["status_code"] == 400
+    assert told["body"]["error"]["code"] == "token_limit_exceeded"
+
+
+def test_lines_of_batches_are_among_their_key_s_requests_at_once(shared: Gateway) -> None:
+    """Half of them at most, in all of its batches together."""
+    secret = made(shared, "at once", concurrency=4)
+    mine = keys.find(shared.state / "er_api_keys.json", "at once").id
+    engine = shared.engines[0]
+    engine.fault("slow", ms=300)
+    batches = [batch_of(shared, secret, 5, text) for text in ("one", "two")]
+    table, most = Running.open(shared.runtime / "running"), 0
+
+    def all_done() -> bool:
+        nonlocal most
+        most = max(most, table.counts([mine])[mine])
+        return all(now_of(shared, secret, b)["request_counts"]["completed"] == 5 for b in batches)
+
+    _until(all_done, 30.0)
+    engine.fault("none")
+    assert most == 2
+    assert table.counts([mine]) == {mine: 0}
+
+
+def test_a_batch_ends_when_its_key_may_not_ask_from_there_any_more(shared: Gateway) -> None:
+    """From where it was made; that is nobody else's to read."""
+    path = shared.state / "er_api_keys.json"
+    secret = made(shared, "moved", networks=["127.0.0.0/8"], token_limit="20/hour")
+    batch = batch_of(shared, secret, 5)
+    assert "client" not in batch
+    _until(lambda: now_of(shared, secret, batch)["request_counts"]["completed"] == 1)
+    keys.change(path, "moved", now=NOW, networks=["10.0.0.0/8"])
+    time.sleep(1.5)
+    keys.change(path, "moved", now=NOW, networks=None)
+    _until(lambda: now_of(shared, secret, batch)["status"] == "failed")
+    (problem,) = now_of(shared, secret, batch)["errors"]["data"]
+    assert "may not ask from 127.0.0.1" in problem["message"]
+
+
+def test_tokens_that_are_only_counted_count_by_the_limit(shared: Gateway) -> None:
+    """In each dialect that counts them; not in the month, as no engine was asked."""
+    secret = made(shared, "counts", token_limit="100/hour", quota="100000 tokens/month")
+    asked = (
+        ("/tokenize", {"model": "embed", "prompt": "x" * 30}),
+        ("/tokenize", {"inputs": "x" * 30}),
+        ("/v1/tokenize", {"model": "embed", "text": "x" * 30}),
+    )
+    for path, body in asked:
+        reply = shared.ask("POST", path, body, key=secret)
+        assert reply.status == 200, reply
+    used = 100 - int(reply.headers["x-ratelimit-remaining-tokens"])
+    assert 90 <= used <= 95
+    for path, body in asked:
+        assert shared.ask("POST", path, body, key=secret).status == 429
+    use = {k["name"]: k["use"] for k in _listed(shared)}["counts"]
+    assert (use["tokens"], use["quota"]) == (used, 0)
+    larger = {"model": "embed", "prompt": "x" * 200}
+    assert shared.ask("POST", "/tokenize", larger, key=secret).status == 400
+
+
+# -- who hangs up ------------------------------------------------------------------------------
+
+
+def test_what_an_engine_computed_for_who_hung_up_counts_in_the_quota(shared: Gateway) -> None:
+    """Or a client could have all computed and pay nothing; what never came so far costs nothing."""
+    engine = shared.engines[0]
+    secret = made(shared, "leaves", quota="4 requests/month", rate_limit="off")
+
+    def used() -> int:
+        found: int = {k["name"]: k["use"] for k in _listed(shared)}["leaves"]["quota"]
+        return found
+
+    def hang_up(text: str) -> None:
+        before = shared.text().count('"CODE":"client_closed"')
+        link = shared.connection()
+        body = json.dumps({"model": "embed", "input": text}).encode()
+        head = {"authorization": f"Bearer {secret}"}
+        link.request("POST", "/v1/embeddings", body, head)
+        time.sleep(0.4)
+        link.close()
+        shared.wait_for('"CODE":"client_closed"', count=before + 1)
+
+    engine.fault("slow", ms=3000)
+    for n in range(2):
+        hang_up(f"computed {n}")
+    assert used() == 2
+    engine.fault("none")
+    assert shared.embed("good", key=secret).status == 200
+    time.sleep(1.2)  # what is brought for it by the tally is not counted twice
+    assert used() == 3
+    assert [shared.embed(f"n {n}", key=secret).status for n in range(2)] == [200, 429]
+
+
+def test_a_quota_is_given_back_where_nothing_was_computed() -> None:
+    """To a client that left its place in the queue, and to one that got no answer."""
+    held = bounded.Held()
+    held.quota = 7
+    kept: list[tuple[str, str, int]] = []
+
+    class Months:
+        def keep(self, key_id: str, tokens: int) -> None:
+            kept.append(("keep", key_id, tokens))
+
+        def give_back(self, key_id: str, tokens: int, now: float) -> None:
+            kept.append(("back", key_id, tokens))
+
+    some: Any = Months()
+    counted = bounded.Bounded(Any, lambda: some)  # type: ignore[arg-type]
+    counted._months = some
+    who = keys.Identity(id="k", name="n", rate_limit=None, models=None)
+    for begun, status, says in ((True, 499, "keep"), (False, 499, "back"), (False, 503, "back")):
+        note: Any = SimpleNamespace(held=held, begun=begun, status=status)
+        counted.over(who, note)
+        assert kept.pop() == (says, "k", 7) and note.held is None
+    note = SimpleNamespace(held=held, begun=False, status=200)
+    counted.over(who, note)
+    assert kept == []

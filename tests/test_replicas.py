@@ -22,7 +22,7 @@ from er.config import Config, Gateway, Model, Replica
 from er.job import Refusal
 from er.ledger import Ledger
 from er.replicas import Replicas, mover
-from er.replicas.pools import Request, Result
+from er.replicas.pools import Left, Request, Result
 from er.scheduler import FREE_CALLS
 from fakes import EngineProcess, until
 
@@ -520,6 +520,9 @@ async def test_what_is_late_or_left_before_it_was_sent_never_reaches_an_engine(
     assert single.replicas.queued() == 30
     for task in leaves:
         task.cancel()
+        with pytest.raises(asyncio.CancelledError) as gone:
+            await task
+        assert not isinstance(gone.value, Left)
     refusals = [await task for task in late]
     assert [r.status for r in refusals] == [504] * 5
     for refusal in refusals:  # all their time was spent waiting
@@ -541,6 +544,8 @@ async def test_a_call_is_given_up_only_when_nobody_in_it_is_wanted(
     await until(lambda: engines[0].seen()["in_flight"] == 1)
     assert engines[0].seen()["calls"] == 1
     leaves.cancel()
+    with pytest.raises(Left):  # a replica has begun
+        await leaves
     assert (await late).status == 504
     await stays
     seen = engines[0].seen()

@@ -71,7 +71,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """A batch. Times are Unix seconds.
 
-    `uid` is that of a caller on the local socket, `ending` what `finalizing` leads to.
+    `uid` is that of a caller on the local socket, `client` the address of any other, and `ending`
+    what `finalizing` leads to.
     """
 
     id: str
@@ -94,6 +95,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     request_counts: Counts = Counts()
     metadata: dict[str, str] | None = None
     uid: int | None = None
+    client: str = ""
     ending: Status | None = None
 
     @property
@@ -108,7 +110,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     def shown(self) -> dict[str, Any]:
         """OpenAI's batch object."""
         tree = msgspec.to_builtins(self)
-        del tree["uid"], tree["ending"]
+        del tree["uid"], tree["client"], tree["ending"]
         errors = tree.pop("errors")
         if self.status != "finalizing" and not self.over:
             tree["output_file_id"] = tree["error_file_id"] = None

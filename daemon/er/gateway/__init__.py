@@ -41,6 +41,7 @@ from er.keys import Identity, Keys
 from er.keys.bounds import Scope
 from er.ledger import Ledger
 from er.limits import Limits
+from er.replicas.pools import Left
 
 CLOSE = (b"connection", b"close")
 CLIENT_CLOSED = 499
@@ -163,6 +164,8 @@ class Gateway:
             await self._let_in(who, note, deadline, inside, 0)  # 429
             inside = inside or self._checks.demand_place(model, who)  # 503
             answer = await work.tokens(job, model, len(body), deadline, note)
+            if who.bounds is not None:
+                self._checks.spend_tokens(who, note, answer.tokens)  # 429
             return _good(
                 dialect, job, answer, await work.write(dialect, job, answer, deadline, who)
             )
@@ -269,7 +272,8 @@ class Gateway:
             response = await self.answer(request, note)
         except Gone:
             response = self._broken(note)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as gone:
+            note.begun = not self.cutting and (isinstance(gone, Left) or note.engine_ns > 0)
             response = self._broken(note) or self.cut(note)
         except Exception as error:
             response = self.explain(error, note)

@@ -216,6 +216,7 @@ class Shelf:
             expires_at=int(now + window_s),
             metadata=wish.metadata,
             uid=who.local_uid,
+            client=request.client,
         )
         await asyncio.to_thread(self._store.add_batch, who.id, batch)
         return _said(batch.shown())

@@ -1,7 +1,9 @@
 """What few keys are bounded by beside rate and models: networks, requests at once, tokens, a quota.
 
 A request is counted by all of its key's bounds or by none: what a refusal, or an end without an
-answer, leaves counted is given back. The straight way leaves these keys to `Gateway.respond`.
+answer, leaves counted is given back; but what an engine computes for a client that leaves counts.
+The straight way leaves these keys to `Gateway.respond`. The lines of a key's batches wait where a
+request is refused, and take half of what these bounds allow at most, so requests find the rest.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from er.job import Refusal
 from er.keys import Identity
 from er.keys.bounds import inside
 from er.limits import Held, Limits, LimitsFull, RunningFull, Taken, tokens_of
-from er.quantities import QUOTA_MAX, Quota
+from er.quantities import QUOTA_MAX, Quota, Rate
 
 AGAIN_S = 60.0  # where nothing can be counted
 SOON_S = 1.0  # until one of a key's requests has ended, for all that is known
+LINE_S, LINES_S = 0.1, 5.0  # the least and the most after which a line of a batch asks again
 
 
 class Months(Protocol):
@@ -33,6 +36,9 @@ class Months(Protocol):
 
     def give_back(self, key_id: str, tokens: int, now: float) -> None:
         """Uncount a request that was taken and not answered as asked."""
+
+    def keep(self, key_id: str, tokens: int) -> None:
+        """One that was taken stays counted, though it was not answered."""
 
     def used(self, key_id: str, now: float) -> tuple[int, int]:
         """Requests and tokens."""
@@ -64,13 +70,7 @@ class Bounded:
         """Count one request more at once. Raises Refusal 429, 503."""
         note.held = Held()
         most = who.bounds.concurrency if who.bounds is not None else None
-        if most is None:
-            return
-        try:
-            note.held.running = self._limits.running.enter(who.id, most)
-        except RunningFull as error:
-            raise _uncounted(str(error)) from None
-        if not note.held.running:
+        if most is not None and not self._enter(who, note.held, most):
             raise Refusal(
                 429,
                 "concurrency_limit_exceeded",
@@ -80,31 +80,80 @@ class Bounded:
                 retry_after_s=SOON_S,
             )
 
+    def _enter(self, who: Identity, held: Held, most: int) -> bool:
+        try:
+            held.running = self._limits.running.enter(who.id, most)
+        except RunningFull as error:
+            raise _uncounted(str(error)) from None
+        return held.running
+
     def spend(self, who: Identity, note: Note, tokens: int) -> None:
         """Count the request's tokens, and what its quota is of. Raises Refusal 400, 429, 503."""
-        bounds, held = who.bounds, note.held
-        if bounds is None or held is None:
+        self.spend_tokens(who, note, tokens)
+        self._spend_quota(who, note, tokens)
+
+    def spend_tokens(self, who: Identity, note: Note, tokens: int) -> None:
+        """Count them by the key's limit alone, no engine being asked. Raises Refusal 400, 429,
+        503.
+        """
+        bounds = who.bounds
+        if bounds is None or bounds.tokens is None or not tokens or note.held is None:
             return
-        if bounds.tokens is not None and tokens:
-            if tokens > bounds.tokens.count:
-                raise Refusal(
-                    400,
-                    "token_limit_exceeded",
-                    f"the request has {tokens} tokens, and key {who.id} ({who.name}) may ask for "
-                    f"{bounds.tokens}; send fewer texts at once",
-                )
-            try:
-                note.taken_tokens = self._limits.take(
-                    tokens_of(who.id), bounds.tokens, limits.now_ns(), tokens
-                )
-            except LimitsFull as error:
-                raise _uncounted(str(error)) from None
-            if not note.taken_tokens.allowed:
-                raise _over_tokens(who, note.taken_tokens, tokens)
-            held.tokens = tokens
-        if bounds.quota is not None:
-            self.take(who, tokens)
-            held.quota = tokens
+        taken = note.taken_tokens = self._take(who, bounds.tokens, tokens)
+        if not taken.allowed:
+            raise _over_tokens(who, taken, tokens)
+        note.held.tokens = tokens
+
+    def _take(self, who: Identity, rate: Rate, tokens: int) -> Taken:
+        assert who.bounds is not None
+        most = who.bounds.tokens
+        if most is not None and tokens > most.count:
+            raise Refusal(
+                400,
+                "token_limit_exceeded",
+                f"the request has {tokens} tokens, and key {who.id} ({who.name}) may ask for "
+                f"{most}; send fewer texts at once",
+            )
+        try:
+            return self._limits.take(tokens_of(who.id), rate, limits.now_ns(), tokens)
+        except LimitsFull as error:
+            raise _uncounted(str(error)) from None
+
+    def _spend_quota(self, who: Identity, note: Note, tokens: int) -> None:
+        quota = who.bounds.quota if who.bounds is not None else None
+        if quota is None or note.held is None:
+            return
+        now = time.time()
+        if not self._quotas().take(who.id, tokens, now, *_most(quota)):
+            raise self._over_quota(who, quota, tokens, now)
+        note.held.quota = tokens
+
+    def begin_line(self, who: Identity, note: Note, tokens: int) -> float:
+        """Count a line of a batch by all of it, if that lets it pass now; `over` ends it.
+
+        Returns 0.0, or in how many seconds it is worth to ask again: then nothing is counted.
+        Raises Refusal 400, 429 (for the quota), 503.
+        """
+        bounds, held = who.bounds, Held()
+        if bounds is None:
+            return 0.0
+        if bounds.concurrency is not None and not self._enter(who, held, half(bounds.concurrency)):
+            return LINE_S
+        note.held = held
+        try:
+            if bounds.tokens is not None and tokens:
+                rate = bounds.tokens
+                taken = self._take(who, Rate(max(half(rate.count), tokens), rate.period_s), tokens)
+                if not taken.allowed:
+                    self._leave(who, note)
+                    return max(LINE_S, min(taken.retry_after_s, LINES_S))
+                note.taken_tokens, held.tokens = taken, tokens
+            self._spend_quota(who, note, tokens)
+        except Refusal:
+            self.give_back(who, note)
+            self._leave(who, note)
+            raise
+        return 0.0
 
     def check_quota(self, who: Identity) -> None:
         """Raises Refusal 429 where nothing is left of the key's quota; counts nothing."""
@@ -115,21 +164,6 @@ class Bounded:
         requests, tokens = self._quotas().used(who.id, now)
         if (tokens if quota.of == "tokens" else requests) >= quota.count:
             raise self._over_quota(who, quota, 0, now)
-
-    def take(self, who: Identity, tokens: int) -> None:
-        """Count a request by its key's quota alone, as a line of a batch is. Raises Refusal 429,
-        503.
-        """
-        quota = who.bounds.quota if who.bounds is not None else None
-        if quota is not None:
-            now = time.time()
-            if not self._quotas().take(who.id, tokens, now, *_most(quota)):
-                raise self._over_quota(who, quota, tokens, now)
-
-    def untake(self, who: Identity, tokens: int) -> None:
-        """Uncount what `take` has counted."""
-        if self._months is not None and who.bounds is not None and who.bounds.quota is not None:
-            self._months.give_back(who.id, tokens, time.time())
 
     def give_back(self, who: Identity, note: Note) -> None:
         """Uncount the tokens of a request that could not be served."""
@@ -142,13 +176,19 @@ class Bounded:
 
     def over(self, who: Identity, note: Note) -> None:
         """The request is over, and `note.status` says how."""
-        held, note.held = note.held, None
-        if held is None:
+        held = self._leave(who, note)
+        if held is None or held.quota is None or self._months is None or note.status < 400:
             return
-        if held.running:
+        if note.begun:
+            self._months.keep(who.id, held.quota)
+        else:
+            self._months.give_back(who.id, held.quota, time.time())
+
+    def _leave(self, who: Identity, note: Note) -> Held | None:
+        held, note.held = note.held, None
+        if held is not None and held.running:
             self._limits.running.leave(who.id)
-        if held.quota is not None and note.status >= 400:
-            self.untake(who, held.quota)
+        return held
 
     def _quotas(self) -> Months:
         if self._months is None:
@@ -177,6 +217,11 @@ class Bounded:
             # OpenAI's clients try a 429 again, twice; this one is not over in a minute.
             headers={"x-should-retry": "false"},
         )
+
+
+def half(count: int) -> int:
+    """What batches may have of a limit, at least one."""
+    return -(-count // 2)
 
 
 def _most(quota: Quota) -> tuple[int, int]:

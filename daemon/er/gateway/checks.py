@@ -125,6 +125,14 @@ class Checks:
             self.give_back(note)
             raise
 
+    def spend_tokens(self, who: Identity, note: Note, tokens: int) -> None:
+        """Count what was tokenised and nothing more. Raises Refusal 400, 429, 503."""
+        try:
+            self.bounded.spend_tokens(who, note, tokens)
+        except Refusal:
+            self.give_back(note)
+            raise
+
     def admit_batch(self, who: Identity, note: Note) -> None:
         """Count a request about batches, whose work is another's. Raises Refusal 429, 503."""
         self.bounded.check_quota(who)

@@ -227,6 +227,7 @@ class Note:
     known = 0  # sequences that the cache answered
     queue_ns = tokenise_ns = engine_ns = encode_ns = 0
     total_ns = 0
+    begun = False  # its client left, and an engine had begun or computed it by then
     taken: Taken | None = None
     scope: Mapping[str, Any] = {}  # ASGI's, where it came that way
     taken_tokens: Taken | None = None

@@ -95,6 +95,7 @@ class Hand:
     def __init__(self, tools: Tools, owner: str, batch: Batch) -> None:
         self._tools, self._owner = tools, owner
         self._endpoint, self._uid, self._expires_at = batch.endpoint, batch.uid, batch.expires_at
+        self._client = batch.client
         self._items = Room(HAND_ITEMS)
         self.go_on = asyncio.Event()  # cleared while results wait to be written: no more are made
         self.go_on.set()
@@ -103,7 +104,7 @@ class Hand:
         self._dialect = route.dialect
 
     def who(self) -> Identity:
-        """Who asks. Raises Barred when that key is no more."""
+        """Who asks. Raises Barred when that key is no more, or may not ask from where it did."""
         if self._uid is not None:
             return keys.local(self._uid)
         found = self._tools.keys.holder(self._owner, datetime.now(UTC))
@@ -111,6 +112,11 @@ class Hand:
             raise Barred(f"key {self._owner} was revoked, has expired or is gone")
         if "inference" not in found.scopes:
             raise Barred(f"key {self._owner} has no longer the scope inference")
+        if self._client:
+            try:
+                self._tools.bounded.check_address(found, self._client)
+            except Refusal as refusal:
+                raise Barred(refusal.message) from None
         return found
 
     async def answer(self, line: Line) -> Answer:
@@ -153,13 +159,19 @@ class Hand:
             began = time.monotonic_ns()
             prompted = await work.prompt(job, model, len(body), deadline, who)
             note.tokenise_ns = time.monotonic_ns() - began
-            bounded.take(who, prompted.tokens)
+            while wait_s := bounded.begin_line(who, note, prompted.tokens):
+                await asyncio.sleep(wait_s)
+                who = note.who = self.who()
             try:
+                note.status = 500  # until it is answered
                 answer = await work.compute(job, model, prompted, deadline, note)
                 text = await work.write(dialect, job, answer, deadline, who)
+                note.status = 200
             except BaseException:
-                bounded.untake(who, prompted.tokens)
+                bounded.give_back(who, note)
                 raise
+            finally:
+                bounded.over(who, note)
         finally:
             self._items.give(job.items)
         metrics.sequences.labels(model.name).inc(job.items)

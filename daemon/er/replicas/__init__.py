@@ -26,7 +26,7 @@ from er.job import Ids, Refusal, Task
 from er.ledger import Ledger
 from er.replicas.hold import Waiting
 from er.replicas.mover import Mover
-from er.replicas.pools import Done, Member, Request, Result
+from er.replicas.pools import Done, Left, Member, Request, Result
 
 
 class Replicas:
@@ -75,7 +75,9 @@ class Replicas:
         key: str = "",
         weight: int = 1,
     ) -> Result:
-        """What `start` does, for who would rather wait. Raises Refusal; cancelling cancels."""
+        """What `start` does, for who would rather wait. Raises Refusal; cancelling cancels, and
+        raises Left where a replica had begun.
+        """
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
 
         def done(result: Result | None, error: BaseException | None) -> None:
@@ -101,7 +103,10 @@ class Replicas:
         try:
             return await future
         except asyncio.CancelledError:
+            begun = request.waiting < len(sequences)
             request.cancel()
+            if begun:
+                raise Left from None
             raise
 
     def start(

@@ -36,6 +36,10 @@ class Result(NamedTuple):
     replicas: tuple[str, ...]
 
 
+class Left(asyncio.CancelledError):
+    """Cancelled when some of it was on its way to a replica, or back by then."""
+
+
 Done = Callable[[Result | None, BaseException | None], None]
 
 

@@ -3,8 +3,9 @@
 A memory-mapped table in STATE, a row of 40 bytes a key and month. It has what usage has (answered
 requests, their tokens), brought by the tally twice a second; requests of a key with a quota are
 counted by `take` when they are let in, so that it is overrun by nothing, and uncounted by
-`give_back` where they are not answered. What a killed worker had taken and not answered stays
-counted. A table that is new or was damaged begins with what the book and the hours know.
+`give_back` where they are not answered; but what an engine had begun when its client left stays
+counted (`keep`), and so does what a killed worker had taken and not answered. A table that is new
+or was damaged begins with what the book and the hours know.
 """
 
 from __future__ import annotations
@@ -104,6 +105,11 @@ class Monthly:
         ahead = self._ahead.get(key_id, _NONE)
         self._ahead[key_id] = Spent(ahead.requests - 1, ahead.tokens - tokens)
         self._add(key_id, -1, -tokens, now)
+
+    def keep(self, key_id: str, tokens: int) -> None:
+        """A request that was taken stays counted, though no usage will be brought for it."""
+        ahead = self._ahead.get(key_id, _NONE)
+        self._ahead[key_id] = Spent(ahead.requests - 1, ahead.tokens - tokens)
 
     def settle(self, counted: Mapping[str, Spent], now: float) -> None:
         """Count what was answered, less what was taken before: the tally's, twice a second."""
