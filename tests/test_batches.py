@@ -724,6 +724,11 @@ def test_a_full_quota_refuses_and_makes_a_batch_wait(tmp_path: Path) -> None:
         with pytest.raises(openai.APIStatusError, match="DELETE /v1/files/ID removes one") as no:
             client.files.create(file=("more", b"x" * 600_000), purpose="batch")
         assert (no.value.status_code, no.value.code) == (413, "storage_full")
+        name = running.key.split("-")[2]
+        assert f"those of key {name} (" in no.value.message
+        assert "three quarters of what others leave" in no.value.message
+        other = sdk(running, new_key(running)[1])  # for whom some is left
+        other.files.create(file=("more", b"x" * 50_000), purpose="batch")
         time.sleep(2.5)
         assert client.batches.retrieve(batch_id).status == "in_progress"
         assert running.text().count("batches wait for room") == 1

@@ -389,7 +389,7 @@ async def test_the_quota_counts_what_is_written_between_two_looks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "AGAIN_S", 0.01)
-    store = Store(tmp_path, quota=100_000, keep_s=100)
+    store = Store(tmp_path, quota=134_000, keep_s=100)
     disk, file = Disk(store), tmp_path / "ka" / "x"
     file.parent.mkdir()
 
@@ -398,10 +398,12 @@ async def test_the_quota_counts_what_is_written_between_two_looks(
             out.write(bytes(30_000))
 
     for _ in range(3):
-        await disk.grow(more, 30_000)
-    waiting = asyncio.create_task(disk.grow(more, 30_000))
+        await disk.grow(more, 30_000, "ka")
+    waiting = asyncio.create_task(disk.grow(more, 30_000, "ka"))
     await asyncio.sleep(0.1)
     assert not waiting.done() and file.stat().st_size == 90_000
+    (tmp_path / "kb").mkdir()
+    await disk.grow((tmp_path / "kb/x").touch, 10_000, "kb")  # what is left is others'
     file.unlink()
     await waiting
     assert file.stat().st_size == 30_000

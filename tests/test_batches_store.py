@@ -272,14 +272,22 @@ def test_files_are_private_and_half_an_upload_is_none(store: Store) -> None:
     assert {path.name for path in folder.iterdir()} == {file.id, f"{file.id}.json"}
 
 
-def test_the_quota_holds_for_all_owners_together(store: Store) -> None:
+def test_the_quota_holds_for_all_owners_together_and_none_has_all_of_it(store: Store) -> None:
+    """Three quarters of what others leave; so there is some for one more, however many they are."""
     uploaded(store, "k1", b"x" * 700_000)
     with pytest.raises(Full):
-        store.upload("k2", 400_000)
-    small = uploaded(store, "k2", b"x" * 300_000)
-    assert 1_000_000 < store.used() <= 1 << 20
+        store.upload("k1", 100_000)
+    with pytest.raises(Full):
+        store.upload("k2", 300_000)
+    small = uploaded(store, "k2", b"x" * 200_000)
+    with pytest.raises(Full) as full:
+        store.upload("k2", 100_000)
+    assert full.value.own == store.taken()["k2"] > 200_000
+    assert full.value.share == (store.quota - store.taken()["k1"]) * 3 // 4
+    assert full.value.used == store.used() < store.quota
+    uploaded(store, "k3", b"x" * 80_000)
     store.delete_file("k2", small.id)
-    uploaded(store, "k2", b"x" * 300_000)
+    uploaded(store, "k2", b"x" * 100_000)
 
 
 def test_an_upload_that_did_not_say_its_size_meets_the_quota_too(tmp_path: Path) -> None:
@@ -288,6 +296,7 @@ def test_an_upload_that_did_not_say_its_size_meets_the_quota_too(tmp_path: Path)
     with pytest.raises(Full):
         for _ in range(64):
             upload.write(bytes(1 << 20))
+    assert upload.size <= 30 << 20  # three quarters, as nobody else has any
     upload.drop()
     assert store.used() == 0
 

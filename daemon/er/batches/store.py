@@ -34,11 +34,26 @@ class NotThere(Exception):  # noqa: N818 - an answer
 
 
 class Full(OSError):  # noqa: N818 - what the disk says, too
-    """The quota is used up."""
+    """The quota is used up, or an owner's share of it."""
 
-    def __init__(self, used: int, quota: int) -> None:
+    def __init__(self, used: int, quota: int, own: int) -> None:
+        """Bytes: what all of it takes, what it may take, and the owner's part of the first."""
         super().__init__(errno.EDQUOT, os.strerror(errno.EDQUOT))
-        self.used, self.quota = used, quota
+        self.used, self.quota, self.own = used, quota, own
+
+    @property
+    def share(self) -> int:
+        """Bytes that this owner may have."""
+        return share(self.quota, self.used - self.own)
+
+
+def share(quota: int, others: int) -> int:
+    """Bytes that one owner may have, where those of others take `others`.
+
+    Three quarters of what they leave. So none has all, and however many fill theirs, some is left
+    for one more.
+    """
+    return max(0, quota - others) * 3 // 4
 
 
 class Upload:
@@ -54,7 +69,7 @@ class Upload:
     def write(self, data: bytes) -> None:
         """Add `data`. Raises OSError, and Full for the quota."""
         if self.size + len(data) >= self._looked + AGAIN:
-            self._store.demand_room(len(data))
+            self._store.demand_room(self._owner, len(data))
             self._looked = self.size
         view = memoryview(data)
         while view:
@@ -97,28 +112,30 @@ class Store:
 
     # -- room --------------------------------------------------------------------------------
 
+    def taken(self) -> dict[str, int]:
+        """Bytes that each owner's things take; what belongs to none has its folder's name."""
+        return {
+            folder.name: sum(map(_on_disk, entries(Path(folder.path))))
+            for folder in entries(self.root)
+            if folder.is_dir(follow_symlinks=False)
+        }
+
     def used(self) -> int:
         """Bytes that all of it takes."""
-        size = 0
-        for folder in entries(self.root):
-            if folder.is_dir(follow_symlinks=False):
-                for entry in entries(Path(folder.path)):
-                    with contextlib.suppress(OSError):
-                        blocks = -(-entry.stat(follow_symlinks=False).st_size // BLOCK)
-                        size += max(1, blocks) * BLOCK
-        return size
+        return sum(self.taken().values())
 
-    def demand_room(self, size: int) -> None:
-        """Raise Full if `size` more bytes are more than the quota allows."""
-        used = self.used()
-        if used + size > self.quota:
-            raise Full(used, self.quota)
+    def demand_room(self, owner: str, size: int) -> None:
+        """Raise Full if `size` more bytes are more than the quota allows that owner."""
+        taken = self.taken()
+        used, own = sum(taken.values()), taken.get(owner, 0)
+        if own + size > share(self.quota, used - own):
+            raise Full(used, self.quota, own)
 
     # -- files -------------------------------------------------------------------------------
 
     def upload(self, owner: str, size: int) -> Upload:
         """Begin a file of about `size` bytes. Raises OSError, and Full for the quota."""
-        self.demand_room(size)
+        self.demand_room(owner, size)
         return Upload(self, owner)
 
     def add_file(self, owner: str, file_id: str, path: Path, filename: str, purpose: str) -> File:
@@ -181,7 +198,7 @@ class Store:
 
     def add_batch(self, owner: str, batch: Batch) -> None:
         """Keep a new batch, and have it run. Raises OSError, and Full for the quota."""
-        self.demand_room(2 * BLOCK)
+        self.demand_room(owner, 2 * BLOCK)
         marks = self.root / OPEN
         marks.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         mark = marks / f"{owner}.{batch.id}"
@@ -365,3 +382,12 @@ class Store:
         if found is None:
             raise NotThere(name)
         return found
+
+
+def _on_disk(entry: os.DirEntry[str]) -> int:
+    """Bytes that a file takes; none where it is gone by now."""
+    try:
+        blocks = -(-entry.stat(follow_symlinks=False).st_size // BLOCK)
+    except OSError:
+        return 0
+    return max(1, blocks) * BLOCK

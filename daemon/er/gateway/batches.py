@@ -240,7 +240,9 @@ class Shelf:
         if isinstance(error, Full):
             why = (
                 f"files and batches take {bytes_text(error.used)} of the "
-                f"{bytes_text(error.quota)} that [batches] quota in er.toml allows all keys"
+                f"{bytes_text(error.quota)} that [batches] quota in er.toml allows all keys, "
+                f"{bytes_text(error.own)} of it those of key {who.id} ({who.name}), which may have "
+                f"{bytes_text(error.share)}: three quarters of what others leave"
             )
         else:
             why = "the server's disk has no room for it"

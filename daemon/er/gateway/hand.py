@@ -34,8 +34,8 @@ class Disk(Protocol):
     async def write(self, work: Callable[[], None]) -> None:
         """Do `work` in a thread; again, while the disk refuses it."""
 
-    async def grow(self, work: Callable[[], None], size: int) -> None:
-        """The same, once the quota has room for the `size` bytes that it adds."""
+    async def grow(self, work: Callable[[], None], size: int, owner: str) -> None:
+        """The same, once the quota has room for the `size` bytes that it adds to the owner's."""
 
 
 class Room:

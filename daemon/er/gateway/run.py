@@ -266,7 +266,7 @@ class Run:
             write = partial(results.write, [result for result, _ in group])
             try:
                 size = sum(len(result.text) for result, _ in group)
-                await self._tools.disk.grow(write, size)
+                await self._tools.disk.grow(write, size, self.owner)
             except BaseException:
                 for _, written in group:
                     written.cancel()

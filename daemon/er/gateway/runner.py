@@ -16,6 +16,7 @@ from typing import NamedTuple
 from er import journal, metrics
 from er.batches import Batch, NotThere, Store
 from er.batches.records import OVER
+from er.batches.store import share
 from er.gateway.hand import Tools
 from er.gateway.run import Run
 from er.gateway.surely import in_thread
@@ -38,8 +39,9 @@ class Disk:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._said = ""
-        self._looked, self._used = -ROOM_S, 0  # when it was looked, and bytes taken
+        self._said: dict[str, str] = {}  # why it waits, by whose it is; "": the disk
+        self._looked = -ROOM_S  # when it was looked
+        self._taken: dict[str, int] = {}  # bytes, by owner
 
     async def write(self, work: Callable[[], None]) -> None:
         """Do `work`; again, while the disk refuses it. Once begun it ends, cancelled or not."""
@@ -50,43 +52,54 @@ class Disk:
             except OSError as error:
                 why = os.strerror(error.errno) if error.errno else str(error)
                 room = " (df)" if error.errno == errno.ENOSPC else ""
-                self._say(f"{why}; make room in {self._store.root}{room}")
+                self._say("", f"{why}; make room in {self._store.root}{room}")
                 waited = True
                 await asyncio.sleep(AGAIN_S)
                 continue
             if waited:
-                self._say("")
+                self._say("", "")
             return
 
-    async def grow(self, work: Callable[[], None], size: int) -> None:
-        """The same, once the quota has room for the `size` bytes that it adds."""
+    async def grow(self, work: Callable[[], None], size: int, owner: str) -> None:
+        """The same, once the quota has room for the `size` bytes that it adds to the owner's."""
         waited = False
-        while why := await self._over_quota(size):
+        while why := await self._over_quota(size, owner):
             waited = True
-            self._say(why)
+            self._say(owner, why)
             await asyncio.sleep(AGAIN_S)
         if waited:
-            self._say("")
+            self._say(owner, "")
         await self.write(work)
-        self._used += size
+        self._taken[owner] = self._taken.get(owner, 0) + size
 
-    async def _over_quota(self, size: int) -> str:
+    async def _over_quota(self, size: int, owner: str) -> str:
         """Why `size` bytes more are too many; empty: they are not."""
-        quota = self._store.quota
-        if time.monotonic() - self._looked > ROOM_S or self._used + size > quota:
-            self._used = await asyncio.to_thread(self._store.used)
+        if time.monotonic() - self._looked > ROOM_S or self._room(owner) < size:
+            self._taken = await asyncio.to_thread(self._store.taken)
             self._looked = time.monotonic()
-        if self._used + size <= quota:
+        room = self._room(owner)
+        if size <= room:
             return ""
-        took = f"{bytes_text(self._used)} of the {bytes_text(quota)}"
-        return f"they take {took} of [batches] quota; raise it, or have files deleted"
+        used, own = sum(self._taken.values()), self._taken.get(owner, 0)
+        return (
+            f"they take {bytes_text(used)} of the {bytes_text(self._store.quota)} of [batches] "
+            f"quota, {bytes_text(own)} of it key {owner}'s, which may have "
+            f"{bytes_text(room + own)}; raise it, or have files deleted"
+        )
 
-    def _say(self, wrong: str) -> None:
-        if wrong and not self._said:
+    def _room(self, owner: str) -> int:
+        """Bytes that the owner may add."""
+        own = self._taken.get(owner, 0)
+        return share(self._store.quota, sum(self._taken.values()) - own) - own
+
+    def _say(self, whose: str, wrong: str) -> None:
+        said = self._said.pop(whose, "")
+        if wrong:
+            self._said[whose] = wrong
+        if wrong and not said:
             journal.log("warning", f"batches wait for room: {wrong}")
-        elif self._said and not wrong:
+        elif said and not wrong:
             journal.log("notice", "batches go on: there is room again")
-        self._said = wrong
 
 
 class Going(NamedTuple):
