@@ -15,13 +15,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
+from crowd import steady
 from crowd.asking import Asker
 from crowd.replica import Replica
 from crowd.steady import RATE, Steady
@@ -90,6 +91,7 @@ class World:
                 yield self
                 self.load.until(50)
             assert self.gateway.stop() == 0
+            assert not self.gateway.mishaps()
         finally:
             self.gateway.close()
             for engine in self.engines:
@@ -264,6 +266,78 @@ def done(folder: Path, kinds: Sequence[str]) -> dict[str, Any]:
     assert sum(world.done.values()) == len(kinds)
     longest = {kind: round(seconds, 1) for kind, seconds in world.took.items()}
     return {"done": dict(world.done), "longest_s": longest, "requests_s": RATE} | report
+
+
+class Plain(NamedTuple):
+    """A request whose every answer is right."""
+
+    path: str = "/"
+    body: bytes = b"{}"
+
+    @staticmethod
+    def check(_: object) -> str | None:
+        return None
+
+
+class Endings:
+    """A server that answers each connection once. Then it ends it, before the next request comes
+    (`look` is that moment) or, if it `drops`, when that has come."""
+
+    def __init__(self, unix: Path, *, drops: bool) -> None:
+        self._drops, self._idle, self._lock = drops, list[socket.socket](), threading.Lock()
+        self._local = socket.socket(socket.AF_UNIX)
+        self._local.bind(str(unix))
+        self._local.listen(100)
+        self._tcp = socket.create_server(("127.0.0.1", 0), backlog=100)
+        self.port = int(self._tcp.getsockname()[1])
+        for server in (self._local, self._tcp):
+            threading.Thread(target=self._accept, args=(server,), daemon=True).start()
+
+    def _accept(self, server: socket.socket) -> None:
+        with suppress(OSError):  # it is closed
+            while True:
+                link = server.accept()[0]
+                threading.Thread(target=self._serve, args=(link,), daemon=True).start()
+
+    def _serve(self, link: socket.socket) -> None:
+        whole = b""
+        while not whole.endswith((b"{}", b"0\r\n\r\n")):
+            whole += link.recv(65536)
+        with self._lock:  # who has the answer finds the connection idle
+            link.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+            if not self._drops:
+                self._idle.append(link)
+                return
+        link.recv(65536)
+        link.close()
+
+    def look(self, _: object) -> bool:
+        """What a client sees that looks just before the ends come."""
+        with self._lock:
+            for link in self._idle:
+                link.close()
+            self._idle.clear()
+        return False
+
+    def close(self) -> None:
+        for server in (self._local, self._tcp):
+            server.shutdown(socket.SHUT_RDWR)
+            server.close()
+
+
+@pytest.mark.parametrize("drops", [False, True])
+def test_only_what_the_server_never_had_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drops: bool
+) -> None:
+    """The traffic itself: a request that a server drops is lost, however it ends."""
+    server = Endings(tmp_path / "er.sock", drops=drops)
+    monkeypatch.setattr(steady, "_readable", server.look)
+    monkeypatch.setattr(steady, "MODES", {"kept": 50, "unix": 50})
+    with Steady(server.port, ["key"], Plain, unix=tmp_path / "er.sock") as load:
+        load.until(100)
+    server.close()
+    report = load.report()
+    assert (report["again"] == 0, report["failed"] == 0) == (drops, not drops), report
 
 
 @pytest.mark.timeout(600)

@@ -5,15 +5,19 @@
 An open loop: a request begins when its time has come, however those before it fare, up to MOST at
 once. Clients are as
 good as common ones: before one uses a kept connection again it looks whether the server has ended
-it, and it sends nothing a second time. So what is not answered is lost, and counted as failed.
+it, and it sends nothing a second time that the server may have seen. So what is not answered is
+lost, and counted as failed. Where a busy machine lets the server's end come between a client's look
+and its sending, the kernel says so (EPIPE); then it asks again, and the report counts that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 import re
 import select
+import socket
 import ssl
 import threading
 import time
@@ -62,6 +66,10 @@ class Unhappy(NamedTuple):
 
 class Failed(Exception):  # noqa: N818 - what became of a request
     """No answer."""
+
+
+class Late(Exception):  # noqa: N818 - what became of a request
+    """The server had ended the connection before the request came."""
 
 
 class Steady:
@@ -130,6 +138,7 @@ class Steady:
             "refused": refused,
             "wrong": counts["wrong"],
             "failed": counts["failed"],
+            "again": counts["again"],
             "by_client": dict(sorted(self.modes.items())),
             "seconds": round(self._ended - self._began, 1),
             "slowest_s": round(self.slowest_s, 2),
@@ -164,7 +173,7 @@ class Steady:
         began = time.monotonic()
         try:
             async with asyncio.timeout(PATIENCE_S):
-                status, head, body = await self._exchange(mode, asked, key)
+                status, head, body = await self._answer(mode, asked, key)
         except (OSError, Failed, TimeoutError, asyncio.IncompleteReadError) as error:
             self._note("failed", asked.path, mode, began, repr(error))
             return
@@ -193,6 +202,13 @@ class Steady:
 
     # -- one exchange ------------------------------------------------------------------------
 
+    async def _answer(self, mode: str, asked: Asked, key: str) -> tuple[int, bytes, bytes]:
+        while True:
+            try:
+                return await self._exchange(mode, asked, key)
+            except Late:
+                self.counts["again"] += 1
+
     async def _exchange(self, mode: str, asked: Asked, key: str) -> tuple[int, bytes, bytes]:
         link, used = await self._link(mode)
         reader, writer = link
@@ -207,6 +223,8 @@ class Steady:
             keep = keep and not CLOSE.search(head)
         except (OSError, asyncio.IncompleteReadError) as error:
             keep = False
+            if used and mode not in ("upload", "pieces") and _ended_before(writer, error):
+                raise Late from None
             raise Failed(f"on a connection used {used} times: {error!r}") from None
         except BaseException:
             keep = False
@@ -272,3 +290,12 @@ def _readable(writer: asyncio.StreamWriter) -> bool:
     poll = select.poll()
     poll.register(writer.get_extra_info("socket").fileno(), select.POLLIN)
     return bool(poll.poll(0))
+
+
+def _ended_before(writer: asyncio.StreamWriter, error: Exception) -> bool:
+    """Whether the server's end had come before a request that was sent in one piece.
+
+    The kernel then has EPIPE for whoever sent it; ECONNRESET, or nothing, where the server had it.
+    """
+    pending = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    return pending == errno.EPIPE or isinstance(error, BrokenPipeError)

@@ -149,6 +149,8 @@ class Generations:
         failed = await self._bring_up(new, old)
         if failed:
             ledger.close()
+            if self._stopping.is_set():  # nothing failed: all of them are being ended
+                return
             self.brood.forget(new)
             self._reload_failed(f"{failed}; the old ones go on")
             self._retire(self.brood.workers(new))
