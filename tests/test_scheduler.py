@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from er import scheduler
 from er.pace import KEPT_NS, Pace, Rate
+from er.replicas.handed import runs
 from er.scheduler import (
     ATTEMPTS,
     CALLS,
@@ -802,3 +803,17 @@ def test_long_days() -> None:
         day.teardown()
         twins += day.hedges
     assert twins > 500
+
+
+def test_rows_that_lie_side_by_side_are_handed_out_together() -> None:
+    one, other = ticket(*[1] * 5), ticket(*[1] * 2)
+    a, b = ([Item(t, i, 0) for i in range(n)] for t, n in ((one, 5), (other, 2)))
+    handed = [(0, a[0]), (1, a[1]), (2, b[0]), (3, b[1]), (5, a[2]), (6, a[4]), (7, a[3])]
+    assert list(runs(handed)) == [
+        (0, 2, a[0]),
+        (2, 2, b[0]),
+        (5, 1, a[2]),
+        (6, 1, a[4]),
+        (7, 1, a[3]),
+    ]
+    assert list(runs([])) == []

@@ -31,6 +31,7 @@ from er.batches import Store
 from er.cache import Cache
 from er.child import RETIRE, Child
 from er.config import Tls
+from er.garbage import Garbage
 from er.gateway import Gateway
 from er.gateway.batches import Shelf
 from er.gateway.bounded import Bounded
@@ -230,11 +231,12 @@ class Worker:
 
     async def _tick(self) -> None:
         said = looked = time.monotonic()
-        stalled = Stalled()
+        stalled, garbage = Stalled(), Garbage()
         while True:
             self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
             await asyncio.sleep(0.5)
             self.gateway.tally.flush()
+            garbage.look(not self.gateway.tally.in_flight)
             await self._look_at_credentials()
             if time.monotonic() - looked >= EVERY_S:
                 looked = time.monotonic()

@@ -24,6 +24,7 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}\Z")
 STALL_S = 30.0  # without a byte of the body, the client is taken for gone
+JOINED_ASIDE = 1 << 20  # bytes of a body; to put its parts together others would wait for
 JSON = b"application/json"
 LOCAL = "uid:"
 BROKEN = "er.broken"  # in ASGI's scope: what was said to a body that broke off, and the id with it
@@ -143,7 +144,9 @@ class Request:
                     parts.append(part)
                     if not message["more_body"]:
                         self.read = True
-                        return parts[0] if len(parts) == 1 else b"".join(parts)
+                        if size < JOINED_ASIDE:
+                            return parts[0] if len(parts) == 1 else b"".join(parts)
+                        return await asyncio.to_thread(b"".join, parts)
                     patience.reschedule(min(end, loop.time() + STALL_S))
         except TimeoutError:
             if loop.time() >= end:

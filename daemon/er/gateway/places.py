@@ -4,8 +4,9 @@ Up to three quarters of them whoever comes gets one. In the last quarter a key g
 it holds less than its share by weight, of which a twentieth is kept for keys that hold none yet: so
 a key alone may have 95 %, and another that comes then finds a place. The number of places is
 counted in the ledger. What each key holds is counted in each worker, whose part of the places is
-taken to be its part of the requests. As a key's connections may lie unevenly over the workers, one
-that holds less than half of what the largest does is not refused for its share.
+taken to be its part of the requests. As a key's connections may lie unevenly over the workers, it
+may hold twice its share in a worker while a quarter of all places is free, and less and less more
+than it until a twentieth is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import NamedTuple
 
 from er.keys import Identity
 from er.ledger import Ledger
+
+ROOMY, FULL = 0.75, 0.95  # parts of the places
 
 
 class Held(NamedTuple):
@@ -29,7 +32,7 @@ class Places:
 
     def __init__(self, ledger: Ledger, limit: int) -> None:
         self._ledger, self.limit = ledger, limit
-        self._roomy = limit * 3 // 4
+        self._roomy = int(limit * ROOMY)
         self._held: dict[str, list[int]] = {}  # key -> how many it holds here, its weight
         self._weights = self._here = 0  # of those keys; requests in this worker
 
@@ -63,10 +66,9 @@ class Places:
     def _enters_late(self, who: Identity) -> bool:
         held = self._held.get(who.id)
         if held is not None:
-            part = self.limit * self._here / max(self._here, self._ledger.in_flight())
-            each = held[0] / held[1]
-            if 20 * each * self._weights >= 19 * part:
-                most = max([mine / weight for mine, weight in self._held.values()])
-                if 2 * each >= most:
-                    return False
+            taken = self._ledger.in_flight()
+            part = self.limit * self._here / max(self._here, taken)
+            free = max(0.0, FULL - taken / self.limit) / (FULL - ROOMY)
+            if held[0] * self._weights >= FULL * part * held[1] * (1 + free):
+                return False
         return self._ledger.enter(self.limit)

@@ -14,6 +14,7 @@ from er.config import Model
 from er.job import Ids, Refusal
 from er.journal import log
 from er.ledger import LAST_CHOICE, Ledger
+from er.replicas.handed import runs
 from er.replicas.hold import Waiting
 from er.replicas.pools import (
     SECOND_NS,
@@ -246,22 +247,21 @@ class Mover:
 
     def _right(self, call: Call, values: NDArray[np.float32], now: int) -> None:
         """Hand out the answer."""
-        batch = call.batch
+        batch, twin = call.batch, call.batch.twin
         if self._suspects:
             self._suspects.clear(batch, now)
         call.member.forgive()
         self._ledger.paced(batch.replica, batch.in_flight, (now - batch.taken) / SECOND_NS)
-        twin = batch.twin
         handed, finished = self.scheduler.done(batch, now)
         names = (batch.replica,)
-        for position, item in handed:
+        for position, count, item in runs(handed):
             request = item.ticket
             assert isinstance(request, Request)
+            rows = values[position : position + count]
             if request.values is None:
-                request.values = values[position : position + 1]
-                request.replicas = names
+                request.values, request.replicas = rows, names
             else:
-                request.values[item.index] = values[position]
+                request.values[item.index : item.index + count] = rows
                 if batch.replica not in request.replicas:
                     request.replicas += names
         if twin is not None:
