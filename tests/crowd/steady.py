@@ -62,6 +62,7 @@ class Unhappy(NamedTuple):
     path: str
     sent: float
     over: float
+    text: str = ""
 
 
 class Failed(Exception):  # noqa: N818 - what became of a request
@@ -195,7 +196,7 @@ class Steady:
 
     def _note(self, what: str, path: str, mode: str, began: float, text: str) -> None:
         self.counts[what] += 1
-        self.unhappy.append(Unhappy(what, path, began, time.monotonic()))
+        self.unhappy.append(Unhappy(what, path, began, time.monotonic(), text[:120]))
         if len(self.said) < SAID:
             at, took = began - self._began, time.monotonic() - began
             self.said.append(f"{what} ({mode}, sent at {at:.3f} s, {took:.3f} s): {path}: {text}")

@@ -1,14 +1,15 @@
 """Kills -9 at random, under load, on the machine; what clients may see of it.
 
-A kill of a gateway's process may cut the requests that it works on, and no others. A kill in a
-replica may refuse requests of its model, honestly (503 with Retry-After), until it answers again.
-All else must be answered, and right.
+A kill of a gateway's process may cut the requests that it works on, and no others; the parent takes
+its workers with it. A kill in a replica may refuse requests of its model, honestly (503 with
+Retry-After), until it answers again. All else must be answered, and right.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from collections import Counter
 from typing import Any, NamedTuple
@@ -20,15 +21,15 @@ from crowd.steady import Steady, Unhappy
 
 GATEWAY, REPLICAS = "er-gateway.service", ("embedding", "reranker")
 MODELS = {"embedding": "Qwen3-Embedding-0.6B", "reranker": "Qwen3-Reranker-0.6B"}
-VICTIMS = (
-    "parent",
-    "worker",
-    "admin",
-    "nest",
-    *(f"{part} of {name}" for name in REPLICAS for part in ("launcher", "server", "engine")),
-)
+PACKS = {
+    "gateway": ("parent", "worker", "admin", "nest"),
+    "replicas": tuple(f"{p} of {n}" for n in REPLICAS for p in ("launcher", "server", "engine")),
+}
+PAUSE_S = (1.0, 6.0)  # between two kills in the gateway
 CUT_S = 2.0  # after a gateway's process was killed, its requests' ends have been noticed
 SEEN_S = 1.0  # after /health says up, the last refusals have come
+ALONE_S = 20.0  # a kill with no other of the same replica for so long must be told in its journal
+TOLD = re.compile(r"next attempt|Main process exited|Failed with result")
 PROCESSES = """
 import json, pathlib, subprocess
 def cgroup(unit):
@@ -81,7 +82,7 @@ def victim(machine: Machine, what: str) -> str:
         return named[0] if named and named[0] in own else ""
     main = machine.show(GATEWAY, "MainPID")["MainPID"]
     if part == "parent":
-        return main
+        return main if main in found[GATEWAY] else ""
     named = [pid for pid, one in found[GATEWAY].items() if f"er.{part}" in one["args"]]
     return named[0] if named else ""
 
@@ -96,55 +97,74 @@ def up(name: str) -> bool:
 
 
 class Mayhem:
-    """Kills for some time, and remembers what could not answer and when."""
+    """Kills for some time, and remembers what could not answer and when.
 
-    def __init__(self, er: Installed, seed: int) -> None:
-        self._er, self._pick = er, random.Random(seed)
-        self._pack: list[str] = []
+    The gateway's processes are killed every few seconds, a replica's every `gap_s`, from and to.
+    """
+
+    def __init__(self, er: Installed, seed: int, gap_s: tuple[float, float]) -> None:
+        self._er, self._pick, self._gap_s = er, random.Random(seed), gap_s
+        self._packs: dict[str, list[str]] = {name: [] for name in PACKS}
         self._dead: dict[str, float] = {}  # replica -> when it was killed
+        self._headless: tuple[str, float] | None = None  # the parent that was killed, and when
+        self._when: dict[str, list[float]] = {name: [] for name in REPLICAS}  # wall clock
         self.down: list[Down] = []
         self.killed: Counter[str] = Counter()
+        self.while_loading = 0
 
     def run(self, seconds: float) -> None:
         """Kill one after the other, then wait until all is well."""
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            self._kill()
-            pause = time.monotonic() + self._pick.uniform(1.0, 6.0)
-            while time.monotonic() < pause:
-                self._look()
-                time.sleep(0.2)
+        due = dict.fromkeys(PACKS, time.monotonic())
+        while (now := time.monotonic()) < until:
+            for pack, gap in (("gateway", PAUSE_S), ("replicas", self._gap_s)):
+                if now >= due[pack] and self._kill(pack):
+                    due[pack] = time.monotonic() + self._pick.uniform(*gap)
+            self._look()
+            time.sleep(0.2)
         machine = self._er.machine
-        machine.run("er", "wait", "--timeout", "300s", timeout=320)
-        eventually(lambda: self._look() == 0, 60, lambda: str(get("/health")))
+        machine.run("er", "wait", "--timeout", "600s", timeout=620)
+        eventually(lambda: self._look() == 0, 120, lambda: str(get("/health")))
 
-    def _kill(self) -> None:
-        if not self._pack:
-            self._pack = self._pick.sample(VICTIMS, len(VICTIMS))
-        what = self._pack.pop()
+    def _kill(self, pack: str) -> bool:
+        """Kill the next of that pack; False when it is only being started, from an earlier kill."""
+        if not self._packs[pack]:
+            self._packs[pack] = self._pick.sample(PACKS[pack], len(PACKS[pack]))
+        what = self._packs[pack][-1]
         pid = victim(self._er.machine, what)
         _, _, replica = what.partition(" of ")
-        if not pid:  # it is being started anew, from an earlier kill
-            return
-        now = time.monotonic()
-        killed = self._er.machine.run("kill", "-9", pid, check=False).returncode == 0
-        if not killed:
-            return
+        now, wall = time.monotonic(), time.time()
+        if not pid or self._er.machine.run("kill", "-9", pid, check=False).returncode:
+            self._pick.shuffle(self._packs[pack])
+            return False
+        self._packs[pack].pop()
         self.killed[what] += 1
         if replica:
+            self.while_loading += replica in self._dead
             self._dead.setdefault(replica, now)
-        elif what in ("parent", "worker"):
+            self._when[replica].append(wall)
+        elif what == "parent":
+            self._headless = pid, self._headless[1] if self._headless else now
+        elif what == "worker":
             self.down.append(Down("", now, time.monotonic() + CUT_S))
+        return True
 
     def _look(self) -> int:
-        """How many replicas are out."""
+        """How much is out: replicas, and the gateway."""
+        machine = self._er.machine
         for name, since in list(self._dead.items()):
-            now = time.monotonic()
-            unit = self._er.machine.show(f"er-vllm@{name}.service", "ActiveState")
-            if now - since > 3 and unit["ActiveState"] == "active" and up(name):
+            unit = machine.show(f"er-vllm@{name}.service", "ActiveState")
+            if time.monotonic() - since > 3 and unit["ActiveState"] == "active" and up(name):
                 self.down.append(Down(MODELS[name], since, time.monotonic() + SEEN_S))
                 del self._dead[name]
-        return len(self._dead)
+        if self._headless is not None:
+            pid, since = self._headless
+            unit = machine.show(GATEWAY, "ActiveState", "MainPID")
+            anew = unit["ActiveState"] == "active" and unit["MainPID"] not in ("0", pid)
+            if anew and get("/health")[0]:
+                self.down.append(Down("", since, time.monotonic() + CUT_S))
+                self._headless = None
+        return len(self._dead) + (self._headless is not None)
 
     def inexcusable(self, load: Steady) -> list[Unhappy]:
         """The requests that should have been answered."""
@@ -157,14 +177,30 @@ class Mayhem:
             one.what == "failed" and "" in during
         )
 
+    def noticed_s(self) -> list[float]:
+        """How long until a replica's journal told of each kill that stands for itself."""
+        found = []
+        for name, kills in self._when.items():
+            text = self._er.machine.journal("-u", f"er-vllm@{name}", "-o", "short-unix")
+            told = [float(row.split()[0]) for row in text.splitlines() if TOLD.search(row)]
+            for at, after in zip(kills, [*kills[1:], time.time()], strict=True):
+                if after - at >= ALONE_S:
+                    found.append(min((t - at for t in told if t >= at), default=float("inf")))
+        return found
+
 
 def report(er: Installed, seconds: float, mayhem: Mayhem, load: Steady) -> dict[str, Any]:
     """What was done and what came of it."""
     found = load.report()
+    out = [d for d in mayhem.down if d.model]
     return {
         "seconds": seconds,
+        "load_average": float(er.machine.run("cat", "/proc/loadavg").stdout.split()[1]),
         "killed": dict(sorted(mayhem.killed.items())),
-        "out_s": round(sum(d.until - d.since for d in mayhem.down if d.model), 1),
+        "killed_while_loading": mayhem.while_loading,
+        "told_in_the_journal_after_s": sorted(round(s, 1) for s in mayhem.noticed_s()),
+        "replicas_were_out": len(out),
+        "out_s": round(sum(d.until - d.since for d in out), 1),
         "sent": found["sent"],
         "answered_right": found["right"],
         "refused_honestly": found["refused"],
@@ -172,5 +208,5 @@ def report(er: Installed, seconds: float, mayhem: Mayhem, load: Steady) -> dict[
         "wrong": found["wrong"],
         "inexcusable": len(mayhem.inexcusable(load)),
         "slowest_s": found["slowest_s"],
-        "vllm": json.loads(er.machine.run("er", "status", "--json").stdout)["version"],
+        "er": json.loads(er.machine.run("er", "status", "--json").stdout)["version"],
     }
