@@ -1,4 +1,4 @@
-"""The rows of `er help faults`' table of faults, each declared beside the test that acts one out.
+"""The rows of `er help faults`' list of faults, each declared beside the test that acts one out.
 
     STOPPED = fault_rows.Fault(
         "a replica is stopped by SIGSTOP, another serves its model",
@@ -11,7 +11,7 @@
         STOPPED.saw(reply)               # fails for what the row does not say
         until(…, STOPPED.within_s)
 
-`tests/faults_table` runs these tests and, if all pass, writes the table into the page;
+`tests/faults_table` runs these tests and, if all pass, writes the list into the page;
 tests/test_fault_rows.py fails where the page differs from what is declared, and where a test does
 not use its row.
 """
@@ -20,20 +20,20 @@ from __future__ import annotations
 
 import ast
 import importlib
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).resolve().parent
 PAGE = TESTS.parent / "daemon/er/help/faults.md"
+WIDTH = 100  # columns
 HEAD = "## Each fault acted out by a test\n"
 TOLD = """
 Made by tests/faults_table from the tests that break these things on purpose. "Client" is all
 that a client may see; what is answered stays right. The time is what the test allows, from the
-fault's end.
+fault's end, until all is well.
 
-| fault | client | what heals it | well again within |
-| --- | --- | --- | --- |
 """
 
 
@@ -54,11 +54,15 @@ class Fault:
         got = f"{status} {code}" if code else str(status)
         assert got in self.client, f"{got}, and the row says {self.client}"
 
-    def line(self) -> str:
-        """Its row."""
+    def text(self) -> str:
+        """Its row: a list's entry that a terminal shows whole."""
         minutes = self.within_s // 60
         time = f"{minutes} min" if minutes and not self.within_s % 60 else f"{self.within_s} s"
-        return f"| {self.what} | {', '.join(self.client)} | {self.heals} | {time} |\n"
+        parts = (f"client: {', '.join(self.client)}", f"heals: {self.heals}", f"within: {time}")
+        lines = [*textwrap.wrap(self.what, WIDTH - 2)]
+        for part in parts:
+            lines += textwrap.wrap(part, WIDTH - 2, subsequent_indent="  ")
+        return "- " + "\n  ".join(lines) + "\n"
 
 
 def files() -> list[Path]:
@@ -90,16 +94,15 @@ def unused(path: Path) -> list[str]:
     return sorted(name for name in made if not {"saw", "within_s"} <= used.get(name, set()))
 
 
-def table() -> str:
+def listed() -> str:
     """The whole part of the page, from its heading on."""
     rows: dict[str, Any] = {}
     for path in files():
         module = importlib.import_module(path.stem)
         rows |= {one.what: one for one in vars(module).values() if isinstance(one, Fault)}
-    lines = [rows[what].line() for what in sorted(rows)]
-    return HEAD + TOLD + "".join(lines)
+    return HEAD + TOLD + "".join(rows[what].text() for what in sorted(rows))
 
 
-def with_table(page: str) -> str:
-    """The page with the table as it is declared now."""
-    return page.partition(HEAD)[0].rstrip("\n") + "\n\n" + table()
+def with_list(page: str) -> str:
+    """The page with the list as it is declared now."""
+    return page.partition(HEAD)[0].rstrip("\n") + "\n\n" + listed()

@@ -7,7 +7,9 @@ import io
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
@@ -16,7 +18,7 @@ from er import config, dialects, metrics, prompts
 from er.cli import __main__ as cli
 from er.cli import check_cards
 from er.cli.screen import width
-from er.config import Batches, Cache, Gateway, Model, Replica, Tls
+from er.config import Batches, Cache, Config, Gateway, Model, Tls
 from er.dialects import Route
 from er.engine import command
 from er.gateway import described
@@ -25,6 +27,7 @@ from er.gateway.options import ALIVE, OPEN, SCOPED
 from er.units import takeup
 
 TOP = Path(__file__).parent.parent
+STRUCTS = Config.__module__
 PAGES = cli.pages()
 
 
@@ -75,32 +78,30 @@ def test_a_page_of_an_application_reads_on_a_narrow_terminal(name: str) -> None:
     assert [line for line in lines if width(line) > 80 and not line.startswith("|")] == []
 
 
-@pytest.mark.parametrize(
-    ("heading", "struct", "other"),
-    [
-        (
-            "## [gateway]",
-            Gateway,
-            {
-                "tls": None,
-                "timeout_s": "timeout",
-                "stop_timeout_s": "stop_timeout",
-                "rate_wait_s": "rate_wait",
-            },
-        ),
-        ("## [gateway.tls]", Tls, {}),
-        ("## [cache]", Cache, {}),
-        ("## [batches]", Batches, {"keep_s": "keep"}),
-        ("## [[model]]", Model, {}),
-        ("## [[replica]]", Replica, {}),
-    ],
-)
-def test_every_key_of_er_toml_is_explained(
-    heading: str, struct: type, other: dict[str, str | None]
-) -> None:
+def sections(struct: type[msgspec.Struct], inside: str = "") -> Iterator[tuple[str, set[str]]]:
+    """Each of er.toml's, as "[cache]" or "[[model]]", and its keys; found in the structs."""
+    keys = set()
+    for name, kind in get_type_hints(struct).items():
+        kinds = [k for k in (kind, *get_args(kind)) if getattr(k, "__module__", "") == STRUCTS]
+        if kinds:
+            many = get_origin(kind) is tuple
+            section = f"[[{name.removesuffix('s')}]]" if many else f"[{inside}{name}]"
+            own = list(sections(kinds[0], f"{name}."))
+            yield section, own.pop()[1]
+            yield from own
+        else:
+            keys.add(name.removesuffix("_s"))  # seconds, which er.toml writes as "90d"
+    yield "", keys
+
+
+def test_every_key_of_er_toml_is_explained() -> None:
     """No more and no less than er.toml may say."""
-    fields = {other.get(f, f) for f in struct.__struct_fields__} - {None}  # type: ignore[attr-defined]
-    assert set(rows("configuration", heading)) - {"key"} == fields - {"key"}  # each table's head
+    told = re.findall(r"^## (\[+[a-z.]+\]+)", PAGES["configuration"], re.MULTILINE)
+    wanted = dict(list(sections(Config))[:-1])
+    assert set(told) == set(wanted) and len(wanted) >= 7
+    for section, keys in wanted.items():
+        found = set(rows("configuration", f"## {section}"))
+        assert found - {"key"} == keys - {"key"}, section  # each table's head
 
 
 def test_the_defaults_are_the_code_s() -> None:
