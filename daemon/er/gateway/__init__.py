@@ -77,7 +77,7 @@ class Gateway:
         self.cors = Cors(self.settings.cors) if self.settings.cors else None
         self.draining = False  # each answer closes its connection
         self.cutting = False  # requests are cancelled because the process must end
-        self._model_pages = ModelPages(served, workshop.bounds, int(time.time()))
+        self._model_pages = ModelPages(served, int(time.time()))
         self._timeout_ns = int(self.settings.timeout_s * 1e9)
         self.places = Places(ledger, self.settings.max_concurrency)
         self._coming = Coming(self.settings.max_body, self.settings.max_concurrency)

@@ -18,9 +18,10 @@ BODY_S = 30.0
 class ModelPages:
     """Answers at these addresses. One object a worker."""
 
-    def __init__(self, served: Served, bounds: Bounds, started: int) -> None:
+    def __init__(self, served: Served, started: int) -> None:
         """`started` in Unix seconds."""
-        self._served, self._bounds, self._started = served, bounds, started
+        self._served, self._started = served, started
+        self._bounds = Bounds(served.config.gateway)
 
     async def answer(self, route: Route, request: Request, who: Identity, note: Note) -> Response:
         """The answer to a known client. Raises Refusal, Gone."""
