@@ -145,7 +145,7 @@ def test_cpu_need_not_be_said_again(er: Installed) -> None:
     assert "Nothing to do" in result.stdout, result.stdout
 
 
-@pytest.mark.long  # two minutes; the upgrade that goes well is in each run, twice
+@pytest.mark.long  # two minutes; the upgrade that goes well is in each run (test_d_restarts.py)
 def test_an_upgrade_that_is_refused_leaves_the_old_version_in_charge(er: Installed) -> None:
     """A version that can't read the configuration here: nothing of what runs is touched."""
     units = ["er.target", "er-gateway.service", *REPLICAS]
@@ -168,42 +168,3 @@ def test_an_upgrade_that_is_refused_leaves_the_old_version_in_charge(er: Install
     assert after == before
     assert er.machine.run("er", "check", check=False).returncode == 0
     assert get("/health")[1]["status"] == "ok"
-
-
-def test_upgrade_keeps_config_and_keys_and_restarts_only_what_changed(er: Installed) -> None:
-    """A new version of the gateway alone: replicas go on, the gateway changes over.
-
-    The version before had other words for systemd and no record of root's own, and somebody is just
-    editing er.toml: what is applied is told anew, and what is half edited takes no effect.
-    """
-    er.machine.run("rm", "-rf", "/var/lib/er-applied")
-    pids = [er.machine.show(u, "MainPID") for u in REPLICAS]
-    gateway = er.machine.show("er-gateway.service", "MainPID")
-    config = er.machine.root / "etc/er/er.toml"
-    kept = config.read_text()
-    drop_in = er.machine.root / "etc/systemd/system/er-gateway.service.d/10-er.conf"
-    assert not drop_in.exists()
-    drop_in.parent.mkdir()
-    drop_in.write_text("# Written by `er apply` from er.toml\n[Service]\nLimitNOFILE=50000\n")
-    er.machine.run("systemctl", "daemon-reload")
-    config.write_text(kept.replace("port = 8000", "port = 8010") + "[half")
-    files = ["/etc/er/er.toml", "/var/lib/er/applied.toml", "/var/lib/er/er_api_keys.json"]
-    before = er.machine.run("cat", *files).stdout
-    er.machine.run("sh", "-c", "echo '# changed' >>/usr/src/er/daemon/er/gateway/__init__.py")
-    try:
-        result = er.machine.run(INSTALL, timeout=400)
-        assert er.machine.run("cat", *files).stdout == before
-    finally:
-        config.write_text(kept)
-    assert "er apply --again" in result.stdout, result.stdout
-    mine = er.machine.run("cat", "/var/lib/er-applied/applied.toml").stdout
-    assert mine == er.machine.run("cat", "/var/lib/er/applied.toml").stdout
-    owner = er.machine.run("stat", "-c", "%U:%G %a", "/var/lib/er-applied").stdout
-    assert owner == "root:er 750\n"
-    assert "restart the gateway" in result.stdout, result.stdout
-    assert not drop_in.exists()
-    stop = er.machine.show("er-gateway.service", "TimeoutStopUSec", "NeedDaemonReload")
-    assert stop == {"TimeoutStopUSec": "1min 10s", "NeedDaemonReload": "no"}
-    assert [er.machine.show(u, "MainPID") for u in REPLICAS] == pids
-    assert er.machine.show("er-gateway.service", "MainPID") != gateway
-    assert get("/livez")[0] == 200

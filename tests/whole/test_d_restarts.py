@@ -20,6 +20,7 @@ from crowd.steady import Steady
 
 pytestmark = [pytest.mark.machine, pytest.mark.vllm, pytest.mark.timeout(1200)]
 SERVICE = "er-gateway.service"
+DROP_IN = "er-gateway.service.d/10-er.conf"  # for systemd to read certificate and key
 REPLICAS = ["er-vllm@embedding.service", "er-vllm@reranker.service"]
 
 
@@ -132,11 +133,36 @@ def test_applies_lose_nothing(cached: Installed, load: Steady) -> None:
 
 
 def test_an_upgrade_loses_nothing(cached: Installed, load: Steady) -> None:
-    """Another version of the gateway; the replicas need not change and are left alone."""
+    """A new version of the gateway alone: replicas go on, configuration and keys stay.
+
+    The version before had other words for systemd and no record of root's own, and somebody is just
+    editing er.toml: what is applied is told anew, and what is half edited takes no effect.
+    """
     er = cached.machine
+    er.run("rm", "-rf", "/var/lib/er-applied")
     (before,), replicas = pids(cached, SERVICE), pids(cached, *REPLICAS)
+    config, drop_in = er.root / "etc/er/er.toml", er.root / "etc/systemd/system" / DROP_IN
+    kept, told = config.read_text(), drop_in.read_text()
+    drop_in.write_text(told + "TimeoutStopSec=33\n")
+    er.run("systemctl", "daemon-reload")
+    assert er.show(SERVICE, "TimeoutStopUSec") == {"TimeoutStopUSec": "33s"}
+    config.write_text(kept.replace("port = 8000", "port = 8010") + "[half")
+    files = ["/etc/er/er.toml", "/var/lib/er/applied.toml", "/var/lib/er/er_api_keys.json"]
+    state = er.run("cat", *files).stdout
     er.run("sh", "-c", "echo '# upgraded' >>/usr/src/er/daemon/er/gateway/work.py")
-    result = er.run("/usr/src/er/install.sh", timeout=600)
+    try:
+        result = er.run("/usr/src/er/install.sh", timeout=600)
+        assert er.run("cat", *files).stdout == state
+    finally:
+        config.write_text(kept)
+    assert "er apply --again" in result.stdout, result.stdout
     assert "restart er-gateway" in result.stdout, result.stdout
+    applied = er.run("cat", "/var/lib/er/applied.toml").stdout
+    assert er.run("cat", "/var/lib/er-applied/applied.toml").stdout == applied
+    owner = er.run("stat", "-c", "%U:%G %a", "/var/lib/er-applied").stdout
+    assert owner == "root:er 750\n"
+    assert drop_in.read_text() == told
+    now = er.show(SERVICE, "TimeoutStopUSec", "NeedDaemonReload")
+    assert now == {"TimeoutStopUSec": "1min 10s", "NeedDaemonReload": "no"}
     assert pids(cached, SERVICE) != [before]
     assert pids(cached, *REPLICAS) == replicas

@@ -18,7 +18,11 @@ pytestmark = [
     pytest.mark.usefixtures("uncached"),
 ]
 EMBED, RERANK = "Qwen3-Embedding-0.6B", "Qwen3-Reranker-0.6B"
-UNIT = "er-vllm@embedding.service"
+UNIT, OTHER = "er-vllm@embedding.service", "er-vllm@reranker.service"
+ASKED = {
+    EMBED: ("/v1/embeddings", {"model": EMBED, "input": "hello"}),
+    RERANK: ("/v1/rerank", {"model": RERANK, "query": "q", "documents": ["d"]}),
+}
 KILLED = fault_rows.Fault(
     "the engine of a model's only replica is killed",
     client="503 no_healthy_replica",
@@ -45,92 +49,95 @@ PORT = fault_rows.Fault(
 )
 
 
-def engine_pid(machine: Machine) -> str:
-    """The EngineCore process of the embedding replica."""
+def engine_pid(machine: Machine, unit: str) -> str:
+    """The EngineCore process of a replica."""
     text = machine.run("ps", "-eo", "pid=,cgroup:200=,args=").stdout
-    rows = [r for r in text.splitlines() if UNIT in r and "EngineCore" in r]
+    rows = [r for r in text.splitlines() if unit in r and "EngineCore" in r]
     assert len(rows) == 1, text
     return rows[0].split()[0]
 
 
-def asked(er: Installed) -> int:
-    return post("/v1/embeddings", {"model": EMBED, "input": "hello"}, er.key, timeout=120)[0]
+def asked(er: Installed, model: str = EMBED) -> int:
+    return post(*ASKED[model], er.key, timeout=120)[0]
 
 
-def out(er: Installed, row: fault_rows.Fault) -> None:
+def out(er: Installed, row: fault_rows.Fault, model: str) -> None:
     """A client gets what the row says, until all is well again: within the row's time.
 
     By an answer first: until the prober has looked, seconds after a death, status is older.
     """
 
     def served() -> bool:
-        status, answer, _ = post("/v1/embeddings", {"model": EMBED, "input": "x"}, er.key, 120)
+        status, answer, _ = post(*ASKED[model], er.key, 120)
         if status != 200:
             row.saw(status, answer["error"]["code"])
         return status == 200
 
     eventually(served, row.within_s, lambda: str(get("/health")))
+
+
+def well(er: Installed) -> None:
     er.machine.run("er", "wait", "--timeout", "300s", timeout=320)
-    assert asked(er) == 200
+    assert [asked(er, model) for model in ASKED] == [200, 200]
 
 
-def test_killed_engine(er: Installed) -> None:
-    """kill -9 of the engine: vLLM ends with 0, yet the replica is down, says so, and comes back."""
-    er.machine.run("kill", "-9", engine_pid(er.machine))
+# Two faults a test, of different replicas: engines start side by side.
+
+
+def test_killed_and_hung_engines(er: Installed) -> None:
+    """kill -9 of one: vLLM ends with 0, yet the replica is down, says so, and comes back.
+
+    SIGSTOP of the other: /health of vLLM stays 200; only an inference tells. It is replaced.
+    """
+    er.machine.run("kill", "-9", engine_pid(er.machine, UNIT))
     eventually(lambda: asked(er) == 503, 30, lambda: str(get("/health")))
-    status, answer, headers = post("/v1/embeddings", {"model": EMBED, "input": "x"}, er.key)
+    status, answer, headers = post(*ASKED[EMBED], er.key)
     assert status == 503
     assert answer["error"]["code"] == "no_healthy_replica"
     assert int(headers["retry-after"]) >= 1
     status, health = get("/health")
     assert (status, health["status"]) == (200, "degraded")
-    rerank = {"model": RERANK, "query": "q", "documents": ["d"]}
-    assert post("/v1/rerank", rerank, er.key)[0] == 200
-    out(er, KILLED)
-
-
-def test_hung_engine(er: Installed) -> None:
-    """SIGSTOP of the engine: /health of vLLM stays 200; only an inference tells. It is replaced."""
-    hung = engine_pid(er.machine)
+    assert asked(er, RERANK) == 200
+    hung = engine_pid(er.machine, OTHER)
     er.machine.run("kill", "-STOP", hung)
 
     def replaced() -> bool:
         text = er.machine.run("ps", "-o", "stat=", "-p", hung, check=False).stdout
         return text.strip() in ("", "Z")
 
-    eventually(replaced, 90, lambda: er.machine.journal("-u", UNIT, "-n", "20"))
-    out(er, HUNG)
-    log = er.machine.journal("-u", UNIT, "-b")
+    eventually(replaced, 90, lambda: er.machine.journal("-u", OTHER, "-n", "20"))
+    out(er, KILLED, EMBED)
+    out(er, HUNG, RERANK)
+    log = er.machine.journal("-u", OTHER, "-b")
     assert "no answer" in log or "late" in log, log[-2000:]
+    well(er)
 
 
-def test_killed_launcher_leaves_no_orphan(er: Installed) -> None:
-    engine = engine_pid(er.machine)
-    pid = er.machine.show(UNIT, "MainPID")["MainPID"]
-    er.machine.run("kill", "-9", pid)
+def test_killed_launcher_and_taken_port(er: Installed) -> None:
+    """The one leaves no orphan; what the other waits for is said."""
+    engine = engine_pid(er.machine, UNIT)
+    er.machine.run("kill", "-9", er.machine.show(UNIT, "MainPID")["MainPID"])
     eventually(
         lambda: not er.machine.run("ps", "-o", "pid=", "-p", engine, check=False).stdout.strip(),
         15,
         lambda: er.machine.run("ps", "aux").stdout,
     )
-    out(er, LAUNCHER)
-
-
-def test_port_taken(er: Installed) -> None:
-    er.machine.run("systemctl", "stop", UNIT)
-    with socket.create_server(("127.0.0.1", 8000)):
-        er.machine.run("systemctl", "start", "--no-block", UNIT)
+    er.machine.run("systemctl", "stop", OTHER)
+    with socket.create_server(("127.0.0.1", 8001)):
+        er.machine.run("systemctl", "start", "--no-block", OTHER)
 
         def said() -> bool:
-            return "port 8000" in er.machine.show(UNIT, "StatusText")["StatusText"]
+            return "port 8001" in er.machine.show(OTHER, "StatusText")["StatusText"]
 
-        eventually(said, 30, lambda: er.machine.show(UNIT, "StatusText")["StatusText"])
+        eventually(said, 30, lambda: er.machine.show(OTHER, "StatusText")["StatusText"])
 
         def status() -> str:
             return er.machine.run("er", "status", check=False).stdout
 
-        eventually(lambda: "port 8000" in status(), 15, status)
-    out(er, PORT)
+        eventually(lambda: "port 8001" in status(), 15, status)
+    out(er, LAUNCHER, EMBED)
+    out(er, PORT, RERANK)
+    well(er)
 
 
 def test_unknown_replica_is_final(er: Installed) -> None:
