@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -175,6 +178,32 @@ async def test_an_idle_connection_ends_only_after_its_time(server: Server) -> No
     began = asyncio.get_running_loop().time()
     assert await asyncio.wait_for(reader.read(), 3) == b""
     assert asyncio.get_running_loop().time() - began > 0.3
+    writer.close()
+
+
+@on_uvloop
+async def test_a_request_that_a_busy_loop_has_not_read_is_answered(server: Server) -> None:
+    """The connection's time is over, but it is not idle; later it is."""
+    reader, writer = await server.open()
+    writer.write(post())
+    await asyncio.wait_for(reader.readuntil(b"POST /a 5\n"), 3)
+    (connection,) = server.state.connections
+    assert isinstance(connection, Door) and connection.timeout_keep_alive_task is not None
+    connection.timeout_keep_alive = 0.2
+    connection.timeout_keep_alive_task.cancel()
+    connection.timeout_keep_alive_handler()
+    ours, theirs = socket.socketpair()
+
+    def busy() -> None:  # with another's data: it comes to the timer before it reads anew
+        asyncio.get_running_loop().remove_reader(ours.fileno())
+        os.write(writer.get_extra_info("socket").fileno(), post())
+        time.sleep(0.5)
+
+    with ours, theirs:
+        asyncio.get_running_loop().add_reader(ours.fileno(), busy)
+        theirs.send(b"x")
+        await asyncio.wait_for(reader.readuntil(b"POST /a 5\n"), 3)
+    assert await asyncio.wait_for(reader.read(), 3) == b""
     writer.close()
 
 

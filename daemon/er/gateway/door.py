@@ -386,5 +386,7 @@ class Door(Protocol):
         left = self._quiet_since + self.timeout_keep_alive - self.loop.time()
         if left > 0.001:
             self._wait_for_more(left)
-        elif not self._in_head and not self.transport.is_closing():
+        elif not self._in_head and self._close_unless_asked():
+            self._wait_for_more(1.0)  # a busy loop has not read it yet
+        elif not self._in_head:
             self.transport.close()
