@@ -37,6 +37,7 @@ BOXES: dict[str, dict[str, tuple[str, ...]]] = {
         "rotate": ("4", "j", "O"),
         "revoke": ("4", "g", "X"),
         "edit-key": ("4", "E"),
+        "bound-key": ("4", "B"),
         "secret": ("4", "N", *"batch", "enter"),
         "log-record": ("5", "k", "enter"),
         "tried": ("6", "e", *"hi", "escape", "enter"),

@@ -20,7 +20,7 @@ from er_console.language import speak
 from er_console.looks import Looks, width_of
 from er_console.reading import read_key
 from er_console.screens.dialogs import Box, Confirm, Form
-from er_console.screens.key_boxes import EditKey, NewKey, Rotate, Secret
+from er_console.screens.key_boxes import BoundKey, EditKey, NewKey, Rotate, Secret
 from er_console.screens.key_rows import details, in_order, key_row, key_state
 from er_console.screens.keys import KeysPage
 from er_console.sources.admin import Admin
@@ -230,6 +230,49 @@ async def test_two_consoles_edit_one_key(real: Gateway) -> None:
         assert app.screen is page
 
 
+async def test_what_bounds_a_key_is_set_and_taken_away(real: Gateway) -> None:
+    """Each field by the words that er keys takes; a mistake is said beside its field."""
+    wanted = {
+        "team": "search",
+        "scopes": "inference, admin-read",
+        "networks": "127.0.0.0/8, 10.0.0.0/8",
+        "concurrency": "8",
+        "token_limit": "1000000/minute",
+        "quota": "50M tokens/month",
+        "weight": "3",
+    }
+    async with keys_page(real) as (app, pilot, page):
+        secret = await make(app, pilot, name="bounded")
+        await stand_on(page, pilot, "bounded")
+        await pilot.press("B")
+        await fill(app, pilot, **wanted)
+        await until(pilot, lambda: app.screen is page)
+        assert "weight 3" in toasts(app)
+        key = await stand_on(page, pilot, "bounded")
+        assert {"team": key.team, **dict(key.bounds)} == wanted
+        await shows(page, pilot, "team search; for inference, admin-read alone")
+        assert await asked(real, secret) == 200
+        await pilot.press("B")
+        assert isinstance(app.screen, BoundKey)
+        assert {name: app.screen.typed(name) for name in wanted} == wanted
+        wrong = {"networks": "here", "concurrency": "many", "quota": "much", "weight": "0"}
+        for name, said in wrong.items():
+            await fill(app, pilot, **{name: said})
+            await until(pilot, lambda name=name: app.screen.query_one(f"#wrong-{name}").display)
+            await fill(app, pilot, **{name: wanted[name]})
+            await until(pilot, lambda: "Nothing was changed." in words(app))
+        await fill(app, pilot, networks="10.0.0.0/8")
+        await until(pilot, lambda: app.screen is page)
+        assert await asked(real, secret) == 403
+        await pilot.press("B")
+        none = {"team": "none", "scopes": "default", "networks": "all", "concurrency": "off"}
+        await fill(app, pilot, **none, token_limit="off", quota="", weight="")
+        await until(pilot, lambda: app.screen is page)
+        key = await stand_on(page, pilot, "bounded")
+        assert (key.team, key.bounds) == ("", ())
+        assert await asked(real, secret) == 200
+
+
 NAMES = ("密" * 40, "[/]", "[@click=app.quit]x[/]", "\\[x \"'` %s {x} $1")
 
 
@@ -283,6 +326,7 @@ def test_what_bounds_a_key_beside_its_rate_is_said() -> None:
         "concurrency": 8,
         "token_limit": "1000000/minute",
         "quota": "50M tokens/month",
+        "weight": 3,
     }
     plain = read_key({"id": "kab2cd3ef", "name": "web", "scopes": ["metrics", "inference"]})
     assert len(details(plain, 0.0, Looks())) == 2
@@ -290,7 +334,7 @@ def test_what_bounds_a_key_beside_its_rate_is_said() -> None:
     assert role == "dim"
     assert words == (
         "team search; for inference, admin-read alone; from 10.0.0.0/8; 8 requests at once; "
-        "1000000/minute tokens; quota 50M tokens/month"
+        "1000000/minute tokens; quota 50M tokens/month; weight 3"
     )
 
 
@@ -340,7 +384,13 @@ async def test_boxes_by_keyboard_alone_at_small_sizes(size: tuple[int, int], lan
     speak(language)
     async with opened(size=size) as (app, pilot, play):
         await press(pilot, "4")
-        for key, kind in (("N", NewKey), ("E", EditKey), ("O", Rotate), ("X", Confirm)):
+        for key, kind in (
+            ("N", NewKey),
+            ("E", EditKey),
+            ("B", BoundKey),
+            ("O", Rotate),
+            ("X", Confirm),
+        ):
             await press(pilot, key)
             box = app.screen
             assert isinstance(box, kind)
@@ -407,6 +457,7 @@ async def test_a_box_waits_for_its_answer() -> None:
     [
         ("N", "sudo er keys create --name NAME"),
         ("E", "sudo er keys set KEY --rate-limit 1000/minute"),
+        ("B", "sudo er keys set KEY --quota '50M tokens/month'"),
         ("O", "sudo er keys rotate KEY"),
         ("X", "sudo er keys revoke KEY"),
     ],

@@ -28,6 +28,7 @@ MEANT: dict[tuple[str, str], str] = {
     ("traffic", "z"): noted("other span: 5 minutes, 1 hour, 24 hours"),
     ("keys", "N"): noted("new key; its secret is shown once"),
     ("keys", "E"): noted("edit name, limit, expiry and models"),
+    ("keys", "B"): noted("edit team, scopes, networks, tokens, quota and weight"),
     ("keys", "O"): noted("rotate: new secret, the old one stays valid for a while"),
     ("keys", "X"): noted("revoke the key, after asking"),
     ("keys", "y"): noted("copy the key's id"),

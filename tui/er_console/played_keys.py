@@ -9,13 +9,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from er_console.state import Key, Missing, Use, User
+from er_console.state import BOUNDS, Key, Missing, Use, User
 
 WEB, ETL = "kab2cd3ef", "kq7m2xw5a"  # who asks: the shop's search, and the nightly loader
 ETL_LIMIT = "2400/minute"
 DEFAULT_LIMIT = "100/minute"
 LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 DAY_S = 86400
+PLAIN = ("name", "rate_limit", "expires", "team")
 SECONDS = {"m": 60, "h": 3600, "d": DAY_S}
 
 
@@ -66,10 +67,15 @@ class PlayedKeys:
         self._free(str(fields.get("name", "")), key_id)
         found = self._keys[key_id]
         values: dict[str, Any] = {
-            name: value or "" for name, value in fields.items() if name != "models"
+            name: value or "" for name, value in fields.items() if name in PLAIN
         }
         if "models" in fields:
             found = replace(found, models=tuple(fields["models"] or ()))
+        bounds = dict(found.bounds)
+        for name in (name for name in fields if name in BOUNDS):
+            value = fields[name] or ""
+            bounds[name] = ", ".join(value) if isinstance(value, list) else value
+        values["bounds"] = tuple((name, said) for name, said in bounds.items() if said)
         self._keys[key_id] = found = replace(found, **values)
         return found
 

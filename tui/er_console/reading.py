@@ -322,10 +322,12 @@ def read_bounds(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if networks := texts(data.get("networks")):
         yield "networks", ", ".join(networks)
     if (most := whole(data.get("concurrency"))) is not None:
-        yield "at once", str(most)
-    for name, field in (("tokens", "token_limit"), ("quota", "quota")):
-        if said := text(data.get(field)):
+        yield "concurrency", str(most)
+    for name in ("token_limit", "quota"):
+        if said := text(data.get(name)):
             yield name, said
+    if (weight := whole(data.get("weight"))) not in (None, 1):
+        yield "weight", str(weight)
 
 
 def read_use(data: object) -> Use:

@@ -321,6 +321,9 @@ class User:
     last: float | None
 
 
+BOUNDS = ("scopes", "networks", "concurrency", "token_limit", "quota", "weight")  # the API's names
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """A client's credential as the admin API lists it; its secret is not in it.
@@ -340,7 +343,7 @@ class Key:
     use: Use = Use()
     old_users: tuple[User, ...] | None = None
     team: str = ""
-    bounds: tuple[tuple[str, str], ...] = ()  # what few keys have: BOUNDS' name, as it is written
+    bounds: tuple[tuple[str, str], ...] = ()  # of BOUNDS, those it has, as written
 
 
 @dataclass(frozen=True, slots=True)

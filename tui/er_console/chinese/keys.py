@@ -27,6 +27,10 @@ WORDS: dict[str, str] = {
     "revoke": "吊销",
     "copy id": "复制 ID",
     "edit name, limit, expiry and models": "编辑名称、限额、到期时间和模型",
+    "bounds": "约束",
+    "edit team, scopes, networks, tokens, quota and weight": (
+        "编辑团队、权限、网络、token、配额和权重"
+    ),
     # The key under the cursor.
     "what it uses now is not known (the gateway is older than this console)": (
         "当前用量未知（网关比这个控制台旧）"
@@ -48,6 +52,7 @@ WORDS: dict[str, str] = {
     "{value} requests at once": "同时 {value} 个请求",
     "{value} tokens": "{value} 个 token",
     "quota {value}": "配额 {value}",
+    "weight {value}": "权重 {value}",
     "the old secret is valid until {time}": "旧密文有效至 {time}",
     "who still uses it is not known": "不知道谁还在用",
     "nobody has used it since": "轮换后没有人再用过",
@@ -75,6 +80,7 @@ WORDS: dict[str, str] = {
     "wait: the gateway was asked and has not answered yet": "请稍候：已向网关提出，尚未答复",
     "New key": "新建密钥",
     "Edit key {key}": "编辑密钥 {key}",
+    "Bounds of key {key}": "密钥 {key} 的约束",
     "Create": "创建",
     "Save": "保存",
     "whom it is for": "给谁用",
@@ -84,6 +90,19 @@ WORDS: dict[str, str] = {
     "the gateway's ({limit}); 600/minute, or off": "默认用网关的（{limit}）；600/minute，或 off",
     "never; 2027-01-31, or 90d": "默认永不过期；2027-01-31，或 90d",
     "all; names with commas between": "默认全部；多个名称用逗号分隔",
+    "team": "团队",
+    "whose it is, for lists and usage": "归谁所有，用于列表和用量统计",
+    "scopes": "权限",
+    "inference, metrics; or admin-read": "默认 inference, metrics；另有 admin-read",
+    "networks": "来源网络",
+    "all; 10.0.0.0/8, 2001:db8::/32": "默认不限；10.0.0.0/8, 2001:db8::/32",
+    "requests at once": "并发请求",
+    "any number; 8": "默认不限；8",
+    "no limit; 1000000/minute": "默认不限；1000000/minute",
+    "quota": "配额",
+    "none; 50M tokens/month": "默认没有；50M tokens/month",
+    "weight": "权重",
+    "1; its share beside other keys when busy": "默认 1；繁忙时相对其他密钥的份额",
     "Give it a name: it stands in lists and logs.": "请起个名称：列表和日志里用它。",
     "Nothing was changed.": "没有改动。",
     "Empty is the default. It holds from the next request on.": (

@@ -1,4 +1,4 @@
-"""The boxes about keys: a new one, editing one, a new secret, and the secret, shown once."""
+"""The boxes about keys: a new one, editing one and its bounds, a new secret, shown once."""
 
 from __future__ import annotations
 
@@ -14,21 +14,38 @@ from textual.widgets import Button, Static
 
 from er_console.language import noted, say
 from er_console.screens.dialogs import Ask, Box, Field, Form
-from er_console.state import Key
+from er_console.state import BOUNDS, Key
 
 GRACES = ("24h", "1h", "7d", "0")
 GRACE = GRACES[0]
 FIELDS = ("name", "rate_limit", "expires", "models")
+LISTS = ("models", "scopes", "networks")
 NEVER, ALL, OFF, DEFAULT = "never", "all", "off", "default"  # typed, so in no language
+NONE = {"rate_limit": DEFAULT, "expires": NEVER, "models": ALL, "team": "none", "scopes": DEFAULT}
+NONE |= {"networks": ALL, "concurrency": OFF, "token_limit": OFF, "quota": OFF}
+LABELS = (
+    ("name", noted("whom it is for"), noted("as in: web")),
+    ("rate_limit", noted("rate limit"), noted("the gateway's ({limit}); 600/minute, or off")),
+    ("expires", noted("expires"), noted("never; 2027-01-31, or 90d")),
+    ("models", noted("models"), noted("all; names with commas between")),
+)
+BOUND_LABELS = (
+    ("team", noted("team"), noted("whose it is, for lists and usage")),
+    ("scopes", noted("scopes"), noted("inference, metrics; or admin-read")),
+    ("networks", noted("networks"), noted("all; 10.0.0.0/8, 2001:db8::/32")),
+    ("concurrency", noted("requests at once"), noted("any number; 8")),
+    ("token_limit", noted("tokens"), noted("no limit; 1000000/minute")),
+    ("quota", noted("quota"), noted("none; 50M tokens/month")),
+    ("weight", noted("weight"), noted("1; its share beside other keys when busy")),
+)
 
 
 def wish(name: str, said: str) -> Any:
     """What the API is to be given for what was typed into a field; None is its default."""
-    none = {"rate_limit": DEFAULT, "expires": NEVER, "models": ALL}
-    if not said or said == none.get(name):
+    if not said or said == NONE.get(name):
         return None
-    if name == "models":
-        return [model.strip() for model in said.split(",") if model.strip()] or None
+    if name in LISTS:
+        return [part.strip() for part in said.split(",") if part.strip()] or None
     return said
 
 
@@ -39,6 +56,9 @@ def written(key: Key) -> dict[str, str]:
         "rate_limit": key.rate_limit,
         "expires": key.expires,
         "models": ", ".join(key.models),
+        "team": key.team,
+        **dict.fromkeys(BOUNDS, ""),
+        **dict(key.bounds),
     }
 
 
@@ -54,7 +74,7 @@ class NewKey(Form):
 
     def inside(self) -> Iterable[Widget]:
         """Four rows; only the name is needed."""
-        yield from self.rows(_fields({}, self._default))
+        yield from self.rows(_fields(LABELS, {}, self._default))
         yield from self.told(button=say("Create"))
 
     def wished(self) -> dict[str, Any] | None:
@@ -66,21 +86,23 @@ class NewKey(Form):
         return found
 
 
-class EditKey(Form):
-    """Name, limit, expiry and models of a key. Asks with what was changed, and only that."""
+class Changed(Form):
+    """A form of what a key has. Asks with what was changed in it, and only that."""
 
-    AUTO_FOCUS = "#rate_limit"  # what is changed most; a letter too much in it is refused
+    labels: ClassVar[tuple[tuple[str, str, str], ...]]
 
     def __init__(self, title: str, key: Key, ask: Ask, default: str, *, ascii_only: bool) -> None:
         super().__init__(title, ask)
         self._default = default
-        self._before = written(key)
-        if ascii_only and not key.name.isascii():
-            self._before["name"] = ""  # the terminal can't show it; left so, it stays
+        found = written(key)
+        self._before = {name: found[name] for name, _, _ in self.labels}
+        for name, said in self._before.items():
+            if ascii_only and not said.isascii():
+                self._before[name] = ""  # the terminal can't show it; left so, it stays
 
     def inside(self) -> Iterable[Widget]:
-        """The four, as they are."""
-        yield from self.rows(_fields(self._before, self._default))
+        """The fields, as they are."""
+        yield from self.rows(_fields(self.labels, self._before, self._default))
         words = say("Empty is the default. It holds from the next request on.")
         yield Static(words, markup=False, classes="said dim apart")
         yield from self.told(button=say("Save"))
@@ -89,7 +111,7 @@ class EditKey(Form):
         """What was changed."""
         found = {
             name: wish(name, self.typed(name))
-            for name in FIELDS
+            for name in self._before
             if self.typed(name) != self._before[name]
         }
         if "name" in found and not found["name"]:
@@ -99,6 +121,20 @@ class EditKey(Form):
             self.say_wrong(say("Nothing was changed."))
             return None
         return found
+
+
+class EditKey(Changed):
+    """Name, limit, expiry and models of a key."""
+
+    AUTO_FOCUS = "#rate_limit"  # what is changed most; a letter too much in it is refused
+    labels = LABELS
+
+
+class BoundKey(Changed):
+    """What few keys have: whose it is, what it opens, from where, and how much it may take."""
+
+    AUTO_FOCUS = "#team"
+    labels = BOUND_LABELS
 
 
 class Rotate(Form):
@@ -244,16 +280,10 @@ class Secret(Box):
         self.dismiss(None)
 
 
-LABELS = (
-    ("name", noted("whom it is for"), noted("as in: web")),
-    ("rate_limit", noted("rate limit"), noted("the gateway's ({limit}); 600/minute, or off")),
-    ("expires", noted("expires"), noted("never; 2027-01-31, or 90d")),
-    ("models", noted("models"), noted("all; names with commas between")),
-)
-
-
-def _fields(values: dict[str, str], default: str) -> list[Field]:
-    hints = {name: say(hint, limit=default) for name, _, hint in LABELS}
-    if not default:
+def _fields(
+    labels: tuple[tuple[str, str, str], ...], values: dict[str, str], default: str
+) -> list[Field]:
+    hints = {name: say(hint, limit=default) for name, _, hint in labels}
+    if not default and "rate_limit" in hints:
         hints["rate_limit"] = say("the gateway's; 600/minute, or off")
-    return [Field(name, say(label), hints[name], values.get(name, "")) for name, label, _ in LABELS]
+    return [Field(name, say(label), hints[name], values.get(name, "")) for name, label, _ in labels]

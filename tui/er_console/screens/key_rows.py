@@ -21,9 +21,10 @@ DIGITS = re.compile(r"(\d+)")
 BOUNDS = {
     "scopes": noted("for {value} alone"),
     "networks": noted("from {value}"),
-    "at once": noted("{value} requests at once"),
-    "tokens": noted("{value} tokens"),
+    "concurrency": noted("{value} requests at once"),
+    "token_limit": noted("{value} tokens"),
     "quota": noted("quota {value}"),
+    "weight": noted("weight {value}"),
 }
 LIVING = ("active", "rotating", "expires soon")
 

@@ -15,7 +15,16 @@ from er_console.language import heard, noted, say
 from er_console.looks import Line, clock, fit, told, width_of, wrapped
 from er_console.reading import moment
 from er_console.screens.dialogs import Confirm
-from er_console.screens.key_boxes import EditKey, NewKey, Rotate, Secret, written
+from er_console.screens.key_boxes import (
+    BOUND_LABELS,
+    BoundKey,
+    Changed,
+    EditKey,
+    NewKey,
+    Rotate,
+    Secret,
+    written,
+)
 from er_console.screens.key_rows import (
     KEY_COLUMNS,
     LIVING,
@@ -43,6 +52,7 @@ LOOKED = {
     "rate_limit": noted("limit"),
     "expires": noted("expires"),
     "models": noted("models"),
+    **{name: label for name, label, _ in BOUND_LABELS},
 }
 
 
@@ -53,6 +63,7 @@ class KeysPage(Page):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("N", "new", "new", show=False),
         Binding("E", "edit", "edit", show=False),
+        Binding("B", "bound", "bounds", show=False),
         Binding("O", "rotate", "rotate", show=False),
         Binding("X", "revoke", "revoke", show=False),
         Binding("y", "copy", "copy id", show=False),
@@ -80,10 +91,11 @@ class KeysPage(Page):
         return [
             Hint("N", say("new"), usable),
             Hint("E", say("edit"), usable and state not in ("", "revoked")),
+            Hint("B", say("bounds"), usable and state not in ("", "revoked")),
             Hint("O", say("rotate"), usable and state in LIVING),
             Hint("X", say("revoke"), usable and state not in ("", "revoked")),
-            Hint("y", say("copy id"), key is not None),
             Hint("/", say("filter")),
+            Hint("y", say("copy id"), key is not None),
         ]
 
     def enter(self) -> None:
@@ -184,6 +196,7 @@ class KeysPage(Page):
         commands = {
             "new": "sudo er keys create --name NAME",
             "edit": f"sudo er keys set {at} --rate-limit 1000/minute",
+            "bound": f"sudo er keys set {at} --quota '50M tokens/month'",
             "rotate": f"sudo er keys rotate {at}",
             "revoke": f"sudo er keys revoke {at}",
         }
@@ -232,7 +245,14 @@ class KeysPage(Page):
 
     def action_edit(self) -> None:
         """Name, limit, expiry and models in one form."""
-        key = self._may("edit")
+        self._change("edit", EditKey, noted("Edit key {key}"))
+
+    def action_bound(self) -> None:
+        """What few keys have, in another."""
+        self._change("bound", BoundKey, noted("Bounds of key {key}"))
+
+    def _change(self, verb: str, form: type[Changed], title: str) -> None:
+        key = self._may(verb)
         if key is None:
             return
         known = key
@@ -261,15 +281,16 @@ class KeysPage(Page):
                 )
 
         ascii_only = self.desk.looks.ascii_only
-        title = say("Edit key {key}", key=self._called(key))
-        box = EditKey(title, key, change, self._default(), ascii_only=ascii_only)
+        title = say(title, key=self._called(key))
+        box = form(title, key, change, self._default(), ascii_only=ascii_only)
         self.app.push_screen(box, changed)
 
     def _differs(self, before: Key, after: Key) -> str:
         old, new = written(before), written(after)
         default = {"rate_limit": say("default"), "expires": say("never"), "models": say("all")}
+        default |= {"scopes": say("default"), "networks": say("all"), "weight": "1"}
         parts = [
-            f"{say(title)} {new[name] or default.get(name, '')}"
+            f"{say(title)} {new[name] or default.get(name, '-')}"
             for name, title in LOOKED.items()
             if old[name] != new[name]
         ]
