@@ -22,6 +22,7 @@ from er.keys import Identity
 from er.ledger import Ledger
 from er.replicas import Replicas
 from er.scheduler import DEAD_MAX, Scheduler
+from er.scheduler.shares import LARGE_NS
 from er.tickets import BULK_SEQUENCES, CALL_SEQUENCES, Batch, Load, Ticket
 from fakes import EngineProcess
 
@@ -409,3 +410,23 @@ async def test_many_keys_and_replicas_that_die_none_lost_none_wrong(tmp_path: Pa
         assert ledger.tokens_in_flight("r0") == ledger.tokens_in_flight("r1") == 0
         await made.close()
         ledger.close()
+
+
+def test_a_large_text_waits_for_others_calls_in_other_workers() -> None:
+    """Not of each worker one at once; but not for ever, and not where nobody else asks."""
+    far = 10 * SECOND
+
+    def worker() -> Scheduler:
+        s = Scheduler(STEP)
+        ask(s, "short", 4, now=far)
+        s.done(take(s, now=far), far)
+        ask(s, "long", STEP, now=far)
+        return s
+
+    busy, freer = Load("a", 2, STEP, 0), Load("a", 2, STEP // 2, 0)
+    alone = Scheduler(STEP)
+    ask(alone, "long", STEP, now=far)
+    assert alone.take([busy], far) is not None
+    assert worker().take([busy], far) is None
+    assert worker().take([freer], far) is not None
+    assert worker().take([busy], far + LARGE_NS) is not None

@@ -624,7 +624,10 @@ class Events(RuleBasedStateMachine):
             flows = [f.items for lane in self.s._lanes.values() for f in lane.flows.values()]
             queues = (self.s._again, *flows)
             waits = [i for queue in queues for i in queue if i.ticket.over is None]
+            large = max((item.tokens for item in waits), default=0) > self.s.call_tokens
             for name in REPLICAS:  # never idle with work, but for what failed there
+                if large and self.others[name] > self.s.budget // 4:
+                    continue  # it waits for the other workers' calls
                 if self.ranks[name] == best and not mine[name]:
                     assert all(name in item.avoid for item in waits)
 

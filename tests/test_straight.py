@@ -26,7 +26,7 @@ from er.dialects import EMBEDDINGS, HOT
 from er.gateway import Gateway as Room
 from er.gateway.exchange import Head, Note
 from er.gateway.served import Served
-from er.gateway.straight import SLICE, Passage, Straight
+from er.gateway.straight import SLICE_LEAST, SLICE_MOST, Passage, Straight
 from er.job import Refusal
 from er.journal import Audit
 from er.keys import Keys
@@ -260,34 +260,44 @@ async def test_what_goes_wrong_behind_it_is_said_and_counted(tmp_path: Path) -> 
 
 
 async def test_keys_take_turns_within_a_turn_of_the_loop(tmp_path: Path) -> None:
-    """One key alone begins all that came; beside another no more than its part, in its order."""
+    """One key alone begins all that came; beside another about as many as that, in its order."""
     made = await inside(tmp_path)
-    for _ in range(3 * SLICE):
+    for _ in range(3 * SLICE_MOST):
         assert made.taken(made.passage(BODIES[0]))
     await asyncio.sleep(0)
     assert made.taken(made.passage(BODIES[0], made.other))
     await asyncio.sleep(0)
-    went: list[int] = []
+    went: list[tuple[str, int]] = []
 
-    def begin(number: int) -> None:
-        passage = made.passage(BODIES[0])
+    def begin(number: int, secret: str = "") -> None:
+        passage = made.passage(BODIES[0], secret)
         took = made.taken(passage)
         if took is None:
-            made.straight.wait(passage, lambda: begin(number))
+            made.straight.wait(passage, lambda: begin(number, secret))
         else:
             assert took
-            went.append(number)
+            went.append((secret, number))
 
-    for number in range(2 * SLICE + 3):
+    flood = 2 * SLICE_MOST + 3 * SLICE_LEAST
+    for number in range(flood):
         begin(number)
-    assert went == list(range(SLICE))
-    assert made.taken(made.passage(BODIES[0], made.other))
-    await asyncio.sleep(0)
-    assert went == list(range(2 * SLICE))
-    begin(2 * SLICE + 3)  # behind those that wait
-    await asyncio.sleep(0)
-    assert went == list(range(2 * SLICE + 4))
-    assert made.ledger.in_flight() == made.gateway.tally.in_flight == 5 * SLICE + 6
+    assert went == [("", number) for number in range(SLICE_MOST)]
+    begin(0, made.other)
+    await asyncio.sleep(0)  # the other asks for one a turn
+    assert went[SLICE_MOST:] == [(made.other, 0), ("", 8), ("", 9)]
+    begin(flood)  # behind those that wait
+    for number in range(SLICE_MOST):
+        begin(number, made.other)
+    assert len(went) == SLICE_MOST + 1 + 2 * SLICE_LEAST
+    turns = 0
+    while len(went) < flood + 1 + 1 + SLICE_MOST:
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns < 5  # as many as the other, which now asks for eight
+    for secret, count in (("", flood + 1), (made.other, SLICE_MOST)):
+        numbers = [number for mine, number in went if mine == secret]
+        assert numbers[-count:] == list(range(count))
+    assert made.ledger.in_flight() == made.gateway.tally.in_flight == len(went) + 3 * SLICE_MOST + 1
 
 
 async def test_a_mistake_at_its_start_is_answered_and_leaves_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from er import dialects, journal, metrics
 from er.dialects import Dialect, Part, Route
-from er.gateway import described, operator_pages, options, wellness
+from er.gateway import described, operator_pages, options, outgoing, wellness
 from er.gateway.batches import Place, Shelf
 from er.gateway.bounded import Bounded
 from er.gateway.checks import Checks
@@ -359,7 +359,10 @@ class Gateway:
         if isinstance(response, Stream) and note.request.head.method != "HEAD":
             async for piece in response.pieces:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": response.body})
+        *pieces, last = outgoing.pieces(response.body)
+        for part in pieces:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": last})
 
     def headers(
         self, response: Response, note: Note, behind: bool = False

@@ -35,7 +35,9 @@ from er.replicas import Replicas
 from er.replicas.pools import Result
 
 WAYS_KEPT = 4096
-SLICE = 8  # requests that a key begins in one turn of the event loop, while there are other keys
+# Requests that a key begins in one turn of the event loop while there are other keys: about as many
+# as the others ask for, so that closed loops of few clients keep up with a flood.
+SLICE_LEAST, SLICE_MOST = 2, 8
 SEVERAL_S = 1.0  # since when one came
 NOTHING = np.empty(0, np.float32)
 Answered = Callable[[bytes | Response | None, Note], None]
@@ -111,6 +113,7 @@ class Straight:
         self._body_max = gateway.settings.max_body
         self._looked = False  # at the key file, in this turn of the event loop
         self._begun: dict[str, int] = {}  # requests of each key in this turn
+        self._slice = SLICE_MOST
         self._last, self._several_until = "", 0.0  # key; Unix time until which there are others
         self._waiting: dict[str, deque[Callable[[], None]]] = {}  # by key; none is empty
         self._ways: dict[tuple[str, str | None], Way] = {}
@@ -137,7 +140,7 @@ class Straight:
         if who is None or self._gateway.draining or self._audit.full:
             return False
         count = begun[who.id] = begun.get(who.id, 0) + 1
-        if (count > SLICE and now < self._several_until) or who.id in self._waiting:
+        if (count > self._slice and now < self._several_until) or who.id in self._waiting:
             return None
         asked = openai.plain(body)
         if asked is None:
@@ -178,10 +181,14 @@ class Straight:
         waiting, begun = self._waiting, self._begun
         if len(begun) > 1 or self._last not in begun:
             self._last, self._several_until = next(iter(begun), ""), time.time() + SEVERAL_S
+        if len(begun) > 1:
+            asked = [count + len(waiting.get(name, ())) for name, count in begun.items()]
+            others = (sum(asked) - max(asked)) // (len(asked) - 1)
+            self._slice = min(max(others, SLICE_LEAST), SLICE_MOST)
         self._looked, self._begun = False, {}
         for name in list(waiting):
             line = waiting.pop(name)
-            for _ in range(min(SLICE, len(line))):
+            for _ in range(min(self._slice, len(line))):
                 line.popleft()()
             line.extend(waiting.pop(name, ()))
             if line:

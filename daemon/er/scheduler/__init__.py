@@ -28,15 +28,14 @@ from er.job import Lane as LaneName
 from er.pace import Pace, Rate
 from er.scheduler.again import Again
 from er.scheduler.lanes import ALL, Filling, Lane
-from er.scheduler.shares import LATELY_NS, Shares
+from er.scheduler.shares import LARGE_NS, LATELY_NS, Shares
 from er.scheduler.twins import stuck_of, twin_of
 from er.tickets import BULK_SEQUENCES, CALL_SEQUENCES, Batch, Item, Load, Over, Ticket
 
 BULK_TURN = 4  # each so many-th batch begins with bulk, when both wait
 ATTEMPTS = 3  # calls that may fail under a sequence before it is given up
 CALLS = 4  # at once from one worker to one replica
-# Of bulk at once to one replica, while an interactive request came lately.
-BULK_CALLS = 2
+BULK_CALLS = 2  # of bulk at once to one replica, while an interactive request came lately
 FREE_CALLS = 2  # that may be as small as they come
 FULL_SEQUENCES = 32
 HEDGE_CALLS = 50  # calls that earn one more for a stuck one
@@ -61,6 +60,7 @@ class Scheduler:
         self.sent = 0  # sequences on their way
         self._batches = 0
         self._last: dict[str, int] = {}  # replica -> number of its last batch
+        self._sent_at: dict[str, int] = {}  # when that was, monotonic ns
         self._orders = itertools.count()
         self._paces: defaultdict[str, Pace] = defaultdict(Pace)
         self.stuck: list[Batch] = []  # on their way for far too long, and without a twin so far
@@ -140,7 +140,7 @@ class Scheduler:
         self._flying.setdefault(batch.replica, set()).add(batch)
         self.sent += len(batch.items)
         self._batches += 1
-        self._last[batch.replica] = self._batches
+        self._last[batch.replica], self._sent_at[batch.replica] = self._batches, batch.taken
         return batch
 
     def _busyness(self, load: Load) -> tuple[bool, int, int, int]:
@@ -209,6 +209,8 @@ class Scheduler:
         flying = self._flying.get(load.replica) or ()
         interactive, bulk = self._lanes["interactive"], self._lanes["bulk"]
         rooms = self._shares.rooms(flying, interactive.flows or bulk.flows, now)
+        if rooms is not None and now - self._sent_at.get(load.replica, -LARGE_NS) < LARGE_NS:
+            first = rooms.first(load.tokens, first, limit)
         lanes: tuple[Lane, ...] = (interactive, bulk)
         has_bulk = False
         if self._batches % BULK_TURN == BULK_TURN - 1:

@@ -16,6 +16,7 @@ from er.tickets import BULK_SEQUENCES, Batch, Flow
 
 LATELY_NS = 1_000_000_000
 MUCH = BULK_SEQUENCES  # sequences waiting
+LARGE_NS = 250_000_000  # for so long a worker with nothing on its way waits with a large text
 COUNT_NS = 250_000_000  # how often those who asked are counted anew
 
 
@@ -73,3 +74,11 @@ class Rooms:
             return 0
         together = self._all + sum(call.values())
         return max(due - way - call.get(key, 0), budget // 2 - together)
+
+    def first(self, tokens: int, first: int, limit: int) -> int:
+        """How large a call's only sequence may be: `first`, or no more than a call's `limit`.
+
+        With `tokens` in flight on the replica. Were each worker with nothing there to send a text
+        that is as large as some calls, others' small ones would stand behind all of these.
+        """
+        return first if tokens <= self._shares.budget // 4 else min(first, limit)
