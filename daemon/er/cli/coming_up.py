@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +11,7 @@ from er import systemctl
 from er.cli.screen import clean
 from er.cli.status import COUNTDOWN, current
 from er.config import directory
-from er.units import Run
+from er.units import Run, turns
 
 SERVES = "up"  # the state of a replica that takes requests
 STOP_S = 2.0  # about what draining and ending an idle engine takes
@@ -36,22 +34,14 @@ class BusyError(Exception):
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Be the only one that restarts replicas. The lock goes with its holder. Raises BusyError."""
-    try:
-        folder = os.open(directory("runtime") / "replicas", os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:  # no replica ever ran here
-        yield
-        return
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(folder)
-        told = "another er restart or er apply is at work; wait for its end"
-        raise BusyError(told) from None
-    try:
-        yield
-    finally:
-        os.close(folder)
+    """Be the only one that restarts replicas. Raises BusyError."""
+
+    def busy() -> None:
+        raise BusyError("another er restart or er apply is at work; wait for its end")
+
+    folder = directory("runtime") / "replicas"
+    with turns.locked(folder, busy) if folder.is_dir() else contextlib.nullcontext():
+        yield  # without the folder no replica ever ran here
 
 
 def rows() -> dict[str, Row]:
