@@ -73,8 +73,8 @@ def as_vllm(vectors: Vectors, wanted: str, big_endian: bool) -> NDArray[Any]:
 
 
 def list_json(rows: list[bytes]) -> bytes:
-    """Rows as one JSON list."""
-    return b"[%b]" % b",".join(rows)
+    """Rows as one JSON list. Joined, not formatted: over 1 MiB that lets other threads run."""
+    return b"".join((b"[", b",".join(rows), b"]"))
 
 
 def logits(scores: Scores) -> Scores:
