@@ -474,7 +474,7 @@ def test_a_replica_writes_its_own_folder_and_what_it_must_share() -> None:
         said.setdefault(name, []).extend(value.split())
     assert said["ProtectSystem"] == ["strict"] and said["RuntimeDirectory"] == ["er-vllm/%i"]
     assert said["ReadWritePaths"] == ["/run/er/ledger", "/run/er-vllm/.gpus"]
-    assert said["ReadOnlyPaths"] == ["/run/er"] and "BindPaths" not in said
+    assert said["ReadOnlyPaths"] == ["/run/er", "/run/er-vllm"] and "BindPaths" not in said
     owners = dict(line.split()[1:4:2] for line in TMPFILES.splitlines() if line.startswith("d "))
     for source in said["BindReadOnlyPaths"]:
         assert owners[str(Path(source.lstrip("-").split(":")[0]).parent)] == "root", source

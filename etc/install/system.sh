@@ -56,7 +56,16 @@ install_system() {
     put "$here/units/50-er.rules" /etc/polkit-1/rules.d/50-er.rules; changed+=$put
     put "$here/units/journald@er-audit.conf" /etc/systemd/journald@er-audit.conf; changed+=$put
     [[ -n $fresh ]] || folders
+    [[ -n $dry ]] || adopt_applied
     [[ -n $changed ]] || say '  as they should be'
+}
+
+# An ER before had the applied configuration in user er's folder alone. Root's copy must be there before systemd reads
+# the new units: a replica that starts anew goes by it. What is not taken over, `er apply` replaces below.
+adopt_applied() {
+    [[ ! -e /var/lib/er-applied/applied.toml && -e /var/lib/er/applied.toml ]] || return 0
+    "$opt/$release_name/bin/python" -c 'import pathlib, er.units.adoption
+er.units.adoption.again(pathlib.Path("/"), dry_run=False)' 2>/dev/null || true
 }
 
 install_configuration() {
@@ -143,10 +152,9 @@ applied_is_good() {     # applied_is_good FOLDER
 sys.exit(er.units.adoption.trouble(pathlib.Path("/")) or 0)'
 }
 
-# Whether systemd was told of the applied configuration what this version would tell it, and root has its own copy.
+# Whether systemd was told of the applied configuration what this version would tell it.
 rendered_as_applied() {
     [[ -z $dry ]] || return 0           # the version that would tell is not there yet
-    [[ -e /var/lib/er-applied/applied.toml ]] || return 1
     [[ $("$opt/current/bin/er" apply --again --dry-run 2>/dev/null) == 'Nothing to do'* ]]
 }
 
