@@ -184,6 +184,34 @@ class Attack:
         await self.each(self.count, one)
         self.more = {"longest_s": round(max(lived), 2)}
 
+    async def held_bodies(self) -> None:
+        """So many bodies of 7 MiB at once that come but for their last byte."""
+        data = b" " * ((7 << 20) - 1)
+
+        async def send(writer: asyncio.StreamWriter) -> None:
+            writer.write(self.head(len(data) + 1))
+            for at in range(0, len(data), 1 << 18):
+                writer.write(data[at : at + (1 << 18)])
+                await writer.drain()
+
+        async def one(_: int) -> None:
+            reader, writer = await self.open()
+            answer, sends = (
+                asyncio.ensure_future(self.said(reader)),
+                asyncio.create_task(send(writer)),
+            )
+            await asyncio.wait([answer], timeout=self.wait_s)
+            sends.cancel()
+            if answer.done():
+                self.note(answer.result()[0])
+            else:
+                answer.cancel()
+                self.statuses["held"] += 1
+            await asyncio.gather(sends, answer, return_exceptions=True)
+            writer.close()
+
+        await self.each(self.count, one)
+
     async def raw(self, made: Callable[[int], bytes], at_once: int = 8) -> None:
         """What `made` gives for each number, all of it sent whatever comes; the first answer."""
 

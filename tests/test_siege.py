@@ -17,6 +17,7 @@ from siege import besiege
 ATTACKS: dict[str, tuple[int, float, set[str]]] = {
     "connects": (2000, 8, {"connected"}),
     "half_open": (1500, 24, {"closed", "408"}),
+    "held_bodies": (40, 80, {"held"}),
     "head_bombs": (24, 30, {"400", "401", "414", "431"}),
     "body_bombs": (12, 200, {"413"}),
     "compressed": (10, 8, {"415"}),

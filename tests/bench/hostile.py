@@ -26,6 +26,7 @@ COUNTS = {
     "half_open": 10_000,
     "slow_heads": 500,
     "slow_bodies": 200,
+    "held_bodies": 100,
     "head_bombs": 200,
     "body_bombs": 60,
     "compressed": 50,
