@@ -11,6 +11,9 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from fakes import free_port
 
@@ -95,6 +98,20 @@ def haproxy(
     command = ["haproxy", "-db", "-f", str(config)]
     with _running(command, port, folder / "haproxy.log") as running:
         yield running
+
+
+def front_before(name: str) -> Any:
+    """A fixture: the port of nginx, then of HAProxy, before the gateway of the fixture `name`."""
+
+    @pytest.fixture(scope="module", params=[nginx, haproxy], ids=["nginx", "haproxy"])
+    def front(
+        request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[int]:
+        running = request.getfixturevalue(name)
+        with request.param(tmp_path_factory.mktemp("front"), running.port) as port:
+            yield port
+
+    return front
 
 
 def _changed(text: str, changes: Mapping[str, str]) -> str:

@@ -9,13 +9,13 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+import test_tls
 from certificates import Authority
 from running import Gateway
 from test_tls import https_gateway, trusting
@@ -59,15 +59,7 @@ Promise.all([...Array(40).keys()].map(() => embed(1)).concat(embed(300), ask('/h
 """
 
 
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
-@pytest.fixture(scope="module")
-def er(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with https_gateway(tmp_path_factory.mktemp("er"), authority) as running:
-        yield running
+authority, er = test_tls.authority, test_tls.er  # fixtures
 
 
 def client(er: Gateway, context: ssl.SSLContext, *, http2: bool = True) -> httpx.Client:

@@ -20,7 +20,7 @@ from er.gateway.client import Trusted
 from er.gateway.door import Heads
 from er.gateway.fronted import Fronted, Proxies
 from fakes import EngineProcess
-from proxies import block, haproxy, nginx, through
+from proxies import block, front_before, haproxy, nginx, through
 from running import DIMENSIONS, Gateway, Reply, gateway
 from test_door import Behind, NotStraight
 from test_http1 import Server, on_uvloop, settings
@@ -47,14 +47,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield running
 
 
-@pytest.fixture(scope="module", params=["nginx", "haproxy"])
-def front(
-    request: pytest.FixtureRequest, plain: Gateway, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[int]:
-    """The port of one of both before `plain`."""
-    start = nginx if request.param == "nginx" else haproxy
-    with start(tmp_path_factory.mktemp(request.param), plain.port) as port:
-        yield port
+front = front_before("plain")
 
 
 def said(running: Gateway, reply: Reply) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from engine import expected
-from proxies import haproxy, nginx, through
+from proxies import front_before, through
 from running import DIMENSIONS, Gateway, gateway
 from siege import END
 
@@ -117,13 +117,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield found
 
 
-@pytest.fixture(scope="module", params=["nginx", "haproxy"])
-def front(
-    request: pytest.FixtureRequest, running: Gateway, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[int]:
-    start = nginx if request.param == "nginx" else haproxy
-    with start(tmp_path_factory.mktemp(request.param), running.port) as port:
-        yield port
+front = front_before("running")
 
 
 def sent(port: int, source: str, data: bytes) -> list[int]:
