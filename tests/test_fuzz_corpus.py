@@ -69,13 +69,14 @@ def test_a_million_inputs_find_nothing(name: str, tmp_path: Path) -> None:
     found = subprocess.run([FUZZ / "env"], capture_output=True, text=True, check=True)
     command = [f"{found.stdout.strip()}/bin/python", str(FUZZ / "fuzz.py"), name]
     seed = int(time.time()) // 86400
-    command += ["--runs", str(RUNS), "--seed", str(seed), "--work", str(tmp_path)]
+    command += ["--runs", str(RUNS), "--jobs", str(os.cpu_count() or 1), "--seed", str(seed)]
+    command += ["--work", str(tmp_path)]
     began = time.monotonic()
     with (tmp_path / "log").open("wb") as log:
         ended = subprocess.run(command, stdout=log, stderr=log, env=os.environ)
     said = (tmp_path / "log").read_text(errors="replace")
     wrong = [
-        p.read_bytes() for kind in ("crash-*", "timeout-*", "oom-*") for p in tmp_path.glob(kind)
+        p.read_bytes() for kind in ("crash-*", "timeout-*", "oom-*") for p in tmp_path.rglob(kind)
     ]
     write_report(name, said, time.monotonic() - began, len(wrong))
     assert ended.returncode == 0 and not wrong, f"seed {seed}: {wrong!r}\n{said[-3000:]}"
@@ -84,12 +85,13 @@ def test_a_million_inputs_find_nothing(name: str, tmp_path: Path) -> None:
 def write_report(name: str, said: str, seconds: float, findings: int) -> None:
     """Add one target's figures to tests/reports/fuzz.json; `said` is libFuzzer's log."""
     report: dict[str, Any] = json.loads(REPORT.read_text()) if REPORT.exists() else {}
-    (runs,) = re.findall(r"number_of_executed_units: (\d+)", said)[-1:] or ["0"]
-    cover = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)/", said)[-1:]
-    branches, features, inputs = map(int, cover[0]) if cover else (0, 0, 0)
+    runs = sum(map(int, re.findall(r"number_of_executed_units: (\d+)", said)))
+    cover = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)/", said)
+    # Of several jobs: what the best of them came to.
+    branches, features, inputs = max([tuple(map(int, one)) for one in cover], default=(0, 0, 0))
     kept = corpus(name)
     report[name] = {
-        "runs": int(runs),
+        "runs": runs,
         "seconds": round(seconds),
         "branches": branches,
         "features": features,

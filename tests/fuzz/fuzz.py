@@ -1,9 +1,10 @@
 """Fuzzes one target with atheris, led by the branches that its inputs take.
 
-    "$(tests/fuzz/env)/bin/python" tests/fuzz/fuzz.py http --runs 1000000 --work FOLDER
+    "$(tests/fuzz/env)/bin/python" tests/fuzz/fuzz.py http --runs 1000000 --jobs 2 --work FOLDER
 
 What is new in coverage is kept in FOLDER/corpus, to which the seeds and tests/fuzz/corpus are
-added first; what is wrong lands in FOLDER as crash-… or timeout-…. Prints libFuzzer's lines.
+added first; what is wrong lands in FOLDER as crash-… or timeout-…. Prints libFuzzer's lines. Of
+several jobs each has its part of the runs, a seed of its own and a folder in FOLDER.
 
     python tests/fuzz/fuzz.py http --least --work FOLDER [--bytes 65536]
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import subprocess
 import sys
 from pathlib import Path
 from types import CodeType, FrameType
@@ -32,13 +34,32 @@ def main() -> int:
     reader.add_argument("target", choices=("http", "bodies", "settings"))
     reader.add_argument("--runs", type=int, default=1_000_000)
     reader.add_argument("--seed", type=int, default=1)
+    reader.add_argument("--jobs", type=int, default=1)
     reader.add_argument("--work", type=Path, required=True)
     reader.add_argument("--least", action="store_true")
     reader.add_argument("--bytes", type=int, default=1 << 16)
     options = reader.parse_args()
     if options.least:
         return least(options.target, options.work / "corpus", options.bytes)
+    if options.jobs > 1:
+        return side_by_side(options)
     return fuzz(options.target, options.runs, options.seed, options.work)
+
+
+def side_by_side(options: argparse.Namespace) -> int:
+    """Each job as a process; prints their lines when all have ended. The worst exit code."""
+    children, jobs = [], options.jobs
+    for job in range(jobs):
+        work = options.work / f"job-{job}"
+        work.mkdir(parents=True, exist_ok=True)
+        argv = [sys.executable, __file__, options.target, "--work", str(work)]
+        argv += ["--runs", str(-(-options.runs // jobs)), "--seed", str(options.seed * jobs + job)]
+        with (work / "log").open("wb") as log:
+            children.append(subprocess.Popen(argv, stdout=log, stderr=log))
+    worst = max(abs(child.wait()) for child in children)
+    for job in range(jobs):
+        print((options.work / f"job-{job}/log").read_text(errors="replace"))
+    return worst
 
 
 def fuzz(name: str, runs: int, seed: int, work: Path) -> int:
