@@ -287,7 +287,8 @@ def _checked(wish: Wish) -> float:
 
 def _page(every: Sequence[File | Batch], kind: str, query: str) -> dict[str, Any]:
     """The part of a list that the query asks for; `every` is the newest first. Raises Refusal."""
-    asked = {name: values[-1] for name, values in parse_qs(query).items()}
+    said_of = parse_qs(query, keep_blank_values=True)
+    asked = {name: values[-1] for name, values in said_of.items()}
     most = LIST_MAX[kind]
     said = asked.get("limit", str(LIST_DEFAULT[kind]))
     if not (said.isascii() and said.isdigit() and len(said) < 9 and 1 <= int(said) <= most):
@@ -296,7 +297,7 @@ def _page(every: Sequence[File | Batch], kind: str, query: str) -> dict[str, Any
     order = asked.get("order", "desc")
     if order not in ("asc", "desc"):
         refuse_field("order", f'order is {order[:20]!r}; it must be "asc" or "desc"')
-    purpose = asked.get("purpose")
+    purpose = asked.get("purpose") or None
     found = [x for x in every if purpose in (None, getattr(x, "purpose", None))]
     if order == "asc":
         found.reverse()

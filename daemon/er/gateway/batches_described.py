@@ -109,7 +109,7 @@ OPERATIONS = (
         "Upload a file of requests, one JSON object a line",
         answer=FileObject,
         form=(("purpose", "batch"), ("file", "The file, JSON lines in UTF-8")),
-        more=(404, 429),
+        more=(404, 429, 503),
     ),
     _asked(
         "/v1/files",
@@ -142,7 +142,7 @@ OPERATIONS = (
         "createBatch",
         "Have a file's requests computed",
         bodies=(Body(None, batches.SHAPE, BatchObject, "embed"),),
-        more=(404, 429),
+        more=(404, 429, 503),
     ),
     _asked("/v1/batches", "listBatches", "List batches", BatchList, query=_query("batches")),
     _asked("/v1/batches/{batch}", "getBatch", "Describe a batch", BatchObject),

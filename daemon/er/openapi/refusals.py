@@ -124,7 +124,7 @@ def of(operation: Operation) -> list[tuple[int, tuple[Refuse, ...]]]:
         more += () if operation.bodies or operation.answer is not None else (424,)
     else:
         own = [operation.refuse]
-        more = () if operation.open else KEYED
+        more = () if operation.open else (*KEYED, 429)
         more += NAMED if operation.named else ()
     more += operation.more
     found = dict.fromkeys(more, own)
