@@ -393,6 +393,7 @@ WISH = {"input_file_id": "file-" + "0" * 24, "endpoint": URL, "completion_window
         ("GET", "/v1/batches?limit=0", None, 400, "from 1 to 100"),
         ("GET", "/v1/files?limit=x", None, 400, "from 1 to 10000"),
         ("GET", "/v1/files?order=up", None, 400, '"asc" or "desc"'),
+        ("GET", "/v1/batches?order=", None, 400, '"asc" or "desc"'),
         ("GET", "/v1/files/nothing", None, 404, "there is no file 'nothing'"),
         ("GET", "/v1/files/..%2F..%2Fer_api_keys", None, 404, "there is no file"),
         ("GET", "/v1/batches/batch_x", None, 404, "there is no batch"),

@@ -19,6 +19,7 @@ from er.gateway.exchange import Gone, Head, Request
 from er.gateway.paged import Paged
 from er.job import Refusal
 from er.keys import Identity
+from fakes import until
 from running import Gateway, Reply, gateway
 
 MIB = 1 << 20
@@ -205,18 +206,18 @@ async def test_large_bodies_of_a_key_have_so_much_room_and_wait_for_it_in_order(
     for body, key in zip(others, (b, a), strict=True):
         body.here.set()
         (await bodies.read(body.request, key, 9.0)).drop()
-    await soon()
-    assert [t.done() for t in tasks] == [True] * 4 + [False] * 3
+    await until(lambda: all(t.done() for t in tasks[:4]))
+    assert [t.done() for t in tasks[4:]] == [False] * 3
     loads = [await t for t in tasks[:4]]
     assert [len(load.body) for load in loads] == [MIB] * 4
     loads[1].drop()
     loads[1].drop()  # once more does no harm
     assert loads[1].body == b""
-    await soon()
-    assert [t.done() for t in tasks[4:]] == [True, False, False]
+    await until(tasks[4].done)
+    assert [t.done() for t in tasks[5:]] == [False, False]
     loads[0].drop()
-    await soon()
-    assert [t.done() for t in tasks[4:]] == [True, True, False]
+    await until(tasks[5].done)
+    assert not tasks[6].done()
     for load in (*loads, await tasks[4], await tasks[5]):
         load.drop()
     (await tasks[6]).drop()
