@@ -53,7 +53,11 @@ def at_rest(er: Installed) -> dict[str, Any]:
     known = {pid for own in units.values() for pid in own}
     main = [er.machine.show(unit, "MainPID")["MainPID"] for unit in UNITS]
     return {
-        "processes": {unit: len(own) for unit, own in units.items()},
+        # But the nest: when it is gone, the next worker has it started anew.
+        "processes": {
+            unit: sum("er.nest" not in one["args"] for one in own.values())
+            for unit, own in units.items()
+        },
         "strays": sorted({pid.strip() for pid in lines("ps -u er -o pid=")} - known),
         "open": sum(one["open"] for one in units["er-gateway.service"].values()),
         "workers": gateway["workers"],
