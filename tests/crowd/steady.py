@@ -222,7 +222,8 @@ class Steady:
                 raise Failed(f"an answer without its length: {head[:100]!r}")
             body = await reader.readexactly(int(length[1]))
             keep = keep and not CLOSE.search(head)
-        except (OSError, asyncio.IncompleteReadError) as error:
+        # RuntimeError: what uvloop says of a transport that was closed between two pieces.
+        except (OSError, RuntimeError, asyncio.IncompleteReadError) as error:
             keep = False
             if used and mode not in ("upload", "pieces") and _ended_before(writer, error):
                 raise Late from None
@@ -298,5 +299,9 @@ def _ended_before(writer: asyncio.StreamWriter, error: Exception) -> bool:
 
     The kernel then has EPIPE for whoever sent it; ECONNRESET, or nothing, where the server had it.
     """
-    pending = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    return pending == errno.EPIPE or isinstance(error, BrokenPipeError)
+    if isinstance(error, BrokenPipeError):
+        return True
+    sock = writer.get_extra_info("socket")
+    if sock.fileno() < 0:  # closed here already, for the error that is told
+        return False
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.EPIPE)

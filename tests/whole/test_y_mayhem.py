@@ -98,6 +98,8 @@ def mayhem(er: Installed, seconds: float, seed: int, gap_s: tuple[float, float])
     found = report(er, seconds, kills, load)
     print(json.dumps(found))
     assert not kills.inexcusable(load), (found, kills.inexcusable(load)[:10], load.said, kills.down)
+    ends = ("answered_right", "cut_with_the_process_that_worked_on_it", "wrong")
+    assert found["sent"] == sum(found[e] for e in ends) + sum(found["refused_honestly"].values())
     assert found["wrong"] == 0 and get("/health")[1]["status"] == "ok"
     assert all(s < TOLD_S for s in found["told_in_the_journal_after_s"]), found
     return found
