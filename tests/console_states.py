@@ -424,6 +424,7 @@ NAMES = frozenset(
         *("Qwen3-Embedding-0.6B", "Qwen3-Reranker-0.6B", "H200", "NVIDIA"),
         *("web", "etl", "notebooks", "trial", "batch", FAKE_ID, FAKE_SECRET, "req-play", "req-"),
         *("hi", "rerank"),  # what the walk types
+        *("inference", "metrics", "admin-read"),  # scopes, as er keys takes them
     ]
 )
 STATES: dict[str, Callable[[], Good]] = {

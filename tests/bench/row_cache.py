@@ -45,12 +45,12 @@ class Vouched(Er):
 
     def vouch(self, ended: threading.Event) -> None:
         """Write a sample as a launcher does, each second."""
-        folder = self.runtime / "replicas"
+        folder = self.runtime / "replicas" / NAME
         folder.mkdir(parents=True, exist_ok=True)
         while not ended.is_set():
             said = {"name": NAME, "phase": "ready", "time": time.time(), "identity": "bench"}
             (folder / ".new").write_text(json.dumps(said))
-            (folder / ".new").replace(folder / f"{NAME}.json")
+            (folder / ".new").replace(folder / "sample.json")
             ended.wait(1.0)
 
 

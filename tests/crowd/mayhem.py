@@ -141,13 +141,13 @@ class World:
     # -- the launchers' part ---------------------------------------------------------------------
 
     def _sample(self) -> None:
-        folder = self.gateway.runtime / "replicas"
-        folder.mkdir(parents=True, exist_ok=True)
         for replica in self.replicas:
             for name in replica.names:
+                folder = self.gateway.runtime / "replicas" / name
+                folder.mkdir(parents=True, exist_ok=True)
                 told = {"name": name, "phase": "ready", "time": time.time(), "identity": "crowd"}
                 (folder / ".new").write_text(json.dumps(told))
-                (folder / ".new").replace(folder / f"{name}.json")
+                (folder / ".new").replace(folder / "sample.json")
         found = (self.folder / "cache").rglob("data.mdb")
         self._generations |= {path.parent.name for path in found}
         self._sampled = time.monotonic()
