@@ -1,14 +1,16 @@
-"""Requests refused one after the other for their own fault (4xx): each further one is held a while.
+"""Who is told no (401, 403, 429) again and again on one connection: each further no is held.
 
 A client that heeds Retry-After never comes so far. One that sends again at once, ten thousand times
 a second, would take a worker's time from all others; held, it gets no further than its connections
 times four a second. It is the answer that waits, not the connection: behind a proxy the next
-request there may be anybody's.
+request there may be anybody's. Other refusals count for nothing: a 503 is nobody's fault, and a job
+may have many bad texts.
 """
 
 from __future__ import annotations
 
-FREE = 20  # refusals in a row, less than PAUSE_S apart
+TOLD_NO = frozenset((401, 403, 429))
+FREE = 20  # in a row, less than PAUSE_S apart
 PAUSE_S = 1.0
 HELD_S = 0.25
 
@@ -24,10 +26,9 @@ class Insistent:
 
     def hold_s(self, status: int, now: float) -> float:
         """How long to hold the answer that is about to be said, s; `now` on the loop's clock."""
-        if status >= 500:
-            return 0.0
-        if status < 400:
-            self.refused = 0
+        if status not in TOLD_NO:
+            if status < 400:
+                self.refused = 0
             return 0.0
         if now - self._last > PAUSE_S:
             self.refused = 0
