@@ -422,11 +422,11 @@ def test_a_hidden_home_counts_as_it_is_bound_into_the_unit(
 
 
 def test_a_model_in_user_ers_own_folder_is_an_error(
-    models: Path, monkeypatch: pytest.MonkeyPatch
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Replicas are not shown that folder; a link to there is no way round."""
     monkeypatch.setattr(check, "ERS_OWN", (str(models),))
-    for path in (models / "ranker", models.parent / "door"):
+    for path in (models / "ranker", tmp_path / "door"):
         if path.name == "door":
             path.symlink_to(models / "ranker")
         error = check.look(MODEL, path, weights=True)["error"]

@@ -167,8 +167,8 @@ def test_a_launchers_sample_is_the_reason_while_the_gateway_is_down(
     alone: dict[str, str],
 ) -> None:
     """Phase and last error come from its file."""
-    folder = Path(alone["RUNTIME_DIRECTORY"]) / "replicas"
-    folder.mkdir()
+    folder = Path(alone["RUNTIME_DIRECTORY"]) / "replicas/e0"
+    folder.mkdir(parents=True)
     sample = {
         "name": "e0",
         "pid": 1,
@@ -178,7 +178,7 @@ def test_a_launchers_sample_is_the_reason_while_the_gateway_is_down(
         "time": time.time(),
         "gpu": [],
     }
-    (folder / "e0.json").write_text(json.dumps(sample))
+    (folder / "sample.json").write_text(json.dumps(sample))
     row = json.loads(er(alone, "status", "--json").stdout)["models"][0]["replicas"][0]
     assert row["state"] == "starting"
     assert row["reason"] == "loading weights; last error: not enough GPU memory"

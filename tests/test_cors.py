@@ -24,7 +24,7 @@ PREFLIGHT = {
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway that two origins' pages may ask, one of them a desktop application's."""
     cors = [ORIGIN, "app://obsidian.md"]
-    with gateway(tmp_path_factory.mktemp("c"), cors=cors, rate_limit="3/hour") as running:
+    with gateway(tmp_path_factory.mktemp("c"), cors=cors, rate_limit="4/hour") as running:
         yield running
 
 
@@ -75,7 +75,7 @@ def test_every_answer_can_be_read_by_the_page(pages: Gateway) -> None:
     with_link.close()
     readable(pages.embed(key="sk-er-kaaaaaaaa-wrong", **origin), 401)
     readable(pages.embed(key=None, **origin), 401)
-    readable(pages.ask("POST", "/v1/embeddings", b"{", **origin), 400)
+    readable(pages.ask("POST", "/v1/embeddings", b"{", **origin), 400)  # one of the rate
     readable(pages.ask("GET", "/nothing", **origin), 404)
     readable(pages.ask("DELETE", "/v1/models", **origin), 405)
     readable(pages.ask("GET", "/health", key=None, **origin), 200)
