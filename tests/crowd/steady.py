@@ -40,6 +40,9 @@ MOST = 500  # requests at once: what more a busy machine can't compute says noth
 MODES = {"kept": 35, "new": 15, "upload": 10, "pieces": 5, "paused": 10, "unix": 10}
 MODES |= {"https": 10, "https new": 5}
 PAUSED = 50  # connections
+# An old worker ends connections that were idle for two seconds. What is sent to one in pieces then
+# may meet its end, and no word of the kernel's tells whether a piece was read.
+IDLE_S = 1.5
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 RETRY = re.compile(rb"\r\nretry-after: *[1-9]", re.IGNORECASE)
@@ -98,6 +101,7 @@ class Steady:
         self._modes, self._weights = list(modes), list(modes.values())
         self._idle: dict[str, deque[Link]] = {mode: deque() for mode in modes}
         self._used: dict[asyncio.StreamWriter, int] = {}
+        self._since: dict[asyncio.StreamWriter, float] = {}  # when it was last used
         self._over = threading.Event()
         self._thread = threading.Thread(target=lambda: uvloop.run(self._run()))
         self.counts: Counter[str] = Counter()
@@ -212,6 +216,7 @@ class Steady:
 
     async def _exchange(self, mode: str, asked: Asked, key: str) -> tuple[int, bytes, bytes]:
         link, used = await self._link(mode)
+        idle_s = time.monotonic() - self._since.get(link[1], 0.0)
         reader, writer = link
         keep = not mode.endswith("new")
         try:
@@ -225,7 +230,8 @@ class Steady:
         # RuntimeError: what uvloop says of a transport that was closed between two pieces.
         except (OSError, RuntimeError, asyncio.IncompleteReadError) as error:
             keep = False
-            if used and mode not in ("upload", "pieces") and _ended_before(writer, error):
+            pieces = mode in ("upload", "pieces")
+            if used and (idle_s > IDLE_S if pieces else _ended_before(writer, error)):
                 raise Late from None
             raise Failed(f"on a connection used {used} times: {error!r}") from None
         except BaseException:
@@ -233,10 +239,11 @@ class Steady:
             raise
         finally:
             if keep:
-                self._used[writer] = used + 1
+                self._used[writer], self._since[writer] = used + 1, time.monotonic()
                 self._idle[self._pool(mode)].append(link)
             else:
                 self._used.pop(writer, None)
+                self._since.pop(writer, None)
                 writer.close()
         return int(head[9:12]), head, body
 
@@ -252,6 +259,7 @@ class Steady:
             if not (reader.at_eof() or writer.is_closing() or _readable(writer)):
                 return (reader, writer), self._used[writer]
             self._used.pop(writer, None)
+            self._since.pop(writer, None)
             writer.close()
         if mode == "unix":
             return await asyncio.open_unix_connection(self._unix), 0
