@@ -1,7 +1,6 @@
 """Which test files the workers of `tests/run` take first: long ones, so that none ends alone.
 
-A plugin (-p order) for pytest-xdist with `--dist loadgroup --no-loadscope-reorder`: a file is one
-group, as its tests share what they set up, and all of tests/whole another, as it has one machine.
+A plugin (-p order) for pytest-xdist with `--dist loadfile --no-loadscope-reorder`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import pytest
 TESTS = Path(__file__).parent
 # Where single tests take long, the longest first; the others follow by their number of tests.
 LONG = (
-    "whole",
     "test_console_snapshots.py",
     "test_openapi.py",
     "test_console_growth.py",
@@ -41,19 +39,12 @@ LONG = (
 )
 
 
-def group(path: Path) -> str:
-    """Whose tests one worker runs: "whole", or the file's name."""
-    return path.relative_to(TESTS).parts[0]
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist puts the groups into the tests' names
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the groups and bring them into their order."""
+    """Bring the files into their order."""
     gone = [name for name in LONG if not (TESTS / name).exists()]
     if gone:
         raise pytest.UsageError(f"tests/order.py names what is not there: {', '.join(gone)}")
-    count = Counter(group(item.path) for item in items)
+    count = Counter(item.path.name for item in items)
     place = {name: number for number, name in enumerate(LONG)}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item.path)))
-    items.sort(key=lambda item: (place.get(g := group(item.path), len(LONG)), -count[g], g))
+    items.sort(key=lambda item: (place.get(n := item.path.name, len(LONG)), -count[n], n))
