@@ -34,8 +34,6 @@ LONG = (
     "test_restart.py",
     "test_wrong_answers.py",
     "test_guesses.py",
-    "test_families_vllm.py",
-    "test_replicas_vllm.py",
 )
 
 
