@@ -30,6 +30,7 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     set: str  # sha256 of the set
     made_with: dict[str, str]  # "torch": "2.9.0", "dtype": "float32", ...
     scores: tuple[tuple[float, ...], ...]
+    noise: float = 0.0  # mean drift between two runs of what made it; 0: none, or not known
 
     def fits(self, canary: CanarySet) -> bool:
         """Whether it is of this set."""
