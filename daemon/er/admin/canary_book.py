@@ -1,4 +1,4 @@
-"""What the canary remembers of each replica, in STATE/quality: its last run, and whether it is out."""
+"""What the canary remembers of each replica, in STATE/quality: its last run, and if it is out."""
 
 from __future__ import annotations
 

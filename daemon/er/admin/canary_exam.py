@@ -1,7 +1,7 @@
 """The canary's questions to one replica: as sequences, in small calls between its other work.
 
-They go to the engine itself, by the path that workers take, so neither the cache nor another replica
-nor the scheduler answers in its place; and nothing of it is counted as a client's.
+They go to the engine itself, by the path that workers take, so neither the cache nor another
+replica answers in its place; and nothing of it is counted as a client's.
 """
 
 from __future__ import annotations
@@ -84,13 +84,11 @@ def paper(words: Prompter, task: Task, queries: Sequence[Query]) -> Paper:
         told = words.embed(texts, kind="document", instruction=None, over_length="cut")
         pairs.append((*placed(asked.sequences), *placed(told.sequences)))
     sequences = tuple(array("I", ids) for ids in places)
-    return Paper(
-        task=task, dimensions=words.dimensions, sequences=sequences, pairs=tuple(pairs)
-    )
+    return Paper(task=task, dimensions=words.dimensions, sequences=sequences, pairs=tuple(pairs))
 
 
 def calls(asked: Paper, again: bool) -> Iterator[list[int]]:
-    """Places of sequences by call. `again`: from behind and in other company, one by one and five."""
+    """Places of sequences by call. `again`: from behind, one and five by turns."""
     order = range(len(asked.sequences))
     sizes = cycle(OTHER_COMPANY if again else (CALL_SEQUENCES,))
     batch: list[int] = []
@@ -114,7 +112,7 @@ async def exam(
     again: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Scores:
-    """All scores. `rest(s)` lets others go first after a call that took `s`. Raises UpstreamError."""
+    """All scores; `rest(s)` lets others go first after a call of `s`. Raises UpstreamError."""
     columns = asked.dimensions if asked.task == "embed" else 1
     rows = np.empty((len(asked.sequences), columns), np.float32)
     for places in calls(asked, again):
@@ -136,7 +134,7 @@ async def let_others_first(
     busy: Callable[[], bool],
     sleep: Callable[[float], Awaitable[None]],
 ) -> None:
-    """Return at once while nobody else asks; else rest, as long as that is so, 19 times `took_s`."""
+    """Return at once while nobody else asks; else rest up to 19 times `took_s`."""
     left_s = min(REST_MOST_S, BUSY_REST * took_s)
     while left_s > 0 and busy():
         step_s = min(left_s, 0.1)

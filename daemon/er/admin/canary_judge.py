@@ -1,4 +1,4 @@
-"""What the canary makes of a replica's scores: how good, how far from the reference, in words. Pure."""
+"""What the canary makes of scores: how good, how far from the reference, in words. Pure."""
 
 from __future__ import annotations
 
@@ -82,6 +82,19 @@ def no_better_than_chance(queries: Sequence[Query], by_language: Mapping[str, Fi
     return all(
         found.ndcg10 < chance([q for q in queries if q.language == name]) + CHANCE_MARGIN
         for name, found in by_language.items()
+    )
+
+
+def noise(scores: Scores, again: Scores) -> float:
+    """The mean difference of two runs of one engine."""
+    return drift(flat(scores), flat(again)).mean
+
+
+def blind(ndcg10: float) -> str:
+    """Why a replica whose order is no better than chance is told of."""
+    return (
+        f"its order of documents is no better than chance (nDCG@10 {ndcg10:.3f}): is it the right "
+        "model, prompt and pooling? er help quality"
     )
 
 

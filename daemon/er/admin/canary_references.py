@@ -11,7 +11,7 @@ from er.admin.canary_papers import Sets
 from er.config import Config, Replica
 from er.journal import Seldom, log
 from er.quality import reference, weights
-from er.quality.reference import BadReference, Reference
+from er.quality.reference import Reference, ReferenceFileError
 
 BY_CHANCE = "order"  # stands in made_with where the order was no better than chance
 
@@ -52,7 +52,7 @@ class References:
             file = reference.path(self._state, name, kind)  # type: ignore[arg-type]
             try:
                 known = reference.read(file)
-            except BadReference as error:
+            except ReferenceFileError as error:
                 if self._unsaid.due(str(file)):
                     log("warning", str(error), replica=replica.name)
                 continue
@@ -73,7 +73,7 @@ class References:
         by_chance: bool,
         now: float,
     ) -> Reference | None:
-        """Keep `scores` as the reference of its model; None, told in the journal, where it can't."""
+        """Keep `scores` as its model's reference; None, told in the journal, where it can't."""
         said = {**made_with, "replica": replica.name}
         made = Reference(
             kind="recorded",
@@ -86,7 +86,7 @@ class References:
         )
         try:
             reference.write(reference.path(self._state, made.model, "recorded"), made)
-        except BadReference as error:
+        except ReferenceFileError as error:
             if self._unsaid.due("write"):
                 log("warning", f"no reference is recorded: {error}", replica=replica.name)
             return None

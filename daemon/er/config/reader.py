@@ -8,7 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from er.config.fields import Fields
-from er.config.structs import Audit, Batches, Cache, Config, Finding, Gateway, Model, Quality, Replica, Tls
+from er.config.structs import (
+    Audit,
+    Batches,
+    Cache,
+    Config,
+    Finding,
+    Gateway,
+    Model,
+    Quality,
+    Replica,
+    Tls,
+)
 
 REPLICAS_MAX = 64
 TIMEOUT_MAX_S = 86400.0
