@@ -137,6 +137,22 @@ hedges = _counter(
 batches = _gauge("er_batches", "Batches that are not over", "status", mode="livesum")
 batches_ended = _counter("er_batches_ended", "Batches that are over", "status")
 batch_lines = _counter("er_batch_lines", "Lines of batches answered", "outcome")  # ok | failed
+# -- the canary, by its last run (admin process) ---------------------------------------------------
+_JUDGED = ("replica", "model", "language")
+quality_ndcg = _gauge("er_quality_ndcg", "nDCG@10 of the canary's queries, 0 to 1", *_JUDGED)
+quality_mrr = _gauge("er_quality_mrr", "Mean reciprocal rank of the canary's queries", *_JUDGED)
+quality_recall = _gauge("er_quality_recall", "Recall@3 of the canary's queries", *_JUDGED)
+quality_drift = _gauge(
+    "er_quality_drift", "Mean difference of scores from the reference", "replica", "model"
+)
+quality_drift_tolerance = _gauge(
+    "er_quality_drift_tolerance", "The drift from which on a replica is out", "replica", "model"
+)
+quality_state = _gauge("er_quality_state", "1 for the state it is in", "replica", "model", "state")
+quality_last_run = _gauge(
+    "er_quality_last_run_seconds", "Unix time of the last whole run", "replica", "model"
+)
+quality_runs = _counter("er_quality_runs", "Runs of the canary", "replica", "model", "outcome")
 
 
 def families() -> Iterator[Metric]:

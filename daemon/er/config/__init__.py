@@ -25,6 +25,7 @@ from er.config.structs import (
     Gateway,
     Hold,
     Model,
+    Quality,
     Replica,
     Tls,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "Gateway",
     "Hold",
     "Model",
+    "Quality",
     "Replica",
     "Tls",
     "active_path",
@@ -117,7 +119,7 @@ def parse(text: str, path: Path) -> Config:
     gateway, cache, batches = reader.gateway(tree), reader.cache(tree), reader.batches(tree)
     models = tuple(reader.model(t, i) for i, t in enumerate(reader.tables(tree, "model")))
     replicas = tuple(reader.replica(t, i) for i, t in enumerate(reader.tables(tree, "replica")))
-    tables = {"gateway", "cache", "batches", "audit", "costs", "model", "replica"}
+    tables = {"gateway", "cache", "batches", "audit", "costs", "quality", "model", "replica"}
     reader.unknown(tree, tables, "", 0)
     config = Config(
         gateway=gateway,
@@ -125,6 +127,7 @@ def parse(text: str, path: Path) -> Config:
         batches=batches,
         audit=reader.audit(tree),
         costs=reader.costs(tree),
+        quality=reader.quality(tree),
         models=models,
         replicas=replicas,
         source=path,

@@ -17,6 +17,7 @@ from er.config.structs import (
     Finding,
     Gateway,
     Model,
+    Quality,
     Replica,
     Tls,
 )
@@ -36,6 +37,7 @@ CACHE_MIN, CACHE_MAX = 16 << 20, 1 << 40  # bytes
 SIDES = (":query", ":document")
 AUDIT_MIN, AUDIT_KEEP_MIN_S = 16 << 20, 3600.0  # journald wants some files of 4 MiB at least
 QUOTA_MIN, KEEP_MAX_S = 1 << 20, 3650 * 86400.0
+QUALITY_MIN_S = 10.0
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
 PRICE_MIN, PRICE_MAX = 0.0001, 1e6  # of a GPU-hour
 CURRENCY = re.compile(r"[A-Z]{3}\Z")
@@ -212,6 +214,19 @@ class Reader:
         elif gpu_hour is None and "currency" in table:
             f.wrong("currency", "means nothing without gpu_hour, the price of a GPU-hour")
         return Costs(gpu_hour=gpu_hour, currency=currency)
+
+    def quality(self, tree: dict[str, Any]) -> Quality:
+        table = tree.get("quality", {})
+        if not isinstance(table, dict):
+            self.say("", 0, "quality", "quality must be a [quality] table")
+            return Quality()
+        f = Fields(self.say, table, "quality", 0)
+        self.unknown(table, {"every", "act"}, "quality", 0)
+        every_s = 0.0
+        if table.get("every") != "off":
+            every_s = f.duration("every", Quality().every_s, QUALITY_MIN_S, KEEP_MAX_S)
+        act: Any = f.choice("act", ("take out", "tell"), Quality().act)
+        return Quality(every_s=every_s, act=act)
 
     def model(self, table: dict[str, Any], index: int) -> Model:
         f = Fields(self.say, table, "model", index)

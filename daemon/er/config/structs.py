@@ -124,6 +124,11 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     currency: str = "USD"
 
 
+class Quality(msgspec.Struct, frozen=True, kw_only=True):
+    every_s: float = 900.0  # between two looks at a replica's answers; 0 = off
+    act: Literal["take out", "tell"] = "take out"  # what to do with one whose answers drifted
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway: Gateway
     models: tuple[Model, ...]
@@ -133,6 +138,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     batches: Batches = Batches()
     audit: Audit = Audit()
     costs: Costs = Costs()
+    quality: Quality = Quality()
 
     def model(self, name: str) -> Model | None:
         """The model that a client means by `name`: its name or one of its aliases."""
