@@ -152,6 +152,22 @@ gpu_temperature = _gauge("er_gpu_temperature_celsius", "GPU temperature", *_GPU)
 gpu_power = _gauge("er_gpu_power_watts", "GPU power draw", *_GPU)
 # With a label, so that nothing is said where there is no HTTPS: 0 would be an end long past.
 certificate_end = _gauge("er_certificate_end_seconds", "Unix time of its end", "listener")
+# -- the canary, by its last run (admin process) ---------------------------------------------------
+_JUDGED = ("replica", "model", "language")
+quality_ndcg = _gauge("er_quality_ndcg", "nDCG@10 of the canary's queries, 0 to 1", *_JUDGED)
+quality_mrr = _gauge("er_quality_mrr", "Mean reciprocal rank of the canary's queries", *_JUDGED)
+quality_recall = _gauge("er_quality_recall", "Recall@3 of the canary's queries", *_JUDGED)
+quality_drift = _gauge(
+    "er_quality_drift", "Mean difference of scores from the reference", "replica", "model"
+)
+quality_drift_tolerance = _gauge(
+    "er_quality_drift_tolerance", "The drift from which on a replica is out", "replica", "model"
+)
+quality_state = _gauge("er_quality_state", "1 for the state it is in", "replica", "model", "state")
+quality_last_run = _gauge(
+    "er_quality_last_run_seconds", "Unix time of the last whole run", "replica", "model"
+)
+quality_runs = _counter("er_quality_runs", "Runs of the canary", "replica", "model", "outcome")
 build_info = _gauge("er_build_info", "1, with ER's version", "version")
 
 

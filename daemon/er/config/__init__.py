@@ -24,6 +24,7 @@ from er.config.structs import (
     Gateway,
     Hold,
     Model,
+    Quality,
     Replica,
     Tls,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "Gateway",
     "Hold",
     "Model",
+    "Quality",
     "Replica",
     "Tls",
     "active_path",
@@ -115,12 +117,14 @@ def parse(text: str, path: Path) -> Config:
     gateway, cache, batches = reader.gateway(tree), reader.cache(tree), reader.batches(tree)
     models = tuple(reader.model(t, i) for i, t in enumerate(reader.tables(tree, "model")))
     replicas = tuple(reader.replica(t, i) for i, t in enumerate(reader.tables(tree, "replica")))
-    reader.unknown(tree, {"gateway", "cache", "batches", "audit", "model", "replica"}, "", 0)
+    known = {"gateway", "cache", "batches", "audit", "quality", "model", "replica"}
+    reader.unknown(tree, known, "", 0)
     config = Config(
         gateway=gateway,
         cache=cache,
         batches=batches,
         audit=reader.audit(tree),
+        quality=reader.quality(tree),
         models=models,
         replicas=replicas,
         source=path,
