@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+FEWEST = 6  # queries: of five, no p is below 0.05 (2 of 32 signs)
 ROUNDS = 10_000
 EXACT_UP_TO = 13  # queries: 2 to the 13th signs are tried one and all
 SEED = 20261126
