@@ -311,14 +311,6 @@ CASES = (
             {f'er_quality_state{{{REPLICA},state="off"}}': f"1x{DAY + 100}"},
         ),
     ),
-    Case(
-        "ErFeedbackFell",
-        "1500m",
-        {'er_feedback_mrr{instance="er:1",job="er",model="m"}': f"0.8x{DAY - 60} 0.4x200"},
-        _of("job=er model=m"),
-        ({'er_feedback_mrr{instance="er:1",job="er",model="m"}': f"0.8x{DAY - 60} 0.7x200"},),
-        "0.400",
-    ),
     # Time begins at 0 in these: what ends at second N ends N seconds after.
     Case(
         "ErCertificateEndsSoon",
