@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,11 +118,3 @@ def test_the_runbook_has_a_section_for_each_alert_and_no_other() -> None:
         assert severity == ALERTS[name]["labels"]["severity"], name
         told = re.findall(r"^- (\w[\w ]*): \S", text, re.MULTILINE)
         assert tuple(told) == PARTS, name
-
-
-def test_the_commands_of_the_runbook_are_commands() -> None:
-    """Each `er …` of it is taken by er's own command line."""
-    named = set(re.findall(r"`(?:sudo )?er ([^`]+)`", RUNBOOK))
-    assert len(named) >= 10
-    for words in sorted(named - {"--version"}):
-        assert cli.parser().parse_args(shlex.split(words)).command, words

@@ -12,6 +12,7 @@ from scraped import Prometheus, Site, site, until
 from test_alerts import ALERTS
 from test_dashboard import PANELS, VARIABLES, asked
 
+pytestmark = pytest.mark.slow
 # What is true of whatever machine the tests run on, which may be busy or full.
 OF_THE_MACHINE = {"ErCpuBusy", "ErMemoryLow", "ErDiskFilling", "ErDiskFull"}
 
