@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
+from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 PROCESS_VARIABLE = "ER_PROCESS"
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _FILE_BYTES = 1 << 16  # what a file begins with; it doubles when that is full
 _ENTRY_BYTES = 32  # of a value in a file beside its name, at most
@@ -68,6 +68,7 @@ if DIRECTORY_VARIABLE in os.environ:
     )
 
 _own = CollectorRegistry()
+LABELS: dict[str, set[str]] = {}  # of each metric
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 SEQUENCES = (1, 2, 4, 8, 16, 32, 64, 128)
 TOKENS = (64, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
@@ -84,10 +85,17 @@ def add(histogram: Histogram, buckets: Sequence[int], total: float) -> None:
 
 
 def _counter(name: str, text: str, *labels: str) -> Counter:
+    LABELS[name] = set(labels)
     return Counter(name, text, labels, registry=_own)
 
 
+def _histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+    LABELS[name] = set(labels)
+    return Histogram(name, text, labels, registry=_own, buckets=buckets)
+
+
 def _gauge(name: str, text: str, *labels: str, mode: str = "mostrecent") -> Gauge:
+    LABELS[name] = set(labels)
     return Gauge(name, text, labels, registry=_own, multiprocess_mode=mode)  # type: ignore[arg-type]
 
 
@@ -100,32 +108,25 @@ texts_cut = _counter("er_texts_cut", "Texts shortened to the model's limit", "mo
 cache_hits = _counter("er_cache_hits", "Sequences answered from the cache", "model")
 cache_misses = _counter("er_cache_misses", "Sequences that the cache did not know", "model")
 cache_unkept = _counter("er_cache_unkept", "Answers that the cache could not take in time")
-seconds = Histogram(
-    "er_request_seconds",
-    "Where a request's time went",
-    ("model", "part"),  # queue | tokenise | engine | encode | total
-    registry=_own,
-    buckets=SECONDS,
-)
+seconds = _histogram(
+    "er_request_seconds", "Where a request's time went", SECONDS, "model", "part"
+)  # queue | tokenise | engine | encode | total
 in_flight = _gauge("er_in_flight", "Requests being worked on", mode="livesum")
 # -- replicas, counted by the workers that call them ----------------------------------------------
-queue_sequences = _gauge("er_queue_sequences", "Sequences waiting", "model", mode="livesum")
+queue_sequences = _gauge(
+    "er_queue_sequences", "Sequences waiting", "model", "lane", mode="livesum"
+)  # lane: interactive | bulk
 spare_sequences = _gauge(
     "er_spare_sequences", "Sequences of batches waiting", "model", mode="livesum"
 )
-batch_sequences = Histogram(
-    "er_batch_sequences",
-    "Sequences in one upstream call",
-    ("replica",),
-    registry=_own,
-    buckets=SEQUENCES,
+batch_sequences = _histogram(
+    "er_batch_sequences", "Sequences in one upstream call", SEQUENCES, "replica"
 )
-batch_tokens = Histogram(
-    "er_batch_tokens",
-    "Tokens in one upstream call",
-    ("replica",),
-    registry=_own,
-    buckets=TOKENS,
+batch_tokens = _histogram("er_batch_tokens", "Tokens in one upstream call", TOKENS, "replica")
+batch_requests = _counter(
+    "er_batch_requests",
+    "Requests with sequences in an upstream call that was answered, summed over these calls",
+    "replica",
 )
 upstream_errors = _counter("er_upstream_errors", "Upstream calls that failed", "replica", "kind")
 retries = _counter("er_retries", "Batches sent again, to another replica or split")
@@ -136,30 +137,23 @@ hedges = _counter(
 batches = _gauge("er_batches", "Batches that are not over", "status", mode="livesum")
 batches_ended = _counter("er_batches_ended", "Batches that are over", "status")
 batch_lines = _counter("er_batch_lines", "Lines of batches answered", "outcome")  # ok | failed
-# -- the machine, sampled by the admin process ----------------------------------------------------
-replica_up = _gauge("er_replica_up", "1 when the replica answers", "replica", "model")
-machine_cpu = _gauge("er_machine_cpu_ratio", "CPU time in use, 0 to 1")
-machine_load1 = _gauge("er_machine_load1", "Load average over one minute")
-machine_memory_used = _gauge("er_machine_memory_used_bytes", "Memory in use")
-machine_memory_total = _gauge("er_machine_memory_total_bytes", "Memory of the machine")
-machine_network_received = _gauge("er_machine_network_received_bytes", "Received since boot")
-machine_network_sent = _gauge("er_machine_network_sent_bytes", "Sent since boot")
-_GPU = ("gpu", "uuid", "replica")
-gpu_utilization = _gauge("er_gpu_utilization_ratio", "Time the GPU was busy, 0 to 1", *_GPU)
-gpu_memory_used = _gauge("er_gpu_memory_used_bytes", "GPU memory in use", *_GPU)
-gpu_memory_total = _gauge("er_gpu_memory_total_bytes", "GPU memory", *_GPU)
-gpu_temperature = _gauge("er_gpu_temperature_celsius", "GPU temperature", *_GPU)
-gpu_power = _gauge("er_gpu_power_watts", "GPU power draw", *_GPU)
-# With a label, so that nothing is said where there is no HTTPS: 0 would be an end long past.
-certificate_end = _gauge("er_certificate_end_seconds", "Unix time of its end", "listener")
-build_info = _gauge("er_build_info", "1, with ER's version", "version")
 
 
-def render() -> bytes:
-    """All metrics of all processes in Prometheus' text format."""
+def families() -> Iterator[Metric]:
+    """All that is declared here, of all processes, as exposition writes it.
+
+    A file outlives its version of ER: a metric or a set of labels that this one does not declare
+    is left out.
+    """
     directory = os.environ.get(DIRECTORY_VARIABLE)
-    if not directory:
-        return generate_latest(_own)
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    declared = {metric.name: metric for metric in _own.collect()}
+    found: Iterable[Metric] = declared.values()
+    if directory:
+        found = MultiProcessCollector(None, directory).collect()  # type: ignore[no-untyped-call]
+    for metric in found:
+        if (known := declared.get(metric.name)) is not None:
+            labels = LABELS[metric.name]
+            samples = [one for one in metric.samples if one.labels.keys() - {"le"} == labels]
+            shown = Metric(metric.name, known.documentation, known.type)
+            shown.samples = [one for one in samples if not one.name.endswith("_created")]
+            yield shown

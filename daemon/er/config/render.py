@@ -35,6 +35,8 @@ def render(config: Config) -> str:
         if "size" in audit:
             audit["size"] = f"{config.audit.size}B"
         parts.append(_table("[audit]", audit))
+    if costs := _set(config.costs):
+        parts.append(_table("[costs]", costs))
     parts += [_table("[[model]]", _model(m)) for m in config.models]
     parts += [replica_table(r) for r in config.replicas]
     return "\n".join(parts)

@@ -119,6 +119,11 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     size: int = 256 << 20  # bytes
 
 
+class Costs(msgspec.Struct, frozen=True, kw_only=True):
+    gpu_hour: float | None = None  # what an hour of one GPU costs; None: no costs are told
+    currency: str = "USD"
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway: Gateway
     models: tuple[Model, ...]
@@ -127,6 +132,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     cache: Cache = Cache()
     batches: Batches = Batches()
     audit: Audit = Audit()
+    costs: Costs = Costs()
 
     def model(self, name: str) -> Model | None:
         """The model that a client means by `name`: its name or one of its aliases."""
