@@ -24,6 +24,7 @@ from er.admin.exemplars import Exemplars
 from er.admin.telling import Telling
 from er.admin.worth import Worth
 from er.config import parse
+from er.config.render import render as config_text
 from er.engine.sample import shown
 from er.exposition import seen, told
 from er.exposition.told import Noted
@@ -33,6 +34,7 @@ from er.recent.record import Group, Seen, Sums, Told
 from er.status.machine import Meter
 from er.systemctl import Unit
 from er.systemctl import parse as systemd_parse
+from er.units import takeup
 from fake_nvml import Card, FakeNvml, NotSupportedError
 from fakes import free_port
 from metric_names import every_metric
@@ -204,6 +206,7 @@ NOT_BASE = {
 BASE = ("seconds", "bytes", "ratio", "celsius", "watts")
 RESERVED = ("_count", "_sum", "_bucket", "_created", "_gcount", "_gsum", "_timestamp")
 LABELS_MAX = 4
+REPEATED = {"model", "gpu", "key", "unit", "replica", "state"}  # of its name, by what it is of
 
 
 def test_every_name_keeps_to_the_standards() -> None:
@@ -224,7 +227,7 @@ def test_every_name_keeps_to_the_standards() -> None:
         assert len(labels) <= LABELS_MAX and len(set(labels)) == len(labels), name
         for label in labels:
             assert re.fullmatch(r"[a-z][a-z_]*", label) and label not in ("le", "quantile", "job")
-            assert label not in words or label in ("model", "gpu", "key", "unit", "replica"), name
+            assert label not in words or label in REPEATED, name
 
 
 def test_every_metric_has_a_help_text_that_needs_no_escapes() -> None:
@@ -385,6 +388,17 @@ def test_a_shared_card_is_paid_once_and_an_hour_of_it_brings_so_much(tmp_path: P
     assert sum(row[2] for row in worth.rows() if row[0] == "er_gpu_seconds") == pytest.approx(600.0)
 
 
+def test_the_price_is_read_written_and_taken_up(tmp_path: Path) -> None:
+    """A reload is enough; the applied file carries it."""
+    priced = parse(TOML, tmp_path / "er.toml")
+    assert parse(config_text(priced), priced.source).costs == priced.costs
+    plain = parse(re.sub(r"\[costs\]\n.*\n.*\n", "", TOML), priced.source)
+    assert plain.costs.gpu_hour is None and "costs" not in config_text(plain)
+    merged = takeup.merge(plain, priced)
+    assert merged.config.costs == priced.costs and not merged.held
+    assert set(merged.taken) == {"[costs] gpu_hour: off -> 3.6", "[costs] currency: USD -> EUR"}
+
+
 def test_without_a_price_there_is_no_cost(tmp_path: Path) -> None:
     free = re.sub(r"\[costs\]\n.*\n.*\n", "", TOML)
     worth = Worth(parse(free, tmp_path / "er.toml"))
@@ -441,9 +455,9 @@ def rows_of(one: Telling) -> dict[tuple[str, tuple[str, ...]], float]:
     return {(name, tuple(labels)): value for name, labels, value in told.read().rows}
 
 
-def test_a_hundred_thousand_keys_are_sixty_five_rows(telling_of: Telling) -> None:
+def test_ten_thousand_keys_are_sixty_five_rows(telling_of: Telling) -> None:
     """The busiest by name, the others as one; who loses its row takes its counts away."""
-    for turn in range(200):
+    for turn in range(20):
         groups = [
             Group(
                 "keys", f"k{key:08}", "", Sums(requests=2, ok=1, refused=1, sequences=3, tokens=9)
@@ -455,13 +469,13 @@ def test_a_hundred_thousand_keys_are_sixty_five_rows(telling_of: Telling) -> Non
     rows = rows_of(telling_of)
     by_key = {labels: value for (name, labels), value in rows.items() if name == "er_key_tokens"}
     assert len(by_key) == telling.KEYS + 1 and ("others",) in by_key
-    assert by_key["kbusiest0",] > 99 * 100
+    assert by_key["kbusiest0",] == 99 * 20
     refused = sum(
         value
         for (name, labels), value in rows.items()
         if name == "er_key_requests" and labels[1] == "refused"
     )
-    assert 0 < refused <= 100_000 and rows["er_key_requests", ("others", "refused")] > 90_000
+    assert 0 < refused <= 10_000 and rows["er_key_requests", ("others", "refused")] > 9_000
 
 
 def test_keys_that_expire_are_told_of_the_first_to_do_so(
