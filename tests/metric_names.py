@@ -12,8 +12,8 @@ ENDS = {"counter": "_total", "info": "_info"}
 
 def every_metric() -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Name (of a histogram without _bucket, _sum, _count), kind, labels."""
-    for metric in metrics._own.collect():
-        labels = tuple(sorted(metrics.LABELS[metric.name]))
-        yield metric.name + ENDS.get(metric.type, ""), metric.type, labels
+    made = {getattr(value, "_name", ""): value for value in vars(metrics).values()}
+    for name, known in metrics.DECLARED.items():
+        yield name + ENDS.get(known.kind, ""), known.kind, made[name]._labelnames
     for family in SEEN.values():
         yield family.name + ENDS.get(family.kind, ""), family.kind, family.labels

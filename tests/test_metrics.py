@@ -48,14 +48,6 @@ metrics.in_flight.set(2)
 metrics.seconds.labels("m", "total").observe(0.2)
 """
 READER = "import sys; from er import exposition as e; sys.stdout.buffer.write(e.render())"
-OLD = """
-from prometheus_client import Gauge
-from er import metrics
-Gauge("er_machine_load1", "of an older ER", multiprocess_mode="mostrecent").set(7)
-Gauge("er_queue_sequences", "without its lane", ("model",), multiprocess_mode="livesum").labels(
-    "m"
-).set(5)
-"""
 TELLER = """
 from er.exposition import seen, told
 from er.exposition.told import Noted
@@ -110,13 +102,11 @@ def test_workers_are_summed_and_a_new_one_in_a_slot_counts_on(tmp_path: Path) ->
 
 
 def test_what_the_admin_process_tells_and_exemplars_stand_in_every_process(tmp_path: Path) -> None:
-    """A worker's /metrics has them too; what an older ER left in the files is left out."""
+    """A worker's /metrics has them too."""
     run(tmp_path, "w0", COUNTER, "3")
-    run(tmp_path, "admin", OLD)
     run(tmp_path, "admin", TELLER)
     plain, text = run(tmp_path, "w0", READER), run(tmp_path, "w1", OPEN_READER)
     assert "er_workers 3.0" in plain and "er_workers 3.0" in text
-    assert "er_machine_load1" not in plain and "er_queue_sequences" not in plain
     line = 'er_request_seconds_bucket{le="0.25",model="m",part="total"} 1.0'
     assert f"{line}\n" in plain and "# {" not in plain
     assert f'{line} # {{request_id="req-1"}} 0.2 1764187200.500\n' in text
@@ -231,7 +221,7 @@ def test_every_name_keeps_to_the_standards() -> None:
 
 
 def test_every_metric_has_a_help_text_that_needs_no_escapes() -> None:
-    texts = {metric.name: metric.documentation for metric in metrics._own.collect()}
+    texts = {name: known.text for name, known in metrics.DECLARED.items()}
     texts |= {family.name: family.text for family in seen.SEEN.values()}
     for name, text in texts.items():
         assert len(text) > 5 and not set('\\"\n') & set(text), name
