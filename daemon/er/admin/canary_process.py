@@ -45,7 +45,7 @@ class Engines:
 
         async def ask(sequences: Sequence[Sequence[int]]) -> NDArray[np.float32]:
             patience_s = CALL_S + self._patience_s(replica.name)
-            return await _call(upstream, paper, sequences, patience_s)
+            return await call(upstream, paper, sequences, patience_s)
 
         return ask
 
@@ -53,7 +53,7 @@ class Engines:
         return engine_secret.known(self._runtime)
 
 
-async def _call(
+async def call(
     upstream: Upstream, paper: Paper, sequences: Sequence[Sequence[int]], patience_s: float
 ) -> NDArray[np.float32]:
     """One call; it is hung up on when nobody waits any more. Raises UpstreamError."""
@@ -67,7 +67,7 @@ async def _call(
         else:
             answer.set_result(found)
 
-    call = upstream.call(
+    sent = upstream.call(
         paper.task,
         [list(ids) for ids in sequences],
         dimensions=paper.dimensions,
@@ -80,7 +80,7 @@ async def _call(
     except TimeoutError:
         raise UpstreamError("late", f"no answer within {patience_s:.0f} s") from None
     finally:
-        call.cancel()
+        sent.cancel()
 
 
 class CanaryProcess:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from er import __version__
+from er.cli import quality as cli_quality
 
 WRONG_USE = 64
 WISHED = ("audit", "bench", "embed", "restart", "tls", "usage")
@@ -31,6 +32,7 @@ er {version}: embedding and reranking on your own GPUs
   er audit             who asked what, and what became of it
   er usage             requests, texts and tokens by key, team, model, month
   er bench             how fast it is, measured on the running service
+  er quality           how good the answers are, and which replica's drifted
   er embed             a file of texts into a file of vectors
   er check             what is wrong with er.toml on this machine
   sudo er apply        makes systemd match er.toml
@@ -88,6 +90,7 @@ def parser() -> Parser:
     command("doctor", "look for the cause of trouble, with cures")
     _usage(command("usage", "requests, texts and tokens, for bills; also with the gateway down"))
     _audit(command("audit", "the records of requests and changes; --follow: as they come"))
+    cli_quality.options(command("quality", "how good the answers are, and what drifted"))
     sbom = command("sbom", "what is installed, with licences and hashes, as CycloneDX JSON")
     environments = "with vLLM's environment (default: where there is one)"
     sbom.add_argument("--vllm", action=argparse.BooleanOptionalAction, help=environments)
@@ -272,6 +275,8 @@ def _dispatch(args: argparse.Namespace) -> int:
         return _run_wished(args)
     if command in ("status", "wait", "doctor"):
         return _run_status(args)
+    if command == "quality":
+        return cli_quality.run(args)
     if command == "sbom":
         from er.cli import sbom
 
