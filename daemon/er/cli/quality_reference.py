@@ -39,10 +39,11 @@ ITEM_BYTES = {"float32": 4, "float64": 8}  # of .bin files, by config.json; else
 LEFT_OUT = "; what a replica answers is still compared with what was recorded"
 
 
-class Wish(msgspec.Struct, kw_only=True):
+class Wish(msgspec.Struct):
     """What the command line asked for."""
 
     model: str
+    as_json: bool = False
 
 
 class CannotError(Exception):
@@ -60,12 +61,15 @@ def run(wish: Wish) -> int:
         return 1
     finally:
         progress.end()
-    print("\n".join(said))
+    if wish.as_json:
+        print(orjson.dumps(said, option=orjson.OPT_INDENT_2).decode())
+    else:
+        print("\n".join(lines(said)))
     return 0
 
 
-def _run(wish: Wish, progress: Progress) -> list[str]:
-    """Lines that say what was done. Raises CannotError, ReferenceFileError, ModelFilesError."""
+def _run(wish: Wish, progress: Progress) -> dict[str, Any]:
+    """What was done, for --json. Raises CannotError, ReferenceFileError, ModelFilesError."""
     model, state, canary = _model(wish.model), directory("state"), load_set()
     assert model.path is not None
     if not os.access(state, os.W_OK | os.X_OK):
@@ -96,25 +100,36 @@ def _run(wish: Wish, progress: Progress) -> list[str]:
         raise CannotError("transformers gave other scores than were asked for")
     file = reference.path(state, model.name, "transformers")
     reference.write(file, made)
-    return _told(made, canary, file, state, time.monotonic() - began)
-
-
-def _told(made: Reference, canary: CanarySet, file: Path, state: Path, took_s: float) -> list[str]:
-    good = averaged(judge(canary.queries, made.scores))
-    lines = [
-        f"{clean(made.model)}: {canary.pairs} pairs by transformers "
-        f"{clean(made.made_with['transformers'])} in float32, {age(took_s)}: nDCG@10 "
-        f"{good.ndcg10:.3f}, MRR {good.mrr:.3f}, recall@3 {good.recall3:.3f}",
-        f"kept in {file}; each replica is compared with it from its next run on: er quality run",
-    ]
-    recorded = reference.read(reference.path(state, made.model, "recorded"))
+    recorded = reference.read(reference.path(state, model.name, "recorded"))
+    apart = None
     if recorded is not None and recorded.fits(canary):
-        apart = drift(flat(recorded.scores), flat(made.scores))
-        lines.append(
-            f"from what was recorded: {apart.mean:.2g} in the mean, {apart.largest:.2g} at most, "
-            f"rank correlation {apart.rank_correlation:.4f}"
+        apart = drift(flat(recorded.scores), flat(made.scores))._asdict()
+    return {
+        "model": model.name,
+        "file": str(file),
+        "pairs": canary.pairs,
+        "seconds": round(time.monotonic() - began, 1),
+        "made_with": made.made_with,
+        **averaged(judge(canary.queries, made.scores))._asdict(),
+        "from_recorded": apart,
+    }
+
+
+def lines(said: dict[str, Any]) -> list[str]:
+    """The same for people."""
+    shown = [
+        f"{clean(said['model'])}: {said['pairs']} pairs by transformers "
+        f"{clean(said['made_with']['transformers'])} in float32, {age(said['seconds'])}: nDCG@10 "
+        f"{said['ndcg10']:.3f}, MRR {said['mrr']:.3f}, recall@3 {said['recall3']:.3f}",
+        f"kept in {said['file']}; each replica is held against it from its next run on: "
+        "er quality run",
+    ]
+    if apart := said["from_recorded"]:
+        shown.append(
+            f"from what was recorded: {apart['mean']:.2g} in the mean, {apart['largest']:.2g} at "
+            f"most, rank correlation {apart['rank_correlation']:.4f}"
         )
-    return lines
+    return shown
 
 
 # -- what is asked -------------------------------------------------------------------------------
