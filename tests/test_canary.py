@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from er.admin import canary_book, canary_exam, canary_judge
+from er import exam as canary_exam
+from er.admin import canary_book, canary_judge
 from er.admin.canary import Canary, Subject
-from er.admin.canary_exam import Ask, Paper
 from er.admin.canary_papers import Papers
 from er.admin.canary_told import answer
 from er.config import Config, Quality, Replica, parse
 from er.config.render import render
+from er.exam import Ask, Paper
 from er.ledger import Ledger
 from er.quality import Query, load, reference, weights
 from er.units import takeup

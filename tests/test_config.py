@@ -182,7 +182,7 @@ def test_what_is_missing_is_told_at_its_table(left_out: int, at: int, said: str)
         ('[batches]\nmax_files = "2MiB"\n', 2, "did you mean max_file?"),
         ("quality = 1\n", 1, "quality must be a [quality] table"),
         ('[quality]\nevery = "1s"\n', 2, "every is 1s; it must be from 10s to 3650d"),
-        ('[quality]\nevery = 0\n', 2, 'write a time as "600s"'),
+        ("[quality]\nevery = 0\n", 2, 'write a time as "600s"'),
         ('[quality]\nact = "restart"\n', 2, "must be one of: take out, tell"),
         ('[quality]\nactt = "tell"\n', 2, "did you mean act?"),
         (TLS + 'listen = ["0.0.0.0:2048"]\n', 17, "port 2048, which is taken by the gateway"),

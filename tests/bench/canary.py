@@ -26,10 +26,10 @@ TOP = Path(__file__).parents[2]
 sys.path[:0] = [str(TOP / "daemon"), str(TOP / "tests")]
 
 import real_vllm  # noqa: E402
-from er.admin import canary_exam, canary_judge  # noqa: E402
-from er.admin.canary_exam import Paper, Scores  # noqa: E402
-from er.admin.canary_process import call  # noqa: E402
+from er import exam as canary_exam  # noqa: E402
+from er.admin import canary_judge  # noqa: E402
 from er.config import Model  # noqa: E402
+from er.exam import Paper, Scores, call  # noqa: E402
 from er.quality import CanarySet, load  # noqa: E402
 from er.quality.reference import flat  # noqa: E402
 from er.upstream import Upstream  # noqa: E402

@@ -9,8 +9,8 @@ from statistics import fmean
 from typing import NamedTuple
 
 from er.admin.canary_book import Against, Drifted, Figures
-from er.admin.canary_exam import Scores
 from er.config import Model, Replica
+from er.exam import Scores
 from er.quality import Query, averaged, drift, judge
 from er.quality.reference import Reference, flat
 
