@@ -45,7 +45,7 @@ def test_the_pages_that_the_contract_names_are_there() -> None:
     """Each with a heading that the list of topics shows."""
     wanted = {"quickstart", "configuration", "api", "keys", "operating", "replicas", "faults"}
     more = {"tls", "batches", "bench", "console", "embed", "metrics", "status", *cli.APPLICATIONS}
-    more |= {"proxies", "usage", "dependencies", "runbook"}
+    more |= {"proxies", "quality", "usage", "dependencies", "runbook"}
     assert wanted | more == set(PAGES)
     assert all(re.match(r"# \w.*: ", text) for text in PAGES.values())
 
@@ -173,15 +173,9 @@ def test_the_shipped_file_uses_only_explained_keys() -> None:
     text = (TOP / "etc/er.toml").read_text(encoding="utf-8")
     keys = set(re.findall(r"^(?:# )?([a-z_]+) = ", text, re.MULTILINE))
     known = {k for part in ("gateway", "model", "replica") for k in rows("configuration", part)}
-    for part in (
-        "## [gateway]",
-        "## [cache]",
-        "## [batches]",
-        "## [costs]",
-        "## [[model]]",
-        "## [[replica]]",
-    ):
-        known |= set(rows("configuration", part))
+    parts = ("[gateway]", "[cache]", "[batches]", "[costs]", "[quality]", "[[model]]", "[[replica]]")
+    for part in parts:
+        known |= set(rows("configuration", f"## {part}"))
     assert keys <= known, keys - known
 
 
@@ -288,10 +282,11 @@ def test_the_admin_api_is_explained() -> None:
         method = word or method
         path = rest if word else path.rsplit("/", 1)[0] + rest  # "/resume" after ".../drain"
         told.add((method, re.sub(r"KEY|NAME", "*", path)))
-    source = (TOP / "daemon/er/admin/api.py").read_text(encoding="utf-8")
+    files = ("api.py", "canary_api.py")
+    source = "".join((TOP / "daemon/er/admin" / f).read_text(encoding="utf-8") for f in files)
     there = {
         (method.upper(), re.sub(r"\{\w+\}", "*", path))
-        for method, path in re.findall(r"@app\.(get|post|patch|delete)\(\"([^\"]+)\"", source)
+        for method, path in re.findall(r"@app\.(get|post|patch|delete)\(\s*\"([^\"]+)\"", source)
     }
     assert told == there - {("GET", "/docs")}
 

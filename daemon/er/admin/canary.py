@@ -21,10 +21,10 @@ import msgspec
 from er.admin import canary_book as book
 from er.admin import canary_judge as judging
 from er.admin.canary_book import Figures
-from er.admin.canary_exam import Ask, Paper, Scores, exam, let_others_first
 from er.admin.canary_papers import Papers, Sets
 from er.admin.canary_references import BY_CHANCE, References
 from er.config import Config, Replica
+from er.exam import Ask, Paper, Scores, exam, let_others_first
 from er.journal import Seldom, log, mishap
 from er.ledger import Ledger
 from er.upstream import UpstreamError

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from er import model_files
-from er.admin.canary_exam import Paper, paper, prompter
 from er.config import Config
+from er.exam import Paper, paper, prompter
 from er.journal import log, mishap
 from er.model_files import ModelFilesError
 from er.quality import CanarySet, SetError, load, own_files

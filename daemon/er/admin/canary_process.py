@@ -14,18 +14,18 @@ from er import engine_secret
 from er.admin import canary_api
 from er.admin.api import Desk
 from er.admin.canary import Canary
-from er.admin.canary_exam import Ask, Paper
 from er.admin.canary_papers import Papers
 from er.admin.canary_told import Gauges
 from er.admin.prober import Prober
 from er.config import Replica, directory
+from er.exam import Ask, Paper, call
 from er.journal import mishap
-from er.upstream import Upstream, UpstreamError
+from er.upstream import Upstream
 
 SETTLE_S = 3.0  # after this process began: first things first
 TELL_EVERY_S = 2.0
 CALL_S = 60.0  # for one call, when nothing else is asked of the engine
-NAME = "canary"  # as request id
+NAME = "canary"  # their folder
 
 
 class Engines:
@@ -51,36 +51,6 @@ class Engines:
 
     def _secret(self) -> str:
         return engine_secret.known(self._runtime)
-
-
-async def call(
-    upstream: Upstream, paper: Paper, sequences: Sequence[Sequence[int]], patience_s: float
-) -> NDArray[np.float32]:
-    """One call; it is hung up on when nobody waits any more. Raises UpstreamError."""
-    answer: asyncio.Future[NDArray[np.float32]] = asyncio.get_running_loop().create_future()
-
-    def told(found: NDArray[np.float32] | UpstreamError) -> None:
-        if answer.done():
-            return
-        if isinstance(found, UpstreamError):
-            answer.set_exception(found)
-        else:
-            answer.set_result(found)
-
-    sent = upstream.call(
-        paper.task,
-        [list(ids) for ids in sequences],
-        dimensions=paper.dimensions,
-        request_id=NAME,
-        answered=told,
-    )
-    try:
-        async with asyncio.timeout(patience_s):
-            return await answer
-    except TimeoutError:
-        raise UpstreamError("late", f"no answer within {patience_s:.0f} s") from None
-    finally:
-        sent.cancel()
 
 
 class CanaryProcess:

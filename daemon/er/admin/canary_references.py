@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from er.admin.canary_exam import Scores
 from er.admin.canary_papers import Sets
 from er.config import Config, Replica
+from er.exam import Scores
 from er.journal import Seldom, log
 from er.quality import reference, weights
 from er.quality.reference import Reference, ReferenceFileError

@@ -5,23 +5,30 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
+from er import engine_secret, exam, vectors
 from er.cli.bench_load import Client, Where
 from er.cli.embed_ask import Hopeless, Service, Unreached, Wish
+from er.config import Config, Replica
+from er.exam import Scores
 from er.job import Task, Vectors
+from er.model_files import ModelFilesError
 from er.quality import Query
+from er.upstream import Upstream, UpstreamError
 
 TEXTS = 64  # in a request
 CLIENTS = 2
 TASKS: dict[str, Task] = {"embedding": "embed", "rerank": "score"}
 DIMENSIONS = re.compile(r"(?P<name>.*):dimensions=(?P<number>.*)", re.S)
 
-Scores = list[list[float]]  # for each query one number for each of its documents
+CALL_S = 60.0  # for one call of a few sequences to a replica
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,3 +136,53 @@ def _scores(answer: bytes, count: int) -> list[float]:
         return [by_index[i] for i in range(count)]
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         raise Hopeless("an answer of another shape than /v1/rerank has") from None
+
+
+class Engine:
+    """One replica of er.toml by itself, past the gateway, with the model's official prompt."""
+
+    def __init__(self, config: Config, runtime: Path, subject: Subject) -> None:
+        """Raises Hopeless where there is no such replica."""
+        self._subject, self._runtime = subject, runtime
+        found = next((r for r in config.replicas if r.name == subject.replica), None)
+        model = config.model(found.model) if found else None
+        if found is None or model is None:
+            there = ", ".join(replica.name for replica in config.replicas)
+            raise Hopeless(f"no replica {subject.replica}; there are: {there or 'none'}")
+        self._replica: Replica = found
+        self._model = model
+
+    @property
+    def task(self) -> Task:
+        return self._model.task
+
+    async def scores(self, queries: Sequence[Query]) -> Scores:
+        """A score of each document. Raises Hopeless."""
+        name, dimensions = self._replica.name, self._subject.dimensions
+        try:
+            asked = exam.paper(exam.prompter(self._model), self.task, queries)
+            # What something else runs is told no secret of ours.
+            secret = str if self._replica.url else lambda: engine_secret.known(self._runtime)
+            upstream = Upstream(self._replica.address, secret)
+        except ModelFilesError as error:
+            raise Hopeless(f"replica {name}: {error}") from None
+        except PermissionError as error:
+            raise Hopeless(f"{error.filename} is user er's: use sudo") from None
+        except OSError as error:
+            raise Hopeless(f"{error.filename}: {error.strerror}") from None
+
+        if dimensions is not None and dimensions > asked.dimensions:
+            raise Hopeless(f"{self._subject.said}: its vectors have {asked.dimensions} numbers")
+
+        async def ask(sequences: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+            rows = await exam.call(upstream, asked, sequences, CALL_S)
+            return rows if dimensions is None else vectors.shorten(rows, dimensions)
+
+        columns = dimensions or asked.dimensions
+        try:
+            whole = msgspec.structs.replace(asked, dimensions=columns)
+            return await exam.exam(whole, ask, asyncio.sleep)
+        except UpstreamError as error:
+            raise Hopeless(f"replica {name} gives no answer: {error.text}") from None
+        finally:
+            upstream.close()

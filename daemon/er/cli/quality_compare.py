@@ -14,9 +14,11 @@ import uvloop
 
 from er.cli.bench_load import Where, Wrong
 from er.cli.embed_ask import Hopeless, Unreached
-from er.cli.quality_ask import Asked, Gateway, Subject
+from er.cli.quality_ask import Asked, Engine, Gateway, Subject
 from er.cli.screen import clean, table
-from er.config import directory
+from er.config import Config, ConfigError, active_path, directory
+from er.config import load as load_config
+from er.job import Task
 from er.quality import (
     CanarySet,
     Judged,
@@ -96,11 +98,27 @@ def chosen(files: Sequence[Path]) -> list[CanarySet]:
 
 
 async def _asked(where: Where, side: Subject, queries: Sequence[Query]) -> Asked:
+    """Raises Hopeless, Wrong, Unreached."""
+    if side.replica:
+        engine = Engine(_config(), directory("runtime"), side)
+        _demand(side, engine.task)
+        return Asked(task=engine.task, scores=await engine.scores(queries))
     gateway = Gateway(where)
     task = await gateway.task(side)
+    _demand(side, task)
+    return Asked(task=task, scores=await gateway.scores(side, task, queries))
+
+
+def _config() -> Config:
+    try:
+        return load_config(active_path())
+    except ConfigError as error:
+        raise Hopeless(f"{error.findings[0]}; er check tells all") from None
+
+
+def _demand(side: Subject, task: Task) -> None:
     if task == "score" and side.dimensions is not None:
         raise Hopeless(f"{side.said}: a reranker has no dimensions")
-    return Asked(task=task, scores=await gateway.scores(side, task, queries))
 
 
 # -- what came of it -----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ replica answers in its place; and nothing of it is counted as a client's.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from array import array
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -21,11 +22,13 @@ from er.config import Model
 from er.job import Task
 from er.prompts import Prompter
 from er.quality import Query
+from er.upstream import Upstream, UpstreamError
 
 CALL_SEQUENCES, CALL_TOKENS = 8, 2048
 OTHER_COMPANY = (1, 5)  # sequences a call, by turns, where answers are asked for a second time
 BUSY_REST = 19  # times what a call took, while others ask: a twentieth of the replica at most
 REST_MOST_S = 30.0
+NAME = "canary"  # as request id
 
 Scores = list[list[float]]  # for each query one number for each of its documents
 # One call: rows (n, dimensions) for embed, (n,) for score. Raises UpstreamError.
@@ -102,6 +105,36 @@ def calls(asked: Paper, again: bool) -> Iterator[list[int]]:
         tokens += length
     if batch:
         yield batch
+
+
+async def call(
+    upstream: Upstream, paper: Paper, sequences: Sequence[Sequence[int]], patience_s: float
+) -> NDArray[np.float32]:
+    """One call; it is hung up on when nobody waits any more. Raises UpstreamError."""
+    answer: asyncio.Future[NDArray[np.float32]] = asyncio.get_running_loop().create_future()
+
+    def told(found: NDArray[np.float32] | UpstreamError) -> None:
+        if answer.done():
+            return
+        if isinstance(found, UpstreamError):
+            answer.set_exception(found)
+        else:
+            answer.set_result(found)
+
+    sent = upstream.call(
+        paper.task,
+        [list(ids) for ids in sequences],
+        dimensions=paper.dimensions,
+        request_id=NAME,
+        answered=told,
+    )
+    try:
+        async with asyncio.timeout(patience_s):
+            return await answer
+    except TimeoutError:
+        raise UpstreamError("late", f"no answer within {patience_s:.0f} s") from None
+    finally:
+        sent.cancel()
 
 
 async def exam(
