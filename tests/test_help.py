@@ -173,7 +173,15 @@ def test_the_shipped_file_uses_only_explained_keys() -> None:
     text = (TOP / "etc/er.toml").read_text(encoding="utf-8")
     keys = set(re.findall(r"^(?:# )?([a-z_]+) = ", text, re.MULTILINE))
     known = {k for part in ("gateway", "model", "replica") for k in rows("configuration", part)}
-    parts = ("[gateway]", "[cache]", "[batches]", "[costs]", "[quality]", "[[model]]", "[[replica]]")
+    parts = (
+        "[gateway]",
+        "[cache]",
+        "[batches]",
+        "[costs]",
+        "[quality]",
+        "[[model]]",
+        "[[replica]]",
+    )
     for part in parts:
         known |= set(rows("configuration", f"## {part}"))
     assert keys <= known, keys - known
