@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 
 from er import quality
+from er.cli import __main__ as cli
 from er.cli import quality_compare
 from er.cli.quality_ask import Asked, Subject
 from fakes import EngineProcess
 from running import Gateway, gateway
-from test_cli import er
 
 QUERY = {
     "id": "q",
@@ -41,8 +45,27 @@ def engine(running: Gateway) -> EngineProcess:
     return found.fresh()
 
 
-def compare(running: Gateway, *words: str) -> subprocess.CompletedProcess[str]:
-    return er(running.environment(), "quality", "compare", *words)
+class Ended(NamedTuple):
+    """What a command came to."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def compare(running: Gateway, *words: str, **more: str) -> Ended:
+    """The command, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, running.environment() | more),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            code = cli.main(["quality", "compare", *words])
+        except SystemExit as wrong_use:
+            code = int(wrong_use.code or 0)
+    return Ended(code, out.getvalue(), err.getvalue())
 
 
 def own_set(path: Path, count: int = 1) -> Path:
@@ -158,8 +181,7 @@ def test_interrupted(running: Gateway, engine: EngineProcess, tmp_path: Path) ->
 
 
 def test_nobody_answers(running: Gateway, tmp_path: Path) -> None:
-    away = running.environment() | {"RUNTIME_DIRECTORY": str(tmp_path)}
-    found = er(away, "quality", "compare", "embed", "bi")
+    found = compare(running, "embed", "bi", RUNTIME_DIRECTORY=str(tmp_path))
     assert found.returncode == 1 and "no gateway answers at" in found.stderr
 
 
