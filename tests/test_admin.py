@@ -379,6 +379,9 @@ def test_a_failed_generation_is_taken_back(parent: Parent) -> None:
     # Its number stays behind; the next reload must not take it for its own.
     parent.answer = {"generation": 3, "state": "ready", "error": None}
     assert parent.api("POST", "/reload")[1]["generation"] == 3
+    # Somebody else's reload has begun by the time this one is looked for.
+    parent.answer = {"generation": 5, "state": "starting", "error": None, "served": 4}
+    assert parent.api("POST", "/reload")[1]["generation"] == 4
 
 
 def test_damaged_files_of_its_own_do_not_break_a_reload(parent: Parent) -> None:

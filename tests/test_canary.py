@@ -17,10 +17,12 @@ from er.admin import canary_book, canary_judge
 from er.admin.canary import Canary, Subject
 from er.admin.canary_papers import Papers
 from er.admin.canary_told import answer
-from er.config import Config, Replica, parse
+from er.config import Config, Quality, Replica, parse
+from er.config.render import render
 from er.exam import Ask, Paper
 from er.ledger import Ledger
 from er.quality import Query, load, reference, weights
+from er.units import takeup
 from er.upstream import UpstreamError
 from running import model_folder
 
@@ -53,6 +55,7 @@ class World:
         self.noise = 0.0  # the same, another with each call
         self.calls: list[tuple[str, int]] = []
         self.rested: list[float] = []
+        self.known: dict[str, dict[tuple[int, ...], NDArray[np.float64]]] = {}
         self.config = self.configured(quality)
         self.begin()
 
@@ -97,7 +100,9 @@ class World:
             ((own, _),) = sets.own
             assert own.canary is not None
             queries = own.canary.queries
-        known = vectors(paper, queries)
+        if paper.digest not in self.known:
+            self.known[paper.digest] = vectors(paper, queries)
+        known = self.known[paper.digest]
 
         async def ask(sequences: Sequence[Sequence[int]]) -> NDArray[np.float32]:
             self.calls.append((replica.name, len(sequences)))
@@ -183,7 +188,7 @@ async def test_one_that_drifted_is_out_until_a_run_is_good(world: World) -> None
     assert await world.look(after_s=901) == ["one", "two"]
     ((name, reason),) = world.out
     assert name == "two" and reason == world.canary.barred("two") != ""
-    assert "answers drifted: mean 0." in reason and "0.001 is tolerated" in reason
+    assert "answers drifted: mean 0." in reason and "0.0001 is tolerated" in reason
     assert f"over {load().pairs} pairs" in reason and "nDCG@10 1.000, was 1.000" in reason
     row = world.shown("two")
     assert (row["state"], row["out"], row["reason"]) == ("drifted", True, reason)
@@ -252,7 +257,7 @@ async def test_what_it_answers_now_can_be_accepted(world: World) -> None:
 
 
 async def test_the_tolerance_is_the_engines_own_noise(world: World) -> None:
-    """Where two runs of it differ, as on a GPU, that is no drift, and five times that is not."""
+    """Where two runs of it differ, as on a GPU, that is no drift; far more is."""
     world.noise = 0.002
     await world.look()
     kept = reference.read(reference.path(world.folder / "state", "m", "recorded"))
@@ -261,7 +266,7 @@ async def test_the_tolerance_is_the_engines_own_noise(world: World) -> None:
         await world.look(after_s=901)
     assert world.out == []
     row = world.shown()["last"]["drift"]
-    assert row["tolerance"] == pytest.approx(max(5 * kept.noise, 1e-3))
+    assert row["tolerance"] == pytest.approx(max(3 * kept.noise, 1e-4))
     world.drift["one"] = 0.05
     await world.look("one", after_s=901)
     assert [name for name, _ in world.out] == ["one"]
@@ -504,3 +509,23 @@ def test_weights_are_known_again_elsewhere(tmp_path: Path) -> None:
     (two / "model.safetensors").write_bytes(bytes(range(256)) * 999 + bytes(256))
     assert weights.fingerprint(one) != weights.fingerprint(two)
     assert weights.fingerprint(tmp_path / "none") == weights.fingerprint(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("", Quality(every_s=900.0, act="take out")),
+        ('[quality]\nevery = "off"', Quality(every_s=0.0)),
+        ('[quality]\nevery = "1h"\nact = "tell"', Quality(every_s=3600.0, act="tell")),
+    ],
+)
+def test_its_settings_stand_in_what_is_applied(text: str, wanted: Quality) -> None:
+    """Read, kept as a reload keeps it, and said as er.toml has them."""
+    model = '[[model]]\nname = "m"\ntask = "embed"\npath = "/m"\n'
+    before, after = (parse(f"{head}\n{model}", Path("f")) for head in ("", text))
+    assert after.quality == wanted
+    merged = takeup.merge(before, after)
+    assert merged.config.quality == wanted and not merged.held
+    assert parse(render(merged.config), Path("f")).quality == wanted
+    assert len(merged.taken) == text.count("=")
+    assert ("[quality] every: 15m -> off" in merged.taken) == (not wanted.every_s)

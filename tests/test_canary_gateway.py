@@ -83,7 +83,9 @@ def test_a_replica_that_drifted_is_out_and_comes_back(site: Site) -> None:
     )
     assert f"canary set {load().sha256[:12]}" in found.stdout
     row = site.row()
-    assert (row["state"], row["out"]) == ("drifted", True) and "0.001 is tolerated" in row["reason"]
+    assert (row["state"], row["out"]) == ("drifted", True) and "0.0001 is tolerated" in row[
+        "reason"
+    ]
     reply = gateway.ask("POST", "/v1/embeddings", ask)
     assert (reply.status, reply.code) == (503, "no_healthy_replica")
     status = site.api("GET", "/status")[1]
@@ -94,7 +96,7 @@ def test_a_replica_that_drifted_is_out_and_comes_back(site: Site) -> None:
     code, text = site.api("GET", "/metrics")
     assert code == 200
     assert 'er_quality_state{model="embed",replica="e0",state="drifted"} 1.0' in text
-    assert 'er_quality_drift_tolerance{model="embed",replica="e0"} 0.001' in text
+    assert 'er_quality_drift_tolerance{model="embed",replica="e0"} 0.0001' in text
     assert 'er_quality_runs_total{model="embed",outcome="drifted",replica="e1"} 1.0' in text
     assert 'er_quality_ndcg{language="zh",model="embed",replica="e0"}' in text
 

@@ -140,6 +140,38 @@ def test_the_admin_process_may_die_without_a_request_noticing(tmp_path: Path) ->
         ADMIN.saw(running.embed().status)
 
 
+PARENT = fault_rows.Fault(
+    "the gateway's parent is killed",
+    client=("200", "503 overloaded"),
+    heals="its workers finish what they have, at most 10 s; then systemd starts the next one",
+    within_s=15,
+)
+
+
+def test_a_killed_parents_workers_finish_what_they_work_on(tmp_path: Path) -> None:
+    """Told to end, as systemd tells them; what takes too long gets a 503."""
+    with gateway(tmp_path, workers=1) as running:
+        (orphan,) = running.children("er.worker")
+        running.engines[0].fault("slow", ms=3000)
+        links = [running.connection(30) for _ in range(2)]
+        body = json.dumps({"model": "embed", "input": "x"})
+        allowed = {"authorization": f"Bearer {running.key}"}
+        links[0].request("POST", "/v1/embeddings", body, allowed)
+        time.sleep(0.5)
+        running.engines[0].fault("slow", ms=60_000)
+        links[1].request("POST", "/v1/embeddings", body.replace("x", "y"), allowed)
+        time.sleep(0.5)
+        assert running.process is not None
+        running.process.kill()
+        running.process.wait()
+        os.kill(orphan, signal.SIGTERM)
+        assert links[0].getresponse().status == 200
+        late = links[1].getresponse()
+        assert late.status == 503 and late.headers["Retry-After"]
+        PARENT.saw(late.status, json.loads(late.read())["error"]["code"])
+        until(lambda: not alive(orphan), PARENT.within_s)
+
+
 def alive(pid: int) -> bool:
     """Whether it still runs; one that only waits for its new parent to take note has ended."""
     try:

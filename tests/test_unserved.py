@@ -263,6 +263,34 @@ async def test_who_finds_no_room_for_long_is_told_so_and_who_leaves_makes_way() 
     assert bodies._keys == {}
 
 
+async def test_all_keys_together_have_no_more_than_so_much() -> None:
+    """Who is within its own room waits too, is told so, and has what the next one frees."""
+    bodies = Coming(MIB, 500, wait_s=0.2)
+    slow = [Body(MIB) for _ in range(coming.KEYS * coming.BODIES)]
+    keys = [who(f"k{i % coming.KEYS}") for i in range(len(slow))]
+    tasks = [
+        asyncio.ensure_future(bodies.read(x.request, key, 9.0))
+        for x, key in zip(slow, keys, strict=True)
+    ]
+    await soon()
+    with pytest.raises(Refusal, match=r"32\.0 MiB of bodies of all keys are being read") as refused:
+        await bodies.read(Body(MIB).request, who("new"), 9.0)
+    assert refused.value.status == 503
+    small, large = Body(100), Body(MIB)
+    small.here.set()
+    (await bodies.read(small.request, who("new"), 9.0)).drop()
+    large.here.set()
+    waits = asyncio.ensure_future(bodies.read(large.request, who("new"), 9.0))
+    await soon()
+    slow[0].here.set()
+    (await tasks[0]).drop()
+    (await waits).drop()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert bodies._keys == {} and bodies._held == 0
+
+
 async def test_so_many_bodies_of_a_key_come_at_once_however_small(
     tasks: list[asyncio.Task[Load]],
 ) -> None:

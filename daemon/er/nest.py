@@ -38,7 +38,8 @@ QUIET = "TOKENIZERS_PARALLELISM"  # its threads would not survive the fork
 def main() -> int:
     """The process, from the supervisor's hands; returns the exit code: of a worker, too."""
     nest = Child.from_environment()
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for of_all in (signal.SIGHUP, signal.SIGTERM):  # the parent ends it, by its line
+        signal.signal(of_all, signal.SIG_IGN)
     os.environ[QUIET] = "false"
     prompters.make_all(nest.config)
     del os.environ[QUIET]
@@ -74,6 +75,7 @@ def _forked() -> bool:
 
 
 def _work(child: Child) -> int:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     child.here()
     os.setpgid(0, 0)  # Ctrl-C is for the supervisor, which then drains
     os.environ["ER_PROCESS"] = f"w{child.slot}"

@@ -4,7 +4,8 @@ Forked by the nest. RETIRE drains it: it takes no new connection but those that 
 answer ends its connection, idle ones are closed after a moment, what is being worked on is
 finished. SIGTERM does the same, but new connections are taken until the kept ones are gone, so that
 who comes again waits for the next gateway's start alone. SIGINT, or the end of the time for that,
-cuts what is left with a 503.
+cuts what is left with a 503. So does SIGTERM some seconds after the supervisor was killed: systemd
+then waits for the last worker before it starts the next gateway.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ SWITCH_S = (
     0.0005  # how long a thread with a large body may keep the others waiting; 5 ms by default
 )
 CUT_S = 2.0  # for the 503s to get out
+ORPHAN_S = 10.0  # for what an orphan works on, while systemd waits for its end
 
 
 class Worker:
@@ -125,12 +127,13 @@ class Worker:
         self._tls: Listener | None = None
         self._drain, self._cut = asyncio.Event(), asyncio.Event()
         self._followed = False  # others take new connections by now
+        self._told = self._orphaned = False  # to stop, by SIGTERM; the supervisor was killed
 
     async def run(self) -> None:
         """Serve until told to stop, then drain."""
         loop = asyncio.get_running_loop()
         self._audit.on(loop)
-        loop.add_signal_handler(signal.SIGTERM, self._drain.set)
+        loop.add_signal_handler(signal.SIGTERM, self._stop_asked)
         loop.add_signal_handler(RETIRE, self._retire)
         loop.add_signal_handler(signal.SIGINT, self._cut.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: None)  # the terminal's; the parent says
@@ -223,7 +226,19 @@ class Worker:
     async def _beat(self) -> None:
         await self._child.beat()
         journal.log("err", "the supervisor is gone; this worker ends")
+        self._orphaned = True
         self._retire()
+        self._bound()
+
+    def _stop_asked(self) -> None:
+        self._told = True
+        self._drain.set()
+        self._bound()
+
+    def _bound(self) -> None:
+        """Nobody else cuts off what an orphan is slow with."""
+        if self._told and self._orphaned:
+            asyncio.get_running_loop().call_later(ORPHAN_S, self._cut.set)
 
     def _retire(self) -> None:
         self._followed = True

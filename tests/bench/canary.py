@@ -1,6 +1,6 @@
 """What the canary's tolerances stand on: noise of real engines, and drift of those that are wrong.
 
-    tests/bench/canary.py [--quick]        needs vLLM for the CPU, as tests/lab/models installs it
+    tests/bench/canary.py [--quick] [MODEL…]    needs vLLM for the CPU (tests/lab/models)
 
 Each model is served by real vLLM on the CPU: in float32, from which the reference comes, then in
 float16 and bfloat16, with flipped bits in its weights, with another pooling, and asked with another
@@ -134,15 +134,18 @@ def measured(name: str, task: str, folder: Path, quick: bool) -> list[Any]:
 
 
 def main() -> None:
-    """Measure all and write the report."""
-    quick = "--quick" in sys.argv
-    report = {"set": load().sha256, "pairs": load().pairs}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, task in MODELS:
-            print(name, flush=True)
-            report[name] = measured(name, task, Path(folder), quick)
-    if not quick:
-        REPORT.write_text(json.dumps(report, indent=1) + "\n")
+    """Measure all, or the models that are named, and write them into the report."""
+    quick, names = "--quick" in sys.argv, [name for name in sys.argv[1:] if name[0] != "-"]
+    for name, task in MODELS:
+        if names and name not in names:
+            continue
+        print(name, flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            rows = measured(name, task, Path(folder), quick)
+        if not quick:
+            report = json.loads(REPORT.read_text()) if REPORT.exists() else {}
+            report[name] = {"set": load().sha256, "pairs": load().pairs, "engines": rows}
+            REPORT.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Kills -9 at random, under load, on the machine; what clients may see of it.
 
-A kill of a gateway's process may cut the requests that it works on, and no others; the parent takes
-its workers with it. A kill in a replica may refuse requests of its model, honestly (503 with
+A kill of a worker may cut the requests that it works on, and no others; when the parent is killed
+its workers finish theirs. A kill in a replica may refuse requests of its model, honestly (503 with
 Retry-After), until it answers again. All else must be answered, and right.
 """
 
@@ -106,7 +106,7 @@ class Mayhem:
         self._er, self._pick, self._gap_s = er, random.Random(seed), gap_s
         self._packs: dict[str, list[str]] = {name: [] for name in PACKS}
         self._dead: dict[str, float] = {}  # replica -> when it was killed
-        self._headless: tuple[str, float] | None = None  # the parent that was killed, and when
+        self._headless = ""  # the parent that was killed, until another is there
         self._when: dict[str, list[float]] = {name: [] for name in REPLICAS}  # wall clock
         self.down: list[Down] = []
         self.killed: Counter[str] = Counter()
@@ -144,7 +144,7 @@ class Mayhem:
             self._dead.setdefault(replica, now)
             self._when[replica].append(wall)
         elif what == "parent":
-            self._headless = pid, self._headless[1] if self._headless else now
+            self._headless = pid
         elif what == "worker":
             self.down.append(Down("", now, time.monotonic() + CUT_S))
         return True
@@ -157,14 +157,12 @@ class Mayhem:
             if time.monotonic() - since > 3 and unit["ActiveState"] == "active" and up(name):
                 self.down.append(Down(MODELS[name], since, time.monotonic() + SEEN_S))
                 del self._dead[name]
-        if self._headless is not None:
-            pid, since = self._headless
+        if self._headless:
             unit = machine.show(GATEWAY, "ActiveState", "MainPID")
-            anew = unit["ActiveState"] == "active" and unit["MainPID"] not in ("0", pid)
+            anew = unit["ActiveState"] == "active" and unit["MainPID"] not in ("0", self._headless)
             if anew and get("/health")[0]:
-                self.down.append(Down("", since, time.monotonic() + CUT_S))
-                self._headless = None
-        return len(self._dead) + (self._headless is not None)
+                self._headless = ""
+        return len(self._dead) + bool(self._headless)
 
     def inexcusable(self, load: Steady) -> list[Unhappy]:
         """The requests that should have been answered."""

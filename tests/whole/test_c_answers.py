@@ -191,3 +191,21 @@ def test_audit_has_a_record_for_each(er: Installed) -> None:
         assert records[0]["STATUS"] == status
         assert records[0]["KEY_ID"] == er.key.split("-")[2]
         assert records[0]["PATH"] == "/v1/embeddings"
+
+
+def test_er_audit_reads_the_true_journal(er: Installed) -> None:
+    """By key, status and time; and what of changes; `er doctor` says how many days fit."""
+    _, _, refused = post("/v1/embeddings", {"model": EMBED, "input": ""}, er.key)
+    mine = ["er", "audit", "--key", er.key.split("-")[2], "--since", "10m", "--json"]
+    text = er.machine.run(*mine, "--status", "400").stdout
+    records = [json.loads(line) for line in text.splitlines()]
+    assert {record["STATUS"] for record in records} == {"400"}, text
+    assert refused["x-request-id"] in {record["REQUEST_ID"] for record in records}, text
+    rows = er.machine.run(*mine[:-1]).stdout
+    assert "/v1/embeddings" in rows and " 200 " in rows, rows
+    made = er.machine.json("er", "keys", "create", "--name", "audited", "--json")
+    er.machine.run("er", "keys", "revoke", made["id"])
+    changes = er.machine.run("er", "audit", "--since", "10m", "-n", "20").stdout
+    assert made["id"] in changes, changes
+    assert made["secret"] not in er.machine.run("er", "audit", "--since", "10m", "--json").stdout
+    assert "records a day" in er.machine.run("er", "doctor", check=False).stdout

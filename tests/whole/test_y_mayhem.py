@@ -58,7 +58,7 @@ def at_rest(er: Installed) -> dict[str, Any]:
             unit: sum("er.nest" not in one["args"] for one in own.values())
             for unit, own in units.items()
         },
-        "strays": sorted({pid.strip() for pid in lines("ps -u er -o pid=")} - known),
+        "strays": [one for one in lines("ps -u er -o pid=,args=") if one.split()[0] not in known],
         "open": sum(one["open"] for one in units["er-gateway.service"].values()),
         "workers": gateway["workers"],
         "in flight": gateway["in_flight"],

@@ -21,7 +21,7 @@ import httpx
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from er import engine_secret, health, metrics, model_files, wire
+from er import engine_secret, exposition, health, model_files, wire
 from er.admin.api import Desk, build
 from er.admin.canary_process import CanaryProcess
 from er.admin.certificate import Certificate
@@ -114,7 +114,7 @@ async def serve(child: Child) -> None:
     config = child.config
     runtime = directory("runtime")
     ledger = Ledger.open(runtime / "ledger", [r.name for r in config.replicas])
-    observer, door, audit = Observer(config, ledger), MetricsDoor(metrics.render), Audit()
+    observer, door, audit = Observer(config, ledger), MetricsDoor(exposition.render), Audit()
     desk = Desk(observer, audit, door, child.generation, os.getppid())
     app = build(desk)
     server = uvicorn.Server(

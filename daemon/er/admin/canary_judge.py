@@ -15,9 +15,10 @@ from er.quality import Query, averaged, drift, judge
 from er.quality.reference import Reference, flat
 
 # Means of absolute differences of scores; measured with real engines, see er help quality.
-NOISES = 5.0  # times what two runs of one engine differ by is still that engine
-FLOORS = {"float32": 2e-5, "float16": 2e-4, "bfloat16": 1e-3}  # another card, another vLLM
-EXACT = {"float32": 5e-5, "float16": 2e-3, "bfloat16": 2e-2}  # from transformers in float32
+NOISES = 3.0  # times what two runs of one engine differ by is still that engine
+# Where two runs hardly differ: another card, another vLLM. "": an engine elsewhere.
+FLOORS = {"float32": 2e-5, "float16": 1e-4, "bfloat16": 5e-4, "": 1e-4}
+EXACT = {"float32": 5e-5, "float16": 2e-3, "bfloat16": 2e-2, "": 2e-2}  # from transformers, float32
 UNSTEADY = 0.02  # of two runs one after the other: no engine that works differs so from itself
 CHANCE_MARGIN = 0.05  # of nDCG@10, over what a random order has
 DRIFTED = "answers drifted"  # what a verdict of the canary's begins with
@@ -32,7 +33,9 @@ class Verdict(NamedTuple):
 
 
 def served_as(model: Model, replica: Replica) -> str:
-    """The number format that er.toml asks for; of an engine elsewhere the usual one."""
+    """The number format that er.toml asks for; "" of an engine that something else runs."""
+    if replica.url:
+        return ""
     return model.dtype or ("float32" if replica.cpu else "bfloat16")
 
 

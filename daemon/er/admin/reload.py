@@ -120,6 +120,8 @@ async def _generation_after(generation: int) -> dict[str, Any]:
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         said = _read(path)
+        if said.get("served", 0) > generation:  # another reload may have begun since
+            return {"state": "ready", "generation": said["served"]}
         if said.get("generation", 0) > generation and said.get("state") != "starting":
             return said
         await asyncio.sleep(LOOK_EVERY_S)

@@ -11,7 +11,7 @@ from er.quality import SetError, load, own_files
 
 def findings(folder: Path) -> list[Finding]:
     """A warning at the first fault of each set in `folder`; the others are asked without it."""
-    seen = as_user.ask(lambda: _seen(folder))
+    seen: list[tuple[str, int, str]] = as_user.ask(lambda: _seen(folder))
     return [Finding(file, line, message, "warning") for file, line, message in seen]
 
 

@@ -20,16 +20,19 @@ def failure(before: int) -> str:
     """Wait for one after `before`: "" once its workers answer, else why they don't."""
     until = time.monotonic() + RELOAD_S
     while time.monotonic() < until:
-        number, state, error = _said()
+        number, served, state, error = _said()
+        if served > before:  # another reload may have begun since
+            return ""
         if number > before and state in ("ready", "failed"):
             return "" if state == "ready" else f"the new workers did not come up: {error}"
         time.sleep(0.2)
     return f"no new workers after {RELOAD_S:.0f} s; journalctl -u er-gateway"
 
 
-def _said() -> tuple[int, str, str]:
+def _said() -> tuple[int, int, str, str]:
     try:
         value = orjson.loads((directory("runtime") / "generation.json").read_bytes())
-        return int(value["generation"]), str(value["state"]), str(value.get("error"))
+        served = int(value.get("served", 0))
+        return int(value["generation"]), served, str(value["state"]), str(value.get("error"))
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-        return 0, "", ""
+        return 0, 0, "", ""

@@ -20,6 +20,7 @@ from er.config.structs import (
     Cache,
     Config,
     ConfigError,
+    Costs,
     Finding,
     Gateway,
     Hold,
@@ -35,6 +36,7 @@ __all__ = [
     "Cache",
     "Config",
     "ConfigError",
+    "Costs",
     "Finding",
     "Gateway",
     "Hold",
@@ -117,13 +119,14 @@ def parse(text: str, path: Path) -> Config:
     gateway, cache, batches = reader.gateway(tree), reader.cache(tree), reader.batches(tree)
     models = tuple(reader.model(t, i) for i, t in enumerate(reader.tables(tree, "model")))
     replicas = tuple(reader.replica(t, i) for i, t in enumerate(reader.tables(tree, "replica")))
-    known = {"gateway", "cache", "batches", "audit", "quality", "model", "replica"}
-    reader.unknown(tree, known, "", 0)
+    tables = {"gateway", "cache", "batches", "audit", "costs", "quality", "model", "replica"}
+    reader.unknown(tree, tables, "", 0)
     config = Config(
         gateway=gateway,
         cache=cache,
         batches=batches,
         audit=reader.audit(tree),
+        costs=reader.costs(tree),
         quality=reader.quality(tree),
         models=models,
         replicas=replicas,

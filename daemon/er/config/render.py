@@ -35,6 +35,8 @@ def render(config: Config) -> str:
         if "size" in audit:
             audit["size"] = f"{config.audit.size}B"
         parts.append(_table("[audit]", audit))
+    if costs := _set(config.costs):
+        parts.append(_table("[costs]", costs))
     if quality := _set(config.quality):
         if "every_s" in quality:
             every_s = quality.pop("every_s")

@@ -119,6 +119,11 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     size: int = 256 << 20  # bytes
 
 
+class Costs(msgspec.Struct, frozen=True, kw_only=True):
+    gpu_hour: float | None = None  # what an hour of one GPU costs; None: no costs are told
+    currency: str = "USD"
+
+
 class Quality(msgspec.Struct, frozen=True, kw_only=True):
     every_s: float = 900.0  # between two looks at a replica's answers; 0 = off
     act: Literal["take out", "tell"] = "take out"  # what to do with one whose answers drifted
@@ -132,6 +137,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     cache: Cache = Cache()
     batches: Batches = Batches()
     audit: Audit = Audit()
+    costs: Costs = Costs()
     quality: Quality = Quality()
 
     def model(self, name: str) -> Model | None:

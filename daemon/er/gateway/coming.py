@@ -17,6 +17,7 @@ from er.quantities import bytes_text
 
 SMALL = 64 << 10  # bytes of a body that needs no room: its connection has held as much
 BODIES = 4  # of the largest size: the room of a key
+KEYS = 8  # so many keys' rooms are there for all of them together
 COMING_MIN = 64  # bodies of a key that may come at once, whatever max_concurrency says
 WAIT_S = 10.0  # for room
 AGAIN_S = 1.0
@@ -54,6 +55,7 @@ class Coming:
     def __init__(self, body_max: int, most: int, wait_s: float = WAIT_S) -> None:
         """`body_max`: bytes of the largest body; `most`: requests that are worked on at once."""
         self._body_max, self._room = body_max, BODIES * body_max
+        self._held, self._whole = 0, KEYS * self._room  # of all keys
         self._most, self._wait_s = max(COMING_MIN, most), wait_s
         self._keys: dict[str, _Key] = {}
 
@@ -97,19 +99,28 @@ class Coming:
 
     def give(self, key: str, room: int) -> None:
         """So much room of a key is free again."""
-        mine = self._keys[key]
-        mine.room -= room
-        while mine.line and (mine.line[0][1].done() or mine.room + mine.line[0][0] <= self._room):
-            wanted, turn = mine.line.popleft()
-            if not turn.done():  # done: it waits no more
-                mine.room += wanted
-                turn.set_result(None)
+        self._keys[key].room -= room
+        self._held -= room
+        for name in [key, *(k for k, one in self._keys.items() if one.line and k != key)]:
+            mine = self._keys[name]
+            while mine.line and (mine.line[0][1].done() or self._fits(mine, mine.line[0][0])):
+                wanted, turn = mine.line.popleft()
+                if not turn.done():  # done: it waits no more
+                    self._has(mine, wanted)
+                    turn.set_result(None)
         self._forget(key)
+
+    def _fits(self, mine: _Key, wanted: int) -> bool:
+        return mine.room + wanted <= self._room and self._held + wanted <= self._whole
+
+    def _has(self, mine: _Key, wanted: int) -> None:
+        mine.room += wanted
+        self._held += wanted
 
     async def _take(self, who: Identity, wanted: int) -> None:
         mine = self._keys[who.id]
-        if not mine.line and mine.room + wanted <= self._room:
-            mine.room += wanted
+        if not mine.line and self._fits(mine, wanted):
+            self._has(mine, wanted)
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         mine.line.append((wanted, turn))
@@ -124,11 +135,15 @@ class Coming:
                 turn.cancel()
                 self.give(who.id, 0)  # whoever stood behind it may have its turn
         if turn.cancelled():
-            raise _refusal(
-                f"{bytes_text(mine.room)} of bodies of key {who.id} ({who.name}) are being read, "
-                f"and it may have {bytes_text(self._room)} at a time",
-                who,
-            )
+            raise _refusal(self._full(mine, wanted, who), who)
+
+    def _full(self, mine: _Key, wanted: int, who: Identity) -> str:
+        if mine.room + wanted <= self._room:
+            return f"{bytes_text(self._held)} of bodies of all keys are being read, the most"
+        return (
+            f"{bytes_text(mine.room)} of bodies of key {who.id} ({who.name}) are being read, "
+            f"and it may have {bytes_text(self._room)} at a time"
+        )
 
     def _forget(self, key: str) -> None:
         mine = self._keys[key]

@@ -64,6 +64,7 @@ class Generations:
             sockets.by_name, os.environ, self._runtime / opening.METRICS, self._ended, sockets.safe
         )
         self._number = generation.number
+        self._served = 0  # the newest that became ready
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
 
@@ -217,5 +218,15 @@ class Generations:
 
     def say(self, state: str, error: str | None = None) -> None:
         """Write down how the newest generation fares."""
+        if state == "ready":
+            self._served = self._number
         workers, listen = len(self.brood.workers()), self._sockets.addresses()
-        said.write(self._runtime, self._number, state, error, workers=workers, listen=listen)
+        said.write(
+            self._runtime,
+            self._number,
+            state,
+            error,
+            served=self._served,
+            workers=workers,
+            listen=listen,
+        )

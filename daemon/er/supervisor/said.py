@@ -11,13 +11,24 @@ from er import journal
 
 
 def write(
-    runtime: Path, number: int, state: str, error: str | None, *, workers: int, listen: list[str]
+    runtime: Path,
+    number: int,
+    state: str,
+    error: str | None,
+    *,
+    served: int,
+    workers: int,
+    listen: list[str],
 ) -> None:
-    """Say that generation `number` is "starting", "ready" or "failed"; who asked for it waits."""
+    """Say that generation `number` is "starting", "ready" or "failed"; who asked for it waits.
+
+    `served` is the newest that was ready: who looks late, amid the next reload, sees that one too.
+    """
     said = {
         "generation": number,
         "state": state,
         "error": error,
+        "served": served,
         "since": time.time(),
         "pid": os.getpid(),
         "workers": workers,
