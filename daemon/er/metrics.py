@@ -136,6 +136,11 @@ hedges = _counter(
 batches = _gauge("er_batches", "Batches that are not over", "status", mode="livesum")
 batches_ended = _counter("er_batches_ended", "Batches that are over", "status")
 batch_lines = _counter("er_batch_lines", "Lines of batches answered", "outcome")  # ok | failed
+# -- feedback, counted by the worker that takes it; its rates by the admin process -----------------
+feedback = _counter("er_feedback", "Requests that feedback was given to", "model", "kind")
+feedback_mrr = _gauge("er_feedback_mrr", "Mean of 1/rank of clicked documents, last day", "model")
+feedback_clicks = _gauge("er_feedback_click_ratio", "Requests with a click, last day", "model")
+feedback_good = _gauge("er_feedback_satisfaction_ratio", "Good of ratings, last day", "model")
 # -- the machine, sampled by the admin process ----------------------------------------------------
 replica_up = _gauge("er_replica_up", "1 when the replica answers", "replica", "model")
 machine_cpu = _gauge("er_machine_cpu_ratio", "CPU time in use, 0 to 1")

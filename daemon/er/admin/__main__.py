@@ -27,6 +27,7 @@ from er.admin.certificate import Certificate
 from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer
 from er.admin.prober import Prober, Question
+from er.admin.satisfaction import Satisfaction
 from er.child import Child
 from er.config import Config, Model, Replica, directory
 from er.health import Probe
@@ -149,6 +150,7 @@ async def serve(child: Child) -> None:
             observer.certificate = Certificate(tls, Safe(child.safe))
         alive = asyncio.create_task(_end_with_parent(child, server))
         tasks = [alive, asyncio.create_task(prober.run()), asyncio.create_task(observer.run())]
+        tasks.append(asyncio.create_task(Satisfaction(config).run()))
         if observer.certificate is not None:
             tasks.append(asyncio.create_task(observer.certificate.run()))
         child.ready()

@@ -115,12 +115,15 @@ def parse(text: str, path: Path) -> Config:
     gateway, cache, batches = reader.gateway(tree), reader.cache(tree), reader.batches(tree)
     models = tuple(reader.model(t, i) for i, t in enumerate(reader.tables(tree, "model")))
     replicas = tuple(reader.replica(t, i) for i, t in enumerate(reader.tables(tree, "replica")))
-    reader.unknown(tree, {"gateway", "cache", "batches", "audit", "model", "replica"}, "", 0)
+    reader.unknown(
+        tree, {"gateway", "cache", "batches", "audit", "feedback", "model", "replica"}, "", 0
+    )
     config = Config(
         gateway=gateway,
         cache=cache,
         batches=batches,
         audit=reader.audit(tree),
+        feedback=reader.feedback(tree),
         models=models,
         replicas=replicas,
         source=path,

@@ -8,7 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from er.config.fields import Fields
-from er.config.structs import Audit, Batches, Cache, Config, Finding, Gateway, Model, Replica, Tls
+from er.config.structs import (
+    Audit,
+    Batches,
+    Cache,
+    Config,
+    Feedback,
+    Finding,
+    Gateway,
+    Model,
+    Replica,
+    Tls,
+)
 
 REPLICAS_MAX = 64
 TIMEOUT_MAX_S = 86400.0
@@ -24,7 +35,8 @@ CACHE_MIN, CACHE_MAX = 16 << 20, 1 << 40  # bytes
 # What clients put behind a model's name to say which side of a search a text is on.
 SIDES = (":query", ":document")
 AUDIT_MIN, AUDIT_KEEP_MIN_S = 16 << 20, 3600.0  # journald wants some files of 4 MiB at least
-QUOTA_MIN, KEEP_MAX_S = 1 << 20, 3650 * 86400.0
+DAY_S = 86400.0
+QUOTA_MIN, KEEP_MAX_S = 1 << 20, 3650 * DAY_S
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
 HOLDS = ("off", "bulk", "all")
 # What the launcher says to vLLM itself; given a second time in `args` it would win unseen.
@@ -184,6 +196,15 @@ class Reader:
             keep_s=f.duration("keep", Audit().keep_s, AUDIT_KEEP_MIN_S, KEEP_MAX_S),
             size=f.size("size", Audit().size, AUDIT_MIN) or 0,
         )
+
+    def feedback(self, tree: dict[str, Any]) -> Feedback:
+        table = tree.get("feedback", {})
+        if not isinstance(table, dict):
+            self.say("", 0, "feedback", "feedback must be a [feedback] table")
+            return Feedback()
+        f = Fields(self.say, table, "feedback", 0)
+        self.unknown(table, {"keep"}, "feedback", 0)
+        return Feedback(keep_s=f.duration("keep", Feedback().keep_s, DAY_S, KEEP_MAX_S))
 
     def model(self, table: dict[str, Any], index: int) -> Model:
         f = Fields(self.say, table, "model", index)

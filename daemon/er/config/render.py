@@ -35,6 +35,8 @@ def render(config: Config) -> str:
         if "size" in audit:
             audit["size"] = f"{config.audit.size}B"
         parts.append(_table("[audit]", audit))
+    if _set(config.feedback):
+        parts.append(_table("[feedback]", {"keep": f"{config.feedback.keep_s!r}s"}))
     parts += [_table("[[model]]", _model(m)) for m in config.models]
     parts += [replica_table(r) for r in config.replicas]
     return "\n".join(parts)

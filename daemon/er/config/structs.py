@@ -119,6 +119,10 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     size: int = 256 << 20  # bytes
 
 
+class Feedback(msgspec.Struct, frozen=True, kw_only=True):
+    keep_s: float = 400 * 86400.0
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway: Gateway
     models: tuple[Model, ...]
@@ -127,6 +131,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     cache: Cache = Cache()
     batches: Batches = Batches()
     audit: Audit = Audit()
+    feedback: Feedback = Feedback()
 
     def model(self, name: str) -> Model | None:
         """The model that a client means by `name`: its name or one of its aliases."""

@@ -137,6 +137,17 @@ class Columns:
                 found[name] = usage.Sums(*map(int, figures))
         return found
 
+    def answered(self) -> Iterator[tuple[str, str, list[str]]]:
+        """Of each known key and model the ids of requests that it computed something for."""
+        width = len(self._models.values)
+        both = self._askers.of[self._computed] * width + self._models.of[self._computed]
+        pairs, of = np.unique(both, return_inverse=True)
+        ids = [self._done[place][4] for place in np.flatnonzero(self._computed).tolist()]
+        for i, pair in enumerate(pairs.tolist()):
+            if (who := self._keys[pair // width]) is not None:
+                mine = ids if len(pairs) == 1 else [ids[at] for at in np.flatnonzero(of == i)]
+                yield who.id, self._models.values[pair % width], mine
+
     # -- for those who look now ------------------------------------------------------------------
 
     def told(self, unknown: str) -> Told:

@@ -7,7 +7,7 @@ second, since counting there costs more than all else that is noted of a request
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -29,6 +29,8 @@ class Tally:
 
     tell: Callable[[Told], None] | None = None  # who wants to know of the newest requests
     used: Callable[[Mapping[tuple[str, str], usage.Sums]], None] | None = None  # who keeps usage
+
+    answered: Callable[[Iterable[tuple[str, str, list[str]]]], None] | None = None  # remembers ids
 
     def __init__(self, ledger: Ledger, limits: Limits) -> None:
         self._ledger, self._limits = ledger, limits
@@ -89,6 +91,8 @@ class Tally:
                     metrics.refusals.labels(code).inc(n)
             for name, sums in columns.used().items():
                 used[name] = used.get(name, usage.Sums()).plus(sums)
+            if self.answered is not None:
+                self.answered(columns.answered())
             if self.tell is not None:
                 self.tell(columns.told(UNKNOWN))
         if self.used is not None:
