@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from er import feedback
-from er.feedback import Given, book
+from er.feedback import Answered, Given, book
 from er.feedback.book import Book, Full
 from er.feedback.memory import Memory
 from er.feedback.report import answer
@@ -30,6 +30,19 @@ def given(request: str = "req-1", **more: object) -> Given:
     return Given(id=request, **fields)  # type: ignore[arg-type]
 
 
+def asked(*ids: str, key: str = KEY, model: str = "embed") -> Answered:
+    """Requests of a key to a model."""
+    return many([(key, model, name) for name in ids])
+
+
+def many(rows: list[tuple[str, str, str]]) -> Answered:
+    """Requests, each with its key and model."""
+    keys, models = ([*dict.fromkeys(row[i] for row in rows)] for i in (0, 1))
+    key_of = np.array([keys.index(row[0]) for row in rows], np.intp)
+    model_of = np.array([models.index(row[1]) for row in rows], np.intp)
+    return Answered([row[2] for row in rows], keys, key_of, models, model_of)
+
+
 def kept(where: Path, *every: Given) -> Book:
     """A book that has these."""
     found = Book(where)
@@ -42,8 +55,8 @@ def test_a_ring_finds_a_keys_own_requests_and_the_newest_of_an_id(tmp_path: Path
     """Also through another's map of the file; a second one of the same id hides the first."""
     ring = Ring.open(tmp_path / "known" / "asked-0", ranked=False)
     ids = [f"req-{i}" for i in range(1000)]
-    ring.add(KEY, "embed", ids, NOON)
-    ring.add(OTHER, "other", ["x" * 128, "req-7"], NOON + 1)
+    ring.add(asked(*ids), NOON)
+    ring.add(asked("x" * 128, "req-7", key=OTHER, model="other"), NOON + 1)
     look = Ring.look(tmp_path / "known" / "asked-0", ranked=False)
     assert look is not None
     for name in ids:
@@ -54,7 +67,7 @@ def test_a_ring_finds_a_keys_own_requests_and_the_newest_of_an_id(tmp_path: Path
     assert theirs is not None and theirs.model == "other"
     assert look.find(OTHER, "x" * 128) and not look.find(KEY, "x" * 128)
     assert not look.find(OTHER, "req-8") and not look.find("", "req-8")
-    ring.add(KEY, "embed-2", ["req-7"], NOON + 9)
+    ring.add(asked("req-7", model="embed-2"), NOON + 9)
     known = look.find(KEY, "req-7")
     assert known is not None and (known.model, known.at) == ("embed-2", NOON + 9)
     assert (tmp_path / "known" / "asked-0").stat().st_mode & 0o777 == 0o640
@@ -64,10 +77,10 @@ def test_a_ring_forgets_the_oldest_and_says_since_when_it_knows_all(tmp_path: Pa
     ring = Ring.open(tmp_path / "ranked-0", ranked=True)
     assert ring.oldest() is None
     ranking = Ranking(3, 3, (2, 0, 1))
-    ring.add(KEY, "rank", ["first"], NOON, ranking)
-    ring.add(KEY, "rank", [f"r{i}" for i in range(32_767)], NOON + 10, ranking)
+    ring.add(asked("first"), NOON, ranking)
+    ring.add(asked(*(f"r{i}" for i in range(32_767))), NOON + 10, ranking)
     assert ring.find(KEY, "first") and ring.oldest() is None
-    ring.add(KEY, "rank", ["last"], NOON + 20, ranking)
+    ring.add(asked("last"), NOON + 20, ranking)
     assert not ring.find(KEY, "first") and ring.oldest() == NOON + 10
     last = ring.find(KEY, "last")
     assert last is not None and last.ranking == ranking
@@ -76,7 +89,7 @@ def test_a_ring_forgets_the_oldest_and_says_since_when_it_knows_all(tmp_path: Pa
 def test_more_models_than_a_ring_has_names_for_begin_it_anew(tmp_path: Path) -> None:
     ring = Ring.open(tmp_path / "asked-0", ranked=False)
     for i in range(65):
-        ring.add(KEY, f"model-{i}", [f"req-{i}"], NOON)
+        ring.add(asked(f"req-{i}", model=f"model-{i}"), NOON)
     assert not ring.find(KEY, "req-3")
     known = ring.find(KEY, "req-64")
     assert known is not None and known.model == "model-64"
@@ -84,7 +97,7 @@ def test_more_models_than_a_ring_has_names_for_begin_it_anew(tmp_path: Path) -> 
 
 def test_what_was_told_of_a_request_is_known_to_all(tmp_path: Path) -> None:
     ring = Ring.open(tmp_path / "asked-0", ranked=False)
-    ring.add(KEY, "embed", ["a", "b"], NOON)
+    ring.add(asked("a", "b"), NOON)
     look = Ring.look(tmp_path / "asked-0", ranked=False)
     assert look is not None
     mine, theirs = ring.find(KEY, "a"), look.find(KEY, "a")
@@ -116,7 +129,7 @@ def test_a_memory_finds_what_any_worker_answered(tmp_path: Path) -> None:
     first, second = Memory(tmp_path, 0, {"rank"}), Memory(tmp_path, 1, {"rank"})
     first.ranked(KEY, "rank", "req-1", np.array([0.1, 0.2], np.float32), None)
     first.ranked(KEY, "rank", "req-2", None, None)
-    first.asked([(KEY, "embed", ["req-3"]), (KEY, "rank", ["req-1", "req-4"])])
+    first.asked(many([(KEY, "embed", "req-3"), (KEY, "rank", "req-1"), (KEY, "rank", "req-4")]))
     for memory in (first, second):
         known = memory.find(KEY, "req-1")
         assert known is not None and known.ranking == Ranking(2, 2, (1, 0))
@@ -141,13 +154,13 @@ def test_a_disk_without_room_is_told_and_tried_again(
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     memory = Memory(tmp_path, 0, ())
-    memory.asked([(KEY, "embed", ["req-1"])])
+    memory.asked(asked("req-1"))
     assert not memory.ready and memory.find(KEY, "req-1") is None
     monkeypatch.undo()
-    memory.asked([(KEY, "embed", ["req-1"])])
+    memory.asked(asked("req-1"))
     assert not memory.ready  # not with each request
     monkeypatch.setattr("er.feedback.memory.AGAIN_S", 0.0)
-    memory.asked([(KEY, "embed", ["req-1"])])
+    memory.asked(asked("req-1"))
     assert memory.ready and memory.find(KEY, "req-1") is not None
 
 

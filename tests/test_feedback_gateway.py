@@ -189,7 +189,7 @@ WRONG = {
     "no id": ({"request_id": "a b"}, "must be the x-request-id"),
     "half a letter as id": ({"request_id": "\ud800"}, "surrogate"),
     "neither": ({"request_id": "r", "comment": "hm"}, "send rating, document, or both"),
-    "stars": ({"request_id": "r", "rating": 4}, "Of n stars send (n - 1) / 4"),
+    "stars": ({"request_id": "r", "rating": 4}, "Of five stars send (n - 1) / 4"),
     "below": ({"request_id": "r", "rating": -0.1}, "a number from 0 (bad) to 1 (good)"),
     "a word": ({"request_id": "r", "rating": "great"}, '"up" or "down"'),
     "yes": ({"request_id": "r", "rating": True}, "rating is true or false"),

@@ -8,9 +8,29 @@ each, the last line of a request counting. `report` sums them up.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
+
+
+class Answered(NamedTuple):
+    """Answered requests by column: their ids, and which of the keys and models each has."""
+
+    ids: Sequence[str]
+    keys: Sequence[str]
+    key_of: npt.NDArray[np.intp]
+    models: Sequence[str]
+    model_of: npt.NDArray[np.intp]
+
+    @classmethod
+    def one(cls, key: str, model: str, request_id: str) -> Answered:
+        """A single one."""
+        first = np.zeros(1, np.intp)
+        return cls([request_id], [key], first, [model], first)
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -33,4 +53,4 @@ def folder(state: Path) -> Path:
     return state / "feedback"
 
 
-__all__ = ["Given", "folder"]
+__all__ = ["Answered", "Given", "folder"]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
+from itertools import compress
 from pathlib import Path
 
+import numpy as np
+
+from er.feedback import Answered
 from er.feedback.ring import Known, Ranking, Ring
 from er.job import Scores
 from er.journal import Seldom, log
@@ -50,15 +54,21 @@ class Memory:
         """Whether this worker's requests are remembered."""
         return self._ranked is not None
 
-    def asked(self, answered: Iterable[tuple[str, str, list[str]]]) -> None:
-        """Remember requests that ended: of each key and model their ids."""
+    def asked(self, answered: Answered) -> None:
+        """Remember requests that ended, of models that do not rank."""
         if not self._ready():
             return
         assert self._asked is not None
-        now = int(time.time())
-        for key, model, ids in answered:
-            if model not in self._ranking:
-                self._asked.add(key, model, ids, now)
+        plain = np.array([model not in self._ranking for model in answered.models], np.bool_)
+        mine = plain[answered.model_of]
+        if not mine.all():
+            answered = answered._replace(
+                ids=list(compress(answered.ids, mine.tolist())),
+                key_of=answered.key_of[mine],
+                model_of=answered.model_of[mine],
+            )
+        if answered.ids:
+            self._asked.add(answered, int(time.time()))
 
     def ranked(
         self, key: str, model: str, request_id: str, scores: Scores | None, top_n: int | None
@@ -69,9 +79,10 @@ class Memory:
         assert self._ranked is not None and self._asked is not None
         now = int(time.time())
         if scores is None:
-            self._asked.add(key, model, [request_id], now)
+            self._asked.add(Answered.one(key, model, request_id), now)
         else:
-            self._ranked.add(key, model, [request_id], now, Ranking.of(scores, top_n))
+            one = Answered.one(key, model, request_id)
+            self._ranked.add(one, now, Ranking.of(scores, top_n))
 
     def find(self, key: str, request_id: str) -> Known | None:
         """The newest of that key's requests with this id. Blocks a little. Raises OSError."""

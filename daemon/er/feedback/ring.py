@@ -17,12 +17,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from er.feedback import Answered
 from er.job import Scores
 from er.mapped import HEAD_BYTES, opened
 
 DEPTH = 128  # documents of a ranking whose places are remembered, from the first
 ASKED, RANKED = 131_072, 32_768  # rows of requests without, and of those with a ranking
-ID_MAX, KEYED_BYTES = 128, 16
+ID_MAX, KEYED_BYTES, SALTS_MAX = 128, 16, 4096
 MODELS, MODEL_BYTES = 64, 128
 FAR = (1 << 16) - 1  # a document numbered so or higher, in 16 bits
 CLICK, RATING, ONE_MORE = 1, 2, 4  # of `told`: which kinds came, and how many times anything did
@@ -83,6 +84,11 @@ class Ring:
         self._digests = np.frombuffer(self._map, np.uint64, rows, _DIGESTS)
         self._rows = np.frombuffer(self._map, layout, rows, _DIGESTS + 8 * rows)
         self._salts: dict[str, np.uint64] = {}
+        self._numbers = {
+            name.decode(errors="replace"): number
+            for number, name in enumerate(self._names.tolist())
+            if name
+        }
 
     @classmethod
     def open(cls, path: Path, *, ranked: bool) -> Ring:
@@ -119,47 +125,51 @@ class Ring:
 
     # -- the one that writes ---------------------------------------------------------------------
 
-    def add(
-        self, key: str, model: str, ids: Sequence[str], now: int, ranking: Ranking | None = None
-    ) -> None:
-        """Remember these requests of a key; with a `ranking` it is one."""
-        ids = ids[-self._n :]
+    def add(self, answered: Answered, now: int, ranking: Ranking | None = None) -> None:
+        """Remember these requests, fewer than there are rows; with a `ranking` it is one."""
+        ids = answered.ids
+        if len(self._numbers.keys() | set(answered.models)) > MODELS:
+            # Of all that were configured in turn: begin anew.
+            self._digests[:] = 0
+            self._names[:] = b""
+            self._numbers = {}
+        numbers = np.array([self._number(model) for model in answered.models], np.uint8)
+        salts = np.array([self._salt(key) for key in answered.keys])
         count = int(self._count[0])
         at = (count + np.arange(len(ids))) % self._n
-        number = self._number(model)
         self._digests[at] = 0
         rows = self._rows
-        rows["at"][at], rows["model"][at], rows["told"][at] = now, number, 0
+        rows["at"][at], rows["told"][at] = now, 0
+        rows["model"][at] = numbers[answered.model_of]
         if ranking is not None:
             rows["documents"][at], rows["answered"][at] = ranking.documents, ranking.answered
             rows["order"][at, : len(ranking.order)] = ranking.order
-        self._digests[at] = self._digested(key, ids)
+        self._digests[at] = self._digested(ids, salts[answered.key_of])
         self._count[0] = count + len(ids)
 
     def _number(self, model: str) -> int:
-        name = model.encode()[:MODEL_BYTES]
-        names: list[bytes] = self._names.tolist()
-        if name in names:
-            return names.index(name)
-        if b"" not in names:  # of all that were configured in turn: begin anew
-            self._digests[:] = 0
-            self._names[:] = b""
-            names = [b""]
-        number = names.index(b"")
-        self._names[number] = name
+        number = self._numbers.get(model)
+        if number is None:
+            number = self._numbers[model] = len(self._numbers)
+            self._names[number] = model.encode()[:MODEL_BYTES]
         return number
 
-    def _digested(self, key: str, ids: Sequence[str]) -> npt.NDArray[np.uint64]:
-        """Of each id and the key, never 0: the sum of its characters, each times a factor."""
+    def _salt(self, key: str) -> np.uint64:
         salt = self._salts.get(key)
         if salt is None:
-            if len(self._salts) > 4096:
+            if len(self._salts) > SALTS_MAX:
                 self._salts.clear()
             keyed = hashlib.blake2b(key.encode(), digest_size=8, key=self._secret).digest()
             salt = self._salts[key] = np.frombuffer(keyed, np.uint64)[0]
+        return salt
+
+    def _digested(
+        self, ids: Sequence[str], salts: npt.NDArray[np.uint64]
+    ) -> npt.NDArray[np.uint64]:
+        """Of each id, never 0: its characters, each times a factor, and its key's salt in all."""
         codes = np.array(ids).view(np.uint32).reshape(len(ids), -1)
         found: npt.NDArray[np.uint64] = codes.astype(np.uint64) @ self._factors[: codes.shape[1]]
-        found += salt
+        found += salts
         found[found == 0] = 1
         return found
 
@@ -167,7 +177,7 @@ class Ring:
 
     def find(self, key: str, request_id: str) -> Known | None:
         """The newest of that key's requests with this id."""
-        digest = self._digested(key, [request_id])[0]
+        digest = self._digested([request_id], np.array([self._salt(key)]))[0]
         found = np.flatnonzero(self._digests == digest)
         if not len(found):
             return None

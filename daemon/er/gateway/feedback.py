@@ -82,7 +82,7 @@ SHAPE = Shape(
     Wish,
     FIELDS,
     once=("request_id", "rating", "document"),
-    example='{"request_id": "req-…", "document": 3}',
+    example='{"request_id": "req-5c7864f4d07344cb00000001", "document": 3}',
 )
 
 
@@ -215,7 +215,7 @@ def _checked(wish: Wish) -> float | None:
     rating = WORDS.get(wish.rating) if isinstance(wish.rating, str) else wish.rating
     if wish.rating is not None and (rating is None or not 0 <= rating <= 1):
         told = f"rating is {str(wish.rating)[:40]!r}; it must be {FIELDS['rating']}"
-        refuse_field("rating", f"{told}. Of n stars send (n - 1) / 4")
+        refuse_field("rating", f"{told}. Of five stars send (n - 1) / 4")
     if len(wish.comment or "") > COMMENT_MAX:
         told = f"comment has {len(wish.comment or '')} characters"
         refuse_field("comment", f"{told}; it must be {FIELDS['comment']}")

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from er import metrics, usage
+from er.feedback import Answered
 from er.gateway.exchange import printable
 from er.journal import blotted
 from er.keys import Identity
@@ -137,16 +138,17 @@ class Columns:
                 found[name] = usage.Sums(*map(int, figures))
         return found
 
-    def answered(self) -> Iterator[tuple[str, str, list[str]]]:
-        """Of each known key and model the ids of requests that it computed something for."""
-        width = len(self._models.values)
-        both = self._askers.of[self._computed] * width + self._models.of[self._computed]
-        pairs, of = np.unique(both, return_inverse=True)
-        ids = [self._done[place][4] for place in np.flatnonzero(self._computed).tolist()]
-        for i, pair in enumerate(pairs.tolist()):
-            if (who := self._keys[pair // width]) is not None:
-                mine = ids if len(pairs) == 1 else [ids[at] for at in np.flatnonzero(of == i)]
-                yield who.id, self._models.values[pair % width], mine
+    def answered(self) -> Answered:
+        """The requests of known keys that something was computed for."""
+        keys = [one.id if one is not None else "" for one in self._keys]
+        mine = self._computed & np.array([key != "" for key in keys])[self._askers.of]
+        return Answered(
+            [self._done[place][4] for place in np.flatnonzero(mine).tolist()],
+            keys,
+            self._askers.of[mine],
+            self._models.values,
+            self._models.of[mine],
+        )
 
     # -- for those who look now ------------------------------------------------------------------
 

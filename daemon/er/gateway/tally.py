@@ -7,11 +7,12 @@ second, since counting there costs more than all else that is noted of a request
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from er import journal, metrics, usage
+from er.feedback import Answered
 from er.gateway.exchange import Note
 from er.gateway.sums import BOUNDS_NS, CLIENT_CLOSED, PARTS, QUEUE, Columns, Done, Wrong
 from er.ledger import Ledger
@@ -30,7 +31,7 @@ class Tally:
     tell: Callable[[Told], None] | None = None  # who wants to know of the newest requests
     used: Callable[[Mapping[tuple[str, str], usage.Sums]], None] | None = None  # who keeps usage
 
-    answered: Callable[[Iterable[tuple[str, str, list[str]]]], None] | None = None  # remembers ids
+    answered: Callable[[Answered], None] | None = None  # who remembers requests
 
     def __init__(self, ledger: Ledger, limits: Limits) -> None:
         self._ledger, self._limits = ledger, limits
