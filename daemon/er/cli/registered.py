@@ -48,6 +48,16 @@ def _capacity(capacity: argparse.ArgumentParser) -> None:
     capacity.add_argument("--json", action="store_true", help="for programs")
 
 
+def _feedback(feedback: argparse.ArgumentParser) -> None:
+    since = 'requests answered since: "7d", "2026-11-01" or a moment (default: 7d)'
+    feedback.add_argument("--since", metavar="T", default="7d", help=since)
+    feedback.add_argument("--key", metavar="K", action="append", help="an id or a name; repeatable")
+    feedback.add_argument("--model", metavar="M", action="append", help="repeatable")
+    form = feedback.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="a line for each feedback")
+    form.add_argument("--json", action="store_true", help="for programs")
+
+
 COMMANDS = {
     "capacity": Registered(
         "measure what load this machine carries, and what to change first",
@@ -60,6 +70,12 @@ COMMANDS = {
         quality.options,
         "er.cli.quality",
         "how good the answers are, and which replica's drifted",
+    ),
+    "feedback": Registered(
+        "what clients said of their answers: clicks, ratings, online MRR",
+        _feedback,
+        "er.cli.feedback",
+        "what clients said of their answers",
     ),
     "report": Registered(
         "a page on traffic, latency, quality, capacity, keys and incidents",
