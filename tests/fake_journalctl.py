@@ -89,6 +89,7 @@ class Wish:
         self.level, self.last = 7, 10**9
         self.cursor = self.pattern = ""
         self.since, self.until = 0.0, 1e18
+        self.spans = False
         self.follows = "-f" in words
         rest = iter(words)
         for word in rest:
@@ -106,7 +107,7 @@ class Wish:
             elif name == "--cursor":
                 self.cursor = value
             elif name == "--since":
-                self.since = moment(value)
+                self.since, self.spans = moment(value), True
             elif name == "--until":
                 self.until = moment(value)
             elif name == "--namespace":
@@ -140,8 +141,8 @@ def main(folder: Path, words: list[str]) -> None:
         places = [n for n, r in enumerate(found) if r["__CURSOR"] == wish.cursor]
         found = found[places[0] :] if places else found
         found = found[: wish.last] if not wish.follows else found
-    else:
-        found = found[-wish.last :]
+    else:  # as systemd 252 does: the first of a span's
+        found = found[: wish.last] if wish.spans else found[-wish.last :]
     for record in found:
         print(json.dumps(record))
     sys.stdout.flush()

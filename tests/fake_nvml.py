@@ -115,6 +115,7 @@ class FakeNvml:
             "nvmlDeviceGetUUID": lambda c: c if isinstance(c, str) else c.uuid,
             "nvmlDeviceGetName": lambda c: "NVIDIA H200",
             "nvmlDeviceGetCurrentClocksEventReasons": lambda c: c.reasons,
+            "nvmlDeviceGetCurrentClocksThrottleReasons": lambda c: c.reasons,
             "nvmlDeviceGetTotalEccErrors": lambda c, kind, since: c.ecc,
             "nvmlDeviceGetPciInfo": lambda c: Pci(c.bus),
             "nvmlDeviceGetMinorNumber": lambda c: c.minor,

@@ -18,6 +18,7 @@ LONG = (
     "test_console_growth.py",
     "test_batches.py",
     "test_crowd.py",
+    "test_scrape.py",
     "test_house.py",
     "test_console_snapshots_zh.py",
     "test_console_real.py",

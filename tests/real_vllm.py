@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,14 +37,19 @@ def argv_of(model: Path, task: str, port: int, limit: int) -> list[str]:
 
 
 @contextmanager
-def serving(folder: Path, model: Path, task: str, limit: int = 4096) -> Iterator[str]:
-    """The address of a real vLLM that answers; `folder` is for its own files."""
+def serving(
+    folder: Path, model: Path, task: str, limit: int = 4096, more: Sequence[str] = ()
+) -> Iterator[str]:
+    """The address of a real vLLM that answers; `folder` is for its own files.
+
+    `more` stands last on its command line, where it wins.
+    """
     port = free_port()
     shutil.copyfile(inside.__file__, folder / f"{INSIDE}.py")
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     env |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75"}
     env["PYTHONPATH"] = str(folder)
-    argv = argv_of(model, task, port, limit)
+    argv = [*argv_of(model, task, port, limit), *more]
     process = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:

@@ -126,6 +126,7 @@ class Gateway:
             for i, engine in enumerate(engines)
         ]
         self.batches: dict[str, Any] = {}  # [batches]
+        self.quality: dict[str, Any] = {"every": "off"}  # [quality]: tests count what is asked
         self.tls: dict[str, Any] = {}  # [gateway.tls], without `listen`
         self.https_port = free_port()
         self.state, self.runtime = folder / "state", folder / "run"
@@ -144,6 +145,9 @@ class Gateway:
         if self.batches:
             text += "\n[batches]\n"
             text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in self.batches.items())
+        text += "\n[quality]\n" + "".join(
+            f"{k} = {json.dumps(v)}\n" for k, v in self.quality.items()
+        )
         for kind, tables in (("model", self.models), ("replica", self.replicas)):
             for table in tables:
                 text += f"\n[[{kind}]]\n"

@@ -73,6 +73,8 @@ def test_records_as_lines(there: Journal, capsys: pytest.CaptureFixture[str]) ->
         (["--request-id", "r-3"], ["r-3"]),
         (["--path", "/v1/rerank"], []),
         (["--model", "embed", "-n", "1"], ["r-3"]),
+        (["--model", "embed", "--since", "2026-01-01", "-n", "2"], ["r-2", "r-3"]),
+        (["--model", "embed", "--until", "2999-01-01", "-n", "1"], ["r-3"]),
         (["--since", "1d"], []),
         (["--since", "2026-11-01", "--until", "2026-11-02"], []),
     ],
@@ -110,6 +112,7 @@ def test_follow_goes_on_until_journalctl_ends(
         (["--since", "soon"], '"7d"'),
         (["-n", "-1"], "-n 20"),
         (["--follow", "--until", "1h"], "don't go together"),
+        (["--follow", "--since", "1h", "-n", "3"], "not from both"),
     ],
 )
 def test_wrong_words(

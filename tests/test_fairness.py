@@ -97,7 +97,7 @@ def test_a_key_with_one_large_text_at_a_time_gets_no_more_than_its_share() -> No
     s = Scheduler(STEP)
 
     def refill(_: object) -> None:
-        while s._lanes["interactive"].waiting < 300:
+        while s.lanes["interactive"].waiting < 300:
             ask(s, "small", 16)
         if not waiting(s, "large"):
             ask(s, "large", 3500)
@@ -108,7 +108,7 @@ def test_a_key_with_one_large_text_at_a_time_gets_no_more_than_its_share() -> No
 
 
 def waiting(s: Scheduler, key: str, lane: Lane = "interactive") -> int:
-    flow = s._lanes[lane].flows.get(key)
+    flow = s.lanes[lane].flows.get(key)
     return 0 if flow is None else flow.waiting
 
 
@@ -116,7 +116,7 @@ def test_who_stays_away_saves_up_nothing() -> None:
     s = Scheduler(STEP)
 
     def refill(_: object) -> None:
-        while s._lanes["interactive"].waiting < 600:
+        while s.lanes["interactive"].waiting < 600:
             ask(s, "always", 16)
 
     refill(None)
@@ -203,7 +203,7 @@ def test_bulk_has_its_turn_however_many_small_ones_come() -> None:
     lanes: Counter[str] = Counter()
     flying: list[Batch] = []
     for now in range(200):
-        while s._lanes["interactive"].waiting < 1000:
+        while s.lanes["interactive"].waiting < 1000:
             ask(s, "small", 16, now=now)
         while (batch := s.take([Load("a", 2, 1, 1)], now)) is not None:
             flying.append(batch)
@@ -239,7 +239,7 @@ def test_flows_and_the_texts_of_those_who_left_are_let_go() -> None:
     for i in range(2000):
         for batch in s.cancel(ask(s, f"left{i % 50}", *[1] * 20)):
             s.dropped(batch)
-    lane = s._lanes["interactive"]
+    lane = s.lanes["interactive"]
     assert sum(len(flow.items) for flow in lane.flows.values()) <= DEAD_MAX + 40
     assert len(lane.flows) <= 53
     for one in stays:
@@ -405,7 +405,7 @@ async def test_many_keys_and_replicas_that_die_none_lost_none_wrong(tmp_path: Pa
         clients = [client(f"k{i % 15}", pick.randint(1, 9)) for i in range(60)]
         await asyncio.gather(kills(), *clients)
         assert sum(said.values()) == 60 * 6 and said["right"] > 240
-        lanes = made.movers["m"].scheduler._lanes.values()
+        lanes = made.movers["m"].scheduler.lanes.values()
         assert not any(lane.flows or lane.waiting for lane in lanes)
         assert ledger.tokens_in_flight("r0") == ledger.tokens_in_flight("r1") == 0
         await made.close()

@@ -105,7 +105,7 @@ def test_values_beyond_a_full_file_are_kept_by_the_process(tmp_path: Path) -> No
 import os, sys
 from pathlib import Path
 folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-from er import metrics
+from er import exposition, metrics
 filler = (folder / "filler").open("wb", buffering=0)
 try:
     while True:
@@ -117,10 +117,10 @@ for _ in range(2):
         metrics.refusals.labels(f"code{i}").inc()
 (folder / "filler").unlink()
 filler.close()
-before = metrics.render().count(b"er_refusals_total{")
+before = exposition.render().count(b"er_refusals_total{")
 for i in range(1000):
     metrics.refusals.labels(f"code{i}").inc()
-after = metrics.render().decode()
+after = exposition.render().decode()
 print(before, after.count("er_refusals_total{"), after.count("} 3.0"))
 """
     done = subprocess.run(

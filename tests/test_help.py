@@ -14,7 +14,7 @@ from typing import get_args, get_origin, get_type_hints
 import msgspec
 import pytest
 
-from er import config, dialects, metrics, prompts
+from er import config, dialects, prompts
 from er.cli import __main__ as cli
 from er.cli import check_cards
 from er.cli.screen import width
@@ -25,6 +25,7 @@ from er.gateway import described, feedback
 from er.gateway.batches import Place, place_at
 from er.gateway.options import ALIVE, OPEN, SCOPED
 from er.units import takeup
+from metric_names import every_metric
 
 TOP = Path(__file__).parent.parent
 STRUCTS = Config.__module__
@@ -44,7 +45,7 @@ def test_the_pages_that_the_contract_names_are_there() -> None:
     """Each with a heading that the list of topics shows."""
     wanted = {"quickstart", "configuration", "api", "keys", "operating", "replicas", "faults"}
     more = {"tls", "batches", "bench", "console", "embed", "metrics", "status", *cli.APPLICATIONS}
-    more |= {"proxies", "usage", "dependencies", "report", "feedback"}
+    more |= {"proxies", "quality", "usage", "dependencies", "runbook", "report", "feedback"}
     assert wanted | more == set(PAGES)
     assert all(re.match(r"# \w.*: ", text) for text in PAGES.values())
 
@@ -172,8 +173,9 @@ def test_the_shipped_file_uses_only_explained_keys() -> None:
     text = (TOP / "etc/er.toml").read_text(encoding="utf-8")
     keys = set(re.findall(r"^(?:# )?([a-z_]+) = ", text, re.MULTILINE))
     known = {k for part in ("gateway", "model", "replica") for k in rows("configuration", part)}
-    for part in ("## [gateway]", "## [cache]", "## [batches]", "## [[model]]", "## [[replica]]"):
-        known |= set(rows("configuration", part))
+    parts = ("[gateway]", "[cache]", "[batches]", "[costs]", "[quality]")
+    for part in (*parts, "[[model]]", "[[replica]]"):
+        known |= set(rows("configuration", f"## {part}"))
     assert keys <= known, keys - known
 
 
@@ -213,16 +215,25 @@ def _options(command: str) -> str:
 
 
 def test_every_metric_is_explained() -> None:
-    """By the name that Prometheus sees, with its labels."""
-    text = PAGES["metrics"]
-    for value in vars(metrics).values():
-        name = getattr(value, "_name", None)
-        if not isinstance(name, str) or not name.startswith("er_"):
-            continue
-        stem = name.removesuffix("_total_bytes").removesuffix("_sent_bytes")
-        assert stem in text or stem.removesuffix("_bytes") in text, name
-        for label in value._labelnames:
-            assert label in text, f"{name}: {label}"
+    """By the name that Prometheus sees, in one row, with its labels; and none that is not there."""
+    declared = {name: labels for name, _, labels in every_metric()}
+    rows = [line.split("|") for line in PAGES["metrics"].splitlines() if line.startswith("| er_")]
+    told: dict[str, str] = {}
+    for _, names, labels, *_ in rows:
+        for name in names.replace(" ", "").split(","):
+            assert name not in told, name
+            told[name] = labels
+    assert told.keys() == declared.keys()
+    of_all = {"er_gpu_": {"gpu", "uuid", "replica"}, "er_unit_": {"unit"}}
+    for name, labels in declared.items():
+        given = {label for label in told[name].replace(" ", "").split(",") if label}
+        for stem, more in of_all.items():
+            if name.startswith(stem) and more <= set(labels):
+                given |= more
+        assert given == set(labels), name
+    used = re.findall(r"\ber_[a-z0-9_]+", PAGES["metrics"])
+    ends = r"_(bucket|sum|count)$"
+    assert {re.sub(ends, "", name) for name in used} <= declared.keys()
 
 
 def test_every_code_of_a_refusal_is_explained() -> None:
@@ -276,7 +287,7 @@ def test_the_admin_api_is_explained() -> None:
     source = "".join(room.read_text(encoding="utf-8") for room in rooms)
     there = {
         (method.upper(), re.sub(r"\{\w+\}", "*", path))
-        for method, path in re.findall(r"@app\.(get|post|patch|delete)\(\"([^\"]+)\"", source)
+        for method, path in re.findall(r"@app\.(get|post|patch|delete)\(\s*\"([^\"]+)\"", source)
     }
     assert told == there - {("GET", "/docs")}
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from er import metrics
+from er import exposition
 from er.admin.api import page
-from er.admin.counting import counters, parsed
+from er.admin.counting import counters, wanted
 from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer
 from er.admin.reload import ReloadError, prepare
@@ -79,18 +80,18 @@ class FakeTimes(tuple[float, ...]):
         return self
 
 
-def test_figures_come_out_of_the_metrics_text() -> None:
+def test_figures_come_out_of_the_metrics() -> None:
     """Refusals by code and the total's histogram, summed over models; the rest is not looked at."""
     text = (
-        b'er_refusals_total{code="overloaded"} 3.0\n'
-        b'er_request_seconds_bucket{le="0.1",model="a",part="total"} 4.0\n'
-        b'er_request_seconds_bucket{le="0.1",model="b",part="total"} 5.0\n'
-        b'er_request_seconds_bucket{le="+Inf",model="b",part="total"} 9.0\n'
-        b'er_request_seconds_bucket{le="0.1",model="a",part="queue"} 100.0\n'
-        b'er_batch_tokens_bucket{le="64"} 7.0\n'
+        'er_refusals_total{code="overloaded"} 3.0\n'
+        'er_request_seconds_bucket{le="0.1",model="a",part="total"} 4.0\n'
+        'er_request_seconds_bucket{le="0.1",model="b",part="total"} 5.0\n'
+        'er_request_seconds_bucket{le="+Inf",model="b",part="total"} 9.0\n'
+        'er_request_seconds_bucket{le="0.1",model="a",part="queue"} 100.0\n'
+        'er_batch_tokens_bucket{le="64"} 7.0\n'
     )
     totals = dict.fromkeys(("requests", "ok", "sequences", "tokens"), 2)
-    got = counters(totals, parsed(text))
+    got = counters(totals, wanted(text_string_to_metric_families(text)))
     assert got.refusals == {"overloaded": 3.0}
     assert got.latency == {0.1: 9.0, float("inf"): 9.0} and got.ok == 2
 
@@ -107,14 +108,14 @@ async def test_one_status_serves_many_and_changes_show_at_once(folders: Path) ->
     observer.outdated()
     third = await observer.status()
     assert third["models"][0]["replicas"][0]["state"] == "drained"
-    assert b'er_replica_up{model="m",replica="one"} 0.0' in metrics.render()
+    assert b'er_replica_up{model="m",replica="one"} 0.0' in exposition.render()
     ledger.close()
 
 
 async def test_a_gpu_that_is_gone_has_no_old_figure(
     folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """NaN, not the last number, once its launcher is dead."""
+    """It is not told of any more, once its launcher is dead."""
     config = parse(TOML, folders / "configuration/er.toml")
     ledger = Ledger.open(folders / "runtime/ledger", ["one"])
     observer = Observer(config, ledger)
@@ -122,10 +123,10 @@ async def test_a_gpu_that_is_gone_has_no_old_figure(
     monkeypatch.setattr(observer, "samples", lambda: {"one": {"gpu": [card]}})
     observer.tick()
     line = b'er_gpu_utilization_ratio{gpu="7",replica="one",uuid="GPU-7"} '
-    assert line + b"0.5" in metrics.render()
+    assert line + b"0.5" in exposition.render()
     monkeypatch.setattr(observer, "samples", dict)
     observer.tick()
-    assert line + b"NaN" in metrics.render()
+    assert line not in exposition.render()
     ledger.close()
 
 
@@ -136,9 +137,9 @@ async def test_the_metrics_listener_renders_once_for_all(capfd: pytest.CaptureFi
     """Ten scrapers of one second, one rendering; garbage and silence harm nobody."""
     rendered = []
 
-    def render() -> bytes:
+    def render(openmetrics: bool) -> bytes:
         rendered.append(1)
-        return b"er_x 1\n"
+        return b"er_x 2\n" if openmetrics else b"er_x 1\n"
 
     door, address = MetricsDoor(render), f"127.0.0.1:{free_port()}"
     assert await door.open(address)
@@ -154,6 +155,10 @@ async def test_the_metrics_listener_renders_once_for_all(capfd: pytest.CaptureFi
     silent = await asyncio.open_connection(host, int(port))
     answers = await asyncio.gather(*(ask(b"GET /metrics HTTP/1.1\r\n\r\n") for _ in range(10)))
     assert all(a.endswith(b"\r\n\r\ner_x 1\n") for a in answers) and len(rendered) == 1
+    other = b"GET /metrics HTTP/1.1\r\naccept:text/plain;q=0.1\r\nAccept: %s\r\n\r\n"
+    answer = await ask(other % b"application/openmetrics-text; version=1.0.0")
+    assert answer.endswith(b"\r\n\r\ner_x 2\n") and b": application/openmetrics-text" in answer
+    assert b": text/plain; version=0.0.4" in answers[0]
     assert (await ask(b"HEAD / HTTP/1.0\r\n\r\n")).endswith(b"\r\n\r\n")
     assert b"404" in await ask(b"GET /keys HTTP/1.1\r\n\r\n")
     assert await ask(b"\0" * 9000) == b""

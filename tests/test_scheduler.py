@@ -621,7 +621,7 @@ class Events(RuleBasedStateMachine):
         if self.s.waiting and any(self.ranks.values()):
             best = max(self.ranks.values())
             mine = {load.replica: load.mine for load in self.loads()}
-            flows = [f.items for lane in self.s._lanes.values() for f in lane.flows.values()]
+            flows = [f.items for lane in self.s.lanes.values() for f in lane.flows.values()]
             queues = (self.s._again, *flows)
             waits = [i for queue in queues for i in queue if i.ticket.over is None]
             large = max((item.tokens for item in waits), default=0) > self.s.call_tokens
@@ -735,7 +735,7 @@ class Events(RuleBasedStateMachine):
     def promises(self) -> None:
         assert self.s.sent == sum(len(b.items) for b in self.s.flying())
         assert self.s.waiting == sum(one.waiting for one in self.s.tickets) >= 0
-        for name, lane in self.s._lanes.items():
+        for name, lane in self.s.lanes.items():
             mine = [one for one in self.s.tickets if one.lane == name]
             assert lane.waiting == sum(one.waiting for one in mine)
             assert lane._weights == sum(flow.weight for flow in lane.flows.values())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,19 @@ import msgspec
 import pynvml
 
 from er.quantities import bytes_text
+
+# Why a card's clock is held down (nvml.h, clocks event reasons). Idleness and clocks that somebody
+# asked for hold nothing down.
+REASONS = {
+    "power_cap": 0x4,
+    "hw_slowdown": 0x8,
+    "sync_boost": 0x10,
+    "sw_thermal": 0x20,
+    "hw_thermal": 0x40,
+    "power_brake": 0x80,
+}
+ECC_KINDS = {"corrected": 0, "uncorrected": 1}  # nvmlMemoryErrorType_t
+SINCE_DRIVER_LOAD = 0  # nvmlEccCounterType_t
 
 RETRY_S = 30.0  # between attempts to load a library or driver that was not there
 T = TypeVar("T")
@@ -47,6 +61,8 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     temperature: int | None = None
     power_w: float | None = None
     power_limit_w: float | None = None
+    throttled: dict[str, bool] | None = None  # by reason: whether it holds the clock down now
+    ecc_errors: dict[str, int] | None = None  # by kind, since the driver was loaded
     users: tuple[User, ...] = ()
     instances: tuple[Gpu, ...] = ()  # the MIG instances of a card
 
@@ -127,6 +143,8 @@ class Gpus:
             ),
             power_w=None if milliwatts is None else milliwatts / 1000,
             power_limit_w=None if limit is None else limit / 1000,
+            throttled=self._throttled(uuid, handle),
+            ecc_errors=self._ecc_errors(uuid, handle),
             users=self._users(uuid, handle) if users else (),
             instances=self._instances(uuid, handle, number),
         )
@@ -139,6 +157,24 @@ class Gpus:
         except nvml.NVMLError_FunctionNotFound:  # a driver older than 510
             return nvml.nvmlDeviceGetMemoryInfo(handle)
 
+    def _throttled(self, uuid: str, handle: Any) -> dict[str, bool] | None:
+        nvml = self._nvml
+        new = partial(nvml.nvmlDeviceGetCurrentClocksEventReasons, handle)
+        bits = self._ask(uuid, "reasons", new)
+        if bits is None:  # a driver older than 535 knows it by another name
+            old = partial(nvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle)
+            bits = self._ask(uuid, "old reasons", old)
+        return None if bits is None else {name: bool(bits & bit) for name, bit in REASONS.items()}
+
+    def _ecc_errors(self, uuid: str, handle: Any) -> dict[str, int] | None:
+        ask = self._nvml.nvmlDeviceGetTotalEccErrors
+        found = {}
+        for kind, number in ECC_KINDS.items():
+            errors = self._ask(uuid, kind, partial(ask, handle, number, SINCE_DRIVER_LOAD))
+            if errors is not None:
+                found[kind] = int(errors)
+        return found or None
+
     def _ask(self, card: str, figure: str, question: Callable[[], T]) -> T | None:
         """The figure, or None. One that is not supported or not permitted is not asked again."""
         if (card, figure) in self._mute:
@@ -146,7 +182,11 @@ class Gpus:
         nvml = self._nvml
         try:
             return question()
-        except (nvml.NVMLError_NotSupported, nvml.NVMLError_NoPermission):
+        except (
+            nvml.NVMLError_NotSupported,
+            nvml.NVMLError_NoPermission,
+            nvml.NVMLError_FunctionNotFound,
+        ):
             self._mute.add((card, figure))
         except nvml.NVMLError_GpuIsLost:
             raise

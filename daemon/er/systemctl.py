@@ -11,8 +11,10 @@ import msgspec
 GATEWAY = "er-gateway.service"
 TARGET = "er.target"
 TIMEOUT_S = 5.0
+NONE = (1 << 64) - 1
 PROPERTIES = (
-    "Id,LoadState,ActiveState,SubState,StatusText,NRestarts,MainPID,StateChangeTimestamp,Result"
+    "Id,LoadState,ActiveState,SubState,StatusText,NRestarts,MainPID,StateChangeTimestamp,Result,"
+    "IPIngressBytes,IPEgressBytes"
 )
 
 
@@ -27,6 +29,8 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     result: str
     since: float | None
+    received: int | None = None  # bytes since it began, loopback included; None: not counted
+    sent: int | None = None
 
 
 def booted() -> bool:
@@ -73,8 +77,15 @@ def parse(text: str) -> dict[str, Unit]:
             pid=_whole(values.get("MainPID", "")),
             result=values.get("Result", ""),
             since=float(since) if since.isdigit() else None,
+            received=_counted(values.get("IPIngressBytes", "")),
+            sent=_counted(values.get("IPEgressBytes", "")),
         )
     return found
+
+
+def _counted(text: str) -> int | None:
+    """A number that systemd counts; the largest of 64 bits stands for none."""
+    return int(text) if text.isdigit() and int(text) < NONE else None
 
 
 def _whole(text: str) -> int:

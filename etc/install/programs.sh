@@ -93,6 +93,7 @@ build_light() {
     compile_all "$target"
     mkdir -p "$target/share"
     cp "$here/etc/er.toml" "$here/lock.light.txt" "$target/share"
+    cp -r "$here"/etc/{grafana,prometheus} "$target/share"     # for whoever has these two
     replica_parts "$target" >"$target/share/replica-parts"
     touch "$target/.complete"
 }

@@ -21,8 +21,9 @@ import httpx
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from er import engine_secret, health, metrics, model_files, wire
+from er import engine_secret, exposition, health, model_files, wire
 from er.admin.api import Desk, build
+from er.admin.canary_process import CanaryProcess
 from er.admin.certificate import Certificate
 from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer
@@ -114,11 +115,12 @@ async def serve(child: Child) -> None:
     config = child.config
     runtime = directory("runtime")
     ledger = Ledger.open(runtime / "ledger", [r.name for r in config.replicas])
-    observer, door, audit = Observer(config, ledger), MetricsDoor(metrics.render), Audit()
+    observer, door, audit = Observer(config, ledger), MetricsDoor(exposition.render), Audit()
     desk = Desk(observer, audit, door, child.generation, os.getppid())
+    app = build(desk)
     server = uvicorn.Server(
         uvicorn.Config(
-            build(desk),
+            app,
             http=PeerProtocol,
             lifespan="off",
             log_config=None,
@@ -143,14 +145,15 @@ async def serve(child: Child) -> None:
 
         prober = Prober(config, ledger, Questions(config), ask, observer.samples)
         observer.probes = prober.right
+        canary = CanaryProcess(app, desk, prober, _give_back_memory)
         if config.gateway.metrics:
             await door.open(config.gateway.metrics)
         tls = config.gateway.tls
         if tls is not None and child.safe >= 0:
             observer.certificate = Certificate(tls, Safe(child.safe))
         alive = asyncio.create_task(_end_with_parent(child, server))
-        tasks = [alive, asyncio.create_task(prober.run()), asyncio.create_task(observer.run())]
-        tasks.append(asyncio.create_task(Satisfaction(config).run()))
+        lasting = (prober.run(), observer.run(), canary.run(), Satisfaction(config).run())
+        tasks = [alive, *map(asyncio.create_task, lasting)]
         if observer.certificate is not None:
             tasks.append(asyncio.create_task(observer.certificate.run()))
         child.ready()

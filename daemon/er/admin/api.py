@@ -17,7 +17,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from er import __version__, keys, metrics, usage
+from er import __version__, exposition, keys, usage
 from er.admin import callers, satisfaction
 from er.admin.certificate import may
 from er.admin.key_use import KeyUse
@@ -157,9 +157,11 @@ def _reading(app: FastAPI, desk: Desk) -> None:
         where = usage.folder(directory("state"))
         return JSONResponse(await asyncio.to_thread(report.answer, where, asked, known_keys()))
 
-    @app.get("/metrics", summary="Metrics in Prometheus' text format")
-    async def metrics_text() -> Response:
-        return Response(await desk.door.text(), media_type=metrics.CONTENT_TYPE)
+    @app.get("/metrics", summary="Metrics in Prometheus' text format, or OpenMetrics by Accept")
+    async def metrics_text(request: Request) -> Response:
+        openmetrics = exposition.wants_openmetrics(request.headers.get("accept", ""))
+        kind = exposition.content_type(openmetrics)
+        return Response(await desk.door.text(openmetrics), media_type=kind)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from er import journal, metrics
+from er import journal
 from er.config import Tls
 from er.tls import Credentials, Safe, TlsError, context
 from er.tls.credentials import by_systemd, from_files
@@ -32,6 +32,7 @@ class Certificate:
         self._last: object = None  # how the files looked
         self._tried: object = None  # and when they were read
         self._warned = float("-inf")
+        self.end: float | None = None  # of the one in force, Unix seconds
         self._known: tuple[bytes, Facts] | None = None  # by the safe's mark
 
     async def run(self) -> None:
@@ -99,7 +100,7 @@ class Certificate:
     def _warn(self) -> None:
         facts, now = self._facts(), self._clock()
         if facts is not None:
-            metrics.certificate_end.labels("https").set(facts.not_after)
+            self.end = facts.not_after
         told = ending(facts, now) if facts else ""
         if told and not 0 <= now - self._warned < WARN_EVERY_S:
             self._warned = now

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from prometheus_client.parser import text_string_to_metric_families as read_metrics
+from prometheus_client.metrics_core import Metric
 
 from er.config import Config
 from er.history import Path, Sample
@@ -16,22 +16,20 @@ from er.status.traffic import Counters
 from er.status.work import COUNTED as BY_REPLICA
 
 BUCKETS = "er_request_seconds_bucket"
-WANTED = ("er_refusals_total", "er_requests_total", BUCKETS, *BY_REPLICA)
+WANTED = {
+    *("er_refusals_total", "er_requests_total", "er_sequences_total", "er_tokens_total"),
+    *(BUCKETS, *BY_REPLICA),
+}
 Counted = tuple[str, dict[str, str], float]  # a metric's name, its labels, its value
 
 
-def parsed(text: bytes) -> list[Counted]:
-    """The counts that are wanted here, out of the metrics' text."""
-    # Only the lines that are wanted are parsed: the rest is most of the text.
-    lines = [
-        line
-        for line in text.decode().splitlines()
-        if line.startswith(WANTED) and (not line.startswith(BUCKETS) or 'part="total"' in line)
-    ]
+def wanted(families: Iterable[Metric]) -> list[Counted]:
+    """The counts that are wanted here, out of all metrics."""
     return [
         (sample.name, sample.labels, sample.value)
-        for family in read_metrics("\n".join(lines) + "\n")
+        for family in families
         for sample in family.samples
+        if sample.name in WANTED and (sample.name != BUCKETS or sample.labels["part"] == "total")
     ]
 
 

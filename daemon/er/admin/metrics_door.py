@@ -1,4 +1,4 @@
-"""The metrics listener: GET /metrics in Prometheus' text on [gateway].metrics, without a key."""
+"""The metrics listener: GET /metrics on [gateway].metrics without a key, in either text format."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import contextlib
 import time
 from collections.abc import Callable
 
+from er import exposition
 from er.journal import log
-from er.metrics import CONTENT_TYPE
 from er.ports import holder, split
 
 HEAD_MAX = 8192
@@ -17,11 +17,11 @@ CACHED_S = 1.0  # one reading serves all scrapers of a second
 
 
 class MetricsDoor:
-    """Serves `render()`; every connection is one request and one answer."""
+    """Serves `render(openmetrics)`; every connection is one request and one answer."""
 
-    def __init__(self, render: Callable[[], bytes]) -> None:
+    def __init__(self, render: Callable[[bool], bytes]) -> None:
         self._render = render
-        self._text, self._rendered = b"", float("-inf")
+        self._rendered: dict[bool, tuple[float, bytes]] = {}  # by format: when, and what
         self._rendering = asyncio.Lock()
         self._server: asyncio.Server | None = None
 
@@ -46,13 +46,14 @@ class MetricsDoor:
         if self._server is not None:
             self._server.close()
 
-    async def text(self) -> bytes:
-        """The metrics, at most CACHED_S old."""
+    async def text(self, openmetrics: bool) -> bytes:
+        """The metrics in that format, at most CACHED_S old."""
         async with self._rendering:
-            if time.monotonic() - self._rendered > CACHED_S:
-                self._text = await asyncio.to_thread(self._render)
-                self._rendered = time.monotonic()
-            return self._text
+            at, text = self._rendered.get(openmetrics, (float("-inf"), b""))
+            if time.monotonic() - at > CACHED_S:
+                text = await asyncio.to_thread(self._render, openmetrics)
+                self._rendered[openmetrics] = time.monotonic(), text
+            return text
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A head that is too long, cut short or late: nobody who scrapes sends one.
@@ -70,8 +71,16 @@ class MetricsDoor:
             return _answer(b"404 Not Found", b"only /metrics is here\n")
         if method not in (b"GET", b"HEAD"):
             return _answer(b"405 Method Not Allowed", b"GET /metrics\n")
-        body = await self.text()
-        return _answer(b"200 OK", body, CONTENT_TYPE.encode(), empty=method == b"HEAD")
+        openmetrics = exposition.wants_openmetrics(_accept(head))
+        kind = exposition.content_type(openmetrics).encode()
+        return _answer(b"200 OK", await self.text(openmetrics), kind, empty=method == b"HEAD")
+
+
+def _accept(head: bytes) -> str:
+    """What a request's head says of the formats that are wanted."""
+    lines = (line.partition(b":") for line in head.splitlines())
+    said = [value for name, _, value in lines if name.strip().lower() == b"accept"]
+    return b",".join(said).decode("latin-1")
 
 
 def _answer(

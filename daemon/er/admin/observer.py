@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 import psutil
 
-from er import __version__, keys, metrics, status, systemctl, usage
+from er import keys, metrics, status, systemctl, usage
 from er.admin.certificate import Certificate
-from er.admin.counting import counters, parsed, recorded
+from er.admin.counting import counters, recorded, wanted
+from er.admin.telling import Telling
 from er.config import Config, directory
 from er.history.hourly import Seen
 from er.history.keeper import Keeper, steady
@@ -33,17 +34,10 @@ from er.usage.scribe import Scribe
 
 EVERY_S = 2.0
 FRESH_S = 0.7  # status answers this old are given out again: several consoles cost as much as one
-GPU_GAUGES = {
-    "utilization": (metrics.gpu_utilization, 0.01),  # percent to ratio
-    "memory_used": (metrics.gpu_memory_used, 1.0),
-    "memory_total": (metrics.gpu_memory_total, 1.0),
-    "temperature": (metrics.gpu_temperature, 1.0),
-    "power_w": (metrics.gpu_power, 1.0),
-}
 
 
 class Observer:
-    """Reads ledger, samples, machine and metrics; changes none of them but its own gauges."""
+    """Reads ledger, samples, machine and metrics; changes none of them; tells the metrics."""
 
     def __init__(self, config: Config, ledger: Ledger) -> None:
         self.config, self.ledger = config, ledger
@@ -61,13 +55,12 @@ class Observer:
         self.probes: Mapping[str, tuple[float, float]] = {}  # the prober's `right`
         self.certificate: Certificate | None = None  # of HTTPS
         self._machine: Machine | None = None
-        self._gpus: set[tuple[str, str, str]] = set()
+        self._telling = Telling(config, ledger)
         self._parent = os.getppid()
         self._since = _started(self._parent)
         self._status: dict[str, Any] = {}
         self._status_at = float("-inf")
         self._building = asyncio.Lock()
-        metrics.build_info.labels(__version__).set(1)
 
     async def run(self) -> None:
         """Sample for ever."""
@@ -82,7 +75,7 @@ class Observer:
         """One round of samples: machine, traffic, gauges. Blocks some milliseconds."""
         now = time.monotonic()
         self._machine = self._meter.sample(now)
-        totals, counted = self.ledger.totals(), parsed(metrics.render())
+        totals, counted = self.ledger.totals(), wanted(metrics.families())
         self._traffic.add(now, counters(totals, counted))
         self._work.add(now, by_replica(counted))
         with self._reading:
@@ -93,11 +86,7 @@ class Observer:
         seen = {name: Seen(one.state, one.reason) for name, one in verdicts.items()}
         self.hours.add(sample, seen, self._since)
         self.usage.tick(steady(), time.time())
-        _machine_gauges(self._machine)
-        for replica in self.config.replicas:
-            up = self.ledger.verdict(replica.name).state == "up"
-            metrics.replica_up.labels(replica.name, replica.model).set(1 if up else 0)
-        self._gpu_gauges(self.samples())
+        self._telling.tick(self._machine, self.samples(), counted, self.certificate)
 
     def traffic(self, seconds: int) -> dict[str, Any]:
         """The answer to GET /traffic. Blocks some milliseconds."""
@@ -108,6 +97,7 @@ class Observer:
     def _heard(self, told: Told) -> None:
         if self._recent.add(told, steady()):
             self._busiest.take(told)
+            self._telling.heard(told)
 
     def samples(self) -> dict[str, dict[str, Any]]:
         """The fresh samples of launchers that live, by replica."""
@@ -146,20 +136,6 @@ class Observer:
             )
         )
 
-    def _gpu_gauges(self, samples: dict[str, dict[str, Any]]) -> None:
-        present = set()
-        for name, sample in samples.items():
-            for gpu in sample.get("gpu") or []:
-                labels = (str(gpu.get("index")), str(gpu.get("uuid")), name)
-                present.add(labels)
-                for key, (gauge, scale) in GPU_GAUGES.items():
-                    if gpu.get(key) is not None:
-                        gauge.labels(*labels).set(float(gpu[key]) * scale)
-        for labels in self._gpus - present:  # an old figure must not look like a measured one
-            for gauge, _ in GPU_GAUGES.values():
-                gauge.labels(*labels).set(float("nan"))
-        self._gpus = present
-
 
 def known_keys() -> dict[str, Key]:
     """What usage shows of each key; nothing where the key file can't be read."""
@@ -173,16 +149,6 @@ def known_keys() -> dict[str, Key]:
 def teams() -> dict[str, str]:
     """Each key's team, "" for none."""
     return {key_id: key.team for key_id, key in known_keys().items()}
-
-
-def _machine_gauges(machine: Machine) -> None:
-    if machine.cpu_percent is not None:
-        metrics.machine_cpu.set(machine.cpu_percent / 100.0)
-    metrics.machine_load1.set(machine.load1)
-    metrics.machine_memory_used.set(machine.memory_used)
-    metrics.machine_memory_total.set(machine.memory_total)
-    metrics.machine_network_received.set(machine.net_rx_bytes)
-    metrics.machine_network_sent.set(machine.net_tx_bytes)
 
 
 def _started(pid: int) -> float | None:

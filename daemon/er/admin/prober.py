@@ -74,6 +74,8 @@ class Prober:
         self._question, self._ask, self._samples = question, ask, samples
         self._now, self._now_ns = now, now_ns
         self.right: dict[str, tuple[float, float]] = {}
+        # Why a replica must not answer clients though its engine does (the canary's word); "": no.
+        self.barred: Callable[[str], str] = lambda name: ""
         self._late: dict[str, int] = {}
         self._said: dict[str, State] = {}
 
@@ -99,7 +101,8 @@ class Prober:
         if self._ledger.tokens_in_flight(replica.name):
             patience_s = self._ledger.patience_s(replica.name)
         vouched_ns = max(VOUCHED_NS, patience_s * 1e9)
-        if known.health == "up" and self._now_ns() - known.answered <= vouched_ns:
+        barred = self.barred(replica.name)
+        if not barred and known.health == "up" and self._now_ns() - known.answered <= vouched_ns:
             self._late.pop(replica.name, None)
             self._say(replica, "up", "")
             return
@@ -125,6 +128,8 @@ class Prober:
         self._late[replica.name] = late
         if probe.state == "right" and self._tainted(replica, sample):
             return "down", "it gave a wrong answer; its launcher restarts it"
+        if probe.state == "right" and (barred := self.barred(replica.name)):
+            return "down", barred
         if probe.state == "right":
             return "up", ""
         if probe.state == "wrong":
@@ -141,6 +146,10 @@ class Prober:
     def _tainted(self, replica: Replica, sample: dict[str, Any] | None) -> bool:
         """NaN stays in an engine's memory: one right answer does not cure it, a restart does."""
         return sample is not None and self._ledger.verdict(replica.name).wrong > 0
+
+    def take_out(self, replica: Replica, reason: str) -> None:
+        """Say at once what `barred` has from now on."""
+        self._say(replica, "down", reason)
 
     def _say(self, replica: Replica, state: State, reason: str, *, wrong: bool = False) -> None:
         before = self._ledger.verdict(replica.name)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -50,6 +51,8 @@ def run(wish: Wish) -> int:
     except ValueError as error:
         return _fail(str(error), 64)
     shown = 0
+    # journalctl counts from the beginning where a span is given, and we from its end.
+    last = deque[bytes](maxlen=wish.n) if wish.n is not None and _spans(wish) else None
     with tempfile.TemporaryFile() as said:
         try:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said)
@@ -62,7 +65,11 @@ def run(wish: Wish) -> int:
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                shown += _show(line, wish.as_json)
+                if last is None:
+                    shown += _show(line, wish.as_json)
+                elif _record(line) is not None:
+                    last.append(line)
+            shown += sum(_show(line, wish.as_json) for line in last or ())
             code = process.wait()
         finally:
             process.kill()
@@ -76,6 +83,10 @@ def run(wish: Wish) -> int:
     if not shown:
         print("er audit: no such record", file=sys.stderr)
     return 0
+
+
+def _spans(wish: Wish) -> bool:
+    return wish.since is not None or wish.until is not None
 
 
 def _fail(text: str, code: int) -> int:
@@ -94,14 +105,16 @@ def journalctl(wish: Wish, now: datetime) -> list[str]:
                 raise ValueError(f"--{name}: {error}") from None
     if wish.n is not None and wish.n < 0:
         raise ValueError(f"-n {wish.n}: write how many of the last records, as in -n 20")
-    last = wish.n
-    if last is None and wish.since is None:
-        last = FOLLOWED if wish.follow else None if wish.until or wish.request_id else LAST
+    last = None if _spans(wish) else wish.n
+    if last is None and not _spans(wish):
+        last = FOLLOWED if wish.follow else None if wish.request_id else LAST
     if last is not None:
         command += ["-n", str(last)]
     if wish.follow:
         if wish.until is not None:
             raise ValueError("--follow and --until don't go together")
+        if wish.since is not None and wish.n is not None:
+            raise ValueError("--follow goes on from --since or from the last -n, not from both")
         command += ["-f", *(["--no-tail"] if last is None else [])]
     command += [f"STATUS={status}" for status in _statuses(wish.status)]
     command += [f"KEY_ID={key}" for key in _keys(wish.key or [])]
@@ -137,16 +150,22 @@ def _keys(refs: list[str]) -> list[str]:
     return [key_id for ref in refs for key_id in names.get(ref, [ref])]
 
 
+def _record(line: bytes) -> dict[str, Any] | None:
+    """The line's record with its time as `at`, in Unix seconds; None for what is none of ER's."""
+    try:
+        record: dict[str, Any] = orjson.loads(line)
+        record["at"] = int(record["__REALTIME_TIMESTAMP"]) / 1e6
+    except (orjson.JSONDecodeError, KeyError, ValueError):
+        return None
+    return record if "ACTION" in record or "REQUEST_ID" in record else None
+
+
 def _show(line: bytes, as_json: bool) -> int:
     """Print one record; 0 for what is none of ER's."""
-    try:
-        record = orjson.loads(line)
-        at = int(record["__REALTIME_TIMESTAMP"]) / 1e6
-    except (orjson.JSONDecodeError, KeyError, ValueError):
+    record = _record(line)
+    if record is None:
         return 0
-    if "ACTION" not in record and "REQUEST_ID" not in record:
-        return 0
-    moment = datetime.fromtimestamp(at, UTC)
+    moment = datetime.fromtimestamp(record["at"], UTC)
     if as_json:
         names = [n for n in f"{CHANGES} {FIELDS} {TIMES}".split() if n in record]
         print(orjson.dumps({"time": moment.isoformat(), **{n: record[n] for n in names}}).decode())

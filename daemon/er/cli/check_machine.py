@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from er import gpus, ports, status, systemctl
+from er.cli import check_quality
 from er.cli.check import Check, Found, Machine
 from er.config import Config, ConfigError, directory, load
 from er.engine import build as engine_build
@@ -63,4 +64,6 @@ def examined(path: Path) -> tuple[Config | None, list[Found], list[str]]:
     except ConfigError as error:
         return None, [Found(finding, True) for finding in error.findings], []
     check = Check(config, text, machine(config))
-    return config, check.run(), check.recipes()
+    found = check.run()
+    own = check_quality.findings(directory("configuration") / "canary")
+    return config, [*found, *(Found(each, False) for each in own)], check.recipes()

@@ -119,7 +119,7 @@ class Service:
                 self._free.append(client)
 
     async def _embed(self, client: Client, texts: Sequence[str]) -> Got:
-        status, cut, answer = await self._ask(client, self._wish.body(texts))
+        status, cut, answer = await self._ask(client, PATH, self._wish.body(texts))
         if status == 200:
             return self._read(answer, len(texts), cut)
         code, message = _code(answer)
@@ -131,13 +131,25 @@ class Service:
         first = await self._embed(client, texts[:half])
         return _joined(first, await self._embed(client, texts[half:]), half)
 
-    async def _ask(self, client: Client, body: bytes) -> tuple[int, int, bytes]:
+    async def post(self, path: str, body: bytes) -> bytes:
+        """The body of the answer 200 to another request. Raises Hopeless, Unreached."""
+        async with self._places:
+            client = self._free.pop()
+            try:
+                status, _, answer = await self._ask(client, path, body)
+            finally:
+                self._free.append(client)
+        if status != 200:
+            raise Hopeless(refusal_text(status, answer))
+        return answer
+
+    async def _ask(self, client: Client, path: str, body: bytes) -> tuple[int, int, bytes]:
         """(status, texts cut, body) of an answer that more patience would not change."""
         failed = 0
         while True:
             retry_s = min(PAUSE_S * 2**failed, PAUSE_MAX_S)
             try:
-                status, said_s, answer = await client.exchange("POST", PATH, body)
+                status, said_s, answer = await client.exchange("POST", path, body)
             except OSError as error:
                 if not self._answered:
                     raise Unreached(error) from error

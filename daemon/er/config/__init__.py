@@ -20,10 +20,12 @@ from er.config.structs import (
     Cache,
     Config,
     ConfigError,
+    Costs,
     Finding,
     Gateway,
     Hold,
     Model,
+    Quality,
     Replica,
     Tls,
 )
@@ -34,10 +36,12 @@ __all__ = [
     "Cache",
     "Config",
     "ConfigError",
+    "Costs",
     "Finding",
     "Gateway",
     "Hold",
     "Model",
+    "Quality",
     "Replica",
     "Tls",
     "active_path",
@@ -115,15 +119,16 @@ def parse(text: str, path: Path) -> Config:
     gateway, cache, batches = reader.gateway(tree), reader.cache(tree), reader.batches(tree)
     models = tuple(reader.model(t, i) for i, t in enumerate(reader.tables(tree, "model")))
     replicas = tuple(reader.replica(t, i) for i, t in enumerate(reader.tables(tree, "replica")))
-    reader.unknown(
-        tree, {"gateway", "cache", "batches", "audit", "feedback", "model", "replica"}, "", 0
-    )
+    tables = {"gateway", "cache", "batches", "audit", "costs", "quality", "feedback"}
+    reader.unknown(tree, tables | {"model", "replica"}, "", 0)
     config = Config(
         gateway=gateway,
         cache=cache,
         batches=batches,
         audit=reader.audit(tree),
         feedback=reader.feedback(tree),
+        costs=reader.costs(tree),
+        quality=reader.quality(tree),
         models=models,
         replicas=replicas,
         source=path,

@@ -13,10 +13,12 @@ from er.config.structs import (
     Batches,
     Cache,
     Config,
+    Costs,
     Feedback,
     Finding,
     Gateway,
     Model,
+    Quality,
     Replica,
     Tls,
 )
@@ -37,7 +39,10 @@ SIDES = (":query", ":document")
 AUDIT_MIN, AUDIT_KEEP_MIN_S = 16 << 20, 3600.0  # journald wants some files of 4 MiB at least
 DAY_S = 86400.0
 QUOTA_MIN, KEEP_MAX_S = 1 << 20, 3650 * DAY_S
+QUALITY_MIN_S = 10.0
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
+PRICE_MIN, PRICE_MAX = 0.0001, 1e6  # of a GPU-hour
+CURRENCY = re.compile(r"[A-Z]{3}\Z")
 HOLDS = ("off", "bulk", "all")
 # What the launcher says to vLLM itself; given a second time in `args` it would win unseen.
 OWN_ARGS = {"--port", "--host", "--uds", "--model", "--served-model-name", "--runner", "--api-key"}
@@ -205,6 +210,34 @@ class Reader:
         f = Fields(self.say, table, "feedback", 0)
         self.unknown(table, {"keep"}, "feedback", 0)
         return Feedback(keep_s=f.duration("keep", Feedback().keep_s, DAY_S, KEEP_MAX_S))
+
+    def costs(self, tree: dict[str, Any]) -> Costs:
+        table = tree.get("costs", {})
+        if not isinstance(table, dict):
+            self.say("", 0, "costs", "costs must be a [costs] table")
+            return Costs()
+        f = Fields(self.say, table, "costs", 0)
+        self.unknown(table, {"gpu_hour", "currency"}, "costs", 0)
+        gpu_hour = f.number("gpu_hour", PRICE_MIN, PRICE_MAX)
+        currency = f.text("currency", Costs().currency) or ""
+        if not CURRENCY.match(currency):
+            f.wrong("currency", f"is {currency!r}; write its three letters, as in USD or CNY")
+        elif gpu_hour is None and "currency" in table:
+            f.wrong("currency", "means nothing without gpu_hour, the price of a GPU-hour")
+        return Costs(gpu_hour=gpu_hour, currency=currency)
+
+    def quality(self, tree: dict[str, Any]) -> Quality:
+        table = tree.get("quality", {})
+        if not isinstance(table, dict):
+            self.say("", 0, "quality", "quality must be a [quality] table")
+            return Quality()
+        f = Fields(self.say, table, "quality", 0)
+        self.unknown(table, {"every", "act"}, "quality", 0)
+        every_s = 0.0
+        if table.get("every") != "off":
+            every_s = f.duration("every", Quality().every_s, QUALITY_MIN_S, KEEP_MAX_S)
+        act: Any = f.choice("act", ("take out", "tell"), Quality().act)
+        return Quality(every_s=every_s, act=act)
 
     def model(self, table: dict[str, Any], index: int) -> Model:
         f = Fields(self.say, table, "model", index)

@@ -37,6 +37,13 @@ def render(config: Config) -> str:
         parts.append(_table("[audit]", audit))
     if _set(config.feedback):
         parts.append(_table("[feedback]", {"keep": f"{config.feedback.keep_s!r}s"}))
+    if costs := _set(config.costs):
+        parts.append(_table("[costs]", costs))
+    if quality := _set(config.quality):
+        if "every_s" in quality:
+            every_s = quality.pop("every_s")
+            quality["every"] = f"{every_s!r}s" if every_s else "off"
+        parts.append(_table("[quality]", quality))
     parts += [_table("[[model]]", _model(m)) for m in config.models]
     parts += [replica_table(r) for r in config.replicas]
     return "\n".join(parts)

@@ -123,6 +123,16 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True):
     keep_s: float = 400 * 86400.0
 
 
+class Costs(msgspec.Struct, frozen=True, kw_only=True):
+    gpu_hour: float | None = None  # what an hour of one GPU costs; None: no costs are told
+    currency: str = "USD"
+
+
+class Quality(msgspec.Struct, frozen=True, kw_only=True):
+    every_s: float = 900.0  # between two looks at a replica's answers; 0 = off
+    act: Literal["take out", "tell"] = "take out"  # what to do with one whose answers drifted
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway: Gateway
     models: tuple[Model, ...]
@@ -132,6 +142,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     batches: Batches = Batches()
     audit: Audit = Audit()
     feedback: Feedback = Feedback()
+    costs: Costs = Costs()
+    quality: Quality = Quality()
 
     def model(self, name: str) -> Model | None:
         """The model that a client means by `name`: its name or one of its aliases."""

@@ -33,7 +33,7 @@ FIGURES = {
 }
 GPU_FIELDS = (
     *("index", "uuid", "name", "memory_used", "memory_total"),
-    *("utilization", "temperature", "power_w", "power_limit_w"),
+    *("utilization", "temperature", "power_w", "power_limit_w", "throttled", "ecc_errors"),
 )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Container, Mapping
 from functools import partial
 from typing import Any
 
-from er import dialects, journal, metrics
+from er import dialects, journal
 from er.dialects import Dialect, Part, Route
 from er.gateway import at_fault, described, feedback, operator_pages, options, outgoing, wellness
 from er.gateway.batches import Place, Shelf
@@ -238,8 +238,7 @@ class Gateway:
         if isinstance(route, Route):
             return await self._model_pages.answer(route, request, who, note)
         if route == METRICS:
-            text = await asyncio.to_thread(metrics.render)
-            return Response(200, text, metrics.CONTENT_TYPE.encode())
+            return await operator_pages.figures(request.head.headers.get(b"accept", b""))
         return await operator_pages.page(route, request.head.query)
 
     # -- ASGI --------------------------------------------------------------------------------

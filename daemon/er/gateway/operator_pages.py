@@ -1,4 +1,4 @@
-"""The admin API's pages for keys with the scope admin-read: its answers are passed on, read only.
+"""The admin API's pages for keys with the scope admin-read, passed on, read only; and /metrics.
 
 The admin socket is for root and group er. A key that may read these pages can change nothing.
 """
@@ -10,6 +10,7 @@ import http.client
 import socket
 from urllib.parse import parse_qs, urlencode
 
+from er import exposition
 from er.config import directory
 from er.gateway.exchange import Response
 from er.job import Refusal
@@ -38,6 +39,13 @@ async def page(path: str, query: bytes) -> Response:
         told = f"{path} can't be read now: ER's admin process does not answer; try again"
         raise Refusal(503, "unavailable", told, retry_after_s=AGAIN_S) from None
     return Response(status, body)
+
+
+async def figures(accept: bytes) -> Response:
+    """All metrics, in the format that a client with this Accept wants."""
+    openmetrics = exposition.wants_openmetrics(accept.decode("latin-1"))
+    text = await asyncio.to_thread(exposition.render, openmetrics)
+    return Response(200, text, exposition.content_type(openmetrics).encode())
 
 
 def _ask(path: str, query: str) -> tuple[int, bytes]:

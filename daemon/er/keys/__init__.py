@@ -15,6 +15,7 @@ from er.keys.file import (
     find,
     for_older,
     list_keys,
+    read,
     revoke,
     rotate,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "list_keys",
     "local",
     "path",
+    "read",
     "revoke",
     "rotate",
     "shown",

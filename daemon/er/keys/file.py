@@ -222,6 +222,7 @@ def _end(record: Record) -> str:
 
 
 def read(path: Path) -> tuple[Record, ...]:
+    """All keys, the revoked ones too; none where there never was a file. Raises KeysError."""
     copy = good_copy(path)
     back = f"put the last good one back with: cp -p {copy} {path}"
     try:

@@ -354,7 +354,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "Service",
         "metrics",
         "Figures for Prometheus",
-        "The same without a key on the address that `metrics` in er.toml names.",
+        "Prometheus' text, or OpenMetrics where Accept asks for it. The same without a key on the "
+        "address that `metrics` in er.toml names.",
         media="text/plain",
     ),
     _operator("status", "operatorStatus", "What runs, what does not, and why"),

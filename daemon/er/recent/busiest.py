@@ -23,7 +23,9 @@ Name = tuple[str, str]  # "models", "dialects" or "keys"; which
 class Busiest:
     """Totals since this process began to watch. Not for several threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, charted: int = CHARTED) -> None:
+        """`charted`: how many keys have series of their own."""
+        self._charted = charted
         self._totals: dict[Name, Sums] = {}
         self._scores: dict[str, float] = {}
         self._lessened_at: float | None = None
@@ -54,7 +56,7 @@ class Busiest:
         if ("keys", key) in self._totals:
             return key
         charted = [name for kind, name in self._totals if kind == "keys" and name != OTHERS]
-        if len(charted) >= CHARTED:
+        if len(charted) >= self._charted:
             idlest = min(charted, key=lambda name: scores.get(name, 0.0))
             if scores[key] <= AHEAD * scores.get(idlest, 0.0):
                 return OTHERS

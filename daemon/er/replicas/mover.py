@@ -19,6 +19,7 @@ from er.replicas.hold import Waiting
 from er.replicas.pools import (
     SECOND_NS,
     Call,
+    Depth,
     Member,
     Request,
     fails,
@@ -65,16 +66,15 @@ class Mover:
         self.members = {member.name: member for member in members}
         self.scheduler = Scheduler(model.batch_tokens)
         self._ledger, self._clock, self._wall, self._tell_queued = ledger, clock, wall, queued
-        self._gauge = metrics.queue_sequences.labels(model.name)
+        self._depth = Depth(model.name)
         self._calls: dict[Batch, Call] = {}
         self._finished: deque[tuple[Ticket, int]] = deque()  # complete, and when: told in slices
         self._suspects, self._waiting = Suspects(), waiting
-        self._pump_soon, self._alive_until = False, 0  # monotonic ns
+        self._pump_soon, self._alive_until, self._alarm_at = False, 0, 0  # monotonic ns
         self._recheck: asyncio.TimerHandle | None = None
         self._watcher: asyncio.TimerHandle | None = None
         self._stuck_watcher: asyncio.TimerHandle | None = None
         self._alarm: asyncio.TimerHandle | None = None  # for the next deadline
-        self._alarm_at = 0
 
     # -- in ------------------------------------------------------------------------------------
 
@@ -247,17 +247,17 @@ class Mover:
 
     def _right(self, call: Call, values: NDArray[np.float32], now: int) -> None:
         """Hand out the answer."""
-        batch, twin = call.batch, call.batch.twin
+        batch, twin, names = call.batch, call.batch.twin, (call.batch.replica,)
         if self._suspects:
             self._suspects.clear(batch, now)
         call.member.forgive()
         self._ledger.paced(batch.replica, batch.in_flight, (now - batch.taken) / SECOND_NS)
         handed, finished = self.scheduler.done(batch, now)
-        names = (batch.replica,)
         for position, count, item in runs(handed):
             request = item.ticket
             assert isinstance(request, Request)
             rows = values[position : position + count]
+            call.member.carried += 1
             if request.values is None:
                 request.values, request.replicas = rows, names
             else:
@@ -394,7 +394,7 @@ class Mover:
 
     def _tell(self) -> None:
         """Say what waits and what was sent: seldom, as it costs more than the sending."""
-        self._gauge.set(self.scheduler.waiting)
+        self._depth.tell(self.scheduler)
         self._tell_queued()
         for member in self.members.values():
             member.tell()

@@ -6,7 +6,7 @@ import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,10 @@ from prometheus_client import Histogram
 
 from er import metrics, upstream
 from er.config import Replica
-from er.job import Ids, Refusal
+from er.job import Ids, Lane, Refusal
 from er.journal import log, mishap
 from er.ledger import Ledger, Verdict
-from er.scheduler import ATTEMPTS
+from er.scheduler import ATTEMPTS, Scheduler
 from er.tickets import Batch, Item, Ticket
 from er.upstream import Upstream, UpstreamError
 
@@ -119,6 +119,7 @@ class Member:
         self.shunned_at = 0.0  # Unix s
         self._sequences = Sizes(metrics.batch_sequences.labels(replica.name), metrics.SEQUENCES)
         self._tokens = Sizes(metrics.batch_tokens.labels(replica.name), metrics.TOKENS)
+        self.carried = 0  # requests that had sequences in a call, to be told
 
     def shun(self, now: int, wall: float) -> None:
         """After a failure: prefer others, each time twice as long, or until it was probed right."""
@@ -159,6 +160,22 @@ class Member:
         """Bring what was counted into the metrics."""
         self._sequences.tell()
         self._tokens.tell()
+        if self.carried:
+            metrics.batch_requests.labels(self.name).inc(self.carried)
+            self.carried = 0
+
+
+class Depth:
+    """How much of a model waits, by lane."""
+
+    def __init__(self, model: str) -> None:
+        self._gauges = {
+            lane: metrics.queue_sequences.labels(model, lane) for lane in get_args(Lane)
+        }
+
+    def tell(self, scheduler: Scheduler) -> None:
+        for name, lane in scheduler.lanes.items():
+            self._gauges[name].set(lane.waiting)
 
 
 class Sizes:

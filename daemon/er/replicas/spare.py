@@ -19,7 +19,7 @@ from er.ledger import Ledger
 from er.replicas import Replicas
 from er.replicas.hold import Waiting
 from er.replicas.mover import Mover
-from er.replicas.pools import Call, Member
+from er.replicas.pools import Call, Depth, Member
 from er.scheduler import Scheduler
 from er.spare import Spare
 from er.tickets import Batch, Load
@@ -77,7 +77,7 @@ class SpareMover(Mover):
             queued=lambda: None,
             waiting=waiting,
         )
-        self._gauge = metrics.spare_sequences.labels(model.name)
+        self._depth = SpareDepth(model.name)
         self._main = main
         self.scheduler = SpareScheduler(model.batch_tokens)
 
@@ -95,6 +95,16 @@ class SpareMover(Mover):
     def _landed(self, call: Call, answer: NDArray[np.float32] | UpstreamError) -> None:
         self.scheduler.landed(call.batch, self._clock())
         super()._landed(call, answer)
+
+
+class SpareDepth(Depth):
+    """How much of a model's batches waits."""
+
+    def __init__(self, model: str) -> None:
+        self._gauge = metrics.spare_sequences.labels(model)
+
+    def tell(self, scheduler: Scheduler) -> None:
+        self._gauge.set(scheduler.waiting)
 
 
 class SpareReplicas(Replicas):

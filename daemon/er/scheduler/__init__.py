@@ -52,7 +52,7 @@ class Scheduler:
         self.call_tokens = max(1, self.budget // CALLS)
         self.waiting = 0  # sequences
         self.tickets: dict[Ticket, None] = {}  # not over yet, by admission
-        self._lanes: dict[LaneName, Lane] = {"interactive": Lane(), "bulk": Lane()}
+        self.lanes: dict[LaneName, Lane] = {"interactive": Lane(), "bulk": Lane()}
         self._dead = 0  # sequences in the lanes of requests that are over, at most
         self._again = Again()
         self._halves: deque[list[Item]] = deque()  # parts of a refused batch, sent as they are
@@ -76,7 +76,7 @@ class Scheduler:
         """Queue all sequences of `ticket`, of which there is at least one."""
         ticket.admitted = now
         self.tickets[ticket] = None
-        lane, n, key = self._lanes[ticket.lane], ticket.left, ticket.key
+        lane, n, key = self.lanes[ticket.lane], ticket.left, ticket.key
         try:
             ticket.flow = flow = lane.flows[key]
         except KeyError:
@@ -96,7 +96,7 @@ class Scheduler:
     def _waits(self, ticket: Ticket, count: int) -> None:
         ticket.waiting += count
         ticket.flow.waiting += count
-        self._lanes[ticket.lane].waiting += count
+        self.lanes[ticket.lane].waiting += count
         self.waiting += count
 
     # -- out -----------------------------------------------------------------------------------
@@ -162,14 +162,14 @@ class Scheduler:
 
     def ahead(self, sequences: int, key: str = "", weight: int = 1) -> int:
         """How many are computed before the last of so many new ones of `key`, these included."""
-        lane = self._lanes["interactive"]
+        lane = self.lanes["interactive"]
         if sequences < BULK_SEQUENCES:
             return self.sent + lane.ahead(key, weight, sequences)
-        return self.sent + lane.waiting + self._lanes["bulk"].ahead(key, weight, sequences)
+        return self.sent + lane.waiting + self.lanes["bulk"].ahead(key, weight, sequences)
 
     def promise(self, sequences: int, wait_s: float, now: int, key: str, weight: int) -> int:
         """In how many whole seconds, `wait_s` at the least, `key` is to come back with so many."""
-        lane = self._lanes["interactive" if sequences < BULK_SEQUENCES else "bulk"]
+        lane = self.lanes["interactive" if sequences < BULK_SEQUENCES else "bulk"]
         return self.rate.promise(sequences, wait_s, now, key, lane.share(key, weight))
 
     def calls(self, replica: str) -> int:
@@ -207,7 +207,7 @@ class Scheduler:
     def _take_turns(self, call: Filling, limit: int, first: int, load: Load, now: int) -> bool:
         """Add to `call` what is next of both lanes, as far as it fits; whether any is bulk."""
         flying = self._flying.get(load.replica) or ()
-        interactive, bulk = self._lanes["interactive"], self._lanes["bulk"]
+        interactive, bulk = self.lanes["interactive"], self.lanes["bulk"]
         rooms = self._shares.rooms(flying, interactive.flows or bulk.flows, now)
         if rooms is not None and now - self._sent_at.get(load.replica, -LARGE_NS) < LARGE_NS:
             first = rooms.first(load.tokens, first, limit)
@@ -383,7 +383,7 @@ class Scheduler:
             self._forget_dead()
         elif self._dead > DEAD_MAX + self.waiting:
             self._dead = 0
-            for lane in self._lanes.values():
+            for lane in self.lanes.values():
                 lane.sweep()
 
     def _forget_dead(self) -> None:
@@ -391,7 +391,7 @@ class Scheduler:
         self._dead = 0
         self._again.clear()
         self._halves.clear()
-        for lane in self._lanes.values():
+        for lane in self.lanes.values():
             lane.clear()
 
     def unwanted(self) -> list[Batch]:

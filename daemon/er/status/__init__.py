@@ -64,6 +64,8 @@ class _Card(msgspec.Struct):
     temperature: float | None = None
     power_w: float | None = None
     power_limit_w: float | None = None
+    throttled: dict[str, bool] | None = None
+    ecc_errors: dict[str, float] | None = None
 
 
 class _Sample(msgspec.Struct):
@@ -74,6 +76,8 @@ class _Sample(msgspec.Struct):
     phase: str | None = None
     phase_since: float | None = None
     last_error: str | None = None
+    load_s: float | None = None
+    attempt: float | None = None
     engine: dict[str, float | None] | None = None
     gpu: list[_Card] = []
 

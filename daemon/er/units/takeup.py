@@ -46,7 +46,7 @@ def merge(applied: Config, edited: Config) -> TakeUp:
         old, new = getattr(applied.gateway, name), getattr(gateway, name)
         if old != new:
             taken.append(f"[gateway] {name.removesuffix('_s')}: {_pair(name, old, new)}")
-    for table in ("cache", "batches"):
+    for table in ("cache", "batches", "costs", "quality"):
         olds, news = getattr(applied, table), getattr(edited, table)
         for name in news.__struct_fields__:
             old, new = getattr(olds, name), getattr(news, name)
@@ -63,6 +63,8 @@ def merge(applied: Config, edited: Config) -> TakeUp:
         cache=edited.cache,
         batches=edited.batches,
         audit=applied.audit,
+        costs=edited.costs,
+        quality=edited.quality,
         models=models,
         replicas=replicas,
         source=applied.source,
@@ -142,7 +144,7 @@ def _word(name: str, value: object) -> str:
     if isinstance(value, int) and name in SIZES:
         return written_size(value) if value else "0"
     if isinstance(value, float) and name.endswith("_s"):
-        return written_time(value)
+        return written_time(value) if value else "off"
     if isinstance(value, tuple):
         return ", ".join(str(v) for v in value) or "none"
     return "off" if value is None or value == "" else str(value)
