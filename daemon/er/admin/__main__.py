@@ -164,6 +164,7 @@ async def serve(child: Child) -> None:
             await asyncio.gather(*tasks, return_exceptions=True)
             await door.close()
             await asyncio.to_thread(observer.history.store)
+            await asyncio.to_thread(observer.hours.store)
             observer.usage.close()
             audit.close()
             ledger.close()
