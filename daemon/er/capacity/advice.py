@@ -100,10 +100,17 @@ def _batching(rows: Sequence[Found]) -> list[Advice]:
         for other in rows:
             same = one.row.tokens == other.row.tokens
             if same and one.row.inputs < other.row.inputs:
-                ratio = other.row.texts_per_s / one.row.texts_per_s
+                ratio = _texts(other) / _texts(one)
                 if ratio >= GAIN and (best is None or ratio > best[0]):
                     best = ratio, other.row.inputs
     return [_of("batching", ratio=best[0], inputs=best[1])] if best else []
+
+
+def _texts(one: Found) -> float:
+    """Texts a second: at the ceiling, which hangs on no goal, where that is known."""
+    if one.ceiling is not None and one.ceiling.answered:
+        return one.ceiling.answered * one.row.inputs / one.ceiling.seconds
+    return one.row.texts_per_s
 
 
 def _rate_limit(rows: Sequence[Found], machine: Machine) -> list[Advice]:

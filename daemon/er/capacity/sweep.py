@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-from er.capacity.quantiles import LEAST, Quantile, quantile
+from er.capacity.quantiles import LEAST, Quantile, crossing, quantile
 from er.capacity.result import Row, Tried
 
 Verdict = Literal["good", "slow", "behind", "refused", "unclear"]
@@ -24,15 +24,17 @@ CLIENTS = 64  # that reach the ceiling
 WANTED = 1000  # requests at a rate: a p99 to some 0.6 % of them
 PIECES = 4  # that they are sent in
 SPEND = 0.4  # of the time that is left, for one rate
-STEPS = 7
-NEAR = 0.08  # the bisection ends when its bounds are so near
+STEPS = 6
+NEAR = 0.15  # the bisection ends when its bounds are so near
 OVER = 1.15  # of the ceiling: nothing more is expected
 GROWS = 1.5  # from below
 REFUSED_MOST = 0.01
 BEHIND = 2.0  # times as slow at a step's end as at its beginning
 UNANSWERED = 0.95  # of what was sent, answered by a step's end: less, and slower, is behind
-CONFIRM_SHARE = 0.3  # of the time, for the best rate once more
-LESS = 0.85  # than the least that was tried
+WALK_SHARE = 0.45  # of the time, for small steps around the best rate
+LESS = 0.92  # one such step down
+FAR = 0.7  # of the goal: two steps up at once
+TOLERANCE = 1.05  # by which a good rate may pass what all samples together say
 
 
 class Shape(NamedTuple):
@@ -100,54 +102,78 @@ async def knee(
     search = _Search(high, 0.5 / lone.value if lone else 1.0)
     good: dict[float, Outcome] = {}
     tried: list[Tried] = []
-    confirms = ends - CONFIRM_SHARE * seconds
+    walks = ends - WALK_SHARE * seconds
     while len(tried) < STEPS and (rate := search.next()) is not None:
-        outcome, verdict = await _try(load, shape, rate, goal, confirms, over, now)
+        outcome, verdict = await _try(load, shape, rate, goal, walks, over, now)
         if outcome is None or (over() and len(outcome.times) < LEAST):
             break
         tried.append(_tried(rate, outcome, verdict))
         search.learn(rate, verdict == "good")
         if verdict == "good":
             good[rate] = outcome
-    await _confirm(load, shape, goal, good, tried, ends, over, now)
-    best = max(good.items(), default=None, key=lambda one: one[0])
+    good = await _walk(load, shape, goal, good, tried, ends, over, now)
+    best = _best(good, tried, goal)
     row = _row(shape, goal, best, ceiling, tried, open_end=best is not None and search.high is None)
     return Found(row, ceiling, best[1].late_s if best else 0.0)
 
 
-async def _confirm(
+async def _walk(
     load: Load,
     shape: Shape,
     goal_s: float,
-    good: dict[float, Outcome],
+    chosen: dict[float, Outcome],
     tried: list[Tried],
     ends: float,
     over: Callable[[], bool],
     now: Callable[[], float],
-) -> None:
-    """Ask more at the best rate, and at lower ones until one stays good; others leave `good`.
+) -> dict[float, Outcome]:
+    """From the best rate in small steps up and down, on samples of their own; the good ones.
 
-    The best of several samples looks better than it is, a short one more so.
+    The best of several samples looks better than it is, a short one more so; and one that was
+    unlucky sent the bisection to the wrong half.
     """
+    good: dict[float, Outcome] = {}
     fresh: dict[float, Outcome] = {}
-    while not over() and (left := ends - now()) > PIECE_S / 2:
-        if not good:
-            if not tried:
-                return
-            good[LESS * min(one.rate for one in tried)] = NOTHING
-        rate = max(good)
-        seconds = left if left < 2 * PIECE_S else left / 2
+    bad = math.inf
+    rate = max(chosen, default=LESS * min((one.rate for one in tried), default=0.0))
+    while rate and not over() and (left := ends - now()) > PIECE_S / 2:
+        seconds = left if left < 2 * PIECE_S else max(PIECE_S, min(left / 2, WANTED / 2 / rate))
         piece = await _arrived(load, shape, rate, goal_s, seconds)
-        # Alone: the sample that chose this rate is the lucky one of several.
         whole = fresh[rate] = _both(fresh.get(rate, NOTHING), piece)
         verdict = judge(whole, rate, goal_s, last=True)
         tried.append(_tried(rate, whole, verdict))
         if verdict != "good":
-            del good[rate]
+            bad = min(bad, rate)
+            good.pop(rate, None)
+            rate = max((one for one in good if one < rate), default=LESS * rate)
             continue
         good[rate] = whole
-        if len(whole.times) >= WANTED:
-            return
+        p99 = quantile(sorted(whole.times), 0.99)
+        far = p99 is not None and p99.value < FAR * goal_s and rate / LESS**2 < bad
+        if far or rate / LESS < 0.999 * bad:
+            rate /= LESS**2 if far else LESS
+        elif len(whole.times) >= WANTED:
+            break
+    good |= {one: outcome for one, outcome in chosen.items() if one not in fresh}
+    if not good and chosen:  # the time was over: the least of them, with all that is known of it
+        least = min(chosen | fresh)
+        good[least] = _both(chosen.get(least, NOTHING), fresh.get(least, NOTHING))
+    return good
+
+
+def _best(
+    good: dict[float, Outcome], tried: Sequence[Tried], goal_s: float
+) -> tuple[float, Outcome] | None:
+    """The highest good rate that all that was tried does not speak against."""
+    points = []
+    for one in tried:
+        p99 = one.p99_ms if one.p99_ms is not None and one.verdict != "refused" else math.inf
+        if one.verdict == "behind":
+            p99 = max(p99, 2e3 * goal_s)
+        points.append((one.rate, float(max(1, one.requests)), p99))
+    limit = TOLERANCE * crossing(points, 1e3 * goal_s)
+    rates = [rate for rate in good if rate <= limit] or sorted(good)[:1]
+    return (max(rates), good[max(rates)]) if rates else None
 
 
 async def _arrived(load: Load, shape: Shape, rate: float, goal_s: float, seconds: float) -> Outcome:
