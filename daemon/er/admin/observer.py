@@ -88,6 +88,11 @@ class Observer:
         self.usage.tick(steady(), time.time())
         self._telling.tick(self._machine, self.samples(), counted, self.certificate)
 
+    def store(self) -> None:
+        """Write down what is remembered: the process ends."""
+        self.history.store()
+        self.hours.store()
+
     def traffic(self, seconds: int) -> dict[str, Any]:
         """The answer to GET /traffic. Blocks some milliseconds."""
         with self._reading:
