@@ -54,6 +54,15 @@ from er.exposition.told import Noted
 told.tell([seen.workers.row(3)], [Noted("m", "total", 7, "req-1", 0.2, 1764187200.5)])
 """
 OPEN_READER = "import sys; from er import exposition as e; sys.stdout.buffer.write(e.render(True))"
+EVERY = """
+from er import metrics
+from er.exposition import seen, told
+told.tell([family.row(1, *("x" for _ in family.labels)) for family in seen.SEEN.values()])
+for one in vars(metrics).values():
+    if hasattr(one, "_labelnames"):
+        child = one.labels(*("x" for _ in one._labelnames)) if one._labelnames else one
+        getattr(child, {"counter": "inc", "gauge": "set", "histogram": "observe"}[one._type])(1)
+"""
 TOML = """
 [costs]
 gpu_hour = 3.6
@@ -218,6 +227,17 @@ def test_every_name_keeps_to_the_standards() -> None:
         for label in labels:
             assert re.fullmatch(r"[a-z][a-z_]*", label) and label not in ("le", "quantile", "job")
             assert label not in words or label in REPEATED, name
+
+
+def test_prometheus_own_linter_finds_nothing(tmp_path: Path) -> None:
+    """promtool check metrics on a text in which every metric has a row."""
+    run(tmp_path, "admin", EVERY)
+    text = run(tmp_path, "w0", READER)
+    for name, kind, _ in every_metric():
+        assert f"# TYPE {name} {'gauge' if kind == 'info' else kind}\n" in text, name
+    command = ["promtool", "check", "metrics"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_every_metric_has_a_help_text_that_needs_no_escapes() -> None:
