@@ -44,6 +44,7 @@ from er.gateway.runner import Disk, Runner
 from er.gateway.served import Served
 from er.gateway.stalled import EVERY_S, Stalled
 from er.gateway.straight import Straight
+from er.gateway.traced import TracedTally
 from er.gateway.work import Workshop
 from er.http2 import Http2
 from er.journal import Audit
@@ -56,6 +57,7 @@ from er.replicas.spare import SpareReplicas
 from er.tls import Safe
 from er.tls.context import HTTP1, HTTP2
 from er.tls.listener import Listener
+from er.traces import Traces
 from er.usage.meter import Meter
 
 ACCEPT_S = 3.0  # at most, for those who had connected before the drain began
@@ -106,6 +108,11 @@ class Worker:
         self.gateway = Gateway(
             **both, ledger=self._ledger, workshop=self._workshop, shelf=shelf, bounded=bounded
         )
+        self._traces: Traces | None = None
+        if settings.tracing is not None:
+            tasks = {model.name: model.task for model in settings.models}
+            self._traces = Traces(settings.tracing, child.slot, tasks)
+            self.gateway.tally = TracedTally(self._ledger, limits, self._traces)
         self.gateway.tally.tell = Trail(runtime, child.slot).tell
         self.gateway.tally.used = self._meter.count
         self.straight = Straight(self.gateway, **both, cache=self._cache, replicas=self._replicas)
@@ -162,6 +169,8 @@ class Worker:
         self._bulk.close()
         self.gateway.tally.flush()
         self._meter.close()
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
         await asyncio.to_thread(self._cache.close)
         self.gateway.tally.log_refusals()
         self.gateway.guesses.log()

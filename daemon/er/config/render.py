@@ -42,6 +42,9 @@ def render(config: Config) -> str:
             every_s = quality.pop("every_s")
             quality["every"] = f"{every_s!r}s" if every_s else "off"
         parts.append(_table("[quality]", quality))
+    if config.tracing is not None:
+        sent = {"endpoint": config.tracing.endpoint, "sample": config.tracing.sample}
+        parts.append(_table("[tracing]", sent))
     parts += [_table("[[model]]", _model(m)) for m in config.models]
     parts += [replica_table(r) for r in config.replicas]
     return "\n".join(parts)

@@ -129,6 +129,11 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     act: Literal["take out", "tell"] = "take out"  # what to do with one whose answers drifted
 
 
+class Tracing(msgspec.Struct, frozen=True, kw_only=True):
+    endpoint: str  # of a collector that takes OTLP over HTTP, without /v1/traces
+    sample: float = 0.01  # of the requests that begin a trace of their own
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway: Gateway
     models: tuple[Model, ...]
@@ -139,6 +144,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     audit: Audit = Audit()
     costs: Costs = Costs()
     quality: Quality = Quality()
+    tracing: Tracing | None = None  # None: off
 
     def model(self, name: str) -> Model | None:
         """The model that a client means by `name`: its name or one of its aliases."""
