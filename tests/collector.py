@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +16,7 @@ class Collector:
     """`with Collector() as collector`: listens on a port of its own, or on `port`."""
 
     def __init__(self, port: int = 0) -> None:
-        self.status, self.hangs = 200, threading.Event()
+        self.status, self.hangs, self.endless = 200, threading.Event(), False
         self.bodies: list[bytes] = []
         self.paths: list[str] = []
         self.requests: list[ExportTraceServiceRequest] = []
@@ -31,6 +32,12 @@ class Collector:
                     collector.paths.append(self.path)
                     collector.requests.append(ExportTraceServiceRequest.FromString(body))
                 self.send_response(collector.status)
+                if collector.endless:
+                    self.end_headers()
+                    with contextlib.suppress(OSError):
+                        while not collector.closed:
+                            self.wfile.write(bytes(1 << 16))
+                    return
                 self.send_header("content-length", "0")
                 self.end_headers()
 

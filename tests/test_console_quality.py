@@ -194,7 +194,7 @@ def test_the_canary_in_rows_and_sentences() -> None:
 
 
 def test_more_of_the_replica_under_the_cursor() -> None:
-    """By language, own sets, reference, next run, the drifts; of one never asked nothing is made up."""
+    """By language, own sets, reference, next run, drifts; of one never asked nothing is made up."""
     canary, looks = read_canary(CANARY), Looks()
     lines = exam_lines(replica("e0", "0.32.0", "aaaaaaaabb"), canary.of("e0"), looks, 200, NOW)
     shown = "\n".join(map(plain, lines))
@@ -214,7 +214,7 @@ def test_more_of_the_replica_under_the_cursor() -> None:
 
 
 def test_what_clients_said() -> None:
-    """By model and key, then one by one; cut to the rows there are, without a terminal's commands."""
+    """By model and key, then one by one; as many as fit, without a terminal's commands."""
     looks = Looks()
     shown = [plain(line) for line in feedback_lines(read_feedback(FEEDBACK), looks, 100, 20, NOW)]
     assert shown[0] == "  3 feedbacks in 7d" and len(shown) == 6
@@ -253,7 +253,7 @@ def test_a_gateway_with_neither_or_one() -> None:
 
 
 async def test_the_page_of_a_quiet_and_of_a_drifted_fleet() -> None:
-    """Each replica's figures, feedback; who drifted stands in the header and in the overview too."""
+    """Each replica's figures, feedback; who drifted stands in header and overview too."""
     async with opened(Play(), (80, 24)) as (app, pilot, _):
         await press(pilot, "8")
         assert "40 questions" in text(app) and text(app).count("● good") == 3
@@ -273,6 +273,22 @@ async def test_the_page_of_a_quiet_and_of_a_drifted_fleet() -> None:
         await press(pilot, "8")
         assert "✖ embedding-1 drifted, for 1m (is out): answers drifted: mean 0.034" in text(app)
         assert "✖ drifted" in text(app)
+
+
+async def test_the_columns_change_without_rows() -> None:
+    """A gateway with a canary and without a replica that is known of."""
+    sources = Play()
+    async with opened(sources, (80, 24)) as (app, pilot, _):
+        await press(pilot, "8", "slash", *"nothing-like-it", "enter")
+        assert "no row passes the filter" in text(app) and "nDCG@10" in text(app)
+        sources.quality = neither  # type: ignore[method-assign]
+        app.screen.enter()
+        await until(pilot, lambda: "last found right" in text(app))
+
+
+async def neither() -> Quality:
+    """What an older gateway tells."""
+    return Quality(None, None, {})
 
 
 async def test_beside_a_real_gateway(tmp_path: Path) -> None:

@@ -288,6 +288,15 @@ def test_a_collector_that_hangs_costs_a_bounded_queue_and_a_bounded_stop(
     assert "Traceback" not in capfd.readouterr().out
 
 
+def test_an_answer_without_end_is_not_read_to_it() -> None:
+    """Of some other server than a collector: neither time nor memory goes there."""
+    with Collector() as collector:
+        collector.endless = True
+        exporter, began = Exporter(collector.endpoint, 0, {}), time.monotonic()
+        assert exporter.send([one()], 0) == "" == exporter.send([one()], 0)
+        assert time.monotonic() - began < 5
+
+
 def test_a_flood_is_told_once_and_a_stop_sends_what_is_queued(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

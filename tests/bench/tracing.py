@@ -43,7 +43,7 @@ from er.worker import SWITCH_S  # noqa: E402
 
 REPORT = Path(__file__).parents[1] / "reports/tracing.json"
 SAMPLES = ("off", "0.01", "1.0")
-REQUESTS, TURNS = 6400, 6
+REQUESTS, TURNS = 6400, 4
 
 
 class Sink(BaseHTTPRequestHandler):

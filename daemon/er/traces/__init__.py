@@ -41,7 +41,7 @@ class Traces:
         self.sampler = Sampler(tracing.sample)
         self._queue: deque[Traced] = deque()
         self._dropped = self._told = 0  # by who takes them in; of these, what the thread has told
-        self._overran = self._failing = False
+        self._overran = self._failing = self._given_up = False
         self._lost = 0  # since the collector took the last
         self._stop = threading.Event()
         self._exporter: Exporter | None = None
@@ -60,6 +60,7 @@ class Traces:
         self._stop.set()
         if not self._failing:
             self._thread.join(FLUSH_S)
+        self._given_up = True
         if self._exporter is not None:
             self._exporter.stop()
         lost = len(self._queue) + self._dropped - self._told
@@ -96,7 +97,7 @@ class Traces:
         metrics.traces.labels("undelivered" if wrong else "sent").inc(count)
         if wrong:
             self._lost += count
-            if not self._failing:
+            if not self._failing and not self._given_up:
                 journal.log(
                     "warning",
                     f"traces: the collector at {self._endpoint} takes none, so they are dropped "

@@ -12,7 +12,9 @@ import os
 import platform
 import random
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
@@ -32,6 +34,7 @@ from er.traces.seen import Traced
 
 PATH = "/v1/traces"
 TIMEOUT_S = 10.0  # for a collector to take what is sent, retries included
+ANSWER_MAX = 64 << 10  # bytes
 SAID = 300  # characters of what the exporter says
 LOGGERS = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.sdk")
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY"}
@@ -50,6 +53,16 @@ class _Heard(logging.Handler):
         self.said = self.said or record.getMessage()[:SAID]
 
 
+class _Session(requests.Session):
+    """Reads no more of an answer than a collector sends: another server's may have no end."""
+
+    def request(self, *args: Any, **more: Any) -> requests.Response:
+        response = super().request(*args, **{**more, "stream": True})
+        if len(response.raw.read(ANSWER_MAX)) >= ANSWER_MAX:
+            response.close()
+        return response
+
+
 class Exporter:
     """Makes spans and sends them. Not for several threads at once, but for `stop`."""
 
@@ -61,7 +74,9 @@ class Exporter:
             logger = logging.getLogger(name)
             logger.propagate = False
             logger.addHandler(self._heard)
-        self._sender = OTLPSpanExporter(endpoint=endpoint + PATH, timeout=TIMEOUT_S)
+        self._sender = OTLPSpanExporter(
+            endpoint=endpoint + PATH, timeout=TIMEOUT_S, session=_Session()
+        )
         names: dict[str, Value] = {
             "service.version": __version__,
             "service.instance.id": f"{platform.node()}-w{worker}",

@@ -97,14 +97,13 @@ class QualityPage(Page):
             rows = [canary_row(r, canary.of(r.name), now, looks, found.wrong) for r in known]
         rows = [row for row in rows if self.passes(" ".join(said for said, _ in row.cells))]
         table = self.query_one("#main", Table)
-        table.columns = PROOF_COLUMNS if canary is None else CANARY_COLUMNS
         table.entitle(say("proof") if canary is None else say("canary"))
         frame = 2 if width >= FRAMED[0] and height >= FRAMED[1] else 0
         left = height - ROWS_AROUND - len(lines) - frame
         table.styles.max_height = max(ROWS_LEAST, left)
         empty = say("no row passes the filter") if known else say("no replica is known of")
         self.query_one("#told", Lines).put(lines)
-        table.put(rows, empty)
+        table.put(rows, empty, PROOF_COLUMNS if canary is None else CANARY_COLUMNS)
         left -= max(1, len(rows)) + 1 + frame
         under = next((r for r in known if key_of(r) == table.cursor), None)
         one = canary.of(under.name) if canary is not None and under is not None else None
