@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from console_live import beside, until
+from er_console import played_quality
 from er_console.graded import Canary, Examined, Feedback, Quality
 from er_console.looks import Looks, plain
 from er_console.reading import read_proof, read_sample, wrong_calls
@@ -26,6 +27,7 @@ from er_console.screens.quality_rows import (
 from er_console.sources.admin import Admin
 from er_console.sources.graded import read_canary, read_feedback
 from er_console.state import Missing, Proof, Replica
+from er_console.story import Story
 from running import gateway
 from test_console_screens import NOW, Play, opened, press, text
 from test_console_sources import answering, http
@@ -273,6 +275,22 @@ async def test_the_page_of_a_quiet_and_of_a_drifted_fleet() -> None:
         await press(pilot, "8")
         assert "✖ embedding-1 drifted, for 1m (is out): answers drifted: mean 0.034" in text(app)
         assert "✖ drifted" in text(app)
+
+
+def test_the_play_s_canary_finds_the_drift_and_its_end() -> None:
+    """When the story has it: state, figures and reason, until a later run is good."""
+    story = Story(NOW)
+    states = []
+    for seconds in (0.0, 60.0, 239.0, 241.0, 419.0, 421.0):
+        found = played_quality.quality(story, NOW + seconds).canary
+        assert found is not None
+        one = found.of("embedding-1")
+        assert one is not None and one.last is not None
+        states.append((one.state, one.out, one.last.marks.ndcg10 == 0.712, "drifted" in one.reason))
+        assert {r.state for r in found.replicas if r.name != "embedding-1"} == {"good"}
+    good, drifted = ("good", False, False, False), ("drifted", True, True, True)
+    waiting = ("waiting", False, False, False)
+    assert states == [good, waiting, good, drifted, drifted, good]
 
 
 async def test_the_columns_change_without_rows() -> None:
