@@ -310,13 +310,14 @@ async def neither() -> Quality:
 
 
 async def test_beside_a_real_gateway(tmp_path: Path) -> None:
-    """Its 404 is no fault; the prober's proof is there, then a request's."""
+    """What its canary tells is read; the prober's proof is there, then a request's."""
     with gateway(tmp_path, engines=2) as running:
         async with beside(running.runtime) as (app, pilot):
             await until(pilot, lambda: app.desk.snapshot.status.value is not None)
             await pilot.press("8")
-            await until(pilot, lambda: "no canary and no feedback yet" in text(app))
-            await until(pilot, lambda: text(app).count("by a probe") == 2)
+            await until(pilot, lambda: "It runs when somebody asks for it" in text(app))
+            assert text(app).count("○ off") == 2 and "40 questions (en 20, zh 20)" in text(app)
+            await until(pilot, lambda: text(app).count("by a probe") >= 2)
             assert "No call had a wrong answer" in text(app)
             for n in range(8):
                 assert (await asyncio.to_thread(running.embed, f"text {n}")).status == 200
