@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 from er_console.demo import Demo
 from er_console.erfile import Seen
+from er_console.graded import Quality
 from er_console.language import say
 from er_console.parts import replica_of
 from er_console.played_logs import Wanted
@@ -34,7 +35,6 @@ from er_console.state import (
     Missing,
     Outcome,
     Past,
-    Quality,
     Recent,
     Replica,
     Sample,

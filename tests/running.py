@@ -127,6 +127,7 @@ class Gateway:
         ]
         self.batches: dict[str, Any] = {}  # [batches]
         self.quality: dict[str, Any] = {"every": "off"}  # [quality]: tests count what is asked
+        self.tracing: dict[str, Any] = {}  # [tracing]
         self.tls: dict[str, Any] = {}  # [gateway.tls], without `listen`
         self.https_port = free_port()
         self.state, self.runtime = folder / "state", folder / "run"
@@ -148,6 +149,9 @@ class Gateway:
         text += "\n[quality]\n" + "".join(
             f"{k} = {json.dumps(v)}\n" for k, v in self.quality.items()
         )
+        if self.tracing:
+            text += "\n[tracing]\n"
+            text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in self.tracing.items())
         for kind, tables in (("model", self.models), ("replica", self.replicas)):
             for table in tables:
                 text += f"\n[[{kind}]]\n"

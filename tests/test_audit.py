@@ -64,6 +64,15 @@ def test_records_as_lines(there: Journal, capsys: pytest.CaptureFixture[str]) ->
     assert there.asked()[0].endswith("-o json -n 50")
 
 
+def test_a_record_of_a_trace_names_it(there: Journal, capsys: pytest.CaptureFixture[str]) -> None:
+    """To read, and as data; others have no such field."""
+    there.audited(REQUEST_ID="r-9", STATUS=200, TOTAL_MS=1, TRACE_ID="ab" * 16, **GOOD)
+    first, *_, last = shown(capsys)
+    assert last.endswith(" id=r-9 trace=" + "ab" * 16) and "trace" not in first
+    first, *_, last = shown(capsys, "--json")
+    assert json.loads(last)["TRACE_ID"] == "ab" * 16 and "TRACE_ID" not in json.loads(first)
+
+
 @pytest.mark.parametrize(
     ("words", "ids"),
     [

@@ -153,6 +153,8 @@ hedges = _counter(
 batches = _gauge("er_batches", "Batches that are not over", "status", mode="livesum")
 batches_ended = _counter("er_batches_ended", "Batches that are over", "status")
 batch_lines = _counter("er_batch_lines", "Lines of batches answered", "outcome")  # ok | failed
+# -- traces, sent by the workers -------------------------------------------------------------------
+traces = _counter("er_traces", "Requests of which a trace was made", "outcome")
 # -- the canary, by its last run (admin process) ---------------------------------------------------
 _JUDGED = ("replica", "model", "language")
 quality_ndcg = _gauge("er_quality_ndcg", "nDCG@10 of the canary's queries, 0 to 1", *_JUDGED)

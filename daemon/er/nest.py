@@ -43,6 +43,8 @@ def main() -> int:
     os.environ[QUIET] = "false"
     prompters.make_all(nest.config)
     del os.environ[QUIET]
+    if nest.config.tracing is not None:
+        _load_tracing()
     gc.collect()
     gc.freeze()  # a collection writes to whatever it looks at
     # Reading a tokenizer leaves holes, 15 MB with two models, that each worker would have too.
@@ -53,6 +55,13 @@ def main() -> int:
             return _work(worker)
         worker.close()
     return 0
+
+
+def _load_tracing() -> None:
+    """What a worker's exporter of traces imports, some of it only when one is made."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    OTLPSpanExporter(endpoint="http://127.0.0.1/")
 
 
 def _forked() -> bool:

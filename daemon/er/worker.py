@@ -47,6 +47,7 @@ from er.gateway.runner import Disk, Runner
 from er.gateway.served import Served
 from er.gateway.stalled import EVERY_S, Stalled
 from er.gateway.straight import Straight
+from er.gateway.traced import TracedTally
 from er.gateway.work import Workshop
 from er.http2 import Http2
 from er.journal import Audit
@@ -59,6 +60,7 @@ from er.replicas.spare import SpareReplicas
 from er.tls import Safe
 from er.tls.context import HTTP1, HTTP2
 from er.tls.listener import Listener
+from er.traces import Traces
 from er.usage.meter import Meter
 
 ACCEPT_S = 3.0  # at most, for those who had connected before the drain began
@@ -109,6 +111,7 @@ class Worker:
         self.gateway = Gateway(
             **both, ledger=self._ledger, workshop=self._workshop, shelf=shelf, bounded=bounded
         )
+        self._traces = self._traced(limits)
         self.gateway.tally.tell = Trail(runtime, child.slot).tell
         self.gateway.tally.used = self._meter.count
         ranking = [model.name for model in settings.models if model.task == "score"]
@@ -135,6 +138,16 @@ class Worker:
         self._drain, self._cut = asyncio.Event(), asyncio.Event()
         self._followed = False  # others take new connections by now
         self._told = self._orphaned = False  # to stop, by SIGTERM; the supervisor was killed
+
+    def _traced(self, limits: Limits) -> Traces | None:
+        """Have the gateway's tally tell traces, where [tracing] wants them."""
+        settings = self._child.config
+        if settings.tracing is None:
+            return None
+        tasks = {model.name: model.task for model in settings.models}
+        traces = Traces(settings.tracing, self._child.slot, tasks)
+        self.gateway.tally = TracedTally(self._ledger, limits, traces)
+        return traces
 
     async def run(self) -> None:
         """Serve until told to stop, then drain."""
@@ -169,6 +182,8 @@ class Worker:
         self._bulk.close()
         self.gateway.tally.flush()
         self._meter.close()
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
         await asyncio.to_thread(self._cache.close)
         self.gateway.tally.log_refusals()
         self.gateway.guesses.log()

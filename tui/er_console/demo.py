@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import replace
 from typing import Any
 
-from er_console import played_logs, played_status, played_traffic, recorded
+from er_console import played_logs, played_quality, played_status, played_traffic, recorded
+from er_console.graded import Quality
 from er_console.played import PlayedConfig, PlayedTrial
 from er_console.played_keys import PlayedKeys
 from er_console.reading import read_status
@@ -23,7 +24,6 @@ from er_console.state import (
     Missing,
     Outcome,
     Past,
-    Quality,
     Recent,
     Sample,
     Status,
@@ -110,8 +110,8 @@ class Demo:
         self._keys.revoke(key_id)
 
     async def quality(self) -> Quality:
-        """A gateway of today: it has neither canary nor feedback."""
-        return Quality(None, {})
+        """The canary's runs, and what clients said."""
+        return played_quality.quality(self.story, self._wall())
 
     async def drain(self, replica: str, on: bool) -> Outcome:
         """In or out at once."""

@@ -25,6 +25,7 @@ STATES: dict[str, tuple[str, str, str]] = {
     "ok": ("●", "+", "good"),
     "running": ("●", "+", "good"),
     "active": ("●", "+", "good"),
+    "good": ("●", "+", "good"),
     "rotating": ("◐", "~", "warn"),
     "expires soon": ("▲", "!", "warn"),
     "starting": ("◐", "~", "warn"),
@@ -37,10 +38,14 @@ STATES: dict[str, tuple[str, str, str]] = {
     "drained": ("◇", "=", "warn"),
     "down": ("✖", "x", "bad"),
     "failed": ("✖", "x", "bad"),
+    "drifted": ("✖", "x", "bad"),
+    "wrong": ("✖", "x", "bad"),
     "missing": ("✖", "x", "bad"),
     "revoked": ("✖", "x", "dim"),
     "expired": ("✖", "x", "bad"),
     "stopped": ("○", "-", "dim"),
+    "never": ("○", "-", "dim"),
+    "off": ("○", "-", "dim"),
     "unknown": ("?", "?", "warn"),
 }
 SPARKS = " ▁▂▃▄▅▆▇█"

@@ -9,12 +9,13 @@ from typing import Any
 from er_console.parts import unit_of
 from er_console.played_replicas import LOADS_S, rates
 from er_console.state import GATEWAY_UNIT, TARGET_UNIT, Unit
-from er_console.story import EMBEDDING, OUT_OF_MEMORY, REPLICAS, RERANKER, Now, Story
+from er_console.story import DRIFTED, EMBEDDING, OUT_OF_MEMORY, REPLICAS, RERANKER, Now, Story
 
 GIB = 2**30
 LEFT_GIB = 2.1  # free on GPU 1 while another process holds its memory
 ACTIVE = {
     "up": "active",
+    "down": "active",
     "drained": "active",
     "starting": "activating",
     "failed": "activating",
@@ -92,20 +93,21 @@ def _model_json(story: Story, model: str, states: Mapping[str, Now], now: float)
         if own != model:
             continue
         at, up = states[name], states[name].state == "up"
+        there = up or at.reason == DRIFTED  # its engine
         sample = {
             "name": name,
             "pid": 41000 + port,
-            "phase": "ready" if up else at.state,
+            "phase": "ready" if there else at.state,
             "phase_since": at.since,
             "attempt": story.restarts(name, now) + 1,
             "load_s": LOADS_S[name],
-            "last_error": OUT_OF_MEMORY if at.reason else None,
+            "last_error": OUT_OF_MEMORY if at.reason not in ("", DRIFTED) else None,
             "time": now,
             "gpu": [],
             "engine": {"running": int(14 * wave), "waiting": int(5 * wave)} if up else None,
             "rss_bytes": 5 * GIB,
             "vllm_version": "0.32.0",
-            "identity": "5f1d8a0c93b7e24466d0a9f3c2b1e807" if up else None,
+            "identity": "5f1d8a0c93b7e24466d0a9f3c2b1e807" if there else None,
         }
         found.append(
             {
@@ -120,15 +122,15 @@ def _model_json(story: Story, model: str, states: Mapping[str, Now], now: float)
                 "unit_state": ACTIVE[at.state],
                 "status_text": at.said,
                 "restarts": story.restarts(name, now),
-                "pid": 41000 + port if up else None,
+                "pid": 41000 + port if there else None,
                 "in_flight_tokens": int(15000 * wave) if up else 0,
                 **rates(name, wave, up=up),
                 "last_error": sample["last_error"],
                 "drained_by": "operator" if at.state == "drained" else None,
                 "proof": {
                     "answered": now - 1 if up else None,
-                    "probed": at.since + 0.2 if up else None,
-                    "probe_ms": 9.0 if up else None,
+                    "probed": at.since + 0.2 if there else None,
+                    "probe_ms": 9.0 if there else None,
                     "wrong": 0,
                 },
                 "sample": sample,

@@ -359,18 +359,6 @@ def moment(stamp: str) -> float | None:
         return None
 
 
-def flat(data: object, name: str = "") -> list[tuple[str, str]]:
-    """JSON that is not known in its shape as (name, value) pairs, the names with dots."""
-    if isinstance(data, dict):
-        pairs = [(f"{name}.{key}" if name else str(key), value) for key, value in data.items()]
-    elif isinstance(data, list):
-        pairs = [(f"{name}[{place}]", value) for place, value in enumerate(data)]
-    else:
-        said = "-" if data is None else text(data) if isinstance(data, str) else str(data)
-        return [(text(name), said)]
-    return [found for key, value in pairs for found in flat(value, key)]
-
-
 WRONG_CALL = re.compile(r"^er_upstream_errors_total\{([^}]*)\} (\S+)$", re.M)
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 

@@ -347,18 +347,6 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Quality:
-    """What is known of answers' quality beyond /status.
-
-    `told` is GET /quality, flattened to (name, value); None: this gateway has no such thing.
-    `wrong` has, by replica, the calls whose answer was wrong since the gateway began.
-    """
-
-    told: tuple[tuple[str, str], ...] | None
-    wrong: Mapping[str, float] | None
-
-
-@dataclass(frozen=True, slots=True)
 class LogLine:
     """One journal record: unix seconds, short unit name, syslog priority 0 to 7, text.
 

@@ -3,7 +3,8 @@
 All that the play shows (states, figures, history, log lines, keys) is asked of this one story, so
 that it says the same everywhere. It opens at a chosen moment: at night both embedding replicas were
 out and the machine was restarted, which the 24 hours show; 45 seconds from the opening GPU 1 runs
-out of memory and embedding-1 fails; it comes back by itself, or at once when it is restarted. Every
+out of memory and embedding-1 fails; it comes back by itself, or at once when it is restarted. Four
+minutes from the opening the canary finds that its answers drifted, and it is out for three. Every
 ten minutes that happens again. What the operator does is kept with its time, so that any moment of
 the past can be asked for.
 """
@@ -25,10 +26,15 @@ REPLICAS = (
 )
 SICK = "embedding-1"
 OUT_OF_MEMORY = "not enough GPU memory: 6.0 GiB wanted, 2.1 GiB free on GPU 1"
+DRIFTED = (
+    "answers drifted: mean 0.034 over 320 pairs from the reference of 2026-11-23 09:00, 0.001 is "
+    "tolerated; nDCG@10 0.712, was 0.931"
+)
 LOST_GPU = "GPU 1 fell off the bus (Xid 79)"
 
 # Seconds from the opening, and how often it happens again.
 FAILS_S, LOADS_S, ANSWERS_S, AGAIN_S = 45.0, 65.0, 90.0, 600.0
+DRIFTS_S, RIGHT_S = 240.0, 420.0
 STOP_S, LOAD_S, GATEWAY_LOAD_S = 2.0, 8.0, 1.0
 DAY_S = 86400.0
 # Seconds of the local day: both embedding replicas away, then the machine was restarted: unseen.
@@ -112,6 +118,10 @@ class Story:
             return Now("drained", marks[-1][0], "", "ready")
         return _failing(failed, at) if failed is not None else Now("up", self.booted)
 
+    def drifted(self, name: str, at: float) -> bool:
+        """Whether a replica is out as its answers are others than they were."""
+        return self.replica(name, at).reason == DRIFTED
+
     def _failed(self, at: float) -> float | None:
         """When GPU 1's memory ran out last, None before it ever did."""
         passed = at - self.began - FAILS_S
@@ -161,7 +171,10 @@ def _failing(failed: float, at: float) -> Now:
     if at < answers:
         part = int(100 * (at - loads) / (answers - loads))
         return Now("starting", loads, "loading weights", f"loading weights {part} %")
-    return Now("up", answers)
+    drifts, right = failed + DRIFTS_S - FAILS_S, failed + RIGHT_S - FAILS_S
+    if drifts <= at < right:
+        return Now("down", drifts, DRIFTED)
+    return Now("up", answers if at < drifts else right)
 
 
 def _after(asked: tuple[float, str], now: float, load_s: float) -> Now:

@@ -26,6 +26,7 @@ FOLLOWED = 10
 STATUS = re.compile(r"([1-5])xx|[1-5][0-9][0-9]")
 FIELDS = "REQUEST_ID KEY_ID CLIENT METHOD PATH DIALECT MODEL REPLICA STATUS CODE ITEMS TOKENS"
 TIMES = "QUEUE_MS ENGINE_MS TOTAL_MS"
+TRACE = "TRACE_ID"  # where there is one
 CHANGES = "ACTION TARGET UID"
 
 
@@ -167,7 +168,7 @@ def _show(line: bytes, as_json: bool) -> int:
         return 0
     moment = datetime.fromtimestamp(record["at"], UTC)
     if as_json:
-        names = [n for n in f"{CHANGES} {FIELDS} {TIMES}".split() if n in record]
+        names = [n for n in f"{CHANGES} {FIELDS} {TIMES} {TRACE}".split() if n in record]
         print(orjson.dumps({"time": moment.isoformat(), **{n: record[n] for n in names}}).decode())
     else:
         print(f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03}Z  {_line(record)}")
@@ -200,4 +201,5 @@ def _line(record: dict[str, Any]) -> str:
     if field("ENGINE_MS") not in ("", "0", "0.0"):
         parts.append(f"(queue {field('QUEUE_MS')}, engine {field('ENGINE_MS')})")
     parts.append(f"id={field('REQUEST_ID')}")
+    parts.append(f"trace={field(TRACE)}" if field(TRACE) else "")
     return " ".join(part for part in parts if part)

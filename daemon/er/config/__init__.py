@@ -28,7 +28,9 @@ from er.config.structs import (
     Quality,
     Replica,
     Tls,
+    Tracing,
 )
+from er.config.tracing import tracing
 
 __all__ = [
     "Audit",
@@ -44,6 +46,7 @@ __all__ = [
     "Quality",
     "Replica",
     "Tls",
+    "Tracing",
     "active_path",
     "applied_path",
     "directory",
@@ -119,7 +122,7 @@ def parse(text: str, path: Path) -> Config:
     gateway, cache, batches = reader.gateway(tree), reader.cache(tree), reader.batches(tree)
     models = tuple(reader.model(t, i) for i, t in enumerate(reader.tables(tree, "model")))
     replicas = tuple(reader.replica(t, i) for i, t in enumerate(reader.tables(tree, "replica")))
-    tables = {"gateway", "cache", "batches", "audit", "costs", "quality", "feedback"}
+    tables = {"gateway", "cache", "batches", "audit", "costs", "quality", "feedback", "tracing"}
     reader.unknown(tree, tables | {"model", "replica"}, "", 0)
     config = Config(
         gateway=gateway,
@@ -129,6 +132,7 @@ def parse(text: str, path: Path) -> Config:
         costs=reader.costs(tree),
         quality=reader.quality(tree),
         feedback=reader.feedback(tree),
+        tracing=tracing(reader, tree),
         models=models,
         replicas=replicas,
         source=path,

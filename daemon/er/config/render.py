@@ -44,6 +44,9 @@ def render(config: Config) -> str:
         parts.append(_table("[quality]", quality))
     if _set(config.feedback):
         parts.append(_table("[feedback]", {"keep": f"{config.feedback.keep_s!r}s"}))
+    if config.tracing is not None:
+        sent = {"endpoint": config.tracing.endpoint, "sample": config.tracing.sample}
+        parts.append(_table("[tracing]", sent))
     parts += [_table("[[model]]", _model(m)) for m in config.models]
     parts += [replica_table(r) for r in config.replicas]
     return "\n".join(parts)

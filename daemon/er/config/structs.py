@@ -133,6 +133,11 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True):
     keep_s: float = 400 * 86400.0
 
 
+class Tracing(msgspec.Struct, frozen=True, kw_only=True):
+    endpoint: str  # of a collector that takes OTLP over HTTP, without /v1/traces
+    sample: float = 0.01  # of the requests that begin a trace of their own
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway: Gateway
     models: tuple[Model, ...]
@@ -144,6 +149,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     costs: Costs = Costs()
     quality: Quality = Quality()
     feedback: Feedback = Feedback()
+    tracing: Tracing | None = None  # None: off
 
     def model(self, name: str) -> Model | None:
         """The model that a client means by `name`: its name or one of its aliases."""

@@ -29,6 +29,7 @@ HEADS_KEPT, HEAD_KEPT = 1024, 2048  # how many, and the bytes of each
 BODY_MAX = 4096  # bytes; what is larger is tokenised aside, where a task's price is nothing
 LENGTH_MAX = 8  # digits; zeros may stand before it, more than int() takes
 # What makes a head one for ASGI: bodies in other forms, and talk about the connection.
+ONCE = frozenset((b"x-request-id", b"traceparent"))  # in a head that does not come again
 UNUSUAL = frozenset((b"expect", b"transfer-encoding", b"upgrade", b"content-encoding"))
 REASONS = {
     200: b"OK",
@@ -93,7 +94,7 @@ class Heads:
             end > HEAD_KEPT
             or not data.startswith(b"POST ")
             or len(data) != end + (head.length or 0)
-            or b"x-request-id" in head.headers
+            or not ONCE.isdisjoint(head.headers)
         ):
             return
         if len(self.known) >= HEADS_KEPT:

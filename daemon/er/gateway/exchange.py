@@ -230,6 +230,7 @@ class Note:
     known = 0  # sequences that the cache answered
     queue_ns = tokenise_ns = engine_ns = encode_ns = 0
     total_ns = 0
+    trace_id = ""  # of the trace that it belongs to, where there is one
     begun = False  # its client left, and an engine had begun or computed it by then
     taken: Taken | None = None
     scope: Mapping[str, Any] = {}  # ASGI's, where it came that way
@@ -265,6 +266,8 @@ class Note:
             "ENGINE_MS": _ms(self.engine_ns),
             "TOTAL_MS": _ms(self.total_ns),
         }
+        if self.trace_id:
+            fields["TRACE_ID"] = self.trace_id
         if who is not None and who.marks:
             fields.update(who.marks)
         return fields

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from er import dialects
+from er.gateway.door import ONCE
 from er.gateway.exchange import Head
 from er.gateway.http1 import HEAD_MAX, URL_MAX
 from er.job import Refusal
@@ -55,7 +56,7 @@ def _read(fields: tuple[tuple[bytes, bytes], ...]) -> Head:
     if hot is not None:
         route = dialects.find("POST", hot)
         head.route = route if isinstance(route, dialects.Route) else None
-        if size <= KNOWN_SIZE and b"x-request-id" not in headers:
+        if size <= KNOWN_SIZE and ONCE.isdisjoint(headers):
             if len(_known) >= KNOWN:
                 _known.clear()
             _known[fields] = head

@@ -52,6 +52,8 @@ def merge(applied: Config, edited: Config) -> TakeUp:
             old, new = getattr(olds, name), getattr(news, name)
             if old != new:
                 taken.append(f"[{table}] {name.removesuffix('_s')}: {_pair(name, old, new)}")
+    if edited.tracing != applied.tracing:
+        taken.append("[tracing]: changed")
     for name in edited.audit.__struct_fields__:
         old, new = getattr(applied.audit, name), getattr(edited.audit, name)
         if old != new:
@@ -65,6 +67,7 @@ def merge(applied: Config, edited: Config) -> TakeUp:
         audit=applied.audit,
         costs=edited.costs,
         quality=edited.quality,
+        tracing=edited.tracing,
         models=models,
         replicas=replicas,
         source=applied.source,

@@ -73,6 +73,17 @@ HEARD: dict[str, str] = {
     "er-vllm {name} is not running": "er-vllm {name} 未在运行",
     "last error: {reason}": "最近错误：{reason}",
     "it gave a wrong answer": "它给出了错误的结果",
+    "answers drifted": "答案已漂移",
+    "answers drifted: mean {mean} over {n} pairs from the reference of {day}, {tolerance} is "
+    "tolerated": "答案已漂移：{n} 对上与 {day} 的参考平均相差 {mean}，容许 {tolerance}",
+    "answers drifted: mean {mean} over {n} pairs from the reference by transformers of {day}, "
+    "{tolerance} is tolerated": (
+        "答案已漂移：{n} 对上与 {day} 由 transformers 算出的参考平均相差 {mean}，容许 {tolerance}"
+    ),
+    "nDCG@10 {now}, was {was}": "nDCG@10 {now}，原为 {was}",
+    "due ({why})": "该测了（{why}）",
+    "it does not answer yet": "它还没有应答",
+    "recorded": "首次良好时记录",
     "its launcher restarts it": "启动器会重启它",
     "operator": "运维人员",
     "launcher": "启动器",

@@ -152,7 +152,44 @@ WORDS: dict[str, str] = {
     "by a request {span} ago": "{span}前由请求确认",
     "by a probe {span} ago": "{span}前由探测确认",
     "by a probe {span} ago, {ms} ms": "{span}前由探测确认，{ms} ms",
-    "this gateway has no canary and no feedback yet": "这个网关还没有金丝雀测试和反馈",
+    "the gateway is older than this console and has no canary": "网关比本控制台旧，没有金丝雀测试",
+    "the gateway is older than this console and takes no feedback": "网关比本控制台旧，不接受反馈",
+    "This gateway has no canary: nothing compares its answers with ones known to be good.": (
+        "这个网关没有金丝雀测试：没有把答案与已知的好答案对比。"
+    ),
+    "This gateway takes no feedback: no client says how good a result was.": (
+        "这个网关不接受反馈：客户端不会告诉结果好不好。"
+    ),
+    "canary": "金丝雀",
+    "feedback": "反馈",
+    "good": "良好",
+    "drifted": "已漂移",
+    "drift": "漂移",
+    "tolerated": "容许",
+    "last": "最近",
+    "history": "历史",
+    "nDCG@10": "nDCG@10",
+    "MRR": "MRR",
+    "off": "关闭",
+    "told of": "有反馈",
+    "clicked": "点击率",
+    "satisfied": "满意度",
+    "is out": "已停用",
+    "goes on serving": "继续服务",
+    "The canary has {queries} questions ({languages}) and {pairs} judged documents.": (
+        "金丝雀测试有 {queries} 个问题（{languages}）、{pairs} 篇已评分文档。"
+    ),
+    "It asks each replica every {span} in idle time.": "空闲时每 {span}向每个副本提问一次。",
+    "It runs when somebody asks for it: er quality run": "仅在有人要求时运行：er quality run",
+    "Your own sets: {each}": "您自己的题集：{each}",
+    "{name} {state}, for {span}": "{name} {state}，已 {span}",
+    "largest drift {n}": "最大漂移 {n}",
+    "reference: {kind}, {span} old": "参考：{kind}，{span}前",
+    "next in {span}": "{span}后再测",
+    "{n} feedback in {span}": "{span}内 {n} 条反馈",
+    "{n} feedbacks in {span}": "{span}内 {n} 条反馈",
+    "click on rank {n}": "点击第 {n} 名",
+    "rating {n}": "评分 {n}",
     "This gateway has no canary and no feedback yet: nothing compares its answers with ones known "
     "to be good, and no client says how good a result was. What is known follows.": (
         "这个网关还没有金丝雀测试和反馈：没有把答案与已知的好答案对比，客户端也不会告诉结果好不好。"

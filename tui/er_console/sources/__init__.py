@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from er_console.graded import Quality
 from er_console.sources.config import Editing
 from er_console.sources.trial import Trial
 from er_console.state import (
@@ -14,7 +15,6 @@ from er_console.state import (
     Missing,
     Outcome,
     Past,
-    Quality,
     Recent,
     Sample,
     Status,

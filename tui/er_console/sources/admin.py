@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from er_console.graded import Quality
 from er_console.language import heard, noted, say
 from er_console.reading import (
-    flat,
     read_key,
     read_past,
     read_recent,
@@ -21,8 +21,9 @@ from er_console.reading import (
     text,
     wrong_calls,
 )
+from er_console.sources.graded import read_canary, read_feedback
 from er_console.sources.http import START, exchange, unreachable
-from er_console.state import Key, Missing, Outcome, Past, Quality, Recent, Status
+from er_console.state import Key, Missing, Outcome, Past, Recent, Status
 
 TIMEOUT_S = 3.0
 CHANGE_TIMEOUT_S = 15.0  # to give up on a change is to not know whether it was made
@@ -31,6 +32,8 @@ GATEWAY_LOG = "journalctl -u er-gateway"
 OLDER = {
     "/history": noted("the gateway is older than this console and keeps no history"),
     "/traffic": noted("the gateway is older than this console and keeps no single requests"),
+    "/quality": noted("the gateway is older than this console and has no canary"),
+    "/feedback": noted("the gateway is older than this console and takes no feedback"),
 }
 SYSTEMD_UNITS = Path("/run/systemd/units")
 
@@ -98,16 +101,25 @@ class Admin:
         return Outcome(True, say("{replica} takes requests again", replica=replica))
 
     async def quality(self) -> Quality:
-        """GET /quality, and the wrong answers that GET /metrics counts."""
-        told: tuple[tuple[str, str], ...] | None = None
+        """GET /quality and GET /feedback, and the wrong answers that GET /metrics counts."""
+        canary = await self._if_there("/quality")
+        feedback = await self._if_there("/feedback")
+        status, content = await self._call("GET", "/metrics")
+        known = status == 200
+        return Quality(
+            None if canary is None else read_canary(canary),
+            None if feedback is None else read_feedback(feedback),
+            wrong_calls(content.decode(errors="replace")) if known else None,
+        )
+
+    async def _if_there(self, path: str) -> dict[str, Any] | None:
+        """What it tells there; None from a gateway that has no such thing."""
         try:
-            told = tuple(flat(await self._ask("GET", "/quality")))
+            return _object(await self._ask("GET", path))
         except Missing as missing:
             if missing.kind != "older":
                 raise
-        status, content = await self._call("GET", "/metrics")
-        known = status == 200
-        return Quality(told, wrong_calls(content.decode(errors="replace")) if known else None)
+            return None
 
     async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The answer's JSON, None for an empty one."""
@@ -116,8 +128,6 @@ class Admin:
             found = json.loads(content) if content else None
         except (ValueError, RecursionError):
             raise _nonsense() from None
-        if status == 404 and path == "/quality":
-            raise Missing("older", say("this gateway has no canary and no feedback yet"))
         older = OLDER.get(path.partition("?")[0])
         if status == 404 and older is not None:
             raise Missing("older", say(older), say("Upgrade ER: sudo ./install.sh"))

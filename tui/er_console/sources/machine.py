@@ -9,6 +9,7 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
+from er_console.graded import Quality
 from er_console.language import say
 from er_console.sources import journal, lookback
 from er_console.sources.admin import Admin
@@ -24,7 +25,6 @@ from er_console.state import (
     Missing,
     Outcome,
     Past,
-    Quality,
     Recent,
     Sample,
     Status,

@@ -61,9 +61,17 @@ class Table(Painter, can_focus=True):
         self.cursor = ""
         self._measured: tuple[int, list[int]] = (-1, [])  # a width, and the columns' at it
 
-    def put(self, rows: Sequence[Row], empty: str = "") -> None:
-        """Show these rows; the cursor stays on its key, or on its place if that row is gone."""
+    def put(
+        self, rows: Sequence[Row], empty: str = "", columns: tuple[Column, ...] | None = None
+    ) -> None:
+        """Show these rows; the cursor stays on its key, or on its place if that row is gone.
+
+        `columns`: theirs, where they are others than those before.
+        """
         new = list(rows)
+        if columns is not None and columns is not self.columns:
+            self.columns, self._measured = columns, (-1, [])
+            self.refresh()
         if new == self.rows and empty == self.empty:
             return
         place = self.place()
