@@ -164,9 +164,7 @@ async def serve(child: Child) -> None:
                 task_.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await door.close()
-            await asyncio.to_thread(observer.history.store)
-            await asyncio.to_thread(observer.hours.store)
-            observer.usage.close()
+            await asyncio.to_thread(observer.close)
             audit.close()
             ledger.close()
 

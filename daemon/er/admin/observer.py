@@ -136,6 +136,12 @@ class Observer:
             )
         )
 
+    def close(self) -> None:
+        """Keep what is remembered; blocks."""
+        self.history.store()
+        self.hours.store()
+        self.usage.close()
+
 
 def known_keys() -> dict[str, Key]:
     """What usage shows of each key; nothing where the key file can't be read."""

@@ -273,7 +273,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         return _run_keys(args)
     if command in WISHED:
         return _run_wished(args)
-    if command in registered.NAMES:
+    if command in registered.COMMANDS:
         return registered.run(args)
     if command in ("status", "wait", "doctor"):
         return _run_status(args)

@@ -65,6 +65,12 @@ COMMANDS = {
         "er.cli.capacity",
         "what load it carries, and what to change first",
     ),
+    "quality": Registered(
+        "how good the answers are, and what drifted",
+        quality.options,
+        "er.cli.quality",
+        "how good the answers are, and which replica's drifted",
+    ),
     "feedback": Registered(
         "what clients said of their answers: clicks, ratings, online MRR",
         _feedback,
@@ -80,28 +86,19 @@ COMMANDS = {
 }
 
 
-QUALITY = "quality"  # which has commands of its own
-NAMES = {*COMMANDS, QUALITY}
-
-
 def add(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     """Make the parsers; `command` makes one by name and text."""
     for name, one in COMMANDS.items():
         one.options(command(name, one.says))
-    quality.options(command(QUALITY, "how good the answers are, and what drifted"))
 
 
 def overview() -> str:
     """The lines of the overview."""
-    lines = {name: one.overview for name, one in COMMANDS.items()}
-    lines[QUALITY] = "how good the answers are, and which replica's drifted"
-    return "\n".join(f"  er {name:18}{says}" for name, says in lines.items())
+    return "\n".join(f"  er {name:18}{one.overview}" for name, one in COMMANDS.items())
 
 
 def run(args: argparse.Namespace) -> int:
     """Run it. Returns its exit status."""
-    if args.command == QUALITY:
-        return quality.run(args)
     module = importlib.import_module(COMMANDS[args.command].module)
     given = vars(args) | {"as_json": vars(args).get("json")}
     fields = module.Wish.__struct_fields__

@@ -202,15 +202,6 @@ class Reader:
             size=f.size("size", Audit().size, AUDIT_MIN) or 0,
         )
 
-    def feedback(self, tree: dict[str, Any]) -> Feedback:
-        table = tree.get("feedback", {})
-        if not isinstance(table, dict):
-            self.say("", 0, "feedback", "feedback must be a [feedback] table")
-            return Feedback()
-        f = Fields(self.say, table, "feedback", 0)
-        self.unknown(table, {"keep"}, "feedback", 0)
-        return Feedback(keep_s=f.duration("keep", Feedback().keep_s, DAY_S, KEEP_MAX_S))
-
     def costs(self, tree: dict[str, Any]) -> Costs:
         table = tree.get("costs", {})
         if not isinstance(table, dict):
@@ -238,6 +229,15 @@ class Reader:
             every_s = f.duration("every", Quality().every_s, QUALITY_MIN_S, KEEP_MAX_S)
         act: Any = f.choice("act", ("take out", "tell"), Quality().act)
         return Quality(every_s=every_s, act=act)
+
+    def feedback(self, tree: dict[str, Any]) -> Feedback:
+        table = tree.get("feedback", {})
+        if not isinstance(table, dict):
+            self.say("", 0, "feedback", "feedback must be a [feedback] table")
+            return Feedback()
+        f = Fields(self.say, table, "feedback", 0)
+        self.unknown(table, {"keep"}, "feedback", 0)
+        return Feedback(keep_s=f.duration("keep", Feedback().keep_s, DAY_S, KEEP_MAX_S))
 
     def model(self, table: dict[str, Any], index: int) -> Model:
         f = Fields(self.say, table, "model", index)

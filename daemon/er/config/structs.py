@@ -119,10 +119,6 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     size: int = 256 << 20  # bytes
 
 
-class Feedback(msgspec.Struct, frozen=True, kw_only=True):
-    keep_s: float = 400 * 86400.0
-
-
 class Costs(msgspec.Struct, frozen=True, kw_only=True):
     gpu_hour: float | None = None  # what an hour of one GPU costs; None: no costs are told
     currency: str = "USD"
@@ -133,6 +129,10 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     act: Literal["take out", "tell"] = "take out"  # what to do with one whose answers drifted
 
 
+class Feedback(msgspec.Struct, frozen=True, kw_only=True):
+    keep_s: float = 400 * 86400.0
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway: Gateway
     models: tuple[Model, ...]
@@ -141,9 +141,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     cache: Cache = Cache()
     batches: Batches = Batches()
     audit: Audit = Audit()
-    feedback: Feedback = Feedback()
     costs: Costs = Costs()
     quality: Quality = Quality()
+    feedback: Feedback = Feedback()
 
     def model(self, name: str) -> Model | None:
         """The model that a client means by `name`: its name or one of its aliases."""
