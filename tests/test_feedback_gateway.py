@@ -29,6 +29,7 @@ from running import Gateway, Reply, gateway
 
 DOCUMENTS = ["one", "two words", "three words here", "four"]
 METRICS = "/metrics"
+QUIET_S = 1.2  # usage, of which rates are, is counted twice a second
 
 
 @pytest.fixture(scope="module")
@@ -308,6 +309,7 @@ def test_known_after_restarts_reloads_and_kills(tmp_path: Path) -> None:
         first, order = ranked(running, secret)
         second, _ = ranked(running, secret)
         assert say(running, secret, first, document=order[0]).status == 200
+        time.sleep(QUIET_S)
         for pid in running.children("er.worker"):
             os.kill(pid, signal.SIGKILL)
         until(lambda: len(running.children("er.worker")) == 2)
