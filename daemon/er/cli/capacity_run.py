@@ -28,6 +28,7 @@ from er.cli.screen import age, clean
 
 SHAPE_LEAST_S = 5.0  # for each shape of request
 LOOK_EVERY_S = 2.0  # at clients
+PATIENCE_S = 30.0  # for the admin process of a machine that is busy
 
 
 class Wish(msgspec.Struct, kw_only=True):
@@ -56,7 +57,7 @@ class Around(msgspec.Struct, kw_only=True):
 
 def served() -> Clients:
     """Raises NoAdmin."""
-    code, traffic = call("GET", "/traffic?seconds=60")
+    code, traffic = call("GET", "/traffic?seconds=60", timeout_s=PATIENCE_S)
     if code != 200:
         raise NoAdmin(f"the admin process answered {code}")
     return clients(traffic["keys"])
@@ -268,4 +269,4 @@ def _note(text: str) -> None:
     print(f"er capacity: {clean(text)}", file=sys.stderr)
 
 
-__all__ = ["Around", "Run", "Wish", "served"]
+__all__ = ["PATIENCE_S", "Around", "Run", "Wish", "served"]
