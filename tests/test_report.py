@@ -368,7 +368,7 @@ def known_totals(text: str) -> tuple[int, ...]:
 
 def test_totals_are_those_of_usage_and_the_audit(tmp_path: Path) -> None:
     """A known mix, a replica that dies, callers without a key; then all is down."""
-    with gateway(tmp_path, workers=2) as running:
+    with gateway(tmp_path) as running:
         path = running.state / "er_api_keys.json"
         made = keys.create(path, name=NASTY[:40], now=datetime.now(UTC), team="<b>team")
         secret = made.shown()["secret"]

@@ -71,6 +71,7 @@ class Used(NamedTuple):
     peak_texts: float  # texts a second in the busiest minute
     mean_texts: float
     mean_tokens: float | None  # of this model's texts
+    mean_inputs: float  # texts of its requests
 
 
 class Summary(NamedTuple):
@@ -236,7 +237,7 @@ def _used(facts: Facts) -> list[Used]:
         known_s = sum(hour.known_s for hour in facts.hours)
         peak = max((one.peak_texts for one in own), default=0.0)
         mean = sum(one.texts for one in own) / known_s if known_s else 0.0
-        found.append(Used(measured.model, row, peak, mean, tokens))
+        found.append(Used(measured.model, row, peak, mean, tokens, inputs))
     return found
 
 

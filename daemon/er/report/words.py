@@ -120,9 +120,9 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "capacity_row": ("{model} carries {carries}.", "{model} 能承受{carries}。"),
     "capacity_used": (
         "{model}: the busiest minute took {peak} texts/s, {share} of it; on average {mean}. "
-        "Measured with texts of {measured} tokens, yours have {own}.",
+        "Measured with requests of {measured} tokens, yours are {own}.",
         "{model}：最忙的一分钟每秒 {peak} 条文本，占 {share}；平均 {mean}。"
-        "测量用的文本为 {measured} token，实际为 {own}。",
+        "测量用的请求为 {measured} token，实际为 {own}。",
     ),
     "first": ("To change first: {advice}", "最先该改：{advice}"),
     "interrupted": ("It was interrupted.", "测量被中断。"),
