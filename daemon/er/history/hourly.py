@@ -268,4 +268,4 @@ def _bound(bound: float | None) -> float:
     return float("inf") if bound is None else bound
 
 
-__all__ = ["Event", "Hour", "Hourly", "OfModel", "OfReplica", "Seen", "State", "Times"]
+__all__ = ["LOCAL", "Event", "Hour", "Hourly", "OfModel", "OfReplica", "Seen", "State", "Times"]
