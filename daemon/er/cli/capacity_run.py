@@ -244,7 +244,7 @@ class _Cpu:
             for child in psutil.Process(self._gateway).children() if self._gateway else []:
                 with contextlib.suppress(psutil.Error):
                     times = child.cpu_times()
-                    if any("er.worker" in w or "er.nest" in w for w in child.cmdline()):
+                    if any("er.worker" in word for word in child.cmdline()):
                         found[child.pid] = times.user + times.system
         return found
 
