@@ -45,7 +45,7 @@ def test_the_pages_that_the_contract_names_are_there() -> None:
     """Each with a heading that the list of topics shows."""
     wanted = {"quickstart", "configuration", "api", "keys", "operating", "replicas", "faults"}
     more = {"tls", "batches", "bench", "console", "embed", "metrics", "status", *cli.APPLICATIONS}
-    more |= {"proxies", "quality", "usage", "dependencies", "runbook"}
+    more |= {"proxies", "quality", "usage", "dependencies", "runbook", "moving", "recipes"}
     assert wanted | more == set(PAGES)
     assert all(re.match(r"# \w.*: ", text) for text in PAGES.values())
 

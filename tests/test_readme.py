@@ -162,6 +162,7 @@ def test_the_texts_have_requests() -> None:
         "api": 1,
         "operating": 2,
         "quickstart": 2,
+        "recipes": 2,
     }
 
 
