@@ -122,7 +122,9 @@ def score_rows(folder: str) -> dict[str, dict[str, float]]:
             lambda q, d: score(PREFIX + body(q, d))
         ),
         "one newline lost at the end": apart(lambda q, d: score(prompt(q, d)[:-1])),
-        "the end-of-text token behind the suffix": apart(lambda q, d: score(prompt(q, d) + CONTROL[2])),
+        "the end-of-text token behind the suffix": apart(
+            lambda q, d: score(prompt(q, d) + CONTROL[2])
+        ),
         "yes alone, without no": apart(lambda q, d: score(prompt(q, d), alone=True)),
     }
     for name in HALVES:
