@@ -10,7 +10,7 @@ import pytest
 from er.cli import manual
 from er.cli.__main__ import main
 from er.cli.screen import width
-from test_readme import command_lines, spoken
+from test_readme import spoken
 
 ENGLISH, CHINESE = manual.pages("en"), manual.pages("zh")
 each_page = pytest.mark.parametrize("name", sorted(ENGLISH))
@@ -48,14 +48,12 @@ def test_every_page_is_in_both_languages() -> None:
 
 @each_page
 def test_a_page_has_the_same_parts(name: str) -> None:
-    """Headings and tables, code, commands, and each `piece of code` in the text."""
+    """Headings and tables, code, and each `piece of code` in the text."""
     english, chinese = ENGLISH[name], CHINESE[name]
     for one, other in zip_longest(code_lines(english), code_lines(chinese)):
         assert one == other
     assert shape(english) == shape(chinese)
     assert set(spoken(english)) == set(spoken(chinese))
-    commands = [{" ".join(words) for words in command_lines(text)} for text in (english, chinese)]
-    assert commands[0] == commands[1]
     assert len(re.findall(r"^[*-] |^\d\. ", english, re.MULTILINE)) == len(
         re.findall(r"^[*-] |^\d\. ", chinese, re.MULTILINE)
     )
