@@ -1,7 +1,8 @@
 """What each alert must fire for, and what is so near to it that it must not.
 
 Values are promtool's: "0+6x30" begins at 0 and grows by 6 a minute, 30 times; "_" is no sample.
-A case's series begin at minute 0; `at` is when it is looked at. `said` is how $value reads then.
+A case's series begin at minute 0; `at` is when it is looked at, besides before the rule's `for` can
+be over. `said` is how $value reads then.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ CASES = (
         "ErReplicaCannotStart",
         "5m",
         {
-            'er_replica_attempt{instance="er:1",replica="e1"}': "1 2 3x9",
+            'er_replica_attempt{instance="er:1",replica="e1"}': "3x9",
             f"er_replica_up{E1}": "0x9",
         },
         _of("replica=e1"),
@@ -147,8 +148,8 @@ CASES = (
         _requests("0+54x20", "0+6x20"),
         _of("model=m"),
         (
-            _requests("0+99x20", "0+1x20"),
-            _requests("0x20", "0x5 1x15"),  # one of one, but only one
+            _requests("0+96x20", "0+4x20"),
+            _requests("0+1x20", "0+1x20"),  # one of two, but of two a minute
             _requests("0+50x20", "0+50x20", "429"),
         ),
         "10%",
@@ -158,7 +159,7 @@ CASES = (
         "90m",
         _requests("0+98x90", "0+2x90"),
         _of("model=m"),
-        (_requests("0+995x90", "0+5x90"),),
+        (_requests("0+992x90", "0+8x90"), _requests("0+1x90", "0+1x90")),
         "2%",
     ),
     Case(
@@ -227,7 +228,7 @@ CASES = (
         _of("key=k1"),
         (
             _key("ok", "0+60x40") | _key("refused", "0+20x40"),
-            _key("ok", "0x40") | _key("refused", "0+1x40"),
+            _key("ok", "0x40") | _key("refused", "0+5x40"),
         ),
         "75%",
     ),
@@ -236,7 +237,7 @@ CASES = (
         "20m",
         _refused("invalid_api_key", "0+120x20"),
         _of(""),
-        (_refused("invalid_api_key", "0+6x20"),),
+        (_refused("invalid_api_key", "0+45x20"),),
         "2",
     ),
     Case(
@@ -249,7 +250,7 @@ CASES = (
         _of("replica=e1"),
         (
             {
-                'er_upstream_errors_total{instance="er:1",replica="e1",kind="broken"}': "0+1x20",
+                'er_upstream_errors_total{instance="er:1",replica="e1",kind="broken"}': "0+4x20",
                 BATCHES: "0+100x20",
             },
         ),
@@ -315,20 +316,20 @@ CASES = (
     Case(
         "ErCertificateEndsSoon",
         "1m",
-        {'er_certificate_end_seconds{instance="er:1",listener="https"}': "864060x9"},
+        {'er_certificate_end_seconds{instance="er:1",listener="https"}': "432060x9"},
         _of("listener=https"),
         (
             {'er_certificate_end_seconds{instance="er:1",listener="https"}': "1296000x9"},
             {'er_certificate_end_seconds{instance="er:1",listener="https"}': "86400x9"},
         ),
-        "10d 0h 0m 0s",
+        "5d 0h 0m 0s",
     ),
     Case(
         "ErCertificateEnds",
         "1m",
         {'er_certificate_end_seconds{instance="er:1",listener="https"}': "86460x9"},
         _of("listener=https"),
-        ({'er_certificate_end_seconds{instance="er:1",listener="https"}': "864000x9"},),
+        ({'er_certificate_end_seconds{instance="er:1",listener="https"}': "432000x9"},),
         "1d 0h 0m 0s",
     ),
     Case(
@@ -355,6 +356,11 @@ CASES = (
                 f"er_disk_free_bytes{{{DISK}": "90000000000x410",
                 f"er_disk_size_bytes{{{DISK}": "100000000000x410",
             },
+            # By tomorrow it would be full at this rate, but half is free.
+            {
+                f"er_disk_free_bytes{{{DISK}": "80000000000-80000000x410",
+                f"er_disk_size_bytes{{{DISK}": "100000000000x410",
+            },
             # Nothing of ER's grows where the models lie.
             {
                 f"er_disk_free_bytes{{{MODELS}": "1000000000x410",
@@ -367,7 +373,7 @@ CASES = (
         "3m",
         {f"er_disk_free_bytes{{{DISK}": "104857600x9"},
         _of("job=er place=state path=/var/lib/er"),
-        ({f"er_disk_free_bytes{{{DISK}": "1000000000x9"}, {f"er_disk_free_bytes{{{MODELS}": "0x9"}),
+        ({f"er_disk_free_bytes{{{DISK}": "300000000x9"}, {f"er_disk_free_bytes{{{MODELS}": "0x9"}),
         "100Mi",
     ),
     Case(

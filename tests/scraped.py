@@ -24,6 +24,7 @@ import certificates
 from er import keys
 from fakes import EngineProcess, free_port
 from running import Gateway
+from test_alerts import span_m
 
 ETC = Path(__file__).parent.parent / "etc"
 KNOWING = Path(__file__).with_name("knowing_engine.py")
@@ -236,7 +237,7 @@ class Prometheus:
         for group in rules["groups"]:
             for rule in group["rules"]:
                 if "for" in rule:
-                    rule["for"] = f"{max(2.0, minutes(rule['for'])):g}s".replace(".0s", "s")
+                    rule["for"] = f"{max(2, span_m(rule['for']))}s"
         (folder / "rules.yml").write_text(yaml.safe_dump(rules))
         config = yaml.safe_load((ETC / "prometheus/prometheus.yml").read_text(encoding="utf-8"))
         config["global"] = {"scrape_interval": EVERY, "evaluation_interval": EVERY}
@@ -290,11 +291,6 @@ class Prometheus:
         """The alerts that fire now, by name, each with its labels and texts."""
         alerts = self.get("alerts")["alerts"]
         return {a["labels"]["alertname"]: a for a in alerts if a["state"] == "firing"}
-
-
-def minutes(text: str) -> float:
-    """What "2m", "2h" or "1d" is in minutes."""
-    return float(text[:-1]) * {"m": 1, "h": 60, "d": 1440}[text[-1]]
 
 
 def until(true: Callable[[], Any], seconds: float, told: Callable[[], str]) -> Any:

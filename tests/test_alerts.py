@@ -62,6 +62,11 @@ def expected(case: Case) -> dict[str, Any]:
     }
 
 
+def span_m(text: str) -> int:
+    """What "2m", "2h" or "1d" is in minutes."""
+    return int(text[:-1]) * {"m": 1, "h": 60, "d": 1440}[text[-1]]
+
+
 def minutes(case: Case) -> int:
     """How often its rules are looked at: each minute of a day takes seconds."""
     return 15 if int(case.at.removesuffix("m")) > 60 else 1
@@ -71,13 +76,15 @@ def written(case: Case, rule_file: Path) -> dict[str, Any]:
     """The case as a file for promtool: its alert fires, and with each of `calm` it does not."""
     tests = []
     for series, alerts in ((case.fires, [expected(case)]), *((calm, []) for calm in case.calm)):
+        looks = [{"eval_time": case.at, "alertname": case.alert, "exp_alerts": alerts}]
+        if "for" in ALERTS[case.alert]:
+            early = f"{span_m(ALERTS[case.alert]['for']) - minutes(case)}m"
+            looks.append({"eval_time": early, "alertname": case.alert, "exp_alerts": []})
         tests.append(
             {
                 "interval": "1m",
                 "input_series": [{"series": s, "values": values} for s, values in series.items()],
-                "alert_rule_test": [
-                    {"eval_time": case.at, "alertname": case.alert, "exp_alerts": alerts}
-                ],
+                "alert_rule_test": looks,
             }
         )
     every = f"{minutes(case)}m"

@@ -128,6 +128,7 @@ def test_a_replica_that_drifted_is_out_and_comes_back(site: Site) -> None:
 def test_what_cannot_be_asked_is_said(site: Site) -> None:
     site.gateway.quality = {"every": "off"}
     site.gateway.start()
+    site.until(lambda: site.row("e1"))  # the admin process is there
     assert site.er("quality").stdout.count(" off ") == 2
     answer = site.api("POST", "/quality/run?replica=none")
     assert answer[0] == 404 and "there are: e0, e1" in answer[1]["error"]["message"]

@@ -45,8 +45,8 @@ def test_the_pages_that_the_contract_names_are_there() -> None:
     """Each with a heading that the list of topics shows."""
     wanted = {"quickstart", "configuration", "api", "keys", "operating", "replicas", "faults"}
     more = {"tls", "batches", "bench", "console", "embed", "metrics", "status", "quality"}
-    more |= {"proxies", "usage", "dependencies", "runbook", "moving", "recipes"}
-    more |= set(manual.APPLICATIONS)
+    more |= {"proxies", "usage", "dependencies", "runbook", "moving", "recipes", "report"}
+    more |= {"capacity", "feedback", *manual.APPLICATIONS}
     assert wanted | more == set(PAGES)
     assert all(re.match(r"# \w.*: ", text) for text in PAGES.values())
 

@@ -25,17 +25,24 @@ from client_gateway import new_key
 from er import dialects, openapi
 from er.config.structs import Gateway as Settings
 from er.dialects.json_body import Shape
-from er.gateway import OPEN, batches, batches_described, described, options
+from er.gateway import (
+    OPEN,
+    batches,
+    batches_described,
+    described,
+    feedback,
+    feedback_described,
+    options,
+)
 from er.keys import bounds as bounds_of_keys
 from er.openapi import bounds
 from er.openapi.operations import OPERATIONS, Operation
 from running import Gateway, Reply, gateway
 
 LIMITS = {name: getattr(Settings(), name) for name in described.LIMITS}
-ALL = (*OPERATIONS, *batches_described.OPERATIONS)
-DOCUMENT: dict[str, Any] = json.loads(
-    openapi.document("embed", "bi", batches_described.OPERATIONS, **LIMITS)
-)
+MORE = (*batches_described.OPERATIONS, *feedback_described.OPERATIONS)
+ALL = (*OPERATIONS, *MORE)
+DOCUMENT: dict[str, Any] = json.loads(openapi.document("embed", "bi", MORE, **LIMITS))
 SCHEMAS: dict[str, dict[str, Any]] = DOCUMENT["components"]["schemas"]
 
 
@@ -50,7 +57,7 @@ BODIES = [body.shape.example.encode() for operation in OPERATIONS for body in op
 
 def shapes() -> list[Shape[Any]]:
     """Everything that reads a body in some dialect."""
-    found: list[Shape[Any]] = [batches.SHAPE]
+    found: list[Shape[Any]] = [batches.SHAPE, feedback.SHAPE]
     for module in pkgutil.iter_modules(dialects.__path__, "er.dialects."):
         for value in vars(importlib.import_module(module.name)).values():
             if isinstance(value, Shape) and value not in found:
@@ -251,8 +258,8 @@ def test_every_example_works(running: Gateway) -> None:
             bodies = [example["value"] for example in content.get("examples", {}).values()]
             for body in bodies or [content.get("example")]:
                 said = running.ask(method.upper(), path.replace("{model}", "embed"), body)
-                if operation["tags"] == ["Batches"]:
-                    continue  # whose files have to be there first
+                if operation["tags"] in (["Batches"], ["Feedback"]):
+                    continue  # whose files, whose requests have to be there first
                 wanted = 200 if "200" in operation["responses"] else 424
                 assert said.status == wanted, (path, said)
                 part = operation["responses"][str(wanted)]
@@ -442,3 +449,26 @@ def test_schemathesis_finds_the_document_true_at_length(
     running: Gateway, tmp_path: Path, seed: int
 ) -> None:
     schemathesis(running, tmp_path, seed=seed, examples=60)
+
+
+def test_feedback_is_as_described(running: Gateway) -> None:
+    """As it should be, and refused for itself; what the schema refuses, ER does."""
+    (operation,) = feedback_described.OPERATIONS
+    schema = {"$ref": "#/components/schemas/Feedback.Wish"}
+    asked = {"model": "bi", "query": "q", "documents": ["a", "b"]}
+    request = running.ask("POST", "/v1/rerank", asked).headers["x-request-id"]
+    good = ({"document": 1}, {"rating": 0.5}, {"rating": "up", "comment": "yes"}, {"document": 0})
+    for more in good:
+        said = running.ask("POST", operation.path, {"request_id": request, **more})
+        assert said.status == 200 and valid(schema, {"request_id": request, **more})
+        described_as(running, operation, said)
+    wrong = ({}, {"rating": 2}, {"rating": "so"}, {"document": -1}, {"comment": "only"})
+    for more in (*wrong, {"rating": None}, {"rating": 1, "comment": "x" * 2001}):
+        said = running.ask("POST", operation.path, {"request_id": request, **more})
+        assert said.status == 400 and not valid(schema, {"request_id": request, **more}), more
+        described_as(running, operation, said)
+    unknown = {"request_id": "req-0", "rating": 1}
+    for body, key, status in ((unknown, "", 404), (unknown, None, 401), (unknown, "sk-er-no", 401)):
+        said = running.ask("POST", operation.path, body, key=key)
+        assert said.status == status
+        described_as(running, operation, said)

@@ -6,9 +6,11 @@ import contextlib
 import io
 import json
 import os
+import pwd
 import struct
 import subprocess
 import sys
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import pytest
 
 from er import model_files, quality
 from er.cli import __main__ as cli
-from er.cli import quality_reference
+from er.cli import as_user, quality_reference
 from er.cli.embed_run import Progress
 from er.cli.quality_reference import CannotError
 from er.config import Model
@@ -124,6 +126,24 @@ def test_a_computation_that_fails_leaves_nothing(site: Path, code: str, says: st
         status, out, err = ask("t")
     assert (status, out) == (1, "") and says in err
     assert not (site / "state/quality").exists()
+
+
+def test_root_has_it_computed_by_user_er(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model's files are read by no more than the service's own user, past closed parents."""
+    monkeypatch.setenv("ER_VLLM_PYTHON", "/usr/bin/python3")  # that any user may read
+    (site / "model").chmod(0o755)
+    site.chmod(0o700)
+    telling = STANDS_IN.replace('"torch": "2"', '"torch": f"by {os.getuid()} {os.getgroups()}"')
+    with tempfile.TemporaryDirectory() as open_to_all:
+        Path(open_to_all).chmod(0o755)
+        user = mock.patch.object(as_user, "account", return_value=pwd.getpwnam("nobody"))
+        with user, stand_in(Path(open_to_all), telling):
+            code, out, err = ask("t", "--json")
+            assert code == 0, err
+            (site / "model/model.safetensors").chmod(0o600)
+            closed = ask("t")
+    assert json.loads(out)["made_with"]["torch"] == "by 65534 []"
+    assert closed[0] == 1 and f"{site}/model/model.safetensors: Permission denied" in closed[2]
 
 
 def test_a_python_that_is_not_there(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:

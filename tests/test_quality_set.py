@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from er import quality
 from er.quality import CanarySet, Query
 
+REPORT = Path(__file__).parent / "reports/canary-set.json"
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 
@@ -75,6 +78,14 @@ def test_it_has_what_is_hard_for_models_and_recipes(canary: CanarySet) -> None:
     assert max(map(len, texts)) > 600
     mixed = [t for t in texts if CHINESE.search(t) and re.search(r"[a-z]+ [a-z]+ [a-z]+", t)]
     assert len(mixed) >= 2
+
+
+def test_the_report_is_of_this_set(canary: CanarySet) -> None:
+    """tests/bench/canary_set.py: a real model is far from chance and from perfect."""
+    report = json.loads(REPORT.read_text(encoding="utf-8"))
+    assert report["set"]["sha256"] == canary.sha256
+    english = {name: report[name]["en"]["ndcg10"] for name in ("random", "bm25", "minilm")}
+    assert english["random"] < english["bm25"] < english["minilm"] < 0.95
 
 
 def test_the_order_of_the_file_says_nothing(canary: CanarySet) -> None:

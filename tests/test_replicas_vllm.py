@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 import real_vllm
 import retrieval
+import running
 import suite
 from er.config import Config, Gateway, Model, Replica
 from er.job import Refusal
@@ -21,6 +22,7 @@ from er.ledger import Ledger
 from er.replicas import Replicas
 from er.replicas.pools import Result
 from real_vllm import MODELS
+from test_admin import Api
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(420)]
 
@@ -120,3 +122,72 @@ def test_retrieval_by_the_qwen3_recipe(vllm: tuple[str, str], tmp_path: Path) ->
     found = retrieval.evaluate(model, vllm[1], tmp_path)
     retrieval.assert_same(found)
     retrieval.report("tiny Qwen3 model, random weights", found)
+
+
+# -- the canary ---------------------------------------------------------------------------------
+
+
+def until(true: Callable[[], Any], gateway: running.Gateway, seconds: float = 90.0) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < end, gateway.text()[-3000:]
+        time.sleep(0.2)
+    return found
+
+
+@pytest.mark.parametrize("vllm", ["embed"], indirect=True)
+def test_the_canary_finds_a_wrong_dtype_and_a_wrong_template(
+    vllm: tuple[str, str], tmp_path: Path
+) -> None:
+    """One replica in float32 records the reference; one in bfloat16 beside it is out by itself.
+
+    Then er.toml has another prompt, which a restart of the gateway takes up: both are out, and
+    clients get 503. With the right one again the first comes back, and the other stays out.
+    """
+    gateway = running.Gateway(tmp_path)
+    gateway.quality = {"every": "1h"}
+    api = Api(gateway.runtime / "admin.sock")
+    model = {"name": "m", "task": "embed", "path": str(model_of("embed"))}
+    ask = {"model": "m", "input": "hello"}
+
+    def row(name: str) -> Any:
+        found = api("GET", "/quality")[1]["replicas"]
+        return next(each for each in found if each["name"] == name)
+
+    (tmp_path / "engine").mkdir()
+    wrong = ["--dtype", "bfloat16"]
+    with real_vllm.serving(tmp_path / "engine", model_of("embed"), "embed", more=wrong) as wrong_at:
+        try:
+            gateway.models = [model]
+            gateway.replicas = [{"name": "right", "model": "m", "url": vllm[1]}]
+            gateway.start()
+            until(lambda: row("right")["last"], gateway)
+            assert not row("right")["out"] and gateway.mishaps() == []
+            gateway.replicas.append({"name": "wrong", "model": "m", "url": wrong_at})
+            gateway.write_config()
+            assert api("POST", "/reload")[0] == 200
+            until(lambda: "wrong" in str(api("GET", "/quality")[1]), gateway)
+            until(lambda: row("wrong")["out"], gateway)
+            drift = row("wrong")["last"]["drift"]
+            assert 1e-3 < drift["mean"] < 1e-2 and drift["tolerance"] == 1e-4
+            assert "answers drifted: mean 0.0" in row("wrong")["reason"]
+            assert not row("right")["out"]
+            assert gateway.ask("POST", "/v1/embeddings", ask).status == 200
+            gateway.stop()
+
+            model["prompt"] = "plain"
+            gateway.start()
+            until(lambda: row("right")["out"], gateway)
+            assert row("right")["last"]["drift"]["mean"] > 0.05
+            assert "since then: another prompt" in row("right")["reason"]
+            assert "answers drifted" in api("GET", "/status")[1]["reason"]
+            assert gateway.ask("POST", "/v1/embeddings", ask).status == 503
+            gateway.stop()
+
+            del model["prompt"]
+            gateway.start()
+            until(lambda: not row("right")["out"], gateway)
+            until(lambda: gateway.ask("POST", "/v1/embeddings", ask).status == 200, gateway)
+            assert row("right")["last"]["drift"]["mean"] < 1e-6 and row("wrong")["out"]
+        finally:
+            gateway.kill()

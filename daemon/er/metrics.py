@@ -169,6 +169,11 @@ quality_last_run = _gauge(
     "er_quality_last_run_seconds", "Unix time of the last whole run", "replica", "model"
 )
 quality_runs = _counter("er_quality_runs", "Runs of the canary", "replica", "model", "outcome")
+# -- feedback, counted by the worker that takes it; its rates by the admin process -----------------
+feedback = _counter("er_feedback", "Requests that feedback was given to", "model", "kind")
+feedback_mrr = _gauge("er_feedback_mrr", "Mean of 1/rank of clicked documents, last day", "model")
+feedback_clicks = _gauge("er_feedback_click_ratio", "Requests with a click, last day", "model")
+feedback_good = _gauge("er_feedback_satisfaction_ratio", "Good of ratings, last day", "model")
 
 
 def families() -> Iterator[Metric]:

@@ -27,17 +27,20 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
-from er import config, engine_secret, journal, keys, usage
+from er import config, engine_secret, feedback, journal, keys, usage
 from er.batches import Store
 from er.cache import Cache
 from er.child import RETIRE, Child
 from er.config import Tls
+from er.feedback.book import Book
+from er.feedback.memory import Memory
 from er.garbage import Garbage
 from er.gateway import Gateway
 from er.gateway.batches import Shelf
 from er.gateway.bounded import Bounded
 from er.gateway.client import Trusted
 from er.gateway.door import Door, Heads
+from er.gateway.feedback import Desk
 from er.gateway.fronted import Fronted, Proxies, announcements
 from er.gateway.hand import Tools
 from er.gateway.runner import Disk, Runner
@@ -108,6 +111,10 @@ class Worker:
         )
         self.gateway.tally.tell = Trail(runtime, child.slot).tell
         self.gateway.tally.used = self._meter.count
+        ranking = [model.name for model in settings.models if model.task == "score"]
+        memory = Memory(feedback.folder(state), child.slot, ranking)
+        self.gateway.tally.answered, self._workshop.ranked = memory.asked, memory.ranked
+        self.gateway.desk = Desk(memory, Book(feedback.folder(state)), self._audit)
         self.straight = Straight(self.gateway, **both, cache=self._cache, replicas=self._replicas)
         self._spare = SpareReplicas(settings, self._replicas, self._ledger)
         self._bulk = Workshop(self._served, self._spare, self._cache)

@@ -1,4 +1,4 @@
-"""CPU µs a request of the audit's sender and of usage, each alone: python tests/bench/records.py
+"""CPU µs a request of the audit's sender, usage and feedback, each alone: tests/bench/records.py
 
 A worker's own objects in this process, a sink in the journal's place in another. Each figure is the
 least of ROUNDS: what other programs take of the processor is not in it, caches they emptied are.
@@ -17,10 +17,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from er import journal, usage
+from er.feedback.memory import Memory
 from er.gateway.exchange import Head, Note, Request
 from er.gateway.sums import Columns
 from er.gateway.tally import Tally
@@ -105,6 +107,16 @@ def main() -> None:
         twenty = least(lambda: meter.count(few.used())) * EACH
         print(f"usage, 20 requests of {KEYS} keys at once: {twenty:.0f} µs, twice a second")
         meter.close()
+        memory = Memory(Path(folder), 0, ())
+        kept = least(lambda: memory.asked(columns.answered()))
+        print(f"feedback, {EACH} requests remembered at once: {kept:.2f} µs a request")
+        scores = np.random.default_rng(1).random(100, np.float32)
+        ranked = least(
+            lambda: [memory.ranked("k", "r", f"req-{i}", scores, None) for i in range(EACH)]
+        )
+        print(f"feedback, a rerank of {len(scores)} documents remembered: {ranked:.1f} µs")
+        found = least(lambda: [memory.find("k", f"req-{i}") for i in range(EACH // 10)]) * 10
+        print(f"feedback, a request found in one worker's files: {found:.0f} µs")
 
 
 if __name__ == "__main__":

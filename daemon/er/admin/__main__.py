@@ -28,6 +28,7 @@ from er.admin.certificate import Certificate
 from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer
 from er.admin.prober import Prober, Question
+from er.admin.satisfaction import Satisfaction
 from er.child import Child
 from er.config import Config, Model, Replica, directory
 from er.health import Probe
@@ -151,7 +152,7 @@ async def serve(child: Child) -> None:
         if tls is not None and child.safe >= 0:
             observer.certificate = Certificate(tls, Safe(child.safe))
         alive = asyncio.create_task(_end_with_parent(child, server))
-        lasting = (prober.run(), observer.run(), canary.run())
+        lasting = (prober.run(), observer.run(), canary.run(), Satisfaction(config).run())
         tasks = [alive, *map(asyncio.create_task, lasting)]
         if observer.certificate is not None:
             tasks.append(asyncio.create_task(observer.certificate.run()))
@@ -163,8 +164,7 @@ async def serve(child: Child) -> None:
                 task_.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await door.close()
-            await asyncio.to_thread(observer.history.store)
-            observer.usage.close()
+            await asyncio.to_thread(observer.close)
             audit.close()
             ledger.close()
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from er import __version__, exposition, keys, usage
-from er.admin import callers
+from er.admin import callers, satisfaction
 from er.admin.certificate import may
 from er.admin.key_use import KeyUse
 from er.admin.metrics_door import MetricsDoor
@@ -114,6 +114,7 @@ def build(desk: Desk) -> FastAPI:
     _reading(app, desk)
     _keys(app, desk)
     _changes(app, desk)
+    satisfaction.add(app, Trouble)
     return app
 
 

@@ -27,6 +27,7 @@ from er.config import Config, Replica
 from er.exam import Ask, Paper, Scores, exam, let_others_first
 from er.journal import Seldom, log, mishap
 from er.ledger import Ledger
+from er.quality.reference import Reference
 from er.upstream import UpstreamError
 
 LOOK_EVERY_S = 1.0
@@ -241,8 +242,8 @@ class Canary:
         known = await asyncio.to_thread(self._kept.of, subject.replica, sets, run.made_with)
         if accept:
             known = [r for r in known if r.kind == "transformers"]
-        if not run.blind:  # what was recorded of an engine that knew no order says nothing of this
-            known = [r for r in known if BY_CHANCE not in r.made_with]
+        if not run.blind:
+            known = [r for r in known if not self._blind_beside(r, run)]
         model = self._config.model(subject.replica.model)
         assert model is not None
         dtype = judging.served_as(model, subject.replica)
@@ -257,6 +258,13 @@ class Canary:
         own = await self._own(subject, sets)
         self._enter(subject, run, own)
         return await self._concluded(subject, run)
+
+    def _blind_beside(self, one: Reference, run: Run) -> bool:
+        """Whether it was recorded of an engine that knew no order, while this one clearly does."""
+        if BY_CHANCE not in one.made_with:
+            return False
+        was, _ = judging.figures(run.sets.canary.queries, one.scores)
+        return run.overall.ndcg10 > was.ndcg10 + judging.CLEARLY
 
     def _enter(self, subject: Subject, run: Run, own: dict[str, Figures]) -> None:
         """Put the run's figures into the row."""

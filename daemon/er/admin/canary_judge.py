@@ -21,6 +21,7 @@ FLOORS = {"float32": 2e-5, "float16": 1e-4, "bfloat16": 5e-4, "": 1e-4}
 EXACT = {"float32": 5e-5, "float16": 2e-3, "bfloat16": 2e-2, "": 2e-2}  # from transformers, float32
 UNSTEADY = 0.02  # of two runs one after the other: no engine that works differs so from itself
 CHANCE_MARGIN = 0.05  # of nDCG@10, over what a random order has
+CLEARLY = 0.1  # of nDCG@10: more than a random model's order moves with another prompt
 DRIFTED = "answers drifted"  # what a verdict of the canary's begins with
 
 

@@ -17,7 +17,9 @@ from er.admin.certificate import Certificate
 from er.admin.counting import counters, recorded, wanted
 from er.admin.telling import Telling
 from er.config import Config, directory
+from er.history.hourly import Seen
 from er.history.keeper import Keeper, steady
+from er.history.shelf import Shelf
 from er.journal import mishap
 from er.ledger import Ledger
 from er.recent import Recent
@@ -42,6 +44,7 @@ class Observer:
         self._runtime = directory("runtime")
         self._meter, self._traffic, self._work = Meter(), Traffic(), Work()
         self.history = Keeper(directory("state") / "history")
+        self.hours = Shelf(directory("state"))
         self.usage = Scribe(usage.folder(directory("state")), teams)
         self._trails, self._recent, self._busiest = (
             Trails(self._runtime),
@@ -79,6 +82,9 @@ class Observer:
             self._trails.read(self._heard)
             sample = recorded(totals, counted, self._busiest, self.ledger, self.config)
         self.history.add(sample)
+        verdicts = {r.name: self.ledger.verdict(r.name) for r in self.config.replicas}
+        seen = {name: Seen(one.state, one.reason) for name, one in verdicts.items()}
+        self.hours.add(sample, seen, self._since)
         self.usage.tick(steady(), time.time())
         self._telling.tick(self._machine, self.samples(), counted, self.certificate)
 
@@ -129,6 +135,12 @@ class Observer:
                 tls=self.certificate.row() if self.certificate else None,
             )
         )
+
+    def close(self) -> None:
+        """Keep what is remembered; blocks."""
+        self.history.store()
+        self.hours.store()
+        self.usage.close()
 
 
 def known_keys() -> dict[str, Key]:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from er import __version__
-from er.cli import quality as cli_quality
+from er.cli import registered
 from er.cli.manual import LANGUAGES, WRONG_USE, pages, show_help
 
 __all__ = ["main", "pages", "parser", "show_help"]
-
 
 WISHED = ("audit", "bench", "embed", "restart", "tls", "usage")
 OVERVIEW = """\
@@ -29,7 +28,7 @@ er {version}: embedding and reranking on your own GPUs
   er audit             who asked what, and what became of it
   er usage             requests, texts and tokens by key, team, model, month
   er bench             how fast it is, measured on the running service
-  er quality           how good the answers are, and which replica's drifted
+{registered}
   er embed             a file of texts into a file of vectors
   er check             what is wrong with er.toml on this machine
   sudo er apply        makes systemd match er.toml
@@ -87,7 +86,7 @@ def parser() -> Parser:
     command("doctor", "look for the cause of trouble, with cures")
     _usage(command("usage", "requests, texts and tokens, for bills; also with the gateway down"))
     _audit(command("audit", "the records of requests and changes; --follow: as they come"))
-    cli_quality.options(command("quality", "how good the answers are, and what drifted"))
+    registered.add(command)
     sbom = command("sbom", "what is installed, with licences and hashes, as CycloneDX JSON")
     environments = "with vLLM's environment (default: where there is one)"
     sbom.add_argument("--vllm", action=argparse.BooleanOptionalAction, help=environments)
@@ -264,7 +263,7 @@ def _dispatch(args: argparse.Namespace) -> int:
     # Imported where they are used: `er keys` must not wait for what `er check` needs.
     command = args.command
     if command is None:
-        print(OVERVIEW.format(version=__version__), end="")
+        print(OVERVIEW.format(version=__version__, registered=registered.overview()), end="")
         return 0
     if command == "help":
         return show_help(args.topic, args.lang)
@@ -272,10 +271,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         return _run_keys(args)
     if command in WISHED:
         return _run_wished(args)
+    if command in registered.COMMANDS:
+        return registered.run(args)
     if command in ("status", "wait", "doctor"):
         return _run_status(args)
-    if command == "quality":
-        return cli_quality.run(args)
     if command == "sbom":
         from er.cli import sbom
 

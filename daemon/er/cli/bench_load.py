@@ -148,6 +148,7 @@ class Connection(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._retry_after = 0.0
         self.texts_cut = 0
+        self.timing = b""  # the answer's server-timing
         self.open = False
 
     async def ask(self, request: bytes) -> tuple[int, float, bytes]:
@@ -184,6 +185,8 @@ class Connection(asyncio.Protocol):
                 self._retry_after = float(value)
         elif name.lower() == b"x-er-texts-cut" and value.isdigit():
             self.texts_cut = int(value)
+        elif name.lower() == b"server-timing":
+            self.timing = value
 
     def on_body(self, body: bytes) -> None:
         self._parts.append(body)
@@ -241,6 +244,11 @@ class Client:
     def texts_cut(self) -> int:
         """How many texts of the last request the service has cut."""
         return self._connection.texts_cut if self._connection is not None else 0
+
+    @property
+    def timing(self) -> bytes:
+        """The last answer's server-timing."""
+        return self._connection.timing if self._connection is not None else b""
 
     def close(self) -> None:
         if self._connection is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import msgspec
+
 from er import __version__
 
 
@@ -33,20 +35,32 @@ def options(quality: argparse.ArgumentParser) -> None:
         )
 
 
-def run(args: argparse.Namespace) -> int:
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line asked for."""
+
+    action: str | None
+    as_json: bool
+    replica: str | None = None
+    a: str = ""
+    b: str = ""
+    sets: list[Path] | None = None
+    model: str = ""
+
+
+def run(wish: Wish) -> int:
     """Do it. Returns the exit status: 0 good, 1 something drifted or could not be done."""
-    if args.action == "compare":
+    if wish.action == "compare":
         from er.cli import quality_compare
 
-        given = quality_compare.Wish(a=args.a, b=args.b, sets=tuple(args.sets or ()))
-        given.as_json = args.json
+        given = quality_compare.Wish(a=wish.a, b=wish.b, sets=tuple(wish.sets or ()))
+        given.as_json = wish.as_json
         return quality_compare.run(given)
-    if args.action == "reference":
+    if wish.action == "reference":
         from er.cli import quality_reference
 
-        return quality_reference.run(quality_reference.Wish(args.model, as_json=args.json))
+        return quality_reference.run(quality_reference.Wish(wish.model, as_json=wish.as_json))
     from er.cli import quality_show
 
-    if args.action is None:
-        return quality_show.show(as_json=args.json)
-    return quality_show.ask(args.action, args.replica, as_json=args.json)
+    if wish.action is None:
+        return quality_show.show(as_json=wish.as_json)
+    return quality_show.ask(wish.action, wish.replica, as_json=wish.as_json)

@@ -14,6 +14,7 @@ import orjson
 
 from er import __version__, status, systemctl
 from er.batches import Store
+from er.capacity import result
 from er.cli.admin_client import NoAdmin, call
 from er.cli.screen import age, clean, number, state, table
 from er.config import (
@@ -122,7 +123,7 @@ def run_status(as_json: bool) -> int:
     if as_json:
         print(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
     else:
-        print("\n".join(lines(answer, unicode=_unicode()) + _batches()))
+        print("\n".join(lines(answer, unicode=_unicode()) + _batches() + _capacity()))
     return EXIT.get(str(answer["status"]), 3)
 
 
@@ -134,6 +135,20 @@ def _batches() -> list[str]:
         if count := len(store.open_batches()):
             took = f"{bytes_text(store.used())} of {bytes_text(settings.quota)}"
             return [f"batches  {count} not over; files of batches take {took}"]
+    return []
+
+
+def _capacity() -> list[str]:
+    """What was measured last of the first model, in a line; nothing where nothing was."""
+    with contextlib.suppress(OSError, ValueError):
+        found = result.read(directory("state"))
+        for model in found.models if found else []:
+            row = max(model.rows, key=lambda row: row.texts_per_s, default=None)
+            if row is not None and row.rate and row.p99_ms is not None and found is not None:
+                day = time.strftime("%Y-%m-%d", time.gmtime(found.at))
+                text = f"{row.texts_per_s:,.0f} texts/s of {row.mean_tokens:.0f} tokens"
+                text += f" at p99 {row.p99_ms:.0f} ms, measured on {day}"
+                return [f"capacity  {clean(model.model)}: {text}; er capacity"]
     return []
 
 

@@ -119,8 +119,8 @@ def parse(text: str, path: Path) -> Config:
     gateway, cache, batches = reader.gateway(tree), reader.cache(tree), reader.batches(tree)
     models = tuple(reader.model(t, i) for i, t in enumerate(reader.tables(tree, "model")))
     replicas = tuple(reader.replica(t, i) for i, t in enumerate(reader.tables(tree, "replica")))
-    tables = {"gateway", "cache", "batches", "audit", "costs", "quality", "model", "replica"}
-    reader.unknown(tree, tables, "", 0)
+    tables = {"gateway", "cache", "batches", "audit", "costs", "quality", "feedback"}
+    reader.unknown(tree, tables | {"model", "replica"}, "", 0)
     config = Config(
         gateway=gateway,
         cache=cache,
@@ -128,6 +128,7 @@ def parse(text: str, path: Path) -> Config:
         audit=reader.audit(tree),
         costs=reader.costs(tree),
         quality=reader.quality(tree),
+        feedback=reader.feedback(tree),
         models=models,
         replicas=replicas,
         source=path,

@@ -14,6 +14,7 @@ from er.config.structs import (
     Cache,
     Config,
     Costs,
+    Feedback,
     Finding,
     Gateway,
     Model,
@@ -36,7 +37,8 @@ CACHE_MIN, CACHE_MAX = 16 << 20, 1 << 40  # bytes
 # What clients put behind a model's name to say which side of a search a text is on.
 SIDES = (":query", ":document")
 AUDIT_MIN, AUDIT_KEEP_MIN_S = 16 << 20, 3600.0  # journald wants some files of 4 MiB at least
-QUOTA_MIN, KEEP_MAX_S = 1 << 20, 3650 * 86400.0
+DAY_S = 86400.0
+QUOTA_MIN, KEEP_MAX_S = 1 << 20, 3650 * DAY_S
 QUALITY_MIN_S = 10.0
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
 PRICE_MIN, PRICE_MAX = 0.0001, 1e6  # of a GPU-hour
@@ -227,6 +229,15 @@ class Reader:
             every_s = f.duration("every", Quality().every_s, QUALITY_MIN_S, KEEP_MAX_S)
         act: Any = f.choice("act", ("take out", "tell"), Quality().act)
         return Quality(every_s=every_s, act=act)
+
+    def feedback(self, tree: dict[str, Any]) -> Feedback:
+        table = tree.get("feedback", {})
+        if not isinstance(table, dict):
+            self.say("", 0, "feedback", "feedback must be a [feedback] table")
+            return Feedback()
+        f = Fields(self.say, table, "feedback", 0)
+        self.unknown(table, {"keep"}, "feedback", 0)
+        return Feedback(keep_s=f.duration("keep", Feedback().keep_s, DAY_S, KEEP_MAX_S))
 
     def model(self, table: dict[str, Any], index: int) -> Model:
         f = Fields(self.say, table, "model", index)

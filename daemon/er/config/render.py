@@ -42,6 +42,8 @@ def render(config: Config) -> str:
             every_s = quality.pop("every_s")
             quality["every"] = f"{every_s!r}s" if every_s else "off"
         parts.append(_table("[quality]", quality))
+    if _set(config.feedback):
+        parts.append(_table("[feedback]", {"keep": f"{config.feedback.keep_s!r}s"}))
     parts += [_table("[[model]]", _model(m)) for m in config.models]
     parts += [replica_table(r) for r in config.replicas]
     return "\n".join(parts)

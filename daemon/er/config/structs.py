@@ -129,6 +129,10 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     act: Literal["take out", "tell"] = "take out"  # what to do with one whose answers drifted
 
 
+class Feedback(msgspec.Struct, frozen=True, kw_only=True):
+    keep_s: float = 400 * 86400.0
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway: Gateway
     models: tuple[Model, ...]
@@ -139,6 +143,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     audit: Audit = Audit()
     costs: Costs = Costs()
     quality: Quality = Quality()
+    feedback: Feedback = Feedback()
 
     def model(self, name: str) -> Model | None:
         """The model that a client means by `name`: its name or one of its aliases."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from er import dialects, journal
 from er.dialects import Dialect, Part, Route
-from er.gateway import described, operator_pages, options, outgoing, wellness
+from er.gateway import at_fault, described, feedback, operator_pages, options, outgoing, wellness
 from er.gateway.batches import Place, Shelf
 from er.gateway.bounded import Bounded
 from er.gateway.checks import Checks
@@ -45,17 +45,12 @@ from er.replicas.pools import Left
 
 CLOSE = (b"connection", b"close")
 CLIENT_CLOSED = 499
-_CUT = Refusal(
-    503,
-    "overloaded",
-    "the gateway is stopping and could not finish this request in time; send it again",
-    retry_after_s=5,
-    headers={"connection": "close"},
-)
 
 
 class Gateway:
     """Answers requests. One object a worker."""
+
+    desk: feedback.Desk | None = None  # who takes feedback
 
     def __init__(
         self,
@@ -113,7 +108,7 @@ class Gateway:
             raise
         if not isinstance(route, str):
             note.dialect = dialects.name(route.dialect)
-        if isinstance(route, str) or route.is_page:
+        if isinstance(route, str | feedback.Place) or route.is_page:
             self._checks.check_page(who)  # 429
             return await self._page(route, request, who, note)
         try:
@@ -228,9 +223,16 @@ class Gateway:
         return wellness.page(path, self._served, self._ledger)
 
     async def _page(
-        self, route: Route | Place | str, request: Request, who: Identity, note: Note
+        self,
+        route: Route | Place | feedback.Place | str,
+        request: Request,
+        who: Identity,
+        note: Note,
     ) -> Response:
-        """What a known client reads. Raises Refusal, Gone."""
+        """What a known client reads, or says of an answer. Raises Refusal, Gone."""
+        if isinstance(route, feedback.Place):
+            assert self.desk is not None
+            return await self.desk.answer(request, who, note)
         if isinstance(route, Place):
             return await self._shelf.answer(route, request, who, lambda: None)
         if isinstance(route, Route):
@@ -301,7 +303,7 @@ class Gateway:
 
         The protocol cancels when the client has hung up; the worker when it must end.
         """
-        return self._refused(_CUT, note) if self.cutting else None
+        return self._refused(at_fault.CUT, note) if self.cutting else None
 
     def explain(self, error: Exception, note: Note) -> Response:
         """The response that says a Refusal; for any other error 500, and its trace in the log."""
@@ -310,7 +312,7 @@ class Gateway:
         request = note.request
         doing = f"answering {request.head.method} {request.head.path[:100]}"
         journal.mishap(error, doing, request.id, request.head.secret or "")
-        return self._refused(_mishap(request.id), note)
+        return self._refused(at_fault.mishap(request.id), note)
 
     def unread(self, client: str, refusal: Refusal, request_id: str) -> None:
         """Note what the protocol refused before it was a request: it has a record too."""
@@ -384,12 +386,3 @@ def _good(dialect: Dialect, job: Job, answer: Answer, body: bytes) -> Response:
     if isinstance(dialect, Part) and dialect.dress is not None:
         return Response(200, body, *dialect.dress(job, answer))
     return Response(200, body)
-
-
-def _mishap(request_id: str) -> Refusal:
-    return Refusal(
-        500,
-        "internal_error",
-        f"something went wrong inside the gateway; the operator finds it in the log under "
-        f"{request_id}",
-    )

@@ -13,7 +13,7 @@ from er import dialects, journal, keys, limits
 from er.config import Gateway as Settings
 from er.config import Model
 from er.dialects import Route
-from er.gateway import options
+from er.gateway import feedback, options
 from er.gateway.batches import Place, place_at
 from er.gateway.bounded import Bounded
 from er.gateway.cors import Cors
@@ -56,7 +56,9 @@ class Checks:
         self._cors, self._open = cors, open_pages
         self._paged = Paged()
 
-    def route(self, head: Head, note: Note) -> Route | Place | Response | str | None:
+    def route(
+        self, head: Head, note: Note
+    ) -> Route | Place | feedback.Place | Response | str | None:
         """What is asked for. Raises Refusal 404, 405.
 
         None: a page that asks for no key; a text: one of options.SCOPED; a Response: what OPTIONS
@@ -73,7 +75,7 @@ class Checks:
         if path in self._open or path in SCOPED or path == PING:
             if method in GET:
                 return path if path in SCOPED else None
-            found: Route | Place | Refusal = Refusal(
+            found: Route | Place | feedback.Place | Refusal = Refusal(
                 405,
                 "method_not_allowed",
                 f"{path} does not take {method[:20]}; use GET",
@@ -82,7 +84,7 @@ class Checks:
         else:
             found = dialects.find(method, head.path)
             if isinstance(found, Refusal) and found.status == 404:
-                found = place_at(method, head.path) or found
+                found = place_at(method, head.path) or feedback.place_at(method, head.path) or found
         if isinstance(found, Refusal):
             note.refuse = dialects.refuse_at(head.path)
             if found.status == 405:

@@ -36,9 +36,10 @@ def page(path: str, settings: Config) -> Response:
 @cache
 def _document(embed: str | None, score: str | None, limits: tuple[tuple[str, int], ...]) -> bytes:
     from er import openapi
-    from er.gateway import batches_described
+    from er.gateway import batches_described, feedback_described
 
-    return openapi.document(embed, score, batches_described.OPERATIONS, **dict(limits))
+    more = (*batches_described.OPERATIONS, *feedback_described.OPERATIONS)
+    return openapi.document(embed, score, more, **dict(limits))
 
 
 @cache

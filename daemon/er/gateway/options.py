@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from er import dialects
+from er.gateway import feedback
 from er.gateway.batches import methods_at
 from er.gateway.cors import Cors
 from er.gateway.exchange import Head, Response
@@ -40,7 +41,7 @@ def allowed(path: str, pages: frozenset[str]) -> str:
     found: list[str] = list(methods_at(path))
     if plain in pages | ALIVE | SCOPED.keys() | {ALL} or _has("GET", path):
         found += GET
-    if plain == ALL or _has("POST", path):
+    if plain == ALL or _has("POST", path) or feedback.place_at("POST", path):
         found.append("POST")
     return ", ".join(found)
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from er import metrics, usage
+from er.feedback import Answered
 from er.gateway.exchange import printable
 from er.journal import blotted
 from er.keys import Identity
@@ -136,6 +137,18 @@ class Columns:
                 name = (key_id, self._models.values[pair % width] or usage.NOBODY)
                 found[name] = usage.Sums(*map(int, figures))
         return found
+
+    def answered(self) -> Answered:
+        """The requests of known keys that something was computed for."""
+        keys = [one.id if one is not None else "" for one in self._keys]
+        mine = self._computed & np.array([key != "" for key in keys])[self._askers.of]
+        return Answered(
+            [self._done[place][4] for place in np.flatnonzero(mine).tolist()],
+            keys,
+            self._askers.of[mine],
+            self._models.values,
+            self._models.of[mine],
+        )
 
     # -- for those who look now ------------------------------------------------------------------
 

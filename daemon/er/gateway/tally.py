@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from er import journal, metrics, usage
+from er.feedback import Answered
 from er.gateway.exchange import Note
 from er.gateway.sums import BOUNDS_NS, CLIENT_CLOSED, PARTS, QUEUE, Columns, Done, Wrong
 from er.ledger import Ledger
@@ -29,6 +30,8 @@ class Tally:
 
     tell: Callable[[Told], None] | None = None  # who wants to know of the newest requests
     used: Callable[[Mapping[tuple[str, str], usage.Sums]], None] | None = None  # who keeps usage
+
+    answered: Callable[[Answered], None] | None = None  # who remembers requests
 
     def __init__(self, ledger: Ledger, limits: Limits) -> None:
         self._ledger, self._limits = ledger, limits
@@ -89,6 +92,8 @@ class Tally:
                     metrics.refusals.labels(code).inc(n)
             for name, sums in columns.used().items():
                 used[name] = used.get(name, usage.Sums()).plus(sums)
+            if self.answered is not None:
+                self.answered(columns.answered())
             if self.tell is not None:
                 self.tell(columns.told(UNKNOWN))
         if self.used is not None:

@@ -28,6 +28,8 @@ INLINE_NUMBERS = 32 << 10
 INLINE_PIECES = 1024  # tokens with their texts
 INLINE_SEQUENCES = 256  # looked up in the cache: 2 µs each, 8 where it is known
 T = TypeVar("T")
+# Of a key, model and request: its scores, None where they are of several queries, and top_n.
+Ranked = Callable[[str, str, str, Scores | None, int | None], None]
 
 
 class Engines(Protocol):
@@ -60,6 +62,7 @@ class Workshop:
     def __init__(self, served: Served, engines: Engines, cache: Cache) -> None:
         self._served, self._engines, self._cache = served, engines, cache
         self._aside = Aside()
+        self.ranked: Ranked | None = None  # who remembers rankings
         self.bounds = Bounds(served.config.gateway)
 
     async def read(self, dialect: Dialect, body: bytes, deadline: int, who: Identity) -> Job:
@@ -172,6 +175,9 @@ class Workshop:
             scores = None
             wanted = model.dimensions if job.dimensions is None else job.dimensions
             values = vectors.shorten(values, wanted)
+        if scores is not None and self.ranked is not None and key:
+            one_query = None if job.queries else scores
+            self.ranked(key, model.name, note.request.id, one_query, job.top_n)
         return Answer(
             id=note.request.id,
             model=model.name,

@@ -130,6 +130,12 @@ FIELDS: dict[str, Schema] = {
     ),
     "Cohere.Request.inputs": {"type": "array", "items": _object(TEXT), "minItems": 1},
     "DashScope.Query.documents": {**DOCUMENTS, "items": either(WORDS, _object(WORDS))},
+    "Feedback.Wish.comment": _left_out({"type": "string", "maxLength": 2000}),
+    "Feedback.Wish.document": _left_out({"type": "integer", "minimum": 0}),
+    "Feedback.Wish.rating": _left_out(
+        {"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "enum": ["up", "down"]}
+    ),
+    "Feedback.Wish.request_id": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
     "Ollama.Embed.input": either(TEXT, TEXTS),
     "Ollama.Embed.truncate": FLAG,
     "Ollama.Embeddings.prompt": TEXT,
@@ -193,6 +199,13 @@ NEEDS: dict[str, Schema] = {
     "Cohere.Request": _just_one(("texts", "inputs")),
     "DashScope.Query": {"required": ["query", "documents"]},
     "DashScope.Texts": {"required": ["texts"]},
+    "Feedback.Wish": {
+        "required": ["request_id"],
+        "anyOf": [
+            {"required": [name], "properties": {name: {"not": NULL}}}
+            for name in ("rating", "document")
+        ],
+    },
     "Ollama.Show": {
         "anyOf": [{"required": [name], "properties": {name: TEXT}} for name in ("model", "name")]
     },

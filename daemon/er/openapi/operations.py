@@ -59,6 +59,7 @@ TAGS = {
     "Rerank": "One request and one answer for the clients of Cohere, Jina, Voyage, SiliconFlow, "
     "DashScope's compatible mode, vLLM, Infinity and llama.cpp.",
     "Batches": "Files of many requests, computed in what other requests leave, as OpenAI has it.",
+    "Feedback": "What users made of an answer, which ER sums up by model and key.",
     "Cohere": "Cohere's embeddings.",
     "TEI": "Hugging Face's Text Embeddings Inference.",
     "vLLM": "vLLM's own requests.",

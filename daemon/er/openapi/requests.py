@@ -15,6 +15,7 @@ VENDORS = {
     "dashscope": "DashScope",
     "ollama": "Ollama",
     "batches": "Batches",
+    "feedback": "Feedback",
     "openai": "OpenAI",
     "pooling": "vLLM",
     "rerank": "Rerank",

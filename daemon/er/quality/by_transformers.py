@@ -71,6 +71,24 @@ def qwen3_words(folder: str) -> tuple[Callable[[str], Ids], Callable[[str], Ids]
     )
 
 
+def plain_words(asked: Any, **cut: Any) -> Any:
+    """The model's own tokenizer, whose special tokens no text can name; cut at "max_tokens"."""
+    from tokenizers import Tokenizer
+
+    made = definition(asked["folder"])
+    special = {token["content"] for token in made["added_tokens"] if token["special"]}
+    made["added_tokens"] = [token for token in made["added_tokens"] if not token["special"]]
+    inner = made["model"]
+    if isinstance(inner["vocab"], list):  # whole pieces, special ones among them
+        inner["vocab"] = [
+            ["\0" + text if text in special and place != inner.get("unk_id") else text, score]
+            for place, (text, score) in enumerate(inner["vocab"])
+        ]
+    words = Tokenizer.from_str(json.dumps(made))
+    words.enable_truncation(asked["max_tokens"], **cut)
+    return words
+
+
 def qwen3_embed(asked: Any) -> list[list[float]]:
     """Cosines: each query under its instruction, each document as it is."""
     import torch
@@ -92,12 +110,9 @@ def qwen3_embed(asked: Any) -> list[list[float]]:
 def plain_embed(asked: Any) -> list[list[float]]:
     """Cosines of the states' first one, last one or mean, as 1_Pooling says."""
     import torch
-    from tokenizers import Tokenizer
     from transformers import AutoModel
 
-    words = Tokenizer.from_str(json.dumps(definition(asked["folder"])))
-    words.encode_special_tokens = True
-    words.enable_truncation(asked["max_tokens"])
+    words = plain_words(asked)
     model = AutoModel.from_pretrained(asked["folder"], dtype=torch.float32).eval()
 
     def vector(said: str) -> Any:
@@ -151,12 +166,9 @@ def qwen3_score(asked: Any) -> list[list[float]]:
 def plain_score(asked: Any) -> list[list[float]]:
     """A cross-encoder's one number through the sigmoid."""
     import torch
-    from tokenizers import Tokenizer
     from transformers import AutoModelForSequenceClassification
 
-    words = Tokenizer.from_str(json.dumps(definition(asked["folder"])))
-    words.encode_special_tokens = True
-    words.enable_truncation(asked["max_tokens"], strategy="only_second")
+    words = plain_words(asked, strategy="only_second")
     kind = AutoModelForSequenceClassification
     model = kind.from_pretrained(asked["folder"], dtype=torch.float32).eval()
     segments = getattr(model.config, "type_vocab_size", 1) > 1

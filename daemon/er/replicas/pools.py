@@ -119,6 +119,7 @@ class Member:
         self.shunned_at = 0.0  # Unix s
         self._sequences = Sizes(metrics.batch_sequences.labels(replica.name), metrics.SEQUENCES)
         self._tokens = Sizes(metrics.batch_tokens.labels(replica.name), metrics.TOKENS)
+        self._requests = metrics.batch_requests.labels(replica.name)
         self.carried = 0  # requests that had sequences in a call, to be told
 
     def shun(self, now: int, wall: float) -> None:
@@ -161,7 +162,7 @@ class Member:
         self._sequences.tell()
         self._tokens.tell()
         if self.carried:
-            metrics.batch_requests.labels(self.name).inc(self.carried)
+            self._requests.inc(self.carried)
             self.carried = 0
 
 

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import msgspec
 
 from er.journal import log
+from er.mapped import aside_of
 from er.usage import HOUR_S, Row, Sums
-from er.usage.mapped import aside_of
 
 KEPT_DAYS = 400
 NEWEST = 15  # months that are kept whatever the clock says: it may be wrong

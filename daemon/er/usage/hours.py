@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from er.journal import log
+from er.mapped import HEAD_BYTES, aside_of, opened
 from er.usage import HOUR_S, OTHERS, Row, Sums
-from er.usage.mapped import HEAD_BYTES, aside_of, opened
 
 ROWS = 8192  # keys x models within an hour, and some minutes until they are written down
 CROWDED = ROWS // 2  # so many rows are written down before their hour is over

@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from er.mapped import HEAD_BYTES, opened
 from er.usage import HOUR_S, NOBODY, OTHERS, Sums
 from er.usage.book import Book, Month
 from er.usage.hours import read
-from er.usage.mapped import HEAD_BYTES, opened
 
 ROWS = 16384  # keys x months; those of the oldest month are used again
 MAGIC = b"er usage of months 1\n"

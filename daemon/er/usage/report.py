@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from er.usage import HOUR_S, Row, Sums
+from er.usage import HOUR_S, NOBODY, Row, Sums
 from er.usage.book import Book, Damage, Month
 from er.usage.hours import read
 
@@ -72,6 +72,14 @@ def answer(folder: Path, asked: Asked, keys: Mapping[str, Key]) -> dict[str, Any
         "total": total._asdict(),
         "damaged": damaged,
     }
+
+
+def requests(folder: Path, since: float, until: float) -> dict[tuple[str, str], int]:
+    """Answered requests between two moments (Unix seconds, to the hour) by key and model, of those
+    that had one. Raises OSError.
+    """
+    rows = answer(folder, Asked(("key", "model"), since, until), {})["rows"]
+    return {(r["key"], r["model"]): r["requests"] for r in rows if r["model"] != NOBODY}
 
 
 def _months(folder: Path, first: int, last: int) -> Iterator[tuple[list[Row], Damage]]:

@@ -1,0 +1,134 @@
+"""`er feedback`: what clients said of their answers, by model and key, out of the files."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import orjson
+
+from er import config, keys, usage
+from er.cli.screen import clean, table
+from er.feedback import Given, folder
+from er.feedback.book import Book
+from er.feedback.report import answer
+from er.keys import KeysError
+from er.moments import past
+from er.usage import HOUR_S, report
+
+FIGURES = ("requests", "feedbacks", "clicks", "ratings", "good", "bad")
+RATES = ("click_rate", "satisfaction", "mean_rating", "mrr")
+SHOWN = 10  # of the newest
+
+
+class Wish(msgspec.Struct, kw_only=True):
+    """What the command line asked for. None = not said."""
+
+    since: str = "7d"
+    key: list[str] | None = None  # ids or names
+    model: list[str] | None = None
+    csv: bool = False
+    as_json: bool = False
+
+
+def run(wish: Wish) -> int:
+    """Print it. Returns the exit status: 0 done, 1 not done and said why, 64 wrong use."""
+    state = config.directory("state")
+    for path in (state, folder(state)):
+        if not os.access(path, os.R_OK | os.X_OK) and os.path.lexists(path):
+            return _fail(f"this reads {path}, which needs root or group er: sudo er feedback …", 1)
+    try:
+        since = past(wish.since, datetime.now(UTC)).timestamp()
+    except ValueError as error:
+        return _fail(f"--since: {error}", 64)
+    since = math.floor(since / HOUR_S) * HOUR_S
+    names = _names()
+    wanted = {key_id for ref in wish.key or () for key_id in _ids(ref, names)}
+
+    def fits(key: str, model: str) -> bool:
+        return (not wish.key or key in wanted) and (not wish.model or model in wish.model)
+
+    try:
+        read = Book(folder(state)).read(since)
+        asked = report.requests(usage.folder(state), since, time.time() + HOUR_S)
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}", 1)
+    counts = {name: count for name, count in asked.items() if fits(*name)}
+    given = [one for one in read.given if fits(one.key, one.model)]
+    found = answer(since, given, counts, names)
+    for told in read.damaged:
+        print(f"er feedback: lines that can't be read are left out: {told}", file=sys.stderr)
+    if wish.as_json:
+        print(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+    elif wish.csv:
+        _csv(given, names)
+    else:
+        print("\n".join(_lines(found)))
+    return 1 if read.damaged else 0
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"er feedback: {text}", file=sys.stderr)
+    return code
+
+
+def _names() -> dict[str, str]:
+    """Of each key in the key file; without it ids stand for themselves."""
+    try:
+        return {key["id"]: key["name"] for key in keys.list_keys(keys.path())}
+    except (KeysError, OSError) as error:
+        print(f"er feedback: names of keys are not known: {error}", file=sys.stderr)
+        return {}
+
+
+def _ids(ref: str, names: dict[str, str]) -> list[str]:
+    named = [key_id for key_id, name in names.items() if name == ref]
+    return [ref] if ref in names or not named else named
+
+
+def _csv(given: list[Given], names: dict[str, str]) -> None:
+    """A line for each feedback, so that others can sum up as they like."""
+    out = csv.writer(sys.stdout, lineterminator="\n")
+    out.writerow(("at", "answered", *_COLUMNS, "name"))
+    for one in given:
+        values = [getattr(one, column) for column in _COLUMNS]
+        out.writerow((_moment(one.at), _moment(one.asked), *values, names.get(one.key, "")))
+
+
+_COLUMNS = ("id", "key", "model", "documents", "document", "rank", "rating", "comment")
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    if not found["total"]:
+        return [f"no feedback to requests since {_moment(found['since'])}; er help feedback"]
+    lines = [f"{found['total']} feedbacks to requests since {_moment(found['since'])}", ""]
+    for kind, name in (("models", "model"), ("keys", "key")):
+        rows = [[name.upper(), *(f.upper() for f in (*FIGURES, *RATES))]]
+        for row in found[kind]:
+            title = row[name] if name == "model" else f"{row['key']} {row['name']}".strip()
+            rates = ["-" if row[r] is None else f"{row[r]:.3f}" for r in RATES]
+            rows.append([clean(title), *(f"{row[f]:,}" for f in FIGURES), *rates])
+        lines += [*table(rows), ""]
+    lines.append("newest:")
+    newest = [
+        [
+            _moment(one["at"]),
+            one["request_id"],
+            one["model"],
+            f"click, rank {one['rank'] or '?'}" if one["kind"] == "click" else "rating",
+            "" if one["rating"] is None else f"{one['rating']:g}",
+            clean(one["comment"])[:60],
+        ]
+        for one in found["recent"][:SHOWN]
+    ]
+    return [*lines, *table(newest, "  ")]
+
+
+def _moment(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"

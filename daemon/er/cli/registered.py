@@ -1,0 +1,106 @@
+"""Commands that register here: name, what help says, options, and the module that runs them.
+
+The module has a struct `Wish` of its options and `run(wish)`; it is imported when it is wanted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from er.cli import quality
+
+
+class Registered(NamedTuple):
+    """One command."""
+
+    says: str  # the line in `er --help`
+    options: Callable[[argparse.ArgumentParser], None]
+    module: str
+    overview: str  # the line in `er`
+
+
+def _report(report: argparse.ArgumentParser) -> None:
+    since = 'how far back: "7d", "2026-11-01" or a moment (default: 7d)'
+    report.add_argument("--since", metavar="T", default="7d", help=since)
+    report.add_argument("--until", metavar="T", help="up to there (default: now)")
+    form = report.add_mutually_exclusive_group()
+    form.add_argument("--html", metavar="FILE", type=Path, help='a page; "-": to standard output')
+    form.add_argument("--markdown", action="store_true", help="as text, the default")
+    report.add_argument("--lang", choices=("en", "zh"), help="default: as LANG says")
+
+
+def _capacity(capacity: argparse.ArgumentParser) -> None:
+    capacity.add_argument("--model", metavar="M", action="append", help="this one alone")
+    minutes = "how long it may take (default: 3)"
+    capacity.add_argument("--minutes", metavar="N", type=float, default=3.0, help=minutes)
+    goal = "the p99 that is good enough (default: 5 times that of a quiet machine)"
+    capacity.add_argument("--p99", metavar="MS", type=float, help=goal)
+    for option, default, what in (("tokens", "128,512", "in a text"), ("inputs", "1,16", "texts")):
+        text = f"{what}, numbers with commas (default: {default})"
+        capacity.add_argument(f"--{option}", metavar="N,M", default=default, help=text)
+    where = "another service, with the key in ER_API_KEY; nothing is kept of it"
+    capacity.add_argument("--url", metavar="U", help=where)
+    capacity.add_argument("--yes", action="store_true", help="load it without asking")
+    capacity.add_argument("--json", action="store_true", help="for programs")
+
+
+def _feedback(feedback: argparse.ArgumentParser) -> None:
+    since = 'requests answered since: "7d", "2026-11-01" or a moment (default: 7d)'
+    feedback.add_argument("--since", metavar="T", default="7d", help=since)
+    feedback.add_argument("--key", metavar="K", action="append", help="an id or a name; repeatable")
+    feedback.add_argument("--model", metavar="M", action="append", help="repeatable")
+    form = feedback.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="a line for each feedback")
+    form.add_argument("--json", action="store_true", help="for programs")
+
+
+COMMANDS = {
+    "capacity": Registered(
+        "measure what load this machine carries, and what to change first",
+        _capacity,
+        "er.cli.capacity",
+        "what load it carries, and what to change first",
+    ),
+    "quality": Registered(
+        "how good the answers are, and what drifted",
+        quality.options,
+        "er.cli.quality",
+        "how good the answers are, and which replica's drifted",
+    ),
+    "feedback": Registered(
+        "what clients said of their answers: clicks, ratings, online MRR",
+        _feedback,
+        "er.cli.feedback",
+        "what clients said of their answers",
+    ),
+    "report": Registered(
+        "a page on traffic, latency, quality, capacity, keys and incidents",
+        _report,
+        "er.cli.report",
+        "a page on the last days, for you and your boss",
+    ),
+}
+
+
+def add(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    """Make the parsers; `command` makes one by name and text."""
+    for name, one in COMMANDS.items():
+        one.options(command(name, one.says))
+
+
+def overview() -> str:
+    """The lines of the overview."""
+    return "\n".join(f"  er {name:18}{one.overview}" for name, one in COMMANDS.items())
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run it. Returns its exit status."""
+    module = importlib.import_module(COMMANDS[args.command].module)
+    given = vars(args) | {"as_json": vars(args).get("json")}
+    fields = module.Wish.__struct_fields__
+    code: int = module.run(module.Wish(**{k: given[k] for k in fields if k in given}))
+    return code
