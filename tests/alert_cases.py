@@ -62,6 +62,7 @@ DISK = 'instance="er:1",job="er",place="state",path="/var/lib/er"}'
 MODELS = 'instance="er:1",job="er",place="models",path="/models"}'
 QUEUE = 'er_queue_sequences{instance="er:1",model="m",lane="interactive"}'
 BATCHES = 'er_batch_sequences_count{instance="er:1",job="er",replica="e1"}'
+MRR = 'er_feedback_mrr{instance="er:1",job="er",model="m"}'
 FIRST = "_x100 1x20"  # a counter that comes into being with its first event
 ENDED = 'er_batches_ended_total{instance="er:1",job="er",status='
 
@@ -311,6 +312,14 @@ CASES = (
             {f'er_quality_state{{{REPLICA},state="never"}}': "1x700 0x900"},
             {f'er_quality_state{{{REPLICA},state="off"}}': f"1x{DAY + 100}"},
         ),
+    ),
+    Case(
+        "ErFeedbackFell",
+        "1500m",
+        {MRR: f"{'NaN ' * 120}0.8x1260 0.4x200"},
+        _of("job=er model=m"),
+        ({MRR: "0.8x1380 0.7x200"}, {MRR: f"0.8x1380{' NaN' * 200}"}),
+        "0.400",
     ),
     # Time begins at 0 in these: what ends at second N ends N seconds after.
     Case(

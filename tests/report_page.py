@@ -34,7 +34,7 @@ from fakes import EngineProcess  # noqa: E402
 from running import DIMENSIONS, Gateway, model_folder  # noqa: E402
 
 STEP_MS, TOKEN_US = 3, 40  # of an engine: a call, and each token of it
-GOAL = ("--p99", "250")  # which a machine that does other things meanwhile can reach, too
+GOAL = ("--p99", "500")  # which a machine that does other things meanwhile can reach, too
 # name, team, requests a second, texts in a request
 KEYS = (
     ("search", "web", 8.0, 1),
@@ -120,9 +120,12 @@ def make(folder: Path, minutes: float, out: Path, lang: str) -> int:
             secrets[name] = made.shown()["secret"]
         stack.enter_context(mock.patch.dict(os.environ, running.environment()))
         stack.enter_context(mock.patch("platform.node", lambda: "er.example"))
-        time.sleep(5)
+        er(["wait", "--timeout", "2m"])
         sweep = str(max(0.2, minutes / 4))
-        er(["capacity", "--yes", "--minutes", sweep, "--tokens", "12", "--inputs", "1,16", *GOAL])
+        if code := er(
+            ["capacity", "--yes", "--minutes", sweep, "--tokens", "12", "--inputs", "1,16", *GOAL]
+        ):
+            return code
         asked = asyncio.run(crowd(running, 60 * minutes * 3 / 4, secrets))
         time.sleep(3)
         print(f"{asked} requests were sent", file=sys.stderr)

@@ -30,13 +30,14 @@ ETC = Path(__file__).parent.parent / "etc"
 KNOWING = Path(__file__).with_name("knowing_engine.py")
 EVERY = "500ms"  # a scrape, and a look at the rules
 BLOCK = "file-0123456789abcdef"  # what stands between parts of an upload
-# In the admin process alone: a machine with systemd.
+# In the admin process alone: a machine with systemd, and no half minute for sums of feedback.
 SHIM = """
 import sys
 if "er.admin" in sys.orig_argv:
     from pathlib import Path
     from er import systemctl
-    from er.admin import cgroups
+    from er.admin import cgroups, satisfaction
+    satisfaction.EVERY_S = 1.0
     systemctl.booted = lambda: True
     cgroups.rows.__defaults__ = (Path({root!r}), Path({own!r}))
 """
@@ -207,7 +208,9 @@ class Site(Gateway):
             assert self.embed([f"text {n}", f"more {n}"], connection=link).status == 200
         assert self.embed("long " * 200, connection=link).status == 200  # cut
         rerank = {"model": "bi", "query": "q", "documents": ["a", "b"]}
-        assert self.ask("POST", "/v1/rerank", rerank, connection=link).status == 200
+        ranked = self.ask("POST", "/v1/rerank", rerank, connection=link)
+        said = {"request_id": ranked.headers["x-request-id"], "document": 1, "rating": "up"}
+        assert self.ask("POST", "/v1/feedback", said, connection=link).status == 200
         assert self.embed("x", key="sk-er-wrong", connection=link).status == 401
         assert self.ask("POST", "/v1/embeddings", {"model": "none", "input": "x"}).status == 404
         link.close()

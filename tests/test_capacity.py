@@ -107,7 +107,7 @@ async def truth(make: Callable[[], Simulated], shape: Shape, goal_s: float) -> f
     low, high = 0.0, 4.0 * make().servers / make().call_s
     while high - low > 0.02 * high:
         rate = (low + high) / 2
-        outcome = await make().arrive(shape, rate, 20_000 / rate)
+        outcome = await make().arrive(shape, rate, 8_000 / rate)
         found = quantile(sorted(outcome.times), 0.99)
         good = found is not None and found.value <= goal_s and not outcome.refused
         low, high = (rate, high) if good else (low, rate)
@@ -127,15 +127,21 @@ async def measured(
 # -- the sweep -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("gently", [False, True])
-@pytest.mark.parametrize("goal_s", [None, 0.03, 0.2])
-@pytest.mark.parametrize(("call_s", "servers"), [(0.01, 1), (0.05, 8), (0.001, 2)])
+@pytest.mark.parametrize(
+    ("call_s", "servers", "goal_s", "gently"),
+    [
+        (0.01, 1, None, False),
+        (0.01, 1, 0.03, False),
+        (0.05, 8, None, False),
+        (0.002, 2, 0.2, False),
+        (0.01, 1, None, True),
+        (0.05, 8, 0.2, True),
+    ],
+)
 async def test_the_knee_is_where_it_is(
     call_s: float, servers: int, goal_s: float | None, gently: bool
 ) -> None:
     """Within 20 % of what a machine of known capacity carries at that p99."""
-    if goal_s is not None and goal_s < 2 * call_s:
-        goal_s = 2 * call_s
     right = await truth(
         lambda: Simulated(call_s, servers=servers, seed=7), ONE, goal_s or max(0.025, 5 * call_s)
     )
@@ -153,7 +159,7 @@ async def test_the_knee_is_where_it_is(
 async def test_the_error_is_small_on_the_whole() -> None:
     """Over many sweeps the found capacity is neither high nor low."""
     right = await truth(lambda: Simulated(0.02, seed=7), ONE, 0.1)
-    found = [(await measured(Simulated(0.02, seed=i))).row.rate for i in range(10)]
+    found = [(await measured(Simulated(0.02, seed=i))).row.rate for i in range(6)]
     assert statistics.mean(found) == pytest.approx(right, rel=0.1)
     assert all(rate == pytest.approx(right, rel=0.25) for rate in found)
 
@@ -423,7 +429,7 @@ def test_a_real_gateway_is_measured_and_quoted(tmp_path: Path) -> None:
         try:
             running.start()
             until(lambda: _up(running))
-            options = ("--minutes", "0.2", "--tokens", "8", "--inputs", "1", "--p99", "200")
+            options = ("--minutes", "0.16", "--tokens", "8", "--inputs", "1", "--p99", "200")
             code, out, err = called(
                 running.environment(), "capacity", "--yes", "--json", "--model", "embed", *options
             )
@@ -462,7 +468,7 @@ def _clients_stop_it(running: Gateway) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(2.5)
+    time.sleep(2.0)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 1 and "Interrupted" in out and "Traceback" not in err

@@ -69,6 +69,7 @@ def test_what_is_forbidden_is_unknown_and_not_asked_again() -> None:
         "nvmlDeviceGetPowerUsage": NotSupportedError,
         "nvmlDeviceGetMemoryInfo": NoPermissionError,
         "nvmlDeviceGetCurrentClocksEventReasons": NotSupportedError,
+        "nvmlDeviceGetCurrentClocksThrottleReasons": NotSupportedError,
     }
     nvml = FakeNvml([Card("GPU-a", "0", 0, refuses=never), Card("GPU-b", "1", 1)])
     both = Cards(nvml, None)

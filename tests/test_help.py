@@ -21,7 +21,7 @@ from er.cli.screen import width
 from er.config import Batches, Cache, Config, Gateway, Model, Tls
 from er.dialects import Route
 from er.engine import command
-from er.gateway import described
+from er.gateway import described, feedback
 from er.gateway.batches import Place, place_at
 from er.gateway.options import ALIVE, OPEN, SCOPED
 from er.units import takeup
@@ -262,6 +262,7 @@ def test_the_paths_and_figures_of_the_api_page_are_there() -> None:
         for path in re.findall(r"/[a-z0-9/{}_.-]+", cell):
             known = path in OPEN | ALIVE | described.PATHS | SCOPED.keys()
             known = known or isinstance(place_at(method, path), Place)
+            known = known or isinstance(feedback.place_at(method, path), feedback.Place)
             assert known or isinstance(dialects.find(method, path), Route), path
     told = rows("api")
     gateway = Gateway()
@@ -283,8 +284,8 @@ def test_the_admin_api_is_explained() -> None:
         method = word or method
         path = rest if word else path.rsplit("/", 1)[0] + rest  # "/resume" after ".../drain"
         told.add((method, re.sub(r"KEY|NAME", "*", path)))
-    files = ("api.py", "canary_api.py")
-    source = "".join((TOP / "daemon/er/admin" / f).read_text(encoding="utf-8") for f in files)
+    rooms = (TOP / "daemon/er/admin").glob("*.py")
+    source = "".join(room.read_text(encoding="utf-8") for room in rooms)
     there = {
         (method.upper(), re.sub(r"\{\w+\}", "*", path))
         for method, path in re.findall(r"@app\.(get|post|patch|delete)\(\s*\"([^\"]+)\"", source)

@@ -153,6 +153,19 @@ def test_the_busiest_minute_and_time_that_nobody_watched() -> None:
     assert (hour.replicas["one"].up_s, hour.replicas["one"].known_s) == (58.0, 118.0)
 
 
+def test_a_measurement_is_no_busy_minute() -> None:
+    """What gateway.sock asks for counts as requests, but not as the most that clients asked for."""
+    hourly, clocks = Hourly(), Clocks()
+    clocks.now = 1020.0
+    for texts, local in ((0, 0), (600, 60), (9600, 9000)):
+        counts = {("sequences_per_s",): texts, ("keys", "local", "sequences_per_s"): local}
+        hourly.add(clocks.now, clocks.at, Sample(counts=counts), UP, 1.0)
+        clocks.passes(59.0)
+    state = hourly.state()
+    assert state is not None
+    assert (state.hour.texts, state.hour.peaks) == (9600, {"texts": 10.0})
+
+
 def test_who_went_out_and_came_back() -> None:
     """With why and for how long; one that starts is not out; a gateway's start is told once."""
     counters, clocks, hourly = Counters(), Clocks(), Hourly()

@@ -54,6 +54,15 @@ from er.exposition.told import Noted
 told.tell([seen.workers.row(3)], [Noted("m", "total", 7, "req-1", 0.2, 1764187200.5)])
 """
 OPEN_READER = "import sys; from er import exposition as e; sys.stdout.buffer.write(e.render(True))"
+EVERY = """
+from er import metrics
+from er.exposition import seen, told
+told.tell([family.row(1, *("x" for _ in family.labels)) for family in seen.SEEN.values()])
+for one in vars(metrics).values():
+    if hasattr(one, "_labelnames"):
+        child = one.labels(*("x" for _ in one._labelnames)) if one._labelnames else one
+        getattr(child, {"counter": "inc", "gauge": "set", "histogram": "observe"}[one._type])(1)
+"""
 TOML = """
 [costs]
 gpu_hour = 3.6
@@ -218,6 +227,17 @@ def test_every_name_keeps_to_the_standards() -> None:
         for label in labels:
             assert re.fullmatch(r"[a-z][a-z_]*", label) and label not in ("le", "quantile", "job")
             assert label not in words or label in REPEATED, name
+
+
+def test_prometheus_own_linter_finds_nothing(tmp_path: Path) -> None:
+    """promtool check metrics on a text in which every metric has a row."""
+    run(tmp_path, "admin", EVERY)
+    text = run(tmp_path, "w0", READER)
+    for name, kind, _ in every_metric():
+        assert f"# TYPE {name} {'gauge' if kind == 'info' else kind}\n" in text, name
+    command = ["promtool", "check", "metrics"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_every_metric_has_a_help_text_that_needs_no_escapes() -> None:
@@ -537,7 +557,7 @@ def test_a_full_runtime_folder_is_said_and_hurts_nothing(
 
 
 def test_both_doors_answer_in_both_formats_with_the_requests_id(tmp_path: Path) -> None:
-    """A request's id is in OpenMetrics' histogram at the gateway's door and at the listener."""
+    """The operator finds a request's id in the histogram at both; a client, nothing of others."""
     with gateway(tmp_path, metrics=f"127.0.0.1:{free_port()}") as running:
         host, _, port = str(running.settings["metrics"]).partition(":")
         running.ask(
@@ -545,11 +565,18 @@ def test_both_doors_answer_in_both_formats_with_the_requests_id(tmp_path: Path) 
             headers={"x-request-id": "exemplary-1"},
         )  # fmt: skip
         accept = {"accept": PROMETHEUS_3}
+        made = keys.create(
+            running.state / "er_api_keys.json",
+            name="dashboard",
+            now=datetime.now(UTC),
+            scopes=["metrics", "admin-read"],
+        )
         until = time.monotonic() + 20
         text = ""
         while "exemplary-1" not in text and time.monotonic() < until:
             time.sleep(0.2)
-            text = running.ask("GET", "/metrics", headers=accept).body.decode()
+            reply = running.ask("GET", "/metrics", headers=accept, key=made.secret)
+            text = reply.body.decode()
         families = {family.name: family for family in open_families(text)}
         marked = [s for s in families["er_request_seconds"].samples if s.exemplar]
         assert {s.labels["part"] for s in marked} >= {"total", "engine", "queue", "tokenise"}
@@ -557,7 +584,11 @@ def test_both_doors_answer_in_both_formats_with_the_requests_id(tmp_path: Path) 
         assert families["er_batch_requests"].samples[0].value >= 1
         assert families["er_key_requests"].samples
         assert families["er_replica_up"].samples[0].labels["model"]
-        plain = running.ask("GET", "/metrics")
+        clients = running.ask("GET", "/metrics", headers=accept)  # a key of the usual scopes
+        of_client = {family.name for family in open_families(clients.body.decode())}
+        assert "er_replica_up" in of_client and b"exemplary-1" not in clients.body
+        assert not [name for name in of_client if name.startswith("er_key")]
+        plain = running.ask("GET", "/metrics", key=made.secret)
         assert plain.headers["content-type"].startswith("text/plain; version=0.0.4")
         assert "exemplary-1" not in plain.body.decode()
         listener = http.client.HTTPConnection(host, int(port), timeout=10)

@@ -162,7 +162,7 @@ def test_broken_sets_are_told_with_their_line(running: Gateway, tmp_path: Path) 
 def test_interrupted(running: Gateway, engine: EngineProcess, tmp_path: Path) -> None:
     """Ctrl-C while an engine does not answer: one word, and no trace."""
     mine = own_set(tmp_path / "mine.jsonl")
-    engine.fault("delay", seconds=30.0)
+    engine.fault("slow", ms=30_000)
     command = [sys.executable, "-m", "er.cli", "quality", "compare", "embed", "replica=e0"]
     process = subprocess.Popen(
         [*command, "--set", str(mine)],
@@ -172,7 +172,8 @@ def test_interrupted(running: Gateway, engine: EngineProcess, tmp_path: Path) ->
         text=True,
     )
     until = time.monotonic() + 20
-    while not engine.seen()["calls"] and time.monotonic() < until:
+    # A probe is of one sequence, the command's call of query and documents.
+    while engine.seen()["largest_batch"] < 3 and time.monotonic() < until:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)

@@ -190,6 +190,8 @@ def test_figures_follow_from_the_counts() -> None:
     ]
     assert found.refusals == [("overloaded", 8.0), ("invalid_api_key", 2.0)]
     assert found.used[0].peak_texts / found.used[0].row.texts_per_s == 0.5
+    mine = [*facts().used, used(HOUR + 1, "local", 9000, 0, 9000, 9000)]  # er capacity itself
+    assert summary(facts(used=mine)).used == found.used
 
 
 def test_the_nearest_measured_shape_is_taken() -> None:
@@ -368,7 +370,7 @@ def known_totals(text: str) -> tuple[int, ...]:
 
 def test_totals_are_those_of_usage_and_the_audit(tmp_path: Path) -> None:
     """A known mix, a replica that dies, callers without a key; then all is down."""
-    with gateway(tmp_path, workers=2) as running:
+    with gateway(tmp_path) as running:
         path = running.state / "er_api_keys.json"
         made = keys.create(path, name=NASTY[:40], now=datetime.now(UTC), team="<b>team")
         secret = made.shown()["secret"]

@@ -214,7 +214,7 @@ def _series(key: str) -> _Series:
 def _in_files(directory: Path) -> dict[str, list[Sample]]:
     """The samples of each metric, summed over processes; of `mostrecent` gauges the newest.
 
-    The library's own collector parses each process's series anew, and takes three times as long.
+    The library's own collector parses each process's series anew, with every scrape.
     """
     groups: dict[tuple[str, tuple[str, ...]], list[tuple[_Series, float]]] = {}
     for key, value in _values(directory).items():

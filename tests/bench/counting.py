@@ -4,7 +4,9 @@
 
 The worker of `inside.py`, with the files that workers share, as fast as it goes. In turns it counts
 as it does in service (metrics, the last minutes for the console, usage, all summed up twice a
-second) and not at all; a figure is the median of the runs, each ratio is of one run. Beside it what
+second) and not at all; a figure is the median of the runs, each ratio is of one run. On a machine
+that others use that ratio means little: `counting` is what the functions that count took by
+themselves, `share` that of a whole request. Beside it what
 the admin process takes for its sample of every two seconds, and what a scrape takes, with the files
 of so many workers and replicas as are named in the report.
 """
@@ -53,11 +55,45 @@ async def loaded(given: Config) -> Inside:
     return inside
 
 
-async def turn(inside: Inside, requests: list[list[bytes]], counting: bool) -> float:
+class Watched:
+    """A tally whose own CPU time is known."""
+
+    def __init__(self, inside: Inside) -> None:
+        self.tally = inside.worker.gateway.tally
+        self._flush = self.tally.flush
+        self._note: Note | None = None
+        self.flush_s = 0.0
+        self.tally.flush = self.flush  # type: ignore[method-assign]
+
+    def flush(self) -> None:
+        before = time.thread_time()
+        self._flush()
+        self.flush_s += time.thread_time() - before
+
+    def counts(self, wanted: bool) -> None:
+        """Whether the requests from now on are counted."""
+        add: Callable[[Note], None] = type(self.tally).add.__get__(self.tally)
+        self.tally.add = add if wanted else self._kept  # type: ignore[method-assign]
+
+    def _kept(self, note: Note) -> None:
+        self._note = note
+
+    def add_us(self) -> float:
+        """CPU µs of noting one request, as flush finds it."""
+        assert self._note is not None
+        add, note, times = type(self.tally).add, self._note, 4000  # fewer than it sums up at once
+        self._flush()
+        before = time.thread_time()
+        for _ in range(times):
+            add(self.tally, note)
+        spent_s = time.thread_time() - before
+        self._flush()
+        return spent_s / times * 1e6
+
+
+async def turn(inside: Inside, watched: Watched, requests: list[list[bytes]]) -> float:
     """CPU µs a request, its share of the summing up included."""
-    tally = inside.worker.gateway.tally
-    add: Callable[[Note], None] = type(tally).add.__get__(tally)
-    tally.add = add if counting else lambda note: None  # type: ignore[method-assign]
+    tally = watched.tally
     inside.worker._ledger.set_verdict("e0", "up", "", time.time())
     began, before, flushed = time.monotonic(), time.thread_time(), 0.0
     for together in requests:
@@ -75,14 +111,26 @@ async def requests_of(options: argparse.Namespace, given: Config) -> list[dict[s
     rounds = options.requests // CONNECTIONS
     requests = [[inside.request() for _ in inside.links] for _ in range(rounds)]
     await inside.turn(requests[:20])
-    found = []
+    found, watched = [], Watched(inside)
     for _ in range(options.runs):
         with_it, without = [], []
+        watched.flush_s = 0.0
         for _ in range(options.turns):
-            with_it.append(await turn(inside, requests, True))
-            without.append(await turn(inside, requests, False))
+            watched.counts(True)
+            with_it.append(await turn(inside, watched, requests))
+            watched.counts(False)
+            without.append(await turn(inside, watched, requests))
         counted, bare = min(with_it), min(without)
-        found.append({"with": counted, "without": bare, "more": counted / bare - 1.0})
+        own = watched.flush_s / (options.turns * rounds * CONNECTIONS) * 1e6 + watched.add_us()
+        found.append(
+            {
+                "with": counted,
+                "without": bare,
+                "more": counted / bare - 1.0,
+                "counting": own,
+                "share": own * options.turns / sum(with_it),
+            }
+        )
     return found
 
 
@@ -124,7 +172,7 @@ def main() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runs = runner.run(requests_of(options, given))
         report["runs"] = [{name: round(value, 4) for name, value in run.items()} for run in runs]
-        for name in ("with", "without", "more"):
+        for name in ("with", "without", "more", "counting", "share"):
             report[name] = round(median([run[name] for run in runs]), 4)
         others_files()
         from er.ledger import Ledger

@@ -58,6 +58,9 @@ class Transport(asyncio.Transport):
             raise SystemExit(f"not a good answer: {data[:500]!r}")
         self.answers += 1
 
+    def close(self) -> None:
+        pass  # on a busy machine the next head may come too late for the door
+
     def is_closing(self) -> bool:
         return False
 

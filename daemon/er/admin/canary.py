@@ -89,7 +89,9 @@ class Canary:
         `samples()` gives the launchers' fresh samples; `ask` a way to one engine.
         """
         self._config, self._ledger, self._state = config, ledger, state
-        self._papers, self._samples, self._ask = papers, samples, ask
+        self._papers, self._read_samples, self._ask = papers, samples, ask
+        self._sampled: Mapping[str, dict[str, Any]] = {}
+        self._sampled_at = float("-inf")
         self._take_out, self._answered = take_out, answered
         self._now, self._sleep = now, sleep
         self.subjects = {r.name: Subject(r) for r in config.replicas}
@@ -163,6 +165,12 @@ class Canary:
         last = subject.row.last
         assert last is not None
         return last.at + max(self.every_s, PART * last.seconds)
+
+    def _samples(self) -> Mapping[str, dict[str, Any]]:
+        """The launchers' samples, read once a second for all replicas."""
+        if abs(self._now() - self._sampled_at) >= LOOK_EVERY_S:
+            self._sampled, self._sampled_at = self._read_samples(), self._now()
+        return self._sampled
 
     def _mark(self, subject: Subject) -> str:
         sample = self._samples().get(subject.replica.name) or {}
@@ -255,9 +263,10 @@ class Canary:
             # One that drifted gives the same in other company; a moment's trouble does not.
             if run.verdict is not None and second is not None and not second.over:
                 run.verdict = second
-        own = await self._own(subject, sets)
-        self._enter(subject, run, own)
-        return await self._concluded(subject, run)
+        self._enter(subject, run)
+        outcome = await self._concluded(subject, run)
+        await self._own(subject, sets)
+        return outcome
 
     def _blind_beside(self, one: Reference, run: Run) -> bool:
         """Whether it was recorded of an engine that knew no order, while this one clearly does."""
@@ -266,7 +275,7 @@ class Canary:
         was, _ = judging.figures(run.sets.canary.queries, one.scores)
         return run.overall.ndcg10 > was.ndcg10 + judging.CLEARLY
 
-    def _enter(self, subject: Subject, run: Run, own: dict[str, Figures]) -> None:
+    def _enter(self, subject: Subject, run: Run) -> None:
         """Put the run's figures into the row."""
         now, apart = self._now(), run.verdict
         subject.row.last = book.Last(
@@ -274,7 +283,6 @@ class Canary:
             seconds=round(now - run.began, 3),
             **msgspec.structs.asdict(run.overall),
             by_language=run.by_language,
-            own=own,
             drift=apart.drift if apart else None,
             reference=judging.source(apart.against) if apart else None,
         )
@@ -334,11 +342,11 @@ class Canary:
 
         return await exam(asked, self._ask(subject.replica, asked), rest, again=again)
 
-    async def _own(self, subject: Subject, sets: Sets) -> dict[str, Figures]:
-        """The figures of operators' sets; one that the engine does not answer is left out."""
-        found = {}
+    async def _own(self, subject: Subject, sets: Sets) -> None:
+        """Put the figures of operators' sets into the row; one without an answer is left out."""
         for one, asked in sets.own:
-            assert one.canary is not None
+            last = subject.row.last
+            assert one.canary is not None and last is not None
             try:
                 scores = await self._scores(subject, asked)
             except UpstreamError as error:
@@ -346,8 +354,9 @@ class Canary:
                     text = f"{one.file}: replica {subject.replica.name} does not answer: "
                     log("warning", f"own set {text}{error.text}", replica=subject.replica.name)
                 continue
-            found[one.file], _ = judging.figures(one.canary.queries, scores)
-        return found
+            found, _ = await asyncio.to_thread(judging.figures, one.canary.queries, scores)
+            own = {**last.own, one.file: found}
+            subject.row.last = msgspec.structs.replace(last, own=own)
 
     # -- what comes of a run -------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from er.capacity.sweep import Shape
 from er.cli.admin_client import NoAdmin, call
 from er.cli.bench import KEY
 from er.cli.bench_load import Where, Wrong
-from er.cli.capacity_run import Around, Run, Wish, served
+from er.cli.capacity_run import PATIENCE_S, Around, Run, Wish, served
 from er.cli.screen import age, clean, table
 from er.config import ConfigError, active_path, directory, load
 
@@ -102,7 +102,7 @@ def _around(wish: Wish) -> Around:
     """Raises NoAdmin: who can't be asked must not be loaded, others may be served."""
     if wish.url:
         return Around(replicas={})
-    code, status = call("GET", "/status")
+    code, status = call("GET", "/status", timeout_s=PATIENCE_S)
     if code != 200:
         raise NoAdmin(f"the admin process answered {code}")
     up = {

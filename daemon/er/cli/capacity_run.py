@@ -28,6 +28,7 @@ from er.cli.screen import age, clean
 
 SHAPE_LEAST_S = 5.0  # for each shape of request
 LOOK_EVERY_S = 2.0  # at clients
+PATIENCE_S = 30.0  # for the admin process of a machine that is busy
 
 
 class Wish(msgspec.Struct, kw_only=True):
@@ -56,7 +57,7 @@ class Around(msgspec.Struct, kw_only=True):
 
 def served() -> Clients:
     """Raises NoAdmin."""
-    code, traffic = call("GET", "/traffic?seconds=60")
+    code, traffic = call("GET", "/traffic?seconds=60", timeout_s=PATIENCE_S)
     if code != 200:
         raise NoAdmin(f"the admin process answered {code}")
     return clients(traffic["keys"])
@@ -243,7 +244,7 @@ class _Cpu:
             for child in psutil.Process(self._gateway).children() if self._gateway else []:
                 with contextlib.suppress(psutil.Error):
                     times = child.cpu_times()
-                    if any("er.worker" in w or "er.nest" in w for w in child.cmdline()):
+                    if any("er.worker" in word for word in child.cmdline()):
                         found[child.pid] = times.user + times.system
         return found
 
@@ -268,4 +269,4 @@ def _note(text: str) -> None:
     print(f"er capacity: {clean(text)}", file=sys.stderr)
 
 
-__all__ = ["Around", "Run", "Wish", "served"]
+__all__ = ["PATIENCE_S", "Around", "Run", "Wish", "served"]

@@ -6,16 +6,28 @@ keys) it tells anew every two seconds (`seen`), so that a series which is gone i
 
 from __future__ import annotations
 
+from prometheus_client.metrics_core import Metric
+
 from er import metrics
 from er.exposition.text import OPENMETRICS, PLAIN, wants_openmetrics, written
 from er.exposition.told import read
 
 
-def render(openmetrics: bool = False) -> bytes:
-    """All metrics of all processes. About 10 ms."""
+def render(openmetrics: bool = False, whole: bool = True) -> bytes:
+    """All metrics of all processes. About 10 ms.
+
+    Not `whole`: for who is not the operator, so without other clients' keys and request ids.
+    """
     told = read()
+    families = [*metrics.families(), *told.families()]
+    if not whole:
+        return written((f for f in families if not _of_keys(f)), {}, openmetrics)
     exemplars = told.exemplars_of(metrics.seconds) if openmetrics else {}
-    return written([*metrics.families(), *told.families()], exemplars, openmetrics)
+    return written(families, exemplars, openmetrics)
+
+
+def _of_keys(family: Metric) -> bool:
+    return any("key" in sample.labels for sample in family.samples[:1])
 
 
 def content_type(openmetrics: bool) -> str:

@@ -238,7 +238,7 @@ class Gateway:
         if isinstance(route, Route):
             return await self._model_pages.answer(route, request, who, note)
         if route == METRICS:
-            return await operator_pages.figures(request.head.headers.get(b"accept", b""))
+            return await operator_pages.figures(request.head.headers.get(b"accept", b""), who)
         return await operator_pages.page(route, request.head.query)
 
     # -- ASGI --------------------------------------------------------------------------------

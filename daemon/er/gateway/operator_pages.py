@@ -14,6 +14,7 @@ from er import exposition
 from er.config import directory
 from er.gateway.exchange import Response
 from er.job import Refusal
+from er.keys import Identity
 
 # Addresses of the gateway, and the admin API's.
 PAGES = {"/v1/er/status": "/status", "/v1/er/keys": "/keys", "/v1/er/traffic": "/traffic"}
@@ -41,10 +42,14 @@ async def page(path: str, query: bytes) -> Response:
     return Response(status, body)
 
 
-async def figures(accept: bytes) -> Response:
-    """All metrics, in the format that a client with this Accept wants."""
+async def figures(accept: bytes, who: Identity) -> Response:
+    """All metrics, in the format that a client with this Accept wants.
+
+    Keys and request ids of others are for those alone who may read the operator's pages.
+    """
     openmetrics = exposition.wants_openmetrics(accept.decode("latin-1"))
-    text = await asyncio.to_thread(exposition.render, openmetrics)
+    whole = "admin-read" in who.scopes
+    text = await asyncio.to_thread(exposition.render, openmetrics, whole)
     return Response(200, text, exposition.content_type(openmetrics).encode())
 
 

@@ -20,6 +20,7 @@ MINUTE_S = 60.0
 EVENTS_MAX = 200  # of an hour; how many more there were is counted
 MODELS_MAX = 64
 REASON_MAX = 200  # characters
+LOCAL = "local"  # the key of gateway.sock
 Kind = Literal["out", "back", "gateway"]
 
 
@@ -202,6 +203,8 @@ class Hourly:
                 case ("tokens_per_s",):
                     hour.tokens += more
                     minute["tokens"] = more
+                case ("keys", key, "sequences_per_s") if key == LOCAL:
+                    minute[LOCAL] = more
                 case ("refusals_per_s", code) if more:
                     hour.refusals[code] = hour.refusals.get(code, 0.0) + more
                 case ("models", name, figure) if more and (own := _of(hour, name)):
@@ -221,13 +224,16 @@ class Hourly:
         self._peaks(hour, now, minute)
 
     def _peaks(self, hour: Hour, now: float, more: Mapping[str, float]) -> None:
-        """Sums of a minute of the steady clock, and the highest of them, a second."""
+        """Sums of a minute of the steady clock, and the highest of clients' ones, a second."""
         index = int(now // MINUTE_S)
         if self._minute is None or self._minute[0] != index:
             self._minute = (index, {})
         sums = self._minute[1]
         for name, n in more.items():
             sums[name] = sums.get(name, 0.0) + n
+        if sums.get(LOCAL, 0.0) > sums.get("texts", 0.0) / 2:
+            return  # a measurement, er embed: not what clients ask for
+        for name in more.keys() - {LOCAL}:
             rate = round(sums[name] / MINUTE_S, 3)
             if name.startswith("model "):
                 own = hour.models[name.removeprefix("model ")]
@@ -262,4 +268,4 @@ def _bound(bound: float | None) -> float:
     return float("inf") if bound is None else bound
 
 
-__all__ = ["Event", "Hour", "Hourly", "OfModel", "OfReplica", "Seen", "State", "Times"]
+__all__ = ["LOCAL", "Event", "Hour", "Hourly", "OfModel", "OfReplica", "Seen", "State", "Times"]

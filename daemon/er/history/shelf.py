@@ -1,7 +1,7 @@
 """The hours' files in STATE/hourly: one for each month, and the hour that is not over.
 
 A row of an hour that is over is appended to the file of its month; the open hour is written anew
-each half minute and with each event. Where an interruption leaves a row in both, its id counts
+every ten seconds and with each event. Where an interruption leaves a row in both, its id counts
 once. 400 days are kept, about 2 MB a month.
 """
 
@@ -23,7 +23,7 @@ from er.journal import log
 
 FOLDER = "hourly"
 NOW = "now.json"
-STORED_EVERY_S = 30.0
+STORED_EVERY_S = 10.0  # so old may be what a report tells of a running gateway
 KEPT_MONTHS = 14  # 400 days at the least
 MONTH_MAX = 64 << 20  # bytes; a larger file is not ours
 WAITING_MAX = 48  # hours that wait for a disk

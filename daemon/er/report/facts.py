@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from er.capacity.result import Capacity, Row
-from er.history.hourly import HOUR_S, Hour, Times
+from er.history.hourly import HOUR_S, LOCAL, Hour, Times
 from er.history.quantile import quantile_ms
 from er.usage import Sums
 
@@ -71,6 +71,7 @@ class Used(NamedTuple):
     peak_texts: float  # texts a second in the busiest minute
     mean_texts: float
     mean_tokens: float | None  # of this model's texts
+    mean_inputs: float  # texts of its requests
 
 
 class Summary(NamedTuple):
@@ -219,10 +220,14 @@ def _incidents(facts: Facts) -> list[Incident]:
 
 
 def _used(facts: Facts) -> list[Used]:
-    """Each measured model's share, against the shape of request that is nearest to its texts."""
+    """Each measured model's share, against the shape of request that is nearest to its texts.
+
+    Of clients with keys: the measurement itself is none.
+    """
     if facts.capacity is None:
         return []
-    models = {group.name: group.sums for group in _groups(facts.used, "model")}
+    mine = [row for row in facts.used if row["key"] != LOCAL]
+    models = {group.name: group.sums for group in _groups(mine, "model")}
     found = []
     for measured in facts.capacity.models:
         rows = [row for row in measured.rows if row.rate > 0]
@@ -235,8 +240,8 @@ def _used(facts: Facts) -> list[Used]:
         own = [h.models[measured.model] for h in facts.hours if measured.model in h.models]
         known_s = sum(hour.known_s for hour in facts.hours)
         peak = max((one.peak_texts for one in own), default=0.0)
-        mean = sum(one.texts for one in own) / known_s if known_s else 0.0
-        found.append(Used(measured.model, row, peak, mean, tokens))
+        mean = sums.texts / known_s if known_s else 0.0
+        found.append(Used(measured.model, row, peak, mean, tokens, inputs))
     return found
 
 

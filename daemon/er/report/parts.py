@@ -252,8 +252,8 @@ def _capacity(found: Summary, words: Words) -> Iterator[Part]:
                 model=used.model,
                 peak=f"{used.peak_texts:,.1f}",
                 **{name: percent(share) for name, share in shares.items()},
-                measured=f"{used.row.mean_tokens:,.0f}",
-                own="-" if used.mean_tokens is None else f"{used.mean_tokens:,.0f}",
+                measured=f"{used.row.inputs} x {used.row.mean_tokens:,.0f}",
+                own=f"{used.mean_inputs:,.1f} x {used.mean_tokens or 0:,.0f}",
             )
         )
     if measured.interrupted or measured.stopped:

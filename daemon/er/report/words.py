@@ -28,7 +28,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "short_latency": (
         "Half of the requests took up to {p50}, 99 % up to {p99}; the worst {step} ({at}) had a "
         "p99 of {worst}.",
-        "一半请求不超过 {p50}，99 % 不超过 {p99}；最差的 {step}（{at}）p99 为 {worst}。",
+        "一半请求不超过 {p50}，99 % 不超过 {p99}；最差的{step}（{at}）p99 为 {worst}。",
     ),
     "short_incidents": ("Incidents: {count}.", "故障：{count} 次。"),
     "short_calm": (
@@ -40,8 +40,8 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "最忙的一分钟用了 {model} 实测承载能力的 {share}。",
     ),
     "traffic": ("Traffic", "流量"),
-    "traffic_plot": ("Requests by {step}", "每 {step} 的请求数"),
-    "tokens_plot": ("Tokens by {step}", "每 {step} 的 token 数"),
+    "traffic_plot": ("Requests by {step}", "每{step}的请求数"),
+    "tokens_plot": ("Tokens by {step}", "每{step}的 token 数"),
     "requests": ("Requests", "请求"),
     "refused": ("Refused", "拒绝"),
     "texts": ("Texts", "文本"),
@@ -49,7 +49,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "answered": ("Answered", "应答"),
     "share": ("Share", "占比"),
     "step_1": ("hour", "小时"),
-    "step_6": ("6 hours", "6 小时"),
+    "step_6": ("6 hours", " 6 小时"),
     "step_24": ("day", "天"),
     "step_168": ("week", "周"),
     "peak": (
@@ -61,7 +61,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "latency": ("Latency", "延迟"),
     "latency_plot": (
         "p50, p95 and p99 by {step}, in ms (logarithmic)",
-        "每 {step} 的 p50、p95、p99，单位 ms（对数）",
+        "每{step}的 p50、p95、p99，单位 ms（对数）",
     ),
     "latency_known": (
         "Times of {timed} answered requests were counted, over {known} of {span}.",
@@ -120,9 +120,9 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "capacity_row": ("{model} carries {carries}.", "{model} 能承受{carries}。"),
     "capacity_used": (
         "{model}: the busiest minute took {peak} texts/s, {share} of it; on average {mean}. "
-        "Measured with texts of {measured} tokens, yours have {own}.",
+        "Measured with requests of {measured} tokens, yours are {own}.",
         "{model}：最忙的一分钟每秒 {peak} 条文本，占 {share}；平均 {mean}。"
-        "测量用的文本为 {measured} token，实际为 {own}。",
+        "测量用的请求为 {measured} token，实际为 {own}。",
     ),
     "first": ("To change first: {advice}", "最先该改：{advice}"),
     "interrupted": ("It was interrupted.", "测量被中断。"),
