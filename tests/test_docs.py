@@ -44,6 +44,9 @@ ELSEWHERE = {
     "er apply --dry-run": ("test_apply.py", "test_a_dry_run_changes_nothing"),
     "er apply --previous": ("test_apply.py", "test_the_way_back"),
     "er apply --again": ("test_apply.py", "test_what_is_applied_again"),
+    "er capacity": ("test_capacity.py", "test_a_real_gateway_is_measured_and_quoted"),
+    "er quality compare": ("test_quality_compare.py", "test_a_model_and_fewer_of_its_dimensions"),
+    "er quality reference": ("test_quality_reference.py", "test_what_it_keeps_and_says"),
     "er reload": (
         "test_supervisor.py",
         "test_a_new_generation_takes_over_without_losing_a_request",
@@ -117,7 +120,8 @@ def typed(line: str) -> str:
 
 
 def is_command(line: str) -> bool:
-    return typed(line).split(" ", 1)[0] in PROGRAMS
+    program, _, rest = typed(line).partition(" ")
+    return program in PROGRAMS and not rest.startswith("= ")  # Python may call a client `er`
 
 
 def lines_of(block: str) -> list[str]:

@@ -14,6 +14,7 @@ from test_readme import spoken
 
 ENGLISH, CHINESE = manual.pages("en"), manual.pages("zh")
 each_page = pytest.mark.parametrize("name", sorted(ENGLISH))
+CODES = re.compile(r"^\| (\d{3} \| [a-z_, ]+) \|", re.MULTILINE)  # a refusal's, in order
 LISTED = re.compile(r"^- ", re.MULTILINE)
 
 
@@ -54,6 +55,7 @@ def test_a_page_has_the_same_parts(name: str) -> None:
         assert one == other
     assert shape(english) == shape(chinese)
     assert set(spoken(english)) == set(spoken(chinese))
+    assert CODES.findall(english) == CODES.findall(chinese)
     assert len(re.findall(r"^[*-] |^\d\. ", english, re.MULTILINE)) == len(
         re.findall(r"^[*-] |^\d\. ", chinese, re.MULTILINE)
     )
