@@ -45,6 +45,14 @@ ELSEWHERE = {
     "er apply --previous": ("test_apply.py", "test_the_way_back"),
     "er apply --again": ("test_apply.py", "test_what_is_applied_again"),
     "er capacity": ("test_capacity.py", "test_a_real_gateway_is_measured_and_quoted"),
+    "er quality run": (
+        "test_canary_gateway.py",
+        "test_a_replica_that_drifted_is_out_and_comes_back",
+    ),
+    "er quality accept": (
+        "test_canary_gateway.py",
+        "test_a_replica_that_drifted_is_out_and_comes_back",
+    ),
     "er quality compare": ("test_quality_compare.py", "test_a_model_and_fewer_of_its_dimensions"),
     "er quality reference": ("test_quality_reference.py", "test_what_it_keeps_and_says"),
     "er reload": (
@@ -284,7 +292,7 @@ def adapted(line: str, prepared: Gateway) -> str:
     """For this folder and gateway; a bench of a moment."""
     line = re.sub(r"https?://(?:HOST:\d+|er\.example)", f"http://127.0.0.1:{prepared.port}", line)
     line = line.replace("~/er.key", "er.key").replace("NAME", "embedding").replace("KEY", "web")
-    return line + (" --seconds 1 --clients 2 --inputs 2" if line.startswith("er bench") else "")
+    return line + (" --seconds 0.3 --clients 2 --inputs 2" if line.startswith("er bench") else "")
 
 
 def test_the_commands_of_er_do_what_they_are_shown_for(
