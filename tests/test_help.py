@@ -16,7 +16,7 @@ import pytest
 
 from er import config, dialects, prompts
 from er.cli import __main__ as cli
-from er.cli import check_cards
+from er.cli import check_cards, manual
 from er.cli.screen import width
 from er.config import Batches, Cache, Config, Gateway, Model, Tls
 from er.dialects import Route
@@ -44,9 +44,9 @@ def rows(page: str, heading: str = "") -> dict[str, tuple[str, str]]:
 def test_the_pages_that_the_contract_names_are_there() -> None:
     """Each with a heading that the list of topics shows."""
     wanted = {"quickstart", "configuration", "api", "keys", "operating", "replicas", "faults"}
-    more = {"tls", "batches", "bench", "console", "embed", "metrics", "status", *cli.APPLICATIONS}
-    more |= {"proxies", "quality", "usage", "dependencies", "runbook", "report", "capacity"}
-    more |= {"feedback", "tracing"}
+    more = {"tls", "batches", "bench", "console", "embed", "metrics", "status", "quality"}
+    more |= {"proxies", "usage", "dependencies", "runbook", "moving", "recipes", "report"}
+    more |= {"capacity", "feedback", "tracing", *manual.APPLICATIONS}
     assert wanted | more == set(PAGES)
     assert all(re.match(r"# \w.*: ", text) for text in PAGES.values())
 
@@ -56,7 +56,7 @@ def test_the_list_of_pages_has_the_applications_apart(capsys: pytest.CaptureFixt
     assert cli.show_help(None) == 0
     own, _, applications = capsys.readouterr().out.partition("Setting up applications:")
     named = re.findall(r"^  (\S+) ", applications, re.MULTILINE)
-    assert named == sorted(cli.APPLICATIONS)
+    assert named == sorted(manual.APPLICATIONS)
     assert set(re.findall(r"^  (\S+) ", own, re.MULTILINE)) == set(PAGES) - set(named)
     assert all(width(line) <= 80 for line in (own + applications).splitlines())
 
@@ -72,7 +72,7 @@ def test_the_base_urls_of_libraries_are_those_that_tests_have_proven() -> None:
     }  # LiteLLM as TEI's client
 
 
-@pytest.mark.parametrize("name", cli.APPLICATIONS)
+@pytest.mark.parametrize("name", manual.APPLICATIONS)
 def test_a_page_of_an_application_reads_on_a_narrow_terminal(name: str) -> None:
     """Prose and lines to copy in 80 columns; a screen or so."""
     lines = PAGES[name].splitlines()

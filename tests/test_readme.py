@@ -163,6 +163,7 @@ def test_the_texts_have_requests() -> None:
         "feedback": 2,
         "operating": 2,
         "quickstart": 2,
+        "recipes": 2,
     }
 
 

@@ -7,20 +7,16 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
 
 from er import __version__
 from er.cli import registered
+from er.cli.manual import LANGUAGES, WRONG_USE, pages, show_help
 
-WRONG_USE = 64
+__all__ = ["main", "pages", "parser", "show_help"]
+
 WISHED = ("audit", "bench", "embed", "restart", "tls", "usage")
-# Pages for those who set another program up; the rest are about ER itself.
-APPLICATIONS = (
-    *("anythingllm", "dify", "fastgpt", "langchain", "one-api", "open-webui", "ragflow"),
-    "xinference",
-)
 OVERVIEW = """\
 er {version}: embedding and reranking on your own GPUs
 
@@ -96,6 +92,8 @@ def parser() -> Parser:
     sbom.add_argument("--vllm", action=argparse.BooleanOptionalAction, help=environments)
     topic = command("help", "the manual's pages")
     topic.add_argument("topic", nargs="?", metavar="TOPIC")
+    language = "en or zh (default: by LC_ALL, LC_MESSAGES, LANG)"
+    topic.add_argument("--lang", choices=LANGUAGES, help=language)
     return top
 
 
@@ -268,7 +266,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         print(OVERVIEW.format(version=__version__, registered=registered.overview()), end="")
         return 0
     if command == "help":
-        return show_help(args.topic)
+        return show_help(args.topic, args.lang)
     if command == "keys":
         return _run_keys(args)
     if command in WISHED:
@@ -365,33 +363,6 @@ def _run_status(args: argparse.Namespace) -> int:
         print(f"er wait: --timeout {args.timeout}: {error}", file=sys.stderr)
         return WRONG_USE
     return cli_status.run_wait(timeout_s)
-
-
-def pages() -> dict[str, str]:
-    """The manual: topic -> text."""
-    folder = resources.files("er") / "help"
-    found = [p for p in folder.iterdir() if p.name.endswith(".md")]
-    return {p.name.removesuffix(".md"): p.read_text(encoding="utf-8") for p in found}
-
-
-def show_help(topic: str | None) -> int:
-    """Print a page, or the list of pages."""
-    known = pages()
-    own = sorted(set(known) - set(APPLICATIONS))
-    if topic is None:
-        print("The manual. Read a page with: er help TOPIC\n")
-        for heading, names in (("", own), ("\nSetting up applications:\n", APPLICATIONS)):
-            if heading:
-                print(heading)
-            for name in names:
-                print(f"  {name:14} {known[name].splitlines()[0].lstrip('# ')}")
-        return 0
-    if topic not in known:
-        near = ", ".join((*own, *APPLICATIONS))
-        print(f"er help: no page {topic!r}; there are: {near}", file=sys.stderr)
-        return WRONG_USE
-    print(known[topic], end="")
-    return 0
 
 
 if __name__ == "__main__":
