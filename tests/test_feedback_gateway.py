@@ -123,8 +123,9 @@ def test_clicks_are_joined_to_the_order_of_the_answer(running: Gateway) -> None:
 def test_a_rating_of_an_embedding_and_words_for_it(running: Gateway) -> None:
     """Plain requests are noted twice a second; feedback that comes sooner waits for it."""
     _, secret = key(running, "rates")
-    for rating, meant in (("up", 1.0), ("down", 0.0), (0.25, 0.25), (1, 1.0)):
-        request = running.embed("hello", key=secret).headers["x-request-id"]
+    requests = [running.embed("hello", key=secret).headers["x-request-id"] for _ in range(4)]
+    ratings = (("up", 1.0), ("down", 0.0), (0.25, 0.25), (1, 1.0))
+    for request, (rating, meant) in zip(requests, ratings, strict=True):
         reply = say(running, secret, request, rating=rating)
         assert (reply.status, reply.json["rating"], reply.json["model"]) == (200, meant, "embed")
         assert reply.json["rank"] is None
@@ -315,13 +316,21 @@ def test_known_after_restarts_reloads_and_kills(tmp_path: Path) -> None:
         until(lambda: len(running.children("er.worker")) == 2)
         until(lambda: running.ask("GET", "/livez", key=None).status == 200)
         assert say(running, secret, first, document=order[1]).json["replaced"] is True
+        assert running.process is not None
+        old = set(running.children("er.worker"))
+        running.process.send_signal(signal.SIGHUP)
+        until(lambda: old.isdisjoint(running.children("er.worker")))
+        third, _ = ranked(running, secret)
+        assert say(running, secret, third, rating=1).json["model"] == "bi"
+        assert say(running, secret, first, document=order[1]).json["replaced"] is True
+        time.sleep(QUIET_S)
         running.kill()
         running.start()
         assert say(running, secret, second, document=order[3]).json["rank"] == 4
         assert running.stop() == 0
         code, out, _ = er_feedback(running, "--json")
         found = json.loads(out)
-        assert code == 0 and found["total"] == 2
+        assert code == 0 and found["total"] == 3
         (row,) = [row for row in found["models"] if row["feedbacks"]]
-        assert (row["clicks"], row["requests"]) == (2, 2)
+        assert (row["clicks"], row["requests"]) == (2, 3)
         assert row["mrr"] == pytest.approx((1 / 2 + 1 / 4) / 2, abs=1e-4)

@@ -92,6 +92,27 @@ def test_requests_go_on(tmp_path: Path, place: str) -> None:
             running.kill()
 
 
+def test_feedback_that_the_disk_does_not_take_is_refused(tmp_path: Path) -> None:
+    """503 that says so, and nothing of it is kept; it is taken as soon as there is room."""
+    with EngineProcess(dim=DIMENSIONS) as engine:
+        running = Gateway(tmp_path, [engine], workers=1)
+        try:
+            start(running, running.state)
+            assert running.process is not None
+            asked = {"model": "bi", "query": "q", "documents": ["a", "b"]}
+            request = running.ask("POST", "/v1/rerank", asked).headers["x-request-id"]
+            filler = fill(running.process.pid, running.state)
+            wish = {"request_id": request, "document": 0}
+            reply = running.ask("POST", "/v1/feedback", wish)
+            assert (reply.status, reply.code) == (503, "storage_full")
+            assert "its disk is full" in reply.message and reply.headers["retry-after"] == "60"
+            filler.unlink()
+            reply = running.ask("POST", "/v1/feedback", wish)
+            assert (reply.status, reply.json["replaced"]) == (200, False)
+        finally:
+            running.kill()
+
+
 def counted(running: Gateway) -> float:
     """How many good answers the metrics tell of."""
     text = running.ask("GET", "/metrics").body.decode()

@@ -105,6 +105,23 @@ VARYING = {
 }  # fmt: skip
 
 
+def test_feedback_over_either_protocol(er: Gateway, authority: Authority) -> None:
+    """To an answer of the one by the other, ranks and plain vectors."""
+    asked = {"model": "bi", "query": "q", "documents": ["a", "b b", "c c c"]}
+    for http2 in (True, False):
+        with (
+            client(er, trusting(authority), http2=http2) as asks,
+            client(er, trusting(authority), http2=not http2) as says,
+        ):
+            found = asks.post("/v1/rerank", json=asked)
+            second = found.json()["results"][1]["index"]
+            wish = {"request_id": found.headers["x-request-id"], "document": second}
+            assert says.post("/v1/feedback", json=wish).json()["rank"] == 2
+            plain = asks.post("/v1/embeddings", json={"model": "embed", "input": "hello"})
+            wish = {"request_id": plain.headers["x-request-id"], "rating": "up"}
+            assert says.post("/v1/feedback", json=wish).json()["model"] == "embed"
+
+
 def test_many_at_once_on_one_connection(er: Gateway, authority: Authority) -> None:
     """httpx's own streams, among them large bodies and large answers."""
 
