@@ -31,6 +31,9 @@ GROWS = 1.5  # from below
 REFUSED_MOST = 0.01
 BEHIND = 2.0  # times as slow at a step's end as at its beginning
 UNANSWERED = 0.95  # of what was sent, answered by a step's end: less, and slower, is behind
+PIECE_GOALS = 6.0  # so many times the goal takes a piece
+PIECE_SHARE = 0.1  # of the time for a shape, at most
+SLIDES, SLIDES_GOAL = 0.03, 8.0  # of what arrives is too much; and that shows by goal / 8
 WALK_SHARE = 0.45  # of the time, for small steps around the best rate
 LESS = 0.92  # one such step down
 FAR = 0.7  # of the goal: two steps up at once
@@ -102,18 +105,19 @@ async def knee(
     search = _Search(high, 0.5 / lone.value if lone else 1.0)
     good: dict[float, Outcome] = {}
     tried: list[Tried] = []
-    walks = ends - WALK_SHARE * seconds
+    walks, least_s = ends - WALK_SHARE * seconds, _piece_s(goal, seconds)
     while len(tried) < STEPS and (rate := search.next()) is not None:
-        outcome, verdict = await _try(load, shape, rate, goal, walks, over, now)
+        outcome, verdict = await _try(load, shape, rate, goal, walks, least_s, over, now)
         if outcome is None or (over() and len(outcome.times) < LEAST):
             break
         tried.append(_tried(rate, outcome, verdict))
         search.learn(rate, verdict == "good")
         if verdict == "good":
             good[rate] = outcome
-    good = await _walk(load, shape, goal, good, tried, ends, over, now)
+    good = await _walk(load, shape, goal, good, tried, ends, least_s, over, now)
     best = _best(good, tried, goal)
-    row = _row(shape, goal, best, ceiling, tried, open_end=best is not None and search.high is None)
+    open_end = best is not None and all(one.verdict == "good" for one in tried)
+    row = _row(shape, goal, best, ceiling, tried, open_end=open_end)
     return Found(row, ceiling, best[1].late_s if best else 0.0)
 
 
@@ -124,6 +128,7 @@ async def _walk(
     chosen: dict[float, Outcome],
     tried: list[Tried],
     ends: float,
+    least_s: float,
     over: Callable[[], bool],
     now: Callable[[], float],
 ) -> dict[float, Outcome]:
@@ -136,11 +141,11 @@ async def _walk(
     fresh: dict[float, Outcome] = {}
     bad = math.inf
     rate = max(chosen, default=LESS * min((one.rate for one in tried), default=0.0))
-    while rate and not over() and (left := ends - now()) > PIECE_S / 2:
-        seconds = left if left < 2 * PIECE_S else max(PIECE_S, min(left / 2, WANTED / 2 / rate))
+    while rate and not over() and (left := ends - now()) > least_s / 2:
+        seconds = left if left < 2 * least_s else max(least_s, min(left / 2, WANTED / 2 / rate))
         piece = await _arrived(load, shape, rate, goal_s, seconds)
         whole = fresh[rate] = _both(fresh.get(rate, NOTHING), piece)
-        verdict = judge(whole, rate, goal_s, last=True)
+        verdict = "behind" if slides(piece, rate, goal_s) else judge(whole, rate, goal_s, last=True)
         tried.append(_tried(rate, whole, verdict))
         if verdict != "good":
             bad = min(bad, rate)
@@ -191,19 +196,20 @@ async def _try(
     rate: float,
     goal_s: float,
     ends: float,
+    least_s: float,
     over: Callable[[], bool],
     now: Callable[[], float],
 ) -> tuple[Outcome | None, Verdict]:
     """One rate, in pieces: what is clear after the first takes no second. None: no time is left."""
-    until = now() + max(STEP_LEAST_S, SPEND * (ends - now()))
+    until = now() + max(STEP_LEAST_S, least_s, SPEND * (ends - now()))
     whole: Outcome | None = None
     verdict: Verdict = "unclear"
-    while verdict == "unclear" and not over() and (left := min(until, ends) - now()) > PIECE_S / 2:
-        seconds = min(left, max(PIECE_S, WANTED / PIECES / rate))
+    while verdict == "unclear" and not over() and (left := min(until, ends) - now()) > least_s / 2:
+        seconds = min(left, max(least_s, WANTED / PIECES / rate))
         piece = await _arrived(load, shape, rate, goal_s, seconds)
         whole = _both(whole, piece) if whole else piece
-        last = min(until, ends) - now() <= PIECE_S / 2
-        verdict = judge(whole, rate, goal_s, last=last or over())
+        last = over() or min(until, ends) - now() <= least_s / 2
+        verdict = "behind" if slides(piece, rate, goal_s) else judge(whole, rate, goal_s, last=last)
     return whole, verdict
 
 
@@ -260,6 +266,26 @@ def judge(outcome: Outcome, rate: float, goal_s: float, *, last: bool = False) -
     if found.high <= goal_s or found.low > goal_s or last or len(outcome.times) >= WANTED:
         return "good" if found.value <= goal_s else "slow"
     return "unclear"
+
+
+def _piece_s(goal_s: float, seconds: float) -> float:
+    """Seconds of a piece, of a shape's `seconds`: so long that who falls behind shows it."""
+    return max(PIECE_S, min(PIECE_GOALS * goal_s, PIECE_SHARE * seconds))
+
+
+def slides(piece: Outcome, rate: float, goal_s: float) -> bool:
+    """Whether waits grew from third to third: more arrive than are answered.
+
+    Of what arrives in a second, waits grow by the share that is too much. A goal that a short piece
+    does not pass would be passed in a longer one, so the growth counts and not the wait.
+    """
+    third = len(piece.times) // 3
+    if third < 20:
+        return False
+    means = [sum(piece.times[i * third : (i + 1) * third]) / third for i in range(3)]
+    a_second = (means[2] - means[0]) / (2 * third / rate)
+    steady = means[0] < means[1] < means[2] and means[2] - means[0] > goal_s / SLIDES_GOAL
+    return steady and a_second > SLIDES
 
 
 def _both(one: Outcome, two: Outcome) -> Outcome:
