@@ -32,6 +32,7 @@ from er.capacity.watch import Clients, clients, harm
 from er.cli import capacity as er_capacity
 from er.cli.__main__ import main
 from er.cli.capacity_load import Book
+from er.report import markdown
 from fakes import EngineProcess
 from launched import until
 from running import DIMENSIONS, Gateway
@@ -439,7 +440,7 @@ def test_a_real_gateway_is_measured_and_quoted(tmp_path: Path) -> None:
         try:
             running.start()
             until(lambda: _up(running))
-            options = ("--minutes", "0.16", "--tokens", "8", "--inputs", "1", "--p99", "200")
+            options = ("--minutes", "0.16", "--tokens", "8", "--inputs", "1", "--p99", "1500")
             code, out, err = called(
                 running.environment(), "capacity", "--yes", "--json", "--model", "embed", *options
             )
@@ -448,15 +449,16 @@ def test_a_real_gateway_is_measured_and_quoted(tmp_path: Path) -> None:
             (model,) = found["models"]
             (row,) = model["rows"]
             each_s = row["mean_tokens"] * TOKEN_US / 1e6
-            right = asyncio.run(truth(lambda: Simulated(each_s, seed=7), ONE, 0.2))
+            right = asyncio.run(truth(lambda: Simulated(each_s, seed=7), ONE, 1.5))
             # A machine that runs other tests carries less, never more; how exact a sweep is, and
             # that the advice fits, the simulated machines above say.
             assert 0 < row["rate"] <= 1.2 * right, row["tried"]
-            assert model["advice"][-1]["kind"] == "rate_limit", model
+            assert "rate_limit" in [one["kind"] for one in model["advice"]], model
             shown = called(running.environment(), "status")[1]
             assert f"capacity  embed: {row['texts_per_s']:,.0f} texts/s" in shown
             report = called(running.environment() | {"LC_ALL": "C"}, "report")[1]
-            assert "embed carries" in report
+            first = words.advice(msgspec.convert(model["advice"][0], result.Advice))
+            assert "embed carries" in report and markdown.safe(first) in report
             _interrupted(running)
         finally:
             running.kill()
