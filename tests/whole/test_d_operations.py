@@ -39,7 +39,8 @@ def test_restarting_the_gateway_loses_nothing(er: Installed, rows: list[dict[str
         for _ in range(3):
             time.sleep(1)
             er.machine.run("systemctl", "restart", "er-gateway.service")
-        er.machine.run("systemctl", "reload", "er-gateway.service")
+        reload = er.machine.run("systemctl", "reload", "er-gateway.service", check=False)
+        assert reload.returncode == 0, er.machine.journal("-u", "er-gateway", "-n", "60")
         time.sleep(1)
     assert load.bad == []
     assert load.right == load.sent > 50

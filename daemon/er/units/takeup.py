@@ -46,7 +46,7 @@ def merge(applied: Config, edited: Config) -> TakeUp:
         old, new = getattr(applied.gateway, name), getattr(gateway, name)
         if old != new:
             taken.append(f"[gateway] {name.removesuffix('_s')}: {_pair(name, old, new)}")
-    for table in ("cache", "batches", "costs", "quality"):
+    for table in ("cache", "batches", "costs", "quality", "feedback"):
         olds, news = getattr(applied, table), getattr(edited, table)
         for name in news.__struct_fields__:
             old, new = getattr(olds, name), getattr(news, name)
@@ -67,6 +67,7 @@ def merge(applied: Config, edited: Config) -> TakeUp:
         audit=applied.audit,
         costs=edited.costs,
         quality=edited.quality,
+        feedback=edited.feedback,
         tracing=edited.tracing,
         models=models,
         replicas=replicas,
