@@ -239,3 +239,31 @@ def test_the_days_that_fit(tmp_path: Path) -> None:
     audit = msgspec.structs.replace(Audit(), size=64 << 20)
     good, told = audit_journal.fits(found, audit, now)
     assert not good and told.endswith('keeps 4.0 days of that, too little for keep = "90d"')
+
+
+def test_a_reload_takes_up_every_table_but_the_audits() -> None:
+    """A table that `merge` forgot would fall back to its defaults with the next reload."""
+    plain = config(CPU)
+    written = """
+[cache]
+size = "1GiB"
+[batches]
+quota = "2GiB"
+[costs]
+gpu_hour = 2.5
+[quality]
+every = "20m"
+[feedback]
+keep = "30d"
+[tracing]
+endpoint = "http://127.0.0.1:4318"
+"""
+    edited = parse(CPU + written, Path("er.toml"))
+    found = merge(plain, edited)
+    applied = config(render(edited))
+    own = {"gateway", "audit", "models", "replicas", "source"}
+    for table in set(Config.__struct_fields__) - own:
+        assert getattr(edited, table) != getattr(plain, table), table
+        assert getattr(found.config, table) == getattr(edited, table), table
+        assert getattr(applied, table) == getattr(edited, table), table
+        assert any(f"[{table}]" in line for line in found.taken), table
