@@ -23,8 +23,9 @@ import pytest
 
 import fault_rows
 from er import config, keys
+from er.child import ADMIN as ADMIN_SLOT
 from er.ledger import Ledger
-from er.supervisor.brood import HUNG_S, START_S, Brood, Generation, Process
+from er.supervisor.brood import ADMIN_HUNG_S, HUNG_S, START_S, Brood, Generation, Process
 from er.supervisor.errands import Errands
 from er.supervisor.figures import Figures
 from er.supervisor.generations import Generations, auto_workers, spare
@@ -235,6 +236,9 @@ def test_a_process_that_hangs_is_found() -> None:
     process.ready.set()
     assert not process.hung(now + HUNG_S - 1)
     assert process.hung(now + HUNG_S + 1)
+    process.slot = ADMIN_SLOT
+    assert not process.hung(now + ADMIN_HUNG_S - 1)
+    assert process.hung(now + ADMIN_HUNG_S + 1)
     ours.close()
     theirs.close()
 

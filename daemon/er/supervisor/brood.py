@@ -25,6 +25,7 @@ from er.supervisor.nests import Nests, bury
 from er.tls import Safe
 
 HUNG_S = 10.0  # ten heartbeats
+ADMIN_HUNG_S = 30.0  # it reads tokenizers while it serves, and no client waits for it
 START_S = 60.0  # the same, until it serves
 STEADY_S = 60.0  # who lived that long may be started again at once
 PAUSE_MAX_S = 30.0
@@ -74,9 +75,15 @@ class Process:
 
     def hung(self, now: float) -> bool:
         """Whether its event loop has stood still for too long."""
+        return now - max(self.began, self.beat) > self.patience_s
+
+    @property
+    def patience_s(self) -> float:
+        """How long its event loop may stand still."""
         # Until it serves it has longer: reading a tokenizer stops its loop, and that can take long.
-        patience = HUNG_S if self.ready.is_set() else START_S
-        return now - max(self.began, self.beat) > patience
+        if not self.ready.is_set():
+            return START_S
+        return ADMIN_HUNG_S if self.slot == ADMIN else HUNG_S
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, if it still runs."""
@@ -230,7 +237,7 @@ class Brood:
         for process in hung:
             if not process.condemned:
                 process.condemned = True
-                what = f"{process.name} gave no sign of life for {HUNG_S:.0f} s; killed"
+                what = f"{process.name} gave no sign of life for {process.patience_s:.0f} s; killed"
                 journal.log("err", what)
             if process.pid is None:
                 self._nests.kill(process.generation.number)
