@@ -136,6 +136,7 @@ def until(true: Callable[[], Any], gateway: running.Gateway, seconds: float = 90
 
 
 @pytest.mark.parametrize("vllm", ["embed"], indirect=True)
+@pytest.mark.timeout(1200)
 def test_the_canary_finds_a_wrong_dtype_and_a_wrong_template(
     vllm: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -161,13 +162,13 @@ def test_the_canary_finds_a_wrong_dtype_and_a_wrong_template(
             gateway.models = [model]
             gateway.replicas = [{"name": "right", "model": "m", "url": vllm[1]}]
             gateway.start()
-            until(lambda: row("right")["last"], gateway)
+            until(lambda: row("right")["last"], gateway, 300.0)
             assert not row("right")["out"] and gateway.mishaps() == []
             gateway.replicas.append({"name": "wrong", "model": "m", "url": wrong_at})
             gateway.write_config()
             assert api("POST", "/reload")[0] == 200
-            until(lambda: "wrong" in str(api("GET", "/quality")[1]), gateway)
-            until(lambda: row("wrong")["out"], gateway)
+            until(lambda: "wrong" in str(api("GET", "/quality")[1]), gateway, 300.0)
+            until(lambda: row("wrong")["out"], gateway, 300.0)
             drift = row("wrong")["last"]["drift"]
             assert 1e-3 < drift["mean"] < 1e-2 and drift["tolerance"] == 1e-4
             assert "answers drifted: mean 0.0" in row("wrong")["reason"]
@@ -177,7 +178,7 @@ def test_the_canary_finds_a_wrong_dtype_and_a_wrong_template(
 
             model["prompt"] = "plain"
             gateway.start()
-            until(lambda: row("right")["out"], gateway)
+            until(lambda: row("right")["out"], gateway, 300.0)
             assert row("right")["last"]["drift"]["mean"] > 0.05
             assert "since then: another prompt" in row("right")["reason"]
             assert "answers drifted" in api("GET", "/status")[1]["reason"]
@@ -186,8 +187,8 @@ def test_the_canary_finds_a_wrong_dtype_and_a_wrong_template(
 
             del model["prompt"]
             gateway.start()
-            until(lambda: not row("right")["out"], gateway)
-            until(lambda: gateway.ask("POST", "/v1/embeddings", ask).status == 200, gateway)
+            until(lambda: not row("right")["out"], gateway, 300.0)
+            until(lambda: gateway.ask("POST", "/v1/embeddings", ask).status == 200, gateway, 300.0)
             assert row("right")["last"]["drift"]["mean"] < 1e-6 and row("wrong")["out"]
         finally:
             gateway.kill()
