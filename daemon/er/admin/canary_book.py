@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from er import small_file
+from er import durable, small_file
 
 HISTORY_MOST = 200
 MODE = 0o640
@@ -87,14 +85,4 @@ def write(file: Path, row: Row) -> None:
     """Put the row there, whole or not at all. Raises OSError."""
     row.history = row.history[-HISTORY_MOST:]
     file.parent.mkdir(mode=0o750, exist_ok=True)
-    fresh = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, MODE), "wb") as out:
-            out.write(msgspec.json.encode(row))
-            out.flush()
-            os.fsync(out.fileno())
-        fresh.replace(file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            fresh.unlink(missing_ok=True)
-        raise
+    durable.put(file, msgspec.json.encode(row), MODE)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from er import small_file
+from er import durable, small_file
 
 FILE = "capacity.json"
 FILE_MODE = 0o640
@@ -99,16 +98,7 @@ def read(state: Path) -> Capacity | None:
 def write(state: Path, found: Capacity) -> Path:
     """Put it in place of the last, whole or not at all. Returns where. Raises OSError."""
     path = state / FILE
-    fresh = path.with_name(f".{FILE}.{os.getpid()}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        with os.fdopen(os.open(fresh, flags, FILE_MODE), "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(found), indent=2))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    durable.put(path, msgspec.json.format(msgspec.json.encode(found), indent=2), FILE_MODE)
     return path
 
 

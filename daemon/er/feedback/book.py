@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from er import durable
 from er.feedback import Given
 from er.journal import log
 
@@ -66,7 +67,8 @@ class Book:
         if sum((self._folder / name).stat().st_size for name in self.months()) + more > BYTES_MAX:
             raise Full
         for name, of_month in lines.items():
-            _append(self._folder / name, b"".join(of_month))
+            # Nobody was told of a line that a kill broke off.
+            durable.append(self._folder / name, b"".join(of_month), after_torn=b"\n")
 
     def months(self) -> list[str]:
         """The names of the files, oldest first. Raises OSError."""
@@ -136,28 +138,3 @@ def _given(path: Path) -> Iterator[Given | None]:
                 yield _decoded(line)
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 yield None
-
-
-def _append(path: Path, data: bytes) -> None:
-    fresh = not path.exists()
-    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        size = os.fstat(file).st_size
-        if size and os.pread(file, 1, size - 1) != b"\n":
-            data = b"\n" + data  # a process or the machine ended amid a line, which nobody was told
-        try:
-            written = os.write(file, data)
-            while written < len(data):
-                written += os.write(file, data[written:])
-            os.fsync(file)
-        except OSError:
-            os.ftruncate(file, size)
-            raise
-    finally:
-        os.close(file)
-    if fresh:
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

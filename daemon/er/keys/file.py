@@ -10,7 +10,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import pwd
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,12 +18,12 @@ from typing import Any, NamedTuple, Unpack
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from er import durable
 from er.keys import bounds, replaced, used
 from er.keys import record as records
 from er.keys.bounds import Fields
 from er.keys.record import KeysError, Previous, Record
 
-OWNER = "er"
 MODE = 0o640
 
 
@@ -278,18 +277,10 @@ def _put(path: Path, data: bytes) -> None:
         while rest:
             rest = rest[os.write(file, rest) :]
         os.fchmod(file, MODE)
-        _give_to_owner(file)
+        durable.give_to_owner(file)
         os.fsync(file)
     finally:
         os.close(file)
-
-
-def _give_to_owner(file: int) -> None:
-    # Whoever writes it, root with `er keys` or the gateway itself: the file is user er's.
-    if os.geteuid() == 0:
-        with contextlib.suppress(KeyError):
-            owner = pwd.getpwnam(OWNER)
-            os.fchown(file, owner.pw_uid, owner.pw_gid)
 
 
 def _failed(path: Path, error: OSError) -> KeysError:
@@ -312,7 +303,7 @@ def locked(path: Path) -> Iterator[None]:
         raise _failed(lock, error) from None
     try:
         if os.fstat(file).st_nlink == 1:  # not another name of a file of root's
-            _give_to_owner(file)
+            durable.give_to_owner(file)
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,10 +11,10 @@ from urllib.parse import quote
 
 import msgspec
 
+from er import durable
 from er.quality.sets import CanarySet
 from er.small_file import read as read_small
 
-OWNER = "er"
 MODE = 0o640
 Kind = Literal["recorded", "transformers"]
 
@@ -64,22 +63,11 @@ def read(file: Path) -> Reference | None:
 def write(file: Path, reference: Reference) -> None:
     """Put it there, whole or not at all; root gives it to user er. Raises ReferenceFileError."""
     data = msgspec.json.encode(reference)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         for folder in (file.parent.parent, file.parent):
             _make(folder)
-        temporary.unlink(missing_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with open(os.open(temporary, flags, 0o600), "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fchmod(out.fileno(), MODE)
-            _give_to_owner(out.fileno())
-            os.fsync(out.fileno())
-        temporary.rename(file)
+        durable.put(file, data, MODE, _shared)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         cure = "as root (sudo), or as user er" if isinstance(error, PermissionError) else "again"
         raise ReferenceFileError(f"{file} can't be written: {error.strerror}; try {cure}") from None
 
@@ -96,13 +84,11 @@ def _make(folder: Path) -> None:
     # Not through a link that somebody put there: root gives it away.
     file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        _give_to_owner(file)
+        durable.give_to_owner(file)
     finally:
         os.close(file)
 
 
-def _give_to_owner(file: int) -> None:
-    if os.geteuid() == 0:
-        with contextlib.suppress(KeyError):
-            owner = pwd.getpwnam(OWNER)
-            os.fchown(file, owner.pw_uid, owner.pw_gid)
+def _shared(file: int) -> None:
+    os.fchmod(file, MODE)  # whatever the umask
+    durable.give_to_owner(file)

@@ -6,6 +6,8 @@ import errno
 import os
 from pathlib import Path
 
+from er import durable
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -18,26 +20,15 @@ def write(path: Path, text: str, mode: int, owner: tuple[int, int] | None) -> No
 
     Raises UnitsError.
     """
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+
+    def owned(file: int) -> None:
+        os.fchmod(file, mode)  # whatever the umask
+        if owner is not None:
+            os.fchown(file, *owner)
+
     try:
-        # Root writes in folders of user er here: not through a link, nor into a file of er's.
-        fresh.unlink(missing_ok=True)
-        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with os.fdopen(fd, "w", encoding="utf-8") as out:
-            os.fchmod(fd, mode)  # whatever the umask
-            if owner is not None:
-                os.fchown(fd, *owner)
-            out.write(text)
-            out.flush()
-            os.fsync(fd)
-        fresh.replace(path)
+        durable.put(path, text.encode(), mode, owned)
     except OSError as error:
         cure = "make room there" if error.errno in NO_ROOM else "look at its folder"
         raise UnitsError(f"{path} can't be written: {error.strerror}; {cure}") from None
-    finally:
-        fresh.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    durable.sync_folder(path.parent)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from er import durable
 from er.journal import log
 from er.mapped import aside_of
 from er.usage import HOUR_S, Row, Sums
@@ -112,7 +113,7 @@ class Book:
             if path not in self._mended:
                 self._mend(path)
                 self._mended.add(path)
-            _append(path, b"".join(lines))
+            durable.append(path, b"".join(lines))
 
     def _mend(self, path: Path) -> None:
         """Take out what can't be read, and keep a copy of the whole."""
@@ -171,26 +172,3 @@ def _rows(path: Path) -> Iterator[Row | None]:
                 continue
             good = id_ > 0 and 0 < hour < 1 << 23 and min(sums) >= 0 and key and model
             yield Row(id_, hour, key, model, Sums(*sums), team) if good else None
-
-
-def _append(path: Path, data: bytes) -> None:
-    fresh = not path.exists()
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        size = os.fstat(file).st_size
-        try:
-            written = os.write(file, data)
-            while written < len(data):
-                written += os.write(file, data[written:])
-            os.fsync(file)
-        except OSError:
-            os.ftruncate(file, size)
-            raise
-    finally:
-        os.close(file)
-    if fresh:
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
