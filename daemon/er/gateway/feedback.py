@@ -23,14 +23,14 @@ from er.feedback.book import BYTES_MAX, Book, Full
 from er.feedback.memory import Memory
 from er.feedback.ring import CLICK, ONE_MORE, RATING, TIMES_MAX, Known
 from er.gateway.exchange import SANE_ID, Note, Request, Response
+from er.gateway.small_body import BODY_MAX, small_body
 from er.gateway.surely import in_thread, surely
 from er.job import Refusal
 from er.keys import Identity
 
 PATH = "/feedback"
-BODY_MAX = 64 << 10  # bytes
-BODY_S = 30.0
 COMMENT_MAX = 2000  # characters
+TOO_LARGE = f"the body is over {BODY_MAX >> 10} KiB; a comment has at most {COMMENT_MAX} characters"
 WORDS = {"up": 1.0, "down": 0.0}
 NOTED_S = (0.7, 0.8)  # plain requests are noted twice a second: unknown ones are looked for again
 AGAIN_S = 60.0
@@ -105,7 +105,7 @@ class Desk:
 
     async def answer(self, request: Request, who: Identity, note: Note) -> Response:
         """The answer to a known client. Raises Refusal, Gone."""
-        wish = SHAPE.read(await self._body(request))  # 413, 400
+        wish = SHAPE.read(await small_body(request, TOO_LARGE))  # 413, 400
         rating = _checked(wish)
         try:
             known = await self._find(who, wish.request_id)  # 404
@@ -128,16 +128,6 @@ class Desk:
             }
         )
         return Response(200, orjson.dumps(_shown(given, replaced)))
-
-    @staticmethod
-    async def _body(request: Request) -> bytes:
-        try:
-            return await request.body(BODY_MAX, BODY_S)
-        except Refusal as refusal:
-            if refusal.status == 413:
-                refusal.message = f"the body is over {BODY_MAX >> 10} KiB; a comment has at most "
-                refusal.message += f"{COMMENT_MAX} characters"
-            raise
 
     async def _find(self, who: Identity, request_id: str) -> Known:
         """Raises Refusal 404, OSError."""

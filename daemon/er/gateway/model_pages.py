@@ -8,11 +8,10 @@ from er.dialects.models import ModelCard
 from er.gateway.bounds import Bounds
 from er.gateway.exchange import Note, Request, Response
 from er.gateway.served import Served, check_right, may_use
-from er.job import Refusal
+from er.gateway.small_body import BODY_MAX, small_body
 from er.keys import Identity
 
-BODY_MAX = 64 << 10  # bytes that name a model
-BODY_S = 30.0
+TOO_LARGE = f"the body is over {BODY_MAX} bytes; all it has to do is to name a model"
 
 
 class ModelPages:
@@ -30,20 +29,10 @@ class ModelPages:
             return Response(200, route.page(models.asked(cards, request.head.query)))
         note.model = route.model
         if route.named is not None:
-            note.model = route.named(await self._body(request))
+            note.model = route.named(await small_body(request, TOO_LARGE))
         model = self._served.named(note.model, who)
         check_right(who, model)
         return Response(200, route.one(self._card(model)))
-
-    @staticmethod
-    async def _body(request: Request) -> bytes:
-        try:
-            return await request.body(BODY_MAX, BODY_S)
-        except Refusal as refusal:
-            if refusal.status == 413:
-                refusal.message = f"the body is over {BODY_MAX} bytes; all it has to do is to name "
-                refusal.message += "a model"
-            raise
 
     def _card(self, model: Model) -> ModelCard:
         prompter = self._served.prompters.get(model.via or model.name)
