@@ -91,6 +91,18 @@ class _Answer(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Answer).decode
 
 
+async def cards(where: Where, key: str) -> list[dict[str, Any]]:
+    """The service's models, as GET /v1/models has them. Raises Wrong, Unreached."""
+    client = Client(where, key)
+    try:
+        found: list[dict[str, Any]] = orjson.loads(await client.ask("GET", "/v1/models"))["data"]
+        return found
+    except OSError as error:
+        raise Unreached(error) from error
+    finally:
+        client.close()
+
+
 class Service:
     """The service, asked by at most `clients` requests at once."""
 

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TextIO
 
 import msgspec
-import orjson
 import uvloop
 
-from er.cli.bench_load import Client, Where, Wrong
-from er.cli.embed_ask import Got, Service, Unreached, Wish
+from er.cli.bench_load import Where, Wrong
+from er.cli.embed_ask import Got, Service, Wish, cards
 from er.cli.embed_part import Done, Part, Plan
 from er.cli.embed_rows import Group, Reading, Source, groups
 from er.cli.screen import age, clean
@@ -132,14 +131,7 @@ class _Run:
 
     async def _model(self) -> str:
         """The first embedding model of the service. Raises Wrong, Unreached."""
-        client = Client(self._asked.where, self._asked.key)
-        try:
-            cards = orjson.loads(await client.ask("GET", "/v1/models"))["data"]
-        except OSError as error:
-            raise Unreached(error) from error
-        finally:
-            client.close()
-        for card in cards:
+        for card in await cards(self._asked.where, self._asked.key):
             if card.get("model_type", "embedding") == "embedding":
                 return str(card["id"])
         raise Wrong("no embedding model is served there")

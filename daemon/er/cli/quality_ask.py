@@ -14,8 +14,8 @@ import orjson
 from numpy.typing import NDArray
 
 from er import engine_secret, exam, vectors
-from er.cli.bench_load import Client, Where
-from er.cli.embed_ask import Hopeless, Service, Unreached, Wish
+from er.cli.bench_load import Where
+from er.cli.embed_ask import Hopeless, Service, Wish, cards
 from er.config import Config, Replica
 from er.exam import Scores
 from er.job import Task, Vectors
@@ -70,18 +70,12 @@ class Gateway:
 
     async def task(self, subject: Subject) -> Task:
         """What the model does. Raises Hopeless also where nobody serves it."""
-        client = Client(self._where, "")
-        try:
-            cards = orjson.loads(await client.ask("GET", "/v1/models"))["data"]
-        except OSError as error:
-            raise Unreached(error) from error
-        finally:
-            client.close()
-        for card in cards:
+        served = await cards(self._where, "")
+        for card in served:
             if subject.model in (card["id"], *card.get("aliases", ())):
                 return TASKS[card["model_type"]]
-        served = ", ".join(str(card["id"]) for card in cards)
-        raise Hopeless(f"no model {subject.model} is served; there are: {served or 'none'}")
+        names = ", ".join(str(card["id"]) for card in served)
+        raise Hopeless(f"no model {subject.model} is served; there are: {names or 'none'}")
 
     async def scores(self, subject: Subject, task: Task, queries: Sequence[Query]) -> Scores:
         """A score of each document, by the side's own cosine or as its reranker says."""
