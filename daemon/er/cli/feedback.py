@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import sys
 import time
 from datetime import UTC, datetime
@@ -13,12 +12,12 @@ from typing import Any
 import msgspec
 import orjson
 
-from er import config, keys, usage
+from er import config, usage
+from er.cli import asked
 from er.cli.screen import clean, table
 from er.feedback import Given, folder
 from er.feedback.book import Book
 from er.feedback.report import answer
-from er.keys import KeysError
 from er.moments import past
 from er.usage import HOUR_S, report
 
@@ -40,26 +39,26 @@ class Wish(msgspec.Struct, kw_only=True):
 def run(wish: Wish) -> int:
     """Print it. Returns the exit status: 0 done, 1 not done and said why, 64 wrong use."""
     state = config.directory("state")
-    for path in (state, folder(state)):
-        if not os.access(path, os.R_OK | os.X_OK) and os.path.lexists(path):
-            return _fail(f"this reads {path}, which needs root or group er: sudo er feedback …", 1)
+    if why := asked.closed("feedback", (state, folder(state))):
+        return _fail(why, 1)
     try:
         since = past(wish.since, datetime.now(UTC)).timestamp()
     except ValueError as error:
         return _fail(f"--since: {error}", 64)
     since = math.floor(since / HOUR_S) * HOUR_S
-    names = _names()
-    wanted = {key_id for ref in wish.key or () for key_id in _ids(ref, names)}
+    known = asked.known("feedback")
+    names = {key_id: key.name for key_id, key in known.items()}
+    wanted = asked.ids(wish.key or (), known)
 
     def fits(key: str, model: str) -> bool:
         return (not wish.key or key in wanted) and (not wish.model or model in wish.model)
 
     try:
         read = Book(folder(state)).read(since)
-        asked = report.requests(usage.folder(state), since, time.time() + HOUR_S)
+        requests = report.requests(usage.folder(state), since, time.time() + HOUR_S)
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}", 1)
-    counts = {name: count for name, count in asked.items() if fits(*name)}
+    counts = {name: count for name, count in requests.items() if fits(*name)}
     given = [one for one in read.given if fits(one.key, one.model)]
     found = answer(since, given, counts, names)
     for told in read.damaged:
@@ -76,20 +75,6 @@ def run(wish: Wish) -> int:
 def _fail(text: str, code: int) -> int:
     print(f"er feedback: {text}", file=sys.stderr)
     return code
-
-
-def _names() -> dict[str, str]:
-    """Of each key in the key file; without it ids stand for themselves."""
-    try:
-        return {key["id"]: key["name"] for key in keys.list_keys(keys.path())}
-    except (KeysError, OSError) as error:
-        print(f"er feedback: names of keys are not known: {error}", file=sys.stderr)
-        return {}
-
-
-def _ids(ref: str, names: dict[str, str]) -> list[str]:
-    named = [key_id for key_id, name in names.items() if name == ref]
-    return [ref] if ref in names or not named else named
 
 
 def _csv(given: list[Given], names: dict[str, str]) -> None:

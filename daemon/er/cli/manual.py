@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from typing import Literal
 
 LANGUAGES = ("en", "zh")
 WRONG_USE = 64
@@ -42,7 +43,7 @@ def pages(language: str = "en") -> dict[str, str]:
     return {p.name.removesuffix(".md"): p.read_text(encoding="utf-8") for p in found}
 
 
-def wanted(environment: Mapping[str, str], asked: str | None) -> str:
+def wanted(environment: Mapping[str, str], asked: str | None) -> Literal["en", "zh"]:
     """One of LANGUAGES: `asked` (--lang), else as LC_ALL, LC_MESSAGES, LANG name it."""
     names = ("LC_ALL", "LC_MESSAGES", "LANG")
     found = asked or next((environment[name] for name in names if environment.get(name)), "en")

@@ -5,26 +5,24 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from er import __version__, config, keys, usage
+from er import __version__, config, durable, usage
 from er.capacity import result
 from er.capacity.words import Language
+from er.cli import asked, manual
 from er.cli.admin_client import NoAdmin, call
 from er.cli.screen import clean
 from er.history import shelf
-from er.keys import KeysError
-from er.moments import past
 from er.report import html, markdown
 from er.report.facts import Facts, summary
 from er.report.words import Words
 from er.usage import HOUR_S
-from er.usage.report import Asked, Key, answer
+from er.usage.report import Asked, answer
 
 LONGEST_DAYS = 500
 ABSENT = (404, 405)
@@ -43,7 +41,7 @@ class Wish(msgspec.Struct, kw_only=True):
 def run(wish: Wish) -> int:
     """Print or write it. Returns the exit status: 0 done, 1 not done and said why, 64 wrong use."""
     state = config.directory("state")
-    if (why := _closed(state)) is not None:
+    if why := asked.closed("report", (state, usage.folder(state), state / shelf.FOLDER)):
         return _fail(why, 1)
     now = datetime.now(UTC)
     try:
@@ -54,7 +52,7 @@ def run(wish: Wish) -> int:
         facts = gathered(state, since, until, now.timestamp())
     except OSError as error:
         return _fail(f"{error.filename or state}: {error.strerror}", 1)
-    words = Words(language(wish.lang, os.environ))
+    words = Words(manual.wanted(os.environ, wish.lang))
     if wish.html is None:
         unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
         print(markdown.page(summary(facts), words, unicode=unicode), end="")
@@ -64,7 +62,7 @@ def run(wish: Wish) -> int:
         print(text, end="")
         return 0
     try:
-        _write(wish.html, text)
+        durable.put(wish.html, text.encode(), 0o640)  # names of keys are in it
     except OSError as error:
         return _fail(f"{wish.html}: {error.strerror}", 1)
     print(f"{wish.html} is written")
@@ -76,35 +74,9 @@ def _fail(text: str, code: int) -> int:
     return code
 
 
-def language(said: Language | None, environment: Any) -> Language:
-    """What was said, else Chinese where LC_ALL, LC_MESSAGES or LANG (the first one set) is zh."""
-    if said is not None:
-        return said
-    names = ("LC_ALL", "LC_MESSAGES", "LANG")
-    first = next((v for n in names if (v := environment.get(n, ""))), "")
-    return "zh" if first.lower().startswith("zh") else "en"
-
-
-def _closed(state: Path) -> str | None:
-    for path in (state, usage.folder(state), state / shelf.FOLDER):
-        if not os.access(path, os.R_OK | os.X_OK) and os.path.lexists(path):
-            return f"this reads {path}, which needs root or group er: sudo er report …"
-    return None
-
-
 def _span(wish: Wish, now: datetime) -> tuple[int, int]:
     """(the first hour, the one after the last). Raises ValueError."""
-    moments = []
-    for name, text in (("since", wish.since), ("until", wish.until)):
-        try:
-            moments.append(now if text is None else past(text, now))
-        except ValueError as error:
-            raise ValueError(f"--{name}: {error}") from None
-    since, until = moments
-    if since >= until:
-        raise ValueError(
-            f"--since {since:%Y-%m-%d %H:%M} is not before --until {until:%Y-%m-%d %H:%M}"
-        )
+    since, until = asked.span(wish.since, wish.until, now, now)
     if (until - since).days > LONGEST_DAYS:
         raise ValueError(f"--since {wish.since}: at most {LONGEST_DAYS} days; 400 are kept")
     return int(since.timestamp() // HOUR_S), int(-(-until.timestamp() // HOUR_S))
@@ -112,12 +84,12 @@ def _span(wish: Wish, now: datetime) -> tuple[int, int]:
 
 def gathered(state: Path, since: int, until: int, now: float) -> Facts:
     """All that a report of these hours is made from. Raises OSError."""
-    asked = Asked(
+    wanted = Asked(
         ("hour", "key", "team", "model"),
         float(since * HOUR_S),
         float(until * HOUR_S),
     )
-    found = answer(usage.folder(state), asked, _known())
+    found = answer(usage.folder(state), wanted, asked.known("report"))
     hours, wrong = shelf.hours(state, since, until)
     damaged = [*found["damaged"], *([f"{state / shelf.FOLDER}: {wrong}"] if wrong else [])]
     measured, unmeasured = None, ""
@@ -144,16 +116,6 @@ def gathered(state: Path, since: int, until: int, now: float) -> Facts:
     )
 
 
-def _known() -> dict[str, Key]:
-    """The key file's keys; without it ids stand for themselves."""
-    try:
-        listed = keys.list_keys(keys.path())
-    except (KeysError, OSError) as error:
-        print(f"er report: names and teams of keys are not known: {error}", file=sys.stderr)
-        return {}
-    return {key["id"]: Key(key["name"], key.get("team") or "") for key in listed}
-
-
 def _asked(path: str) -> tuple[dict[str, Any] | None, str]:
     """(the gateway's answer, or None where it has no such page; why it could not be asked)."""
     try:
@@ -165,19 +127,3 @@ def _asked(path: str) -> tuple[dict[str, Any] | None, str]:
     if status != 200:
         return None, f"it answered {status}"
     return found, ""
-
-
-def _write(path: Path, text: str) -> None:
-    """In place of what is there, whole or not at all. Raises OSError."""
-    folder = path.parent
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=folder, delete=False) as file:
-        fresh = Path(file.name)
-        try:
-            file.write(text)
-            file.flush()
-            mask = os.umask(0)
-            os.umask(mask)
-            os.fchmod(file.fileno(), 0o640 & ~mask)  # names of keys are in it
-            fresh.replace(path)
-        finally:
-            fresh.unlink(missing_ok=True)

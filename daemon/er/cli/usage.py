@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import orjson
 
-from er import config, keys
+from er import config
+from er.cli import asked
 from er.cli.screen import clean, table
-from er.keys import KeysError
-from er.moments import past
 from er.usage import Sums, folder
-from er.usage.report import Asked, Key, answer, by_of
+from er.usage.report import Asked, answer, by_of
 
 FIGURES = Sums._fields
 
@@ -38,13 +35,12 @@ def run(wish: Wish) -> int:
     """Print it. Returns the exit status: 0 done, 1 not done and said why, 64 wrong use."""
     state = config.directory("state")
     where = folder(state)
-    for path in (state, where):
-        if not os.access(path, os.R_OK | os.X_OK) and os.path.lexists(path):
-            return _fail(f"this reads {path}, which needs root or group er: sudo er usage …", 1)
+    if why := asked.closed("usage", (state, where)):
+        return _fail(why, 1)
     try:
-        known, asked = _known(), _asked(wish, datetime.now(UTC))
-        asked = asked._replace(keys=_keys(wish.key or (), known))
-        found = answer(where, asked, known)
+        known, wanted = asked.known("usage"), _asked(wish, datetime.now(UTC))
+        wanted = wanted._replace(keys=asked.ids(wish.key or (), known))
+        found = answer(where, wanted, known)
     except ValueError as error:
         return _fail(str(error), 64)
     except OSError as error:
@@ -65,41 +61,12 @@ def _fail(text: str, code: int) -> int:
     return code
 
 
-def _known() -> dict[str, Key]:
-    """The key file's keys; without it ids stand for themselves."""
-    try:
-        listed = keys.list_keys(keys.path())
-    except (KeysError, OSError) as error:
-        print(f"er usage: names and teams of keys are not known: {error}", file=sys.stderr)
-        return {}
-    return {key["id"]: Key(key["name"], key.get("team") or "") for key in listed}
-
-
 def _asked(wish: Wish, now: datetime) -> Asked:
     """Raises ValueError."""
     month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    moments = []
-    for name, text, default in (("since", wish.since, month), ("until", wish.until, now)):
-        try:
-            moments.append(default if text is None else past(text, now))
-        except ValueError as error:
-            raise ValueError(f"--{name}: {error}") from None
-    since, until = moments
-    if since >= until:
-        raise ValueError(
-            f"--since {since:%Y-%m-%d %H:%M} is not before --until {until:%Y-%m-%d %H:%M}"
-        )
+    since, until = asked.span(wish.since, wish.until, month, now)
     models = frozenset(wish.model or ())
     return Asked(by_of(wish.by), since.timestamp(), until.timestamp(), models=models)
-
-
-def _keys(refs: Sequence[str], known: dict[str, Key]) -> frozenset[str]:
-    """The ids of what is an id, known or not (its key may be gone), or else a name."""
-    found: set[str] = set()
-    for ref in refs:
-        named = [key_id for key_id, key in known.items() if key.name == ref]
-        found |= {ref} if ref in known or not named else set(named)
-    return frozenset(found)
 
 
 def _csv(found: dict[str, Any]) -> None:
