@@ -25,6 +25,7 @@ KEPT_WORDS = frozenset(
     [
         *("ER", "GPU", "CPU", "KV", "CUDA", "NVML", "NVIDIA", "PCIe", "vLLM", "systemd", "Qwen"),
         *("pid", "rid", "token", "tokens", "ms", "MB", "GB", "GiB", "KB", "kB", "OK", "DEMO"),
+        *("en", "zh", "MRR"),
         *("API", "URL", "HTTP", "JSON", "SSH", "ID", "esc", "enter", "Enter", "tab", "curl"),
         *(
             "openai",

@@ -425,6 +425,7 @@ NAMES = frozenset(
         *("web", "etl", "notebooks", "trial", "batch", FAKE_ID, FAKE_SECRET, "req-play", "req-"),
         *("hi", "rerank"),  # what the walk types
         *("inference", "metrics", "admin-read"),  # scopes, as er keys takes them
+        *("just what I was looking for", "an old version of the manual"),  # what clients wrote
     ]
 )
 STATES: dict[str, Callable[[], Good]] = {

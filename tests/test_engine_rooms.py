@@ -22,7 +22,7 @@ from er.engine.latency import Latency, histogram
 from er.engine.process import EngineProcess
 from er.engine.sample import Life, Sampler, figures
 from er.engine.voice import Voice
-from er.gpus import Gpus
+from er.gpus import REASONS, Gpus
 from fake_nvml import two_cards
 from fake_vllm import install, tiny_model
 from fakes import EngineProcess as StandIn
@@ -292,6 +292,8 @@ async def test_a_sample_has_gpu_and_engine(tmp_path: Path, stand_in: StandIn) ->
                 "temperature": 61,
                 "power_w": 612.4,
                 "power_limit_w": 700.0,
+                "throttled": dict.fromkeys(REASONS, False),
+                "ecc_errors": {"corrected": 0, "uncorrected": 0},
             }
         ]
         assert sample["engine"] == {
