@@ -16,7 +16,8 @@ A vector is a function of the ids alone (`expected`), so a test can tell whose a
 POST /_fault {"kind": K, "count": n|null, …} switches a fault on (null: until {"kind": "none"}):
 nan zero long_vector late_vector short long wrong_type 500 503 hang reset cut exit drop_idle,
 slow {"ms"}, 400_if_id {"id"}, nan_if_id {"id"}.
-{"kind": "fresh"} ends all faults and counts anew. GET /_seen says how it was called.
+{"kind": "fresh"} ends all faults and counts anew. GET /_seen says how it was called,
+GET /_named the headers NAMING of the last calls.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ from numpy.typing import NDArray
 
 VERSION = "0.32.0"
 VOCABULARY = 151669
+NAMING = ("x-request-id", "traceparent", "tracestate")
 SEEN = (
     *("calls", "items", "tokens", "largest_batch", "in_flight", "in_flight_max"),
     *("tokens_in_flight", "tokens_in_flight_max", "connections_made", "cancelled"),
@@ -87,6 +90,7 @@ class Engine:
         self.connections: set[Connection] = set()
         self.computing = asyncio.Lock()
         self.seen = dict.fromkeys(SEEN, 0)
+        self.named: deque[dict[str, str]] = deque(maxlen=64)
         guarded = os.environ.get("ENGINE_SECRET_FILE")  # set by the launcher
         self.secret = Path(guarded).read_text() if guarded else ""
         if os.environ.get("ENGINE_FAULT"):
@@ -186,12 +190,15 @@ class Connection(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         self.path, self.content_type, self.body = url.decode(), "", b""
         self.secret = ""
+        self.names: dict[str, str] = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"content-type":
             self.content_type = value.decode()
         elif name.lower() == b"x-er-secret":
             self.secret = value.decode()
+        elif name.decode() in NAMING:
+            self.names[name.decode()] = value.decode()
 
     def on_body(self, body: bytes) -> None:
         self.body += body
@@ -231,6 +238,8 @@ class Connection(asyncio.Protocol):
             self.answer(200, self.metrics(), "text/plain; version=0.0.4; charset=utf-8")
         elif path == "/_seen":
             self.json(200, {**engine.seen, "connections": len(engine.connections)})
+        elif path == "/_named":
+            self.json(200, {"calls": list(engine.named)})
         elif path == "/_fault":
             engine.fault(json.loads(self.body))
             self.json(200, {"faults": engine.faults})
@@ -259,6 +268,7 @@ class Connection(asyncio.Protocol):
         lists, wish = engine.sequences(self.body)
         tokens = sum(map(len, lists))
         seen["calls"] += 1
+        engine.named.append(self.names)
         seen["largest_batch"] = max(seen["largest_batch"], len(lists))
         seen["in_flight"] += 1
         seen["tokens_in_flight"] += tokens

@@ -131,3 +131,8 @@ class EngineProcess:
         """How it was called; see SEEN in engine.py."""
         answer: dict[str, int] = self.ask("GET", "/_seen")
         return answer
+
+    def named(self) -> list[dict[str, str]]:
+        """The last calls' request id, and traceparent and tracestate where they had these."""
+        calls: list[dict[str, str]] = self.ask("GET", "/_named")["calls"]
+        return calls

@@ -48,6 +48,7 @@ def serving(
     shutil.copyfile(inside.__file__, folder / f"{INSIDE}.py")
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     env |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75"}
+    env |= {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf", "OTEL_BSP_SCHEDULE_DELAY": "200"}
     env["PYTHONPATH"] = str(folder)
     argv = [*argv_of(model, task, port, limit), *more]
     process = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL)

@@ -141,7 +141,7 @@ def engine(tmp_path: Path) -> Iterator[EngineProcess]:
 
 async def ask(upstream: Upstream) -> Any:
     answer = asyncio.get_running_loop().create_future()
-    upstream.call("embed", [[1, 2]], dimensions=8, request_id="t", answered=answer.set_result)
+    upstream.call("embed", [[1, 2]], dimensions=8, headers=b"", answered=answer.set_result)
     return await asyncio.wait_for(answer, 10)
 
 

@@ -7,7 +7,7 @@ import importlib.util
 import struct
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class Engine:
     """vLLM's client. `fate`: a request gets its sum and length, nothing, an error or an abort."""
 
     errored = False
+    observability_config: Any = None  # as an older vLLM has none
 
     def __init__(self, fate: str = "answers") -> None:
         self.fate, self.aborted, self.asked = fate, [], []  # type: ignore[var-annotated]
@@ -89,7 +90,11 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 async def post(
-    engine: Engine, body: bytes, path: str = inside.PATH, leaves: bool = False
+    engine: Engine,
+    body: bytes,
+    path: str = inside.PATH,
+    leaves: bool = False,
+    headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> tuple[int, bytes] | None:
     """Status and body; None when nothing was answered."""
     said: list[Any] = []
@@ -110,7 +115,7 @@ async def post(
         said.extend(({"status": 404}, {"body": b"vLLM's own"}))
 
     app = types.SimpleNamespace(state=types.SimpleNamespace(engine_client=engine))
-    scope = {"type": "http", "method": "POST", "path": path, "app": app}
+    scope = {"type": "http", "method": "POST", "path": path, "app": app, "headers": headers}
     await inside.Inside(others)(scope, receive, send)
     return (said[0]["status"], said[1]["body"]) if said else None
 
@@ -122,6 +127,19 @@ async def test_a_batch_in_its_order() -> None:
     assert np.frombuffer(answer[1], "<f4").tolist() == [6, 3, 4, 1, 11, 2]
     assert [request.pooling_params.task for request in engine.asked] == ["embed"] * 3
     assert len({request.request_id for request in engine.asked}) == 3 and not engine.aborted
+
+
+@pytest.mark.parametrize("endpoint", [None, "http://127.0.0.1:4318/v1/traces"])
+async def test_an_engine_that_makes_traces_is_told_whose_a_call_is(endpoint: str | None) -> None:
+    """One that makes none is not: vLLM would warn."""
+    engine = Engine()
+    engine.observability_config = types.SimpleNamespace(otlp_traces_endpoint=endpoint)
+    sent = [(b"x-request-id", b"r"), (b"traceparent", b"00-1-2-01"), (b"tracestate", b"a=1")]
+    answer = await post(engine, wire.packed("embed", IDS), headers=sent)
+    assert answer is not None and answer[0] == 200
+    told = [getattr(request, "trace_headers", None) for request in engine.asked]
+    known = {"traceparent": "00-1-2-01", "tracestate": "a=1"}
+    assert told == [known if endpoint else None] * len(IDS)
 
 
 async def test_other_paths_are_vllms_own() -> None:
@@ -197,7 +215,7 @@ async def test_api_processes_that_share_an_engine_name_no_sequence_alike() -> No
         process = importlib.util.module_from_spec(source)
         source.loader.exec_module(process)
         params = sys.modules["vllm"].PoolingParams("embed")
-        await process.compute(engine, IDS, [params] * len(IDS), asyncio.Event().wait)
+        await process.compute(engine, IDS, [params] * len(IDS), asyncio.Event().wait, {})
     assert len({request.request_id for request in engine.asked}) == 6
 
 

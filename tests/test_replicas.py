@@ -22,8 +22,9 @@ from er.config import Config, Gateway, Model, Replica
 from er.job import Refusal
 from er.ledger import Ledger
 from er.replicas import Replicas, mover
-from er.replicas.pools import Left, Request, Result
+from er.replicas.pools import Left, Request, Result, headers_of
 from er.scheduler import FREE_CALLS
+from er.tickets import Item
 from fakes import EngineProcess, until
 
 DIM = 16
@@ -154,6 +155,20 @@ async def test_bulk_does_not_starve_and_interactive_goes_first(single: Worker) -
     await asyncio.gather(*small)
     assert not bulk.done()
     await bulk
+
+
+def test_the_call_of_several_requests_has_the_first_one_s_id_and_the_first_trace() -> None:
+    """A request id never makes a header of its own."""
+
+    def request(name: str, trace: bytes = b"") -> Request:
+        found = Request([[1], [2]], 0, None, lambda *_: None, lambda *_: None)
+        found.request_id, found.trace = name, trace
+        return found
+
+    one, other = request("a\r\nx-evil: 1\nb ü"), request("b", b"\r\ntraceparent: t")
+    items = [Item(ticket, 0, 0) for ticket in (one, other, request("c", b"\r\nno"))]
+    assert headers_of(items) == b"\r\nx-request-id: ax-evil:1b\r\ntraceparent: t"
+    assert headers_of(items[:1]) == b"\r\nx-request-id: ax-evil:1b"
 
 
 # -- without a coroutine ---------------------------------------------------------------------

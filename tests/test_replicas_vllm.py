@@ -16,6 +16,7 @@ import real_vllm
 import retrieval
 import running
 import suite
+from collector import Collector, attributes
 from er.config import Config, Gateway, Model, Replica
 from er.job import Refusal
 from er.ledger import Ledger
@@ -31,13 +32,20 @@ def model_of(task: str) -> Path:
     return MODELS / ("tiny-embed" if task == "embed" else "tiny-rerank")
 
 
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    with Collector() as found:
+        yield found
+
+
 @pytest.fixture(scope="module", params=["embed", "score"])
 def vllm(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, collector: Collector
 ) -> Iterator[tuple[str, str]]:
     """(task, address) of a real vLLM with the tiny model and ER's path inside."""
-    task = str(request.param)
-    with real_vllm.serving(tmp_path_factory.mktemp("engine"), model_of(task), task) as address:
+    task, folder = str(request.param), tmp_path_factory.mktemp("engine")
+    traces = ["--otlp-traces-endpoint", f"{collector.endpoint}/v1/traces"]
+    with real_vllm.serving(folder, model_of(task), task, more=traces) as address:
         yield task, address
 
 
@@ -122,6 +130,37 @@ def test_retrieval_by_the_qwen3_recipe(vllm: tuple[str, str], tmp_path: Path) ->
     found = retrieval.evaluate(model, vllm[1], tmp_path)
     retrieval.assert_same(found)
     retrieval.report("tiny Qwen3 model, random weights", found)
+
+
+@pytest.mark.parametrize("vllm", ["embed"], indirect=True)
+def test_one_trace_from_the_client_to_vllm(
+    vllm: tuple[str, str], collector: Collector, tmp_path: Path
+) -> None:
+    """vLLM's own span is a child of the engine's span."""
+    gateway = running.Gateway(tmp_path)
+    gateway.tracing = {"endpoint": collector.endpoint, "sample": 0.0}
+    gateway.models = [{"name": "m", "task": "embed", "path": str(model_of("embed"))}]
+    gateway.replicas = [{"name": "r0", "model": "m", "url": vllm[1]}]
+
+    def parents() -> dict[str, str]:
+        """The names of this trace's spans, each with that of the one above it."""
+        own = [span for span in collector.spans() if span.trace_id == trace]
+        names = {span.span_id: span.name for span in own}
+        return {span.name: names.get(span.parent_span_id, "client") for span in own}
+
+    try:
+        gateway.start()
+        trace, sent = bytes(range(1, 17)), {"x-request-id": "mine"}
+        sent["traceparent"] = f"00-{trace.hex()}-{'ab' * 8}-01"
+        body = {"model": "m", "input": ["hello", "world"]}
+        assert gateway.ask("POST", "/v1/embeddings", body, headers=sent).status == 200
+        until(lambda: "llm_request" in parents() and "engine" in parents(), gateway)
+        found = parents()
+        assert found["llm_request"] == "engine" and found["engine"] == "POST /v1/embeddings"
+        assert found["POST /v1/embeddings"] == "client"
+        assert "mine" in [attributes(s).get("er.request_id") for s in collector.spans()]
+    finally:
+        gateway.kill()
 
 
 # -- the canary ---------------------------------------------------------------------------------

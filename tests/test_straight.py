@@ -27,6 +27,7 @@ from er.gateway import Gateway as Room
 from er.gateway.exchange import Head, Note
 from er.gateway.served import Served
 from er.gateway.straight import SLICE_LEAST, SLICE_MOST, Passage, Straight
+from er.gateway.tally import Tally
 from er.job import Refusal
 from er.journal import Audit
 from er.keys import Keys
@@ -192,8 +193,9 @@ class Inside:
             "audit": self.audit,
         }
         cache: Any = Cache(self.served.config, folder / "c", folder)
+        tally = Tally(self.ledger, both["limits"])
         parts: Any = {"workshop": None, "shelf": None, "bounded": None}
-        self.gateway = Room(**both, ledger=self.ledger, **parts)
+        self.gateway = Room(**both, ledger=self.ledger, tally=tally, **parts)
         replicas: Any = self.replicas
         self.straight = Straight(self.gateway, **both, cache=cache, replicas=replicas)
         self.said: list[Any] = []

@@ -486,6 +486,34 @@ def test_requests_that_no_client_chose(traced: Gateway, collector: Collector) ->
     assert "unsampled" not in names
 
 
+@pytest.mark.parametrize("texts", ["one more", ["two", "more"]], ids=["straight", "ordinary"])
+def test_a_trace_goes_on_to_the_engine(
+    traced: Gateway, collector: Collector, texts: str | list[str]
+) -> None:
+    """Its calls are children of the engine's span; also of a trace that begins here, and of one
+    that nobody keeps, so that the engine keeps none either.
+    """
+    engine = traced.engines[0]
+
+    def text(name: str) -> str | list[str]:
+        """Other ones each time: what the cache knows goes to no engine."""
+        return f"{name} {texts}" if isinstance(texts, str) else [f"{name} {one}" for one in texts]
+
+    for name, flag in (("onward", "01"), ("quiet", "00"), ("begun", "")):
+        sent = {"x-request-id": f"{name}-{len(texts)}"}
+        if flag:
+            sent |= {"traceparent": SAMPLED.decode()[:-2] + flag, "tracestate": "a=1,b=2"}
+        assert traced.embed(text(name), headers=sent).status == 200
+        (told,) = [n for n in engine.named() if n.get("x-request-id") == sent["x-request-id"]]
+        version, trace, span, flags = told["traceparent"].split("-")
+        assert (version, flags) == ("00", flag or "01")
+        assert told.get("tracestate") == ("a=1,b=2" if flag else None)
+        if flag != "00":
+            found = of(collector, sent["x-request-id"])["engine"]
+            assert (found.trace_id.hex(), found.span_id.hex()) == (trace, span)
+        assert not flag or (trace == TRACE and span != PARENT)
+
+
 def test_each_worker_has_a_thread_of_its_own_and_shares_the_sdk(traced: Gateway) -> None:
     """It begins after the fork: the nest has loaded the SDK, and has one thread."""
     (nest,), workers = traced.children("er.nest"), traced.children("er.worker")

@@ -27,7 +27,7 @@ async def compute(
     timeout_s: float = 5.0,
     *,
     task: Task = "embed",
-    request_id: str = "r1",
+    headers: bytes = b"\r\nx-request-id: r1",
 ) -> NDArray[np.float32]:
     """A call to wait for; out of time or cancelled, it is hung up."""
     future = asyncio.get_running_loop().create_future()
@@ -37,7 +37,7 @@ async def compute(
         assert not inside and not future.done()
         future.set_result(answer)
 
-    call = upstream.call(task, ids, dimensions=DIM, request_id=request_id, answered=answered)
+    call = upstream.call(task, ids, dimensions=DIM, headers=headers, answered=answered)
     inside = False
     try:
         answer = await asyncio.wait_for(future, timeout_s)
@@ -285,23 +285,6 @@ async def test_an_answer_that_breaks_off_is_not_asked_for_again(
     await compute(upstream, [[1]])
     assert (await fails(compute(upstream, [[1]]))).kind == "broken"
     assert count == 2
-    upstream.close()
-
-
-async def test_the_request_id_can_not_smuggle_a_header(
-    raw: Callable[[Serve], Awaitable[str]],
-) -> None:
-    heard = b""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal heard
-        heard = await reader.readuntil(b"\r\n\r\n")
-        await reader.read(1 << 16)
-        writer.write(GOOD_ANSWER)
-
-    upstream = Upstream(await raw(serve))
-    await compute(upstream, [[1]], request_id="a\r\nx-evil: 1\nb ü")
-    assert b"x-request-id: ax-evil:1b\r\n" in heard
     upstream.close()
 
 

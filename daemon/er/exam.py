@@ -28,7 +28,7 @@ CALL_SEQUENCES, CALL_TOKENS = 8, 2048
 OTHER_COMPANY = (1, 5)  # sequences a call, by turns, where answers are asked for a second time
 BUSY_REST = 19  # times what a call took, while others ask: a twentieth of the replica at most
 REST_MOST_S = 30.0
-NAME = "canary"  # as request id
+NAMED = b"\r\nx-request-id: canary"
 
 Scores = list[list[float]]  # for each query one number for each of its documents
 # One call: rows (n, dimensions) for embed, (n,) for score. Raises UpstreamError.
@@ -125,7 +125,7 @@ async def call(
         paper.task,
         [list(ids) for ids in sequences],
         dimensions=paper.dimensions,
-        request_id=NAME,
+        headers=NAMED,
         answered=told,
     )
     try:

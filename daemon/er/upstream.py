@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -37,7 +36,6 @@ CONNECT_S = 5.0  # on loopback it is immediate; a host that drops packets must n
 IDLE_S = 30.0  # vLLM's own limit is set to 75 s; 5 s by its default, which one retry covers
 NOT_INSIDE_S = 60.0  # for which a 404 counts
 ERROR_BODY_BYTES = 64 << 10
-UNSAFE = re.compile(r"[^!-~]")  # what may not stand in a header's value
 
 
 class UpstreamError(Exception):
@@ -189,29 +187,30 @@ class Upstream:
         sequences: Sequence[Ids],
         *,
         dimensions: int,
-        request_id: str,
+        headers: bytes,
         answered: Answered,
     ) -> Call:
         """Compute `sequences`: float32 (n, dimensions) for embed, (n,) for score; all possible.
 
+        `headers`: more of them, each behind a line break.
         `answered` gets them or an UpstreamError, once, from the event loop and not from in here.
         There is no limit of time but for connecting: who has waited long enough cancels.
         """
         columns = dimensions if task == "embed" else 0
         size = 4 * len(sequences) * (columns or 1)
-        make = partial(self._request, task, sequences, request_id)
+        make = partial(self._request, task, sequences, headers)
         call = Call(self, make, size, columns, answered)
         call.send()
         return call
 
-    def _request(self, task: Task, sequences: Sequence[Ids], request_id: str) -> bytes:
+    def _request(self, task: Task, sequences: Sequence[Ids], headers: bytes) -> bytes:
         """The whole request, as it is made at present."""
         if not self.inside and asyncio.get_running_loop().time() >= self._inside_at:
             self.inside = True
         body = packed(task, sequences) if self.inside else asked(task, sequences)
-        return b"%b\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+        return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (
             self._heads[self.inside],
-            UNSAFE.sub("", request_id).encode(),
+            headers,
             len(body),
             body,
         )

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from email.utils import formatdate
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -47,6 +48,7 @@ from er.gateway.runner import Disk, Runner
 from er.gateway.served import Served
 from er.gateway.stalled import EVERY_S, Stalled
 from er.gateway.straight import Straight
+from er.gateway.tally import Tally
 from er.gateway.traced import TracedTally
 from er.gateway.work import Workshop
 from er.http2 import Http2
@@ -99,24 +101,23 @@ class Worker:
         bounded = Bounded(limits, self._meter.months)
         known = Keys(keys.path())
         journal.hide(known.blotted)
-        both: dict[str, Any] = {
-            "served": self._served,
-            "keys": known,
-            "limits": limits,
-            "audit": self._audit,
-        }
-        batches = settings.batches
-        store = Store(state / "batches", quota=batches.quota, keep_s=batches.keep_s)
-        shelf = Shelf(store, batches)
+        both: dict[str, Any] = {"served": self._served, "keys": known}
+        both |= {"limits": limits, "audit": self._audit}
+        kept = settings.batches
+        store = Store(state / "batches", quota=kept.quota, keep_s=kept.keep_s)
+        self._traces = self._tracing()
+        tally = self._tally(limits, runtime)
         self.gateway = Gateway(
-            **both, ledger=self._ledger, workshop=self._workshop, shelf=shelf, bounded=bounded
+            **both,
+            ledger=self._ledger,
+            tally=tally,
+            workshop=self._workshop,
+            shelf=Shelf(store, settings.batches),
+            bounded=bounded,
         )
-        self._traces = self._traced(limits)
-        self.gateway.tally.tell = Trail(runtime, child.slot).tell
-        self.gateway.tally.used = self._meter.count
         ranking = [model.name for model in settings.models if model.task == "score"]
         memory = Memory(feedback.folder(state), child.slot, ranking)
-        self.gateway.tally.answered, self._workshop.ranked = memory.asked, memory.ranked
+        tally.answered, self._workshop.ranked = memory.asked, memory.ranked
         self.gateway.desk = Desk(memory, Book(feedback.folder(state)), self._audit)
         self.straight = Straight(self.gateway, **both, cache=self._cache, replicas=self._replicas)
         self._spare = SpareReplicas(settings, self._replicas, self._ledger)
@@ -129,7 +130,7 @@ class Worker:
             workshop=self._bulk,
             bounded=bounded,
             disk=Disk(store),
-            tally=self.gateway.tally,
+            tally=tally,
         )
         self._runner = Runner(tools)
         self._state = ServerState()
@@ -139,15 +140,21 @@ class Worker:
         self._followed = False  # others take new connections by now
         self._told = self._orphaned = False  # to stop, by SIGTERM; the supervisor was killed
 
-    def _traced(self, limits: Limits) -> Traces | None:
-        """Have the gateway's tally tell traces, where [tracing] wants them."""
+    def _tally(self, limits: Limits, runtime: Path) -> Tally:
+        if self._traces is None:
+            tally = Tally(self._ledger, limits)
+        else:
+            tally = TracedTally(self._ledger, limits, self._traces)
+        tally.tell, tally.used = Trail(runtime, self._child.slot).tell, self._meter.count
+        return tally
+
+    def _tracing(self) -> Traces | None:
+        """Who makes traces, where [tracing] wants them."""
         settings = self._child.config
         if settings.tracing is None:
             return None
         tasks = {model.name: model.task for model in settings.models}
-        traces = Traces(settings.tracing, self._child.slot, tasks)
-        self.gateway.tally = TracedTally(self._ledger, limits, traces)
-        return traces
+        return Traces(settings.tracing, self._child.slot, tasks)
 
     async def run(self) -> None:
         """Serve until told to stop, then drain."""

@@ -98,7 +98,8 @@ def read(state: Path) -> Capacity | None:
 def write(state: Path, found: Capacity) -> Path:
     """Put it in place of the last, whole or not at all. Returns where. Raises OSError."""
     path = state / FILE
-    durable.put(path, msgspec.json.format(msgspec.json.encode(found), indent=2), FILE_MODE)
+    data = msgspec.json.format(msgspec.json.encode(found), indent=2)
+    durable.put(path, data, FILE_MODE, durable.give_to_owner)
     return path
 
 

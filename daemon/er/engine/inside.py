@@ -20,7 +20,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ MAGIC = 0x31545245  # "ERT1"
 TASKS = ("embed", "classify")
 HEAD = 3  # words before the lengths
 SECOND_SEGMENT = 1 << 30
+TRACE = (b"traceparent", b"tracestate")
 # What calls into another vLLM end with.
 CHANGED = (AssertionError, AttributeError, ImportError, LookupError, TypeError)
 
@@ -103,7 +104,7 @@ class Inside:
             return
         status, kind = 200, b"application/octet-stream"
         try:
-            body = await self._answer(scope["app"].state, receive)
+            body = await self._answer(scope["app"].state, scope["headers"], receive)
         except Refusal as refusal:
             status, kind, body = refusal.status, b"application/json", refusal.body
         except CHANGED as error:
@@ -123,7 +124,9 @@ class Inside:
             logging.getLogger("vllm").warning("%s; /pooling is asked instead", text)
         return Refusal(404, text)
 
-    async def _answer(self, state: Any, receive: Receive) -> bytes:
+    async def _answer(
+        self, state: Any, headers: Sequence[tuple[bytes, bytes]], receive: Receive
+    ) -> bytes:
         parts, more = [], True
         while more:
             message = await receive()
@@ -140,7 +143,7 @@ class Inside:
         if params is None:
             params = self._params[task] = await self._made(engine, task)
         each = [params] * len(sequences) if seconds is None else segmented(params, seconds)
-        rows = await compute(engine, sequences, each, receive)
+        rows = await compute(engine, sequences, each, receive, traced(engine, headers))
         # numpy, since torch would wake a thread for each core to copy some kilobytes
         return b"".join([row.float().numpy().tobytes() for row in rows])
 
@@ -194,10 +197,25 @@ def segmented(params: Any, seconds: list[int]) -> list[Any]:
     return each
 
 
+def traced(engine: Any, headers: Sequence[tuple[bytes, bytes]]) -> dict[str, Any]:
+    """What vLLM wants to know of the trace of a call, where it makes traces."""
+    if getattr(getattr(engine, "observability_config", None), "otlp_traces_endpoint", None) is None:
+        return {}
+    known = {k.decode(): v.decode("latin-1") for k, v in headers if k in TRACE}
+    return {"trace_headers": known} if known else {}
+
+
 async def compute(
-    engine: Any, sequences: list[list[int]], params: list[Any], receive: Receive
+    engine: Any,
+    sequences: list[list[int]],
+    params: list[Any],
+    receive: Receive,
+    more: dict[str, Any],
 ) -> list[Any]:
-    """One tensor for each sequence. Raises Refusal, or ConnectionError when the client left."""
+    """One tensor for each sequence; `more` is said of each of them to vLLM.
+
+    Raises Refusal, or ConnectionError when the client left.
+    """
     from vllm.v1.engine import EngineCoreRequest
 
     if engine.errored:
@@ -219,6 +237,7 @@ async def compute(
                 cache_salt=None,
                 data_parallel_rank=None,
                 external_req_id=name,
+                **more,
             )
             engine.output_processor.add_request(request, None, None, 0, Slot(batch, i))
             await engine.engine_core.add_request_async(request)

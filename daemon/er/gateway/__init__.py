@@ -59,6 +59,7 @@ class Gateway:
         keys: Keys,
         limits: Limits,
         ledger: Ledger,
+        tally: Tally,
         workshop: Workshop,
         audit: journal.Audit,
         shelf: Shelf,
@@ -67,7 +68,7 @@ class Gateway:
         self.settings = served.config.gateway
         self._served, self._ledger, self._workshop, self._audit = served, ledger, workshop, audit
         self._shelf = shelf
-        self.tally = Tally(ledger, limits)
+        self.tally = tally
         self.guesses = Guesses()
         self.cors = Cors(self.settings.cors) if self.settings.cors else None
         self.draining = False  # each answer closes its connection
@@ -190,6 +191,7 @@ class Gateway:
             await self._let_in(who, note, deadline, inside, prompted.tokens)  # 429
             if not inside:
                 inside = self._checks.demand_place(model, who)  # 503
+            self.tally.begin(note)
             answer = await work.compute(job, model, prompted, deadline, note)  # 503, 504
             began = time.monotonic_ns()
             text = await work.write(dialect, job, answer, deadline, who)

@@ -19,6 +19,7 @@ from er.journal import Value
 from er.keys import Identity
 from er.limits import Held, Taken
 from er.quantities import bytes_text
+from er.traces.context import UNCHOSEN, Context
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
@@ -219,17 +220,17 @@ class Note:
 
     # Defaults of the class, so that a request sets only what becomes known.
     who: Identity | None = None
-    dialect = ""
+    dialect = replica = code = ""
     model = ""  # as asked for; the configured name once it is found
     path = ""  # as it may be shown, where it is no address of a model's
     served = ""  # the configured name
-    replica = ""
-    code = ""
     status = 0
     items = tokens = cut = 0
     known = 0  # sequences that the cache answered
     queue_ns = tokenise_ns = engine_ns = encode_ns = 0
     total_ns = 0
+    context: Context | None = UNCHOSEN  # its place in a trace, where it has one
+    engine_span, onward = 0, b""  # the parent of its calls' spans; their headers that say so
     trace_id = ""  # of the trace that it belongs to, where there is one
     begun = False  # its client left, and an engine had begun or computed it by then
     taken: Taken | None = None
@@ -238,7 +239,6 @@ class Note:
     held: Held | None = None
 
     refuse: Callable[[Refusal, str], bytes] = staticmethod(dialects.refuse)  # the dialect's no
-
     request: Request
     id: str
 

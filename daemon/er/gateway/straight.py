@@ -162,6 +162,7 @@ class Straight:
         passage.model = passage.served = way.model.name
         passage.base64 = asked.encoding_format == "base64"
         self._tally.in_flight += 1
+        self._tally.begin(passage)
         if passage.taken is None or passage.taken[0]:
             self._start(passage, ids)
         else:  # said here, as nobody sends more requests than who is told no
@@ -255,6 +256,7 @@ class Straight:
                 request_id=passage.request.id,
                 key=who.id,
                 weight=who.weight,
+                trace=passage.onward,
                 done=passage.done,
             )
         except Exception as wrong:  # a mistake of ours, too: it is counted by now

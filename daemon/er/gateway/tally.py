@@ -42,6 +42,9 @@ class Tally:
         self._refused: Counter[tuple[str, str]] = Counter()  # for the line a minute
         self._lines: dict[tuple[str, str], usage.Sums] = {}  # of batches
 
+    def begin(self, note: Note) -> None:
+        """One whose texts are to be computed begins."""
+
     def add(self, note: Note) -> None:
         """Count one exchange that is over."""
         noted = self._good if note.status < 400 else self._bad

@@ -46,6 +46,7 @@ class Engines(Protocol):
         places: Sequence[int] | None = None,
         key: str = "",
         weight: int = 1,
+        trace: bytes = b"",
     ) -> Any:
         """The engine's numbers for each sequence: .values, .queue_ns, .engine_ns, .replicas."""
 
@@ -159,6 +160,7 @@ class Workshop:
                 places=plan.places,
                 key=key,
                 weight=weight,
+                trace=note.onward,
             )
             note.queue_ns, note.engine_ns = result.queue_ns, result.engine_ns
             note.replica = ",".join(result.replicas)

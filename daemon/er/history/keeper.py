@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
 import time
 import zlib
@@ -11,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from er import durable
 from er.history import Damaged, History, Sample
 from er.journal import log
 
@@ -76,17 +75,9 @@ class Keeper:
         """In place of the old file, whole or not at all. A full disk is said once."""
         self._stored_at = self._now()
         data = zlib.compress(self._history.packed(self._now(), self._wall()), 1)
-        temporary = self.path.with_name(f".{self.path.name}.new")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         try:
-            with os.fdopen(os.open(temporary, flags, FILE_MODE), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
+            durable.put(self.path, data, FILE_MODE)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
             if not self._failed:
                 reason = f"{self.path} can't be written ({error.strerror})"
                 log("warning", f"{reason}; a restart would lose the traffic's past")

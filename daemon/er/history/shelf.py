@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from er import durable
 from er.history import Sample
 from er.history.hourly import HOUR_S, Hour, Hourly, Seen, State
 from er.history.keeper import steady
@@ -82,11 +83,13 @@ class Shelf:
             self.folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
             over = self._hourly.over
             while over:
-                self._append(over[0])
+                row = msgspec.json.encode(over[0]) + b"\n"
+                # A line that was cut short must not take the next one with it.
+                durable.append(self.folder / _month(over[0].hour), row, after_torn=b"\n")
                 del over[0]
                 self._forget()
             if (state := self._hourly.state()) is not None:
-                self._replace(self.folder / NOW, msgspec.json.encode(state))
+                durable.put(self.folder / NOW, msgspec.json.encode(state), FILE_MODE)
             self._hourly.news = False
         except OSError as error:
             del self._hourly.over[:-WAITING_MAX]
@@ -96,33 +99,6 @@ class Shelf:
             self._failed = True
             return
         self._failed = False
-
-    def _append(self, hour: Hour) -> None:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        file = os.open(self.folder / _month(hour.hour), flags, FILE_MODE)
-        try:
-            size = os.fstat(file).st_size
-            # A line that a full disk cut short must not take the next one with it.
-            broken = size and os.pread(file, 1, size - 1) != b"\n"
-            data = (b"\n" if broken else b"") + msgspec.json.encode(hour) + b"\n"
-            if os.write(file, data) != len(data):
-                os.ftruncate(file, size)
-                raise OSError(28, os.strerror(28))
-            os.fsync(file)
-        finally:
-            os.close(file)
-
-    def _replace(self, path: Path, data: bytes) -> None:
-        temporary = path.with_name(f".{path.name}.new")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        try:
-            with os.fdopen(os.open(temporary, flags, FILE_MODE), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def _forget(self) -> None:
         for path in sorted(self.folder.glob("[0-9]*.jsonl"))[:-KEPT_MONTHS]:

@@ -74,6 +74,7 @@ class Replicas:
         places: Sequence[int] | None = None,
         key: str = "",
         weight: int = 1,
+        trace: bytes = b"",
     ) -> Result:
         """What `start` does, for who would rather wait. Raises Refusal; cancelling cancels, and
         raises Left where a replica had begun.
@@ -98,6 +99,7 @@ class Replicas:
             places=places,
             key=key,
             weight=weight,
+            trace=trace,
             done=done,
         )
         try:
@@ -120,6 +122,7 @@ class Replicas:
         places: Sequence[int] | None = None,
         key: str = "",
         weight: int = 1,
+        trace: bytes = b"",
         done: Done,
     ) -> Request:
         """Compute `sequences` (at least one) on the replicas of `model` (a configured name).
@@ -129,6 +132,7 @@ class Replicas:
         engine refuses, 500 for one that fails everywhere. What is known at once is raised.
         `places`: what a refusal calls each sequence, where that is not its place among these.
         `key`: whose they are; keys share the replicas by their `weight`.
+        `trace`: headers of its calls, as `Context.onward` gives them.
         `deadline` is monotonic ns. The request's `cancel()` drops its sequences; `done` is not
         called any more.
         """
@@ -145,7 +149,7 @@ class Replicas:
         values = None if len(sequences) == 1 else mover.room(len(sequences))
         request = Request(sequences, deadline, values, done, mover.leave)
         request.request_id, request.places = request_id, places
-        request.key, request.weight = key, weight
+        request.key, request.weight, request.trace = key, weight, trace
         mover.admit(request, now)
         return request
 

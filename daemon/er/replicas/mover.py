@@ -24,6 +24,7 @@ from er.replicas.pools import (
     Request,
     fails,
     given_up,
+    headers_of,
     nobody,
     place_of,
     timed_out,
@@ -210,13 +211,12 @@ class Mover:
         call = self._calls[batch] = Call(batch, member, self._ledger.patience_s(member.name))
         if batch.twin is not None:
             metrics.hedges.labels(batch.twin.replica).inc()
-        first = batch.items[0].ticket
         try:
             call.upstream = member.upstream.call(
                 self.task,
                 [item.ids for item in batch.items],
                 dimensions=self.dimensions,
-                request_id=first.request_id if isinstance(first, Request) else "",
+                headers=headers_of(batch.items),
                 answered=call.answered(self._landed),
             )
         except Exception as error:  # of ours, or ids that are no numbers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -25,6 +26,7 @@ STRIKES = 2  # broken connections in a row
 BACKOFF_S, BACKOFF_MAX_S = 0.25, 4.0
 START_S = 60.0  # about what a vLLM takes to start: the estimate behind Retry-After
 SECOND_NS = 1_000_000_000
+UNSAFE = re.compile(r"[^!-~]")  # what may not stand in a header's value
 
 
 class Result(NamedTuple):
@@ -47,6 +49,7 @@ class Request(Ticket):
     """A ticket with the place for its answer, and who wants to know of it."""
 
     request_id = ""
+    trace = b""  # headers
     places: Sequence[int] | None = None  # what refusals call the sequences
     replicas: tuple[str, ...] = ()
 
@@ -95,6 +98,14 @@ def place_of(item: Item) -> int:
     """What its client calls a sequence."""
     places = item.ticket.places if isinstance(item.ticket, Request) else None
     return item.index if places is None else places[item.index]
+
+
+def headers_of(items: Sequence[Item]) -> bytes:
+    """What a call says of its requests: the first one's id, and the first trace that one has."""
+    requests = [item.ticket for item in items if isinstance(item.ticket, Request)]
+    name = UNSAFE.sub("", requests[0].request_id) if requests else ""
+    trace = next((request.trace for request in requests if request.trace), b"")
+    return b"\r\nx-request-id: %b%b" % (name.encode(), trace)
 
 
 def fails(ticket: Ticket, refusal: Refusal) -> None:

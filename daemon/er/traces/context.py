@@ -10,9 +10,9 @@ from typing import NamedTuple
 TRACEPARENT, TRACESTATE = b"traceparent", b"tracestate"
 # Version, trace id, parent id, flags; versions that are still to come may say more behind that.
 _FORM = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_STATE = re.compile(rb"[ -~\t]{1,512}")  # a longer one need not be passed on
 _SAMPLED = 0x01
 _LOW = (1 << 64) - 1
-STATE_MAX = 512  # bytes of a tracestate; a longer one need not be passed on
 
 
 class Context(NamedTuple):
@@ -22,6 +22,14 @@ class Context(NamedTuple):
     parent_id: int = 0  # the client's span; 0: the trace begins here
     sampled: bool = True
     state: bytes = b""  # tracestate, as sent
+
+    def onward(self, span_id: int) -> bytes:
+        """The headers of a call that is a child of the span `span_id`, each behind a line break."""
+        head = b"\r\ntraceparent: 00-%032x-%016x-%02x" % (self.trace_id, span_id, self.sampled)
+        return head + b"\r\ntracestate: " + self.state if self.state else head
+
+
+UNCHOSEN = Context(0)  # of a request that nobody has looked at
 
 
 def parsed(headers: Mapping[bytes, bytes]) -> Context | None:
@@ -37,7 +45,7 @@ def parsed(headers: Mapping[bytes, bytes]) -> Context | None:
         return None
     state = headers.get(TRACESTATE, b"")
     sampled = bool(int(match[4], 16) & _SAMPLED)
-    return Context(trace_id, parent_id, sampled, state if len(state) <= STATE_MAX else b"")
+    return Context(trace_id, parent_id, sampled, state if _STATE.fullmatch(state) else b"")
 
 
 class Sampler:

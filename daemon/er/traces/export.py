@@ -132,10 +132,11 @@ class Exporter:
         ]
         for name, took, attributes in reversed(_parts(one)):
             begins = max(start, end - took)
+            known = one.engine_span if name == "engine" else 0
             found.append(
                 ReadableSpan(
                     name,
-                    SpanContext(trace_id, self._span_id(), False, SAMPLED, state),
+                    SpanContext(trace_id, known or self._span_id(), False, SAMPLED, state),
                     root,
                     self._resource,
                     attributes,

@@ -33,3 +33,4 @@ class Traced(NamedTuple):
     encode_ns: int
     total_ns: int
     began: int
+    engine_span: int = 0  # that of its calls' parent; 0: there were none
