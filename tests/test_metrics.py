@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
 from prometheus_client.parser import text_string_to_metric_families as plain_families
 
@@ -27,6 +29,7 @@ from er.config import parse
 from er.config.render import render as config_text
 from er.engine.sample import shown
 from er.exposition import seen, told
+from er.exposition.text import written
 from er.exposition.told import Noted
 from er.gpus import Gpus
 from er.ledger import Ledger
@@ -123,6 +126,17 @@ def test_what_the_admin_process_tells_and_exemplars_stand_in_every_process(tmp_p
     [exemplar] = [one.exemplar for one in by_name["er_request_seconds"].samples if one.exemplar]
     assert exemplar.labels == {"request_id": "req-1"} and exemplar.value == 0.2
     assert by_name["er_request_seconds"].unit == "seconds"
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_what_is_no_number_has_no_row(openmetrics: bool) -> None:
+    """A gauge in a file can't be forgotten: that of a day without feedback is NaN."""
+    some, none = Metric("er_a", "A", "gauge"), Metric("er_b", "B", "gauge")
+    some.add_sample("er_a", {"model": "gone"}, math.nan)
+    some.add_sample("er_a", {"model": "here"}, 0.0)
+    none.add_sample("er_b", {}, math.nan)
+    text = written([some, none], {}, openmetrics).decode()
+    assert 'er_a{model="here"} 0.0\n' in text and "gone" not in text and "er_b" not in text
 
 
 def test_what_was_told_long_ago_or_is_damaged_is_not_shown(

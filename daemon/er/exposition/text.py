@@ -54,12 +54,13 @@ def _quality(text: str) -> float:
 
 
 def written(families: Iterable[Metric], exemplars: Exemplars, openmetrics: bool) -> bytes:
-    """The text of all of them; exemplars stand in OpenMetrics alone."""
+    """The text of all of them; exemplars stand in OpenMetrics alone. What is NaN has no row."""
     lines: list[str] = []
     for family in families:
-        if family.samples:
+        rows = list(_samples(family, exemplars if openmetrics else {}))
+        if rows:
             lines += _head(family, openmetrics)
-            lines += _samples(family, exemplars if openmetrics else {})
+            lines += rows
     if openmetrics:
         lines.append("# EOF")
     return ("\n".join(lines) + "\n").encode()
@@ -79,6 +80,8 @@ def _head(family: Metric, openmetrics: bool) -> Iterator[str]:
 
 def _samples(family: Metric, exemplars: Exemplars) -> Iterator[str]:
     for sample in family.samples:
+        if sample.value != sample.value:  # of a day without feedback: a file forgets no series
+            continue
         labels = _labels(sample.labels)
         line = f"{sample.name}{labels} {number(sample.value)}"
         if exemplars:
