@@ -10,14 +10,18 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from er import gpus, status, vectors
+from er.admin import canary_judge as judging
+from er.admin.canary_book import Drifted
+from er.admin.canary_judge import Verdict
 from er.engine import log as engine_log
 from er.ledger import Ledger
+from er.quality.reference import Reference
 from er.status import Seen
 from er.supervisor import figures
 from er_console.chinese import HEARD, app, findings, hearsay, keys
@@ -194,6 +198,32 @@ def test_a_missing_gpu_is_understood() -> None:
         assert strange(said) == [], said
     driver = "the NVIDIA driver does not answer: x"
     assert "NVIDIA 驱动没有应答" in heard(gpus.missing([], 0, driver))
+
+
+def drifted(kind: Literal["recorded", "transformers"], made_with: dict[str, str]) -> str:
+    reference = Reference(
+        kind=kind, model="m", at=0.0, set="", made_with={"vllm": "1", "prompt": "a"}, scores=()
+    )
+    apart = Drifted(mean=0.1, largest=0.3, tolerance=1e-4)
+    return judging.told(Verdict(apart, reference, True), 0.5, 0.9, 320, made_with)
+
+
+DRIFTS = [
+    drifted("recorded", {}),
+    drifted("transformers", {"prompt": "b"}),
+    drifted("recorded", {"vllm": "2", "prompt": "b"}),
+    # as admin/canary.py has them
+    f"{judging.DRIFTED}: one that can't be right: a vector of length 0.5",
+    f"{judging.DRIFTED} before, and the reference is gone; if they are right now: "
+    "er quality accept r",
+    f"{judging.DRIFTED}: mean 0.03 between two runs one after the other",
+]
+
+
+@pytest.mark.parametrize("said", [*DRIFTS, judging.blind(0.6)])
+def test_why_the_canary_takes_a_replica_out_is_understood(said: str) -> None:
+    assert not strange(said), heard(said)
+    assert not re.search(r"since|another|drifted|chance|reference", heard(said)), heard(said)
 
 
 def test_what_is_heard_stands_in_one_place() -> None:

@@ -80,6 +80,21 @@ HEARD: dict[str, str] = {
     "{tolerance} is tolerated": (
         "答案已漂移：{n} 对上与 {day} 由 transformers 算出的参考平均相差 {mean}，容许 {tolerance}"
     ),
+    "answers drifted: one that can't be right: {error}": "答案已漂移：有一个不可能是对的：{error}",
+    "answers drifted: mean {noise} between two runs one after the other": (
+        "答案已漂移：先后两次测试平均相差 {noise}"
+    ),
+    "answers drifted before, and the reference is gone": "答案此前已漂移，而参考已不在",
+    "if they are right now: {command}": "如果现在答案是对的：{command}",
+    "since then: {changes}": "此后的变化：{changes}",
+    "{change}, another {what}": "{change}、另一个 {what}",
+    "another {what}": "另一个 {what}",
+    "vllm {old} -> {new}": "vllm 由 {old} 变为 {new}",
+    "its order of documents is no better than chance (nDCG@10 {now}): is it the right model, "
+    "prompt and pooling? er help quality": (
+        "文档排序不比随机好（nDCG@10 {now}）：模型、prompt 和 pooling 对吗？er help quality"
+    ),
+    "the canary came to no end: {error}": "金丝雀测试没有结果：{error}",
     "nDCG@10 {now}, was {was}": "nDCG@10 {now}，原为 {was}",
     "due ({why})": "该测了（{why}）",
     "it does not answer yet": "它还没有应答",
