@@ -29,6 +29,15 @@ async def beside(runtime: Path) -> AsyncIterator[tuple[Console, Pilot[None]]]:
         machine.close()
 
 
+def text(app: Console) -> str:
+    """What stands on the screen, row by row, as a person reads it."""
+    rows = [
+        "".join(segment.text for segment in strip)
+        for strip in app.screen._compositor.render_strips(app.size)
+    ]
+    return "\n".join(rows)
+
+
 async def until(pilot: Pilot[None], found: Callable[[], bool]) -> None:
     """As soon as it is so; fails after a while."""
     limit = time.monotonic() + PATIENCE_S

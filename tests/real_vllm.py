@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from er.engine import inside
-from er.engine.command import INSIDE
+from er.engine.command import IN_ITS_CORE, INSIDE
 from fakes import free_port
 
 MODELS = Path(os.environ.get("ER_TEST_CACHE", "/var/cache/er-tests"))
@@ -29,6 +29,7 @@ def argv_of(model: Path, task: str, port: int, limit: int) -> list[str]:
     """The command line, float32, for sequences of up to `limit` tokens."""
     argv = [str(ENVIRONMENT / "bin/python"), "-m", "vllm.entrypoints.launchers.api_server.entry"]
     argv += ["--model", str(model), "--runner", "pooling", "--enforce-eager"]
+    argv += ["--distributed-executor-backend", IN_ITS_CORE]
     argv += ["--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)]
     argv += ["--max-model-len", str(limit), "--max-num-batched-tokens", "4096"]
     argv += ["--no-enable-chunked-prefill", "--disable-uvicorn-access-log"]
@@ -47,7 +48,11 @@ def serving(
     port = free_port()
     shutil.copyfile(inside.__file__, folder / f"{INSIDE}.py")
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    env |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75"}
+    env |= {
+        "OMP_NUM_THREADS": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75",
+    }
     env |= {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf", "OTEL_BSP_SCHEDULE_DELAY": "200"}
     env["PYTHONPATH"] = str(folder)
     argv = [*argv_of(model, task, port, limit), *more]

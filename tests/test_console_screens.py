@@ -12,6 +12,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Button, Input
 
+from console_live import text
 from console_pictures import pictures, words
 from er_console.console import Console
 from er_console.demo import Demo
@@ -120,15 +121,6 @@ async def press(pilot: Pilot[None], *keys: str) -> None:
     for key in keys:
         await pilot.press(key)
         await pilot.pause()
-
-
-def text(app: Console) -> str:
-    """What stands on the screen, row by row, as a person reads it."""
-    rows = [
-        "".join(segment.text for segment in strip)
-        for strip in app.screen._compositor.render_strips(app.size)
-    ]
-    return "\n".join(rows)
 
 
 def toasts(app: Console) -> str:

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from er.config import Config, parse
-from er.engine import backoff
+from er.engine import backoff, cores
 from er.engine import build as engine_build
 from er.engine import format as engine_format
 from er.engine import log as engine_log
@@ -174,6 +174,7 @@ def started(
             "PYTHONPATH": "/site",
         },
         cpu_cache=3 * GIB + 1,
+        cores=3,
     )
 
 
@@ -277,6 +278,9 @@ def test_on_a_cpu() -> None:
     assert made.argv[2:4] == ("vllm.entrypoints.launchers.api_server.entry", "--model")
     assert after(made, "--dtype") == "float32"
     assert "--enforce-eager" in made.argv
+    # vLLM would take "uni" for "mp", and bind each replica to the first core
+    assert after(made, "--distributed-executor-backend").endswith(".UniProcExecutor")
+    assert made.env["OMP_NUM_THREADS"] == "3"
     assert (
         "--worker-cls"
         not in started(text.replace("gpu_memory_utilization = 0.90", "#"), version="0.25.1").argv
@@ -286,6 +290,29 @@ def test_on_a_cpu() -> None:
     assert made.env["CUDA_VISIBLE_DEVICES"] == ""
     sized = started(text.replace("gpu_memory_utilization = 0.90", 'kv_cache = "2GiB"'))
     assert sized.env["VLLM_CPU_KVCACHE_SPACE"] == "2"
+    own = started(text.replace("gpu_memory_utilization = 0.90", 'env = { OMP_NUM_THREADS = "9" }'))
+    assert own.env["OMP_NUM_THREADS"] == "9"
+    assert "OMP_NUM_THREADS" not in started().env
+
+
+def test_replicas_on_the_cpu_share_its_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads of a core count once; what the kernel does not show counts as a core."""
+    for cpu, siblings in enumerate(("0,4", "1,5", "2,6", "3,7", "0,4", "1,5", "2,6", "3,7")):
+        place = tmp_path / f"cpu{cpu}/topology"
+        place.mkdir(parents=True)
+        (place / "thread_siblings_list").write_text(f"{siblings}\n")
+    assert cores.cores(set(range(8)), tmp_path) == 4
+    assert cores.cores({0, 4, 9}, tmp_path) == 2
+    monkeypatch.setattr(cores, "cores", lambda allowed: 16)
+    text = SHIPPED.replace("gpu = 1\n", 'gpu = "cpu"\n')
+    alone = parse(text.replace("gpu_memory_utilization = 0.90", "#"), Path("er.toml"))
+    assert cores.share(alone) == 15
+    both = msgspec.structs.replace(alone, replicas=(alone.replicas[0],) * 2)
+    assert cores.share(both) == 7
+    many = msgspec.structs.replace(alone, replicas=(alone.replicas[0],) * 20)
+    assert cores.share(many) == 1
 
 
 def test_limits_are_the_least_and_a_whole_sequence_fits_one_step() -> None:

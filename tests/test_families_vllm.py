@@ -67,6 +67,7 @@ def launched(family: str, task: Any, folder: Path) -> Iterator[tuple[str, subpro
         secret=folder / "secret",
         inherited=os.environ,
         cpu_cache=1,
+        cores=1,
     )
     # The gateways here know it by its url, as one that something else runs: they have no secret.
     argv = start.argv[: start.argv.index(f"{command.GUARD}.Guard") - 1]

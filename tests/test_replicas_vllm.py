@@ -17,6 +17,8 @@ import retrieval
 import running
 import suite
 from collector import Collector, attributes
+from console_live import beside, text
+from console_live import until as console_until
 from er.config import Config, Gateway, Model, Replica
 from er.job import Refusal
 from er.ledger import Ledger
@@ -174,6 +176,15 @@ def until(true: Callable[[], Any], gateway: running.Gateway, seconds: float = 90
     return found
 
 
+async def in_the_console(gateway: running.Gateway, *said: str) -> None:
+    """Its Quality page comes to say all of that, and the first page why something is out."""
+    async with beside(gateway.runtime) as (app, pilot):
+        await pilot.press("8")
+        await console_until(pilot, lambda: all(one in text(app) for one in said))
+        await pilot.press("1")
+        await console_until(pilot, lambda: "answers drifted" in text(app))
+
+
 @pytest.mark.parametrize("vllm", ["embed"], indirect=True)
 @pytest.mark.timeout(1200)
 def test_the_canary_finds_a_wrong_dtype_and_a_wrong_template(
@@ -212,6 +223,7 @@ def test_the_canary_finds_a_wrong_dtype_and_a_wrong_template(
             assert 1e-3 < drift["mean"] < 1e-2 and drift["tolerance"] == 1e-4
             assert "answers drifted: mean 0.0" in row("wrong")["reason"]
             assert not row("right")["out"]
+            asyncio.run(in_the_console(gateway, "drifted", "good", "wrong", f"{drift['mean']:.4f}"))
             assert gateway.ask("POST", "/v1/embeddings", ask).status == 200
             gateway.stop()
 
@@ -221,6 +233,7 @@ def test_the_canary_finds_a_wrong_dtype_and_a_wrong_template(
             assert row("right")["last"]["drift"]["mean"] > 0.05
             assert "since then: another prompt" in row("right")["reason"]
             assert "answers drifted" in api("GET", "/status")[1]["reason"]
+            asyncio.run(in_the_console(gateway, "drifted", "another prompt"))
             assert gateway.ask("POST", "/v1/embeddings", ask).status == 503
             gateway.stop()
 

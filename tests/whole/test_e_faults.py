@@ -175,7 +175,7 @@ def test_missing_model_waits_and_says_so_until_it_is_there(er: Installed) -> Non
         status, answer, _ = post("/v1/embeddings", hello, er.key)
         assert status == 503
         assert "sudo systemctl restart er-gateway" in answer["message"]
-        # On the CPU an idle vLLM spins on its core, and here all share one: three are too many.
+        # Three on two cores: the third would be long in coming.
         er.machine.run("systemctl", "stop", "er-vllm@reranker.service")
         shutil.copytree(CACHE / "tiny-embed", home / "later")
         er.machine.run("systemctl", "restart", "er-gateway.service")

@@ -35,6 +35,10 @@ RERANKER = {
 PAIRS = {"problem_type": "multi_label_classification"}
 # What systemd or a shell told the launcher is not for the engine: a READY from it would be a lie.
 NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "JOURNAL_STREAM", "ER_", "VIRTUAL_ENV")
+# On the CPU vLLM would compute in a process beside the engine's, bound to the machine's first core,
+# that asks for work in a loop. So all replicas share that core, and a kernel was seen (6.18) that
+# lets whoever else is bound to it wait for ever. In the engine's own process none of it is needed.
+IN_ITS_CORE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 UTILIZATION = 0.90
 FREE_BESIDE_CACHE = "0.1"  # of the card, for a replica with a kv_cache
 
@@ -67,12 +71,14 @@ def launch(
     secret: Path,
     inherited: Mapping[str, str],
     cpu_cache: int,
+    cores: int,
 ) -> Launch:
     """The start of `replica` with the vLLM of `build`.
 
     `gpus` are the cards it runs on, [] on the CPU. `folder` holds its logging file and formatter,
     `secret` is the file with what its guard asks for.
-    `cpu_cache` is what its KV cache needs at least, in bytes, when er.toml does not say.
+    On the CPU `cpu_cache` is what its KV cache needs at least, in bytes, when er.toml does not say,
+    and `cores` how many it computes on.
     """
     longest = max_tokens(model, files)
     argv = [str(build.python), "-m", *build.entry, str(model.path)]
@@ -93,7 +99,11 @@ def launch(
     argv += _pooled(model, files)
     argv += _memory(replica, len(gpus))
     argv += replica.args
-    env = _environment(replica, gpus, folder, inherited, cpu_cache)
+    env = _environment(replica, gpus, folder, inherited)
+    if replica.cpu:
+        env["VLLM_CPU_KVCACHE_SPACE"] = str(-(-max(replica.kv_cache or cpu_cache, 1) // GIB))
+        env["OMP_NUM_THREADS"] = str(cores)
+    env |= replica.env
     return Launch(tuple(argv), env | {"ENGINE_SECRET_FILE": str(secret)})
 
 
@@ -126,7 +136,7 @@ def _pooled(model: Model, files: ModelFiles) -> list[str]:
 
 def _memory(replica: Replica, cards: int) -> list[str]:
     if replica.cpu:
-        return ["--enforce-eager"]
+        return ["--enforce-eager", "--distributed-executor-backend", IN_ITS_CORE]
     argv = ["--tensor-parallel-size", str(cards)] if cards > 1 else []
     if replica.kv_cache is not None:
         # vLLM refuses to start when less than this share of the card is free, even though the
@@ -141,7 +151,6 @@ def _environment(
     gpus: Sequence[Gpu],
     folder: Path,
     inherited: Mapping[str, str],
-    cpu_cache: int,
 ) -> dict[str, str]:
     env = {k: v for k, v in inherited.items() if not k.startswith(NOT_INHERITED)}
     path = [str(folder), *filter(None, [inherited.get("PYTHONPATH")])]
@@ -160,11 +169,10 @@ def _environment(
     }
     if replica.cpu:
         env["CUDA_VISIBLE_DEVICES"] = ""
-        env["VLLM_CPU_KVCACHE_SPACE"] = str(-(-max(replica.kv_cache or cpu_cache, 1) // GIB))
     else:
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         env["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in gpus)
-    return env | replica.env
+    return env
 
 
 def cpu_cache_bytes(config: Mapping[str, Any], longest: int) -> int:

@@ -21,7 +21,7 @@ import psutil
 
 from er import engine_secret, wire
 from er.config import Config, Model, Replica
-from er.engine import backoff, measured
+from er.engine import backoff, cores, measured
 from er.engine import command as engine_command
 from er.engine import log as engine_log
 from er.engine.backoff import Backoff
@@ -55,7 +55,7 @@ class Keeper:
         """RUNTIME/replicas/NAME must exist. To be made on a running loop."""
         self._replica, self._model, self._patience = replica, model, patience
         self._runtime, self._environ, self._cards = runtime, environ, cards
-        self._folder = runtime / "replicas" / replica.name
+        self._folder, self._cores = runtime / "replicas" / replica.name, cores.share(config)
         self._count = self._folder / "backoff.json"
         self._backoff = backoff.load(self._count)
         self._by_systemd = bool(environ.get("NOTIFY_SOCKET"))
@@ -171,6 +171,7 @@ class Keeper:
             secret=engine_secret.path(self._runtime),
             inherited=self._environ,
             cpu_cache=prepared.cpu_cache,
+            cores=self._cores,
         )
         known = engine_secret.known(self._runtime)
         self._client.headers[wire.SECRET] = known
