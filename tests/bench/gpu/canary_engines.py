@@ -50,12 +50,17 @@ def cases(wave: str) -> list[Case]:
         own = [Case(task, "bfloat16, vLLM's own graphs", whole=False) for task in TASKS]
         return [*formats, *own]
     if wave == "2":
-        harms = ((1, 30), (1, 22), (16, 22), (256, 22), (16, 25))
+        harms = [(1, 30), (1, 22), (16, 22), (256, 22), (16, 25)]
         bits = [Case("embed", harm(*flips), flips=flips) for flips in harms]
         return [*(Case(task, "bfloat16, started again") for task in TASKS), *bits]
-    bits = [Case("score", harm(*flips), flips=flips) for flips in ((1, 30), (16, 22), (256, 22))]
-    own = [Case(t, "float32, vLLM's own graphs", "float32", whole=False) for t in TASKS]
-    return [Case("embed", "bfloat16, MEAN pooling", args=MEAN), *bits, *own]
+    if wave == "3":
+        harms = [(1, 30), (16, 22), (256, 22)]
+        bits = [Case("score", harm(*flips), flips=flips) for flips in harms]
+        own = [Case(t, "float32, vLLM's own graphs", "float32", whole=False) for t in TASKS]
+        return [Case("embed", "bfloat16, MEAN pooling", args=MEAN), *bits, *own]
+    anew = [Case(t, f"{d}, started again", d) for t in TASKS for d in ("float32", "float16")]
+    harms = [(16, 30), (4096, 22)]
+    return [*anew, *(Case(t, harm(*flips), flips=flips) for t in TASKS for flips in harms)]
 
 
 def harm(bits: int, bit: int) -> str:

@@ -1,6 +1,6 @@
 """What the canary's tolerances stand on, on a GPU: an engine's noise, and drift of wrong ones.
 
-    python tests/bench/gpu/canary_gpu.py --model DIR [--waves 123] [--seconds 550] [--out DIR]
+    python tests/bench/gpu/canary_gpu.py --model DIR [--waves 1234] [--seconds 550] [--out DIR]
         [--beside SCORES] [--report FILE]
 
 DIR: a model folder in the shape of Qwen3-Embedding-0.6B (make_model.py writes one with random
@@ -13,8 +13,8 @@ asks a second time; `busy`, while others send texts of random ids. transformers 
 the card what is exact.
 
 OUT/scores.json keeps all scores; whom it has is not asked again, so that a rest can follow in a
-later call. SCORES: such a file of another card, with which to compare. FILE: the figures, means of
-absolute differences of scores, as tests/reports/canary-gpu.json has them.
+later call. SCORES: such a file of another card, with which to compare. FILE: the figures by card,
+means of absolute differences of scores, as in tests/reports/canary-gpu.json.
 """
 
 from __future__ import annotations
@@ -173,6 +173,8 @@ def figures(known: dict[str, Any], beside: dict[str, Any]) -> list[dict[str, Any
             row["ndcg10"] = canary_judge.figures(load().queries, first)[0].ndcg10
             row["spread"] = float(np.std(flat(first)))
             again = [how for how in AGAIN if how in runs]
+            if len(again) == len(AGAIN):
+                row["repeat to again"] = apart(runs["repeat"], runs["again"])
             row |= {how: apart(runs.pop(how), first) for how in again}
             for to in (EXACT, "float32", RIGHT):
                 there = known.get(f"{task}: {to}", {}).get("first")
@@ -188,11 +190,22 @@ def figures(known: dict[str, Any], beside: dict[str, Any]) -> list[dict[str, Any
     return rows
 
 
+def report(file: Path, model: Path, rows: list[dict[str, Any]]) -> None:
+    """Put the rows there as this card's."""
+    with (model / "model.safetensors").open("rb") as data:
+        weights = file_digest(data, "blake2b").hexdigest()[:16]
+    made = {name: importlib.metadata.version(name) for name in ("vllm", "torch")}
+    by_card: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    of = {"weights": weights, "set": load().sha256, "pairs": load().pairs}
+    by_card[Gpu().name] = {**made, **of, "engines": rows}
+    file.write_text(json.dumps(by_card, indent=1) + "\n")
+
+
 def main() -> None:
     """Ask whom there is time for, then write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", required=True, type=Path)
-    parser.add_argument("--waves", default="123")
+    parser.add_argument("--waves", default="1234")
     parser.add_argument("--seconds", type=float, default=550.0)
     parser.add_argument("--out", type=Path, default=Path("gpu-out"))
     parser.add_argument("--work", type=Path, default=Path("/tmp/er-canary"))
@@ -219,17 +232,7 @@ def main() -> None:
     known |= {name: made.result() for name, made in exact.items()}
     kept.write_text(json.dumps(known))
     rows = figures(known, beside)
-    with (told.model / "model.safetensors").open("rb") as file:
-        weights = file_digest(file, "blake2b").hexdigest()[:16]
-    versions = {name: importlib.metadata.version(name) for name in ("vllm", "torch")}
-    report: dict[str, Any] = {
-        "card": Gpu().name,
-        **versions,
-        "weights": weights,
-        "set": load().sha256,
-    }
-    report |= {"pairs": load().pairs, "engines": rows}
-    (told.report or told.out / "canary-gpu.json").write_text(json.dumps(report, indent=1) + "\n")
+    report(told.report or told.out / "canary-gpu.json", told.model, rows)
     for row in rows:
         print(json.dumps(row), flush=True)
 
