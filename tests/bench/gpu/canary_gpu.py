@@ -1,6 +1,6 @@
 """What the canary's tolerances stand on, on a GPU: an engine's noise, and drift of wrong ones.
 
-    python tests/bench/gpu/canary_gpu.py --model DIR [--waves 1234] [--seconds 550] [--out DIR]
+    python tests/bench/gpu/canary_gpu.py --model DIR [--waves 1234] [--seconds 900] [--out DIR]
         [--beside SCORES] [--report FILE]
 
 DIR: a model folder in the shape of Qwen3-Embedding-0.6B (make_model.py writes one with random
@@ -206,7 +206,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", required=True, type=Path)
     parser.add_argument("--waves", default="1234")
-    parser.add_argument("--seconds", type=float, default=550.0)
+    parser.add_argument("--seconds", type=float, default=900.0)
     parser.add_argument("--out", type=Path, default=Path("gpu-out"))
     parser.add_argument("--work", type=Path, default=Path("/tmp/er-canary"))
     parser.add_argument("--beside", type=Path)
