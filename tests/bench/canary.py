@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -24,6 +23,8 @@ from numpy.typing import NDArray
 
 TOP = Path(__file__).parents[2]
 sys.path[:0] = [str(TOP / "daemon"), str(TOP / "tests")]
+
+from flips import flipped  # noqa: E402
 
 import real_vllm  # noqa: E402
 from er import exam as canary_exam  # noqa: E402
@@ -58,31 +59,6 @@ async def asked(address: str, paper: Paper) -> tuple[Scores, Scores]:
     again = await canary_exam.exam(paper, ask, rest, again=True)
     upstream.close()
     return first, again
-
-
-def flipped(folder: Path, to: Path, bits: int, bit: int = 30) -> Path:
-    """A copy of the model in which that bit of some float32 or bfloat16 weights is the other one.
-
-    Bit 30 is the exponent's highest of a float32, as failing memory has it at its worst; 22 the
-    fraction's highest. Where weights are of two bytes it is the same one of theirs.
-    """
-    shutil.copytree(folder, to)
-    file = to / "model.safetensors"
-    data = bytearray(file.read_bytes())
-    head = int.from_bytes(data[:8], "little")
-    tensors = json.loads(data[8 : 8 + head])
-    chance = np.random.default_rng(11)
-    names = sorted(n for n, t in tensors.items() if n != "__metadata__" and len(t["shape"]) == 2)
-    names = [name for name in names if "embed" not in name] or names
-    for _ in range(bits):
-        tensor = tensors[names[int(chance.integers(len(names)))]]
-        width = {"F32": 4, "BF16": 2, "F16": 2}[tensor["dtype"]]
-        begin, end = tensor["data_offsets"]
-        at = 8 + head + begin + width * int(chance.integers((end - begin) // width))
-        place = bit - (32 - 8 * width)
-        data[at + place // 8] ^= 1 << place % 8
-    file.write_bytes(data)
-    return to
 
 
 def row(name: str, figures: tuple[Scores, Scores], reference: Scores, canary: CanarySet) -> Any:

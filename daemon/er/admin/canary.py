@@ -255,11 +255,11 @@ class Canary:
         model = self._config.model(subject.replica.model)
         assert model is not None
         dtype = judging.served_as(model, subject.replica)
-        run.verdict = judging.against(run.scores, known, dtype)
+        run.verdict = judging.against(run.scores, known, model.task, dtype)
         run.first = not any(r.kind == "recorded" for r in known)
         if run.first or (run.verdict is not None and run.verdict.over):
             run.again = await self._scores(subject, sets.shipped, again=True)
-            second = judging.against(run.again, known, dtype)
+            second = judging.against(run.again, known, model.task, dtype)
             # One that drifted gives the same in other company; a moment's trouble does not.
             if run.verdict is not None and second is not None and not second.over:
                 run.verdict = second
