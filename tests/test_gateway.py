@@ -35,6 +35,7 @@ from er.gateway.batches import Shelf
 from er.gateway.bounded import Bounded
 from er.gateway.exchange import Gone, Request, go_duration
 from er.gateway.served import Served, check_right
+from er.gateway.tally import Tally
 from er.gateway.work import Workshop
 from er.job import Answer, Job, Refusal
 from er.keys import Keys
@@ -889,6 +890,7 @@ async def test_what_nobody_expected_is_500_with_the_request_id(
         limits=limits,
         bounded=Bounded(limits, Meter(tmp_path / "usage").months),
         ledger=ledger,
+        tally=Tally(ledger, limits),
         workshop=Workshop(served, Broken(), Cache(served.config, tmp_path / "c", tmp_path)),
         audit=audit,
         shelf=Shelf(Store(tmp_path / "b", quota=0, keep_s=60), served.config.batches),

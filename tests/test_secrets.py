@@ -28,6 +28,7 @@ from er.gateway import Gateway as Room
 from er.gateway.batches import Shelf
 from er.gateway.bounded import Bounded
 from er.gateway.served import Served
+from er.gateway.tally import Tally
 from er.gateway.work import Workshop
 from er.keys import Keys, record
 from er.keys.imported import Found
@@ -295,6 +296,7 @@ async def test_a_traceback_has_no_key_in_it(
         keys=known,
         limits=limits,
         ledger=ledger,
+        tally=Tally(ledger, limits),
         workshop=Workshop(served, engines, Cache(served.config, tmp_path / "c", tmp_path)),
         audit=journal.Audit(),
         shelf=Shelf(Store(tmp_path / "b", quota=0, keep_s=60), served.config.batches),
