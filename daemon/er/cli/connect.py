@@ -155,6 +155,8 @@ def _models(
                 there = ", ".join(m.name for m in config.models)
                 raise Unfit(f"there is no model {clean(name)}; there are: {there}")
         wanted = [m for m in allowed if {m.name, *m.aliases} & {*wish.model}]
+    if not config.models:
+        raise Unfit(f"{config.source} has no model yet: er help configuration")
     if not wanted:
         may = ", ".join(m.name for m in allowed) or "none of those here"
         raise Unfit(f"the key may use {may}; er keys set KEY --models … changes it")

@@ -42,7 +42,7 @@ def containers(
     if not wanted:
         if not gateway.trusted_proxies:  # of a proxy beside it that is known
             told = f"{', '.join(listen)} is loopback, which no container reaches"
-            yield Told("!", "containers", told, OPEN.format(split[0][1]))
+            yield Told("!", "containers", told, OPEN.format(split[0][1]).replace("`", ""))
         return
     if ufw is not None and ufw.rules is None and ufw.drops:
         told = "ufw is on, and only root can read whether it lets them pass"

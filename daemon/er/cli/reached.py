@@ -163,8 +163,8 @@ def _containers(
         yield (
             f"Containers of this machine also reach it at {_url(scheme, str(inner[0]), port)}, or "
             f"at {_url(scheme, 'host.docker.internal', port)} with "
-            '`extra_hosts: ["host.docker.internal:host-gateway"]`; not at localhost. er doctor tells a firewall '
-            "that is between"
+            '`extra_hosts: ["host.docker.internal:host-gateway"]`; not at '
+            "localhost. er doctor tells whether a firewall is between"
         )
 
 
