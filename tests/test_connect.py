@@ -16,17 +16,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import certificates
 import client_gateway
 import connected
 from er import keys
-from er.cli import connect, connect_texts, registered
+from er.cli import connect, connect_texts, network, registered
 from er.cli.__main__ import main
 from er.cli.connect_texts import CLIENTS, Facts, Served
 from er.cli.network import Interface
 from er.cli.reached import Certificate, Reached, public, reached
 from er.config import Gateway as Settings
 from er.config import Tls
-from running import Gateway
+from fakes import EngineProcess
+from running import DIMENSIONS, Gateway
 
 EMBED = Served("one", "embed", 8192, 1024, 2048, 300_000)
 SCORE = Served("two", "score", 8192, None, 10_000, 10_000_000)
@@ -233,6 +235,33 @@ def test_a_proxy_s_address_takes_the_place_of_the_gateway_s(er: Gateway) -> None
     assert form["Base url"] == ["https://er.example/v1"] * 2
 
 
+def test_over_https_it_asks_by_a_name_of_the_certificate(tmp_path: Path) -> None:
+    """The printed shell, trusting who issued it as their system would."""
+    authority = certificates.Authority()
+    with EngineProcess(dim=DIMENSIONS) as engine:
+        made = Gateway(tmp_path, [engine])
+        made.models = made.models[:1]
+        made.tls = certificates.put(tmp_path / "tls", authority.issue("localhost", "127.0.0.1"))
+        (tmp_path / "ca.pem").write_bytes(authority.pem)
+        try:
+            made.start()
+            text = connected.printed(made, "curl")
+            assert f"'https://127.0.0.1:{made.https_port}/v1/embeddings'" in text
+            trust = {"CURL_CA_BUNDLE": str(tmp_path / "ca.pem"), "ER_API_KEY": made.key}
+            done = subprocess.run(
+                ["sh", "-e"],
+                input=text,
+                env={**made.environment(), **trust},
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert len(json.loads(done.stdout.splitlines()[1])["data"]) == 2
+        finally:
+            made.kill()
+
+
 # -- what can't be told --------------------------------------------------------------------------
 
 
@@ -304,3 +333,19 @@ def test_a_key_with_networks_and_an_end_says_so(stopped: Gateway) -> None:
     assert "10.0.0.0/8" in " ".join(told) and "2099-01-31" in " ".join(told)
     foreign = msgspec.structs.replace(made.record, imported=True)
     assert connect._key("curl", foreign, config)[0] == "sk-…"
+
+
+def test_doctor_says_how_containers_and_the_public_reach_it(
+    stopped: Gateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lines of tests/test_doctor_network.py, where its operator reads them."""
+    outside = Interface("eth9", (ip_interface("8.8.4.4/24"),))
+    monkeypatch.setattr(network, "interfaces", lambda: machine(outside))
+    monkeypatch.setattr(network, "ufw", lambda: network.Ufw(True, ()))
+    text = stopped.config.read_text().replace("127.0.0.1", "0.0.0.0", 1)
+    stopped.config.write_text(text)
+    main(["doctor"])
+    said = capsys.readouterr().out
+    allow = f"sudo ufw allow from 172.17.0.0/16 to any port {stopped.port} proto tcp"
+    assert "!   containers: ufw keeps those behind docker0" in said and allow in said
+    assert f"!   plain HTTP: listens at 8.8.4.4:{stopped.port}" in said

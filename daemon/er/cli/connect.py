@@ -23,7 +23,7 @@ from er.config import Config, ConfigError, Gateway, Model, active_path, director
 from er.job import Task
 from er.keys import KeysError, Record
 from er.keys.bounds import DEFAULT_SCOPES
-from er.tls import facts as tls_facts
+from er.tls.credentials import TlsError, contents
 
 TASKS: tuple[Task, ...] = ("embed", "score")
 
@@ -86,11 +86,13 @@ def place(gateway: Gateway) -> Reached:
     """Where this machine's gateway is reached."""
     certificate = None
     if gateway.tls is not None:
+        from er.tls import facts  # large, and seldom wanted
+
         path = gateway.tls.certificate
         try:
-            read = tls_facts.read(tls_facts.contents(path, "certificate"))
+            read = facts.read(contents(path, "certificate"))
             certificate = Certificate(read.names, read.self_signed, str(path))
-        except tls_facts.TlsError:
+        except TlsError:
             certificate = Certificate((), False, str(path))
     return reached(gateway, network.interfaces(), network.outgoing(), certificate)
 
@@ -164,7 +166,7 @@ def _models(
     first = sorted(wanted, key=lambda model: model.via is not None)
     chosen = {task: next((m for m in first if m.task == task), None) for task in TASKS}
     cards, told = _cards(config)
-    found = {task: m and _served(m, config, cards) for task, m in chosen.items()}
+    found = {t: None if m is None else _served(m, config, cards) for t, m in chosen.items()}
     rest = [m.name for m in allowed if m not in chosen.values()]
     if rest and not wish.model:
         told.append(f"Other models here, for --model: {', '.join(rest)}")

@@ -68,15 +68,19 @@ def limits(model: Served) -> str:
 def told(facts: Facts, before: str = "") -> list[str]:
     """Figures and remarks, a line each, with `before` in front."""
     models = [limits(model) for model in (facts.embed, facts.score) if model is not None]
-    shape = {"initial_indent": before, "subsequent_indent": f"{before}  "}
-    return [
-        line.replace("\0", " ")
-        for said in (*models, *facts.remarks)
-        for line in textwrap.wrap(
-            WHOLE.sub(lambda found: found[0].replace(" ", "\0"), clean(said)),
-            **{"width": WIDTH, "break_long_words": False, "break_on_hyphens": False, **shape},
+    lines = []
+    for said in (*models, *facts.remarks):
+        whole = WHOLE.sub(lambda found: found[0].replace(" ", "\0"), clean(said))
+        wrapped = textwrap.wrap(
+            whole,
+            WIDTH,
+            initial_indent=before,
+            subsequent_indent=f"{before}  ",
+            break_long_words=False,
+            break_on_hyphens=False,
         )
-    ]
+        lines += [line.replace("\0", " ") for line in wrapped]
+    return lines
 
 
 def _table(facts: Facts, rows: Sequence[tuple[str, str | None, str | None]]) -> list[str]:
@@ -267,7 +271,8 @@ def curl(facts: Facts) -> list[str]:
         ]
     if facts.score is not None:
         documents = ["the first document", "第二篇文档"]
-        body = {"model": facts.score.name, "query": "what is it?", "documents": documents}
+        name, query = facts.score.name, "what is it?"
+        body: dict[str, object] = {"model": name, "query": query, "documents": documents}
         bodies.append(("/v1/rerank", body))
     for path, given in bodies:
         text = _word(json.dumps(given, ensure_ascii=False))

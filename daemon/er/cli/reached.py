@@ -138,7 +138,7 @@ def _named(certificate: Certificate, places: Sequence[tuple[str, int]]) -> tuple
         if host in certificate.names:
             return host, ""
     host = places[0][0]
-    names = ", ".join(certificate.names) or "names that only root can read"
+    names = ", ".join(certificate.names) or "names that can't be read here (sudo er tls show)"
     return host, f"The certificate is for {names}: clients must reach this machine by one of these"
 
 
