@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+import connected
 from app_readers import BY_INDEX, READERS, SHOWN
 from client_gateway import new_key, spent_key
 from client_rows import KEY, Client, here
@@ -258,6 +259,50 @@ def test_each_record_is_whole_and_its_page_says_the_same(who: Recorded) -> None:
     refused = [request["read"] == "refused" for request in data["requests"]]
     if not all(refused):
         assert data["fields"][data["base"]] in page
+
+
+# -- what `er connect` prints --------------------------------------------------------------------
+
+# The field of the record -> where that stands in the text: a form's row and column, a variable.
+PRINTED: dict[str, dict[str, Any]] = {
+    "Dify, OpenAI-API-compatible": {"API Base URL": ("API Base URL", 0), "API Key": ("API Key", 1)},
+    "RAGFlow, OpenAI-API-Compatible": {"Base url": ("Base url", 1), "API-Key": ("API-Key", 0)},
+    "FastGPT": {
+        "Custom request URL of an embedding model": ("custom request URL", 0),
+        "Custom request URL of a reranker": ("custom request URL", 1),
+        "Custom request key": ("custom request key", 0),
+    },
+    "Open WebUI": {},  # its fields are the variables themselves
+}
+
+
+@pytest.mark.parametrize("row", PRINTED)
+def test_each_form_as_er_connect_prints_it(er: Gateway, row: str) -> None:
+    """Filled in from the text and with its models' names, the recorded requests are answered."""
+    (who,) = (w for w in ROWS if w.row is not None and w.row.name == row)
+    text = connected.printed(er, who.page, "--model", "embed", "--model", "rerank")
+    found: dict[str, str] = {}
+    if row == "Open WebUI":
+        names = connected.variables(text)
+        for label in who.data["fields"]:
+            (found[label],) = {names[name] for name in label.split(", ")}
+        assert names["RAG_EMBEDDING_MODEL"] == "embed"
+        assert names["RAG_RERANKING_MODEL"] == "rerank"
+    else:
+        form = connected.form(text)
+        found = {label: form[name][c] for label, (name, c) in PRINTED[row].items()}
+        models = next(v for k, v in form.items() if k.lower() in ("model name", "model"))
+        assert models == ["embed", "rerank"]
+    root = f"http://127.0.0.1:{er.port}"
+    for label, value in who.data["fields"].items():
+        assert found[label] == here(value, root, KEY), label
+    filled = {label: value.replace(KEY, er.key) for label, value in found.items()}
+    printed = who._replace(data={**who.data, "fields": filled}, row=None)
+    for request in who.data["requests"]:
+        body = request["body"]
+        name = "embed" if "texts" in request else "rerank"
+        named = {**body, "model": name} if body and "model" in body else body
+        check(er, request, ask(er, printed, request, er.key, named))
 
 
 for _who in ROWS:

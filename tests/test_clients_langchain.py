@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import client_gateway
+import connected
 from client_gateway import DEAD, DEAD_RERANK, LONG, TEXTS, assert_close, assert_ranked, root
 from client_rows import Client
 from running import Gateway
@@ -248,3 +249,22 @@ def test_jina_raises_what_er_says(er: Gateway, spent: str) -> None:
                 ask(**given)
     with pytest.raises(RuntimeError, match="512"):
         embed(text=LONG)
+
+
+# -- what `er connect` prints --------------------------------------------------------------------
+
+
+@OPENAI.proves("embeddings", "queries")
+@COHERE.proves("embeddings", "queries", "rerank")
+def test_what_er_connect_prints_works(er: Gateway) -> None:
+    made = connected.objects(connected.printed(er, "langchain"), er.key)
+    many = TEXTS + [f"text {i}" for i in range(60)]  # more than a batch
+    for documents in (made["embeddings"], made["documents"]):
+        assert_close(documents.embed_documents(many), vectors(er, many))
+    for questions in (made["embeddings"], made["questions"]):
+        assert_close(questions.embed_query("q"), vectors(er, ["q"], "query")[0])
+    with pytest.raises(Exception, match="512"):  # not cut behind its user's back
+        made["embeddings"].embed_documents([LONG])
+    found = ranked(made["reranker"].rerank(TEXTS, "q"))
+    assert_ranked(found, client_gateway.scores(er, "q", TEXTS))
+    assert len(found) == 3

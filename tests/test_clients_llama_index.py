@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import client_gateway
+import connected
 from client_gateway import DEAD, DEAD_RERANK, LONG, TEXTS, assert_close, assert_ranked, root, waits
 from client_rows import Client
 from running import Gateway
@@ -105,10 +106,14 @@ def test_openai_like_waits_and_is_served(er: Gateway) -> None:
 
 def rank(row: Client, er: Gateway, key: str = "", query: str = "q", **changes: Any) -> Any:
     """(index, score) of what that reranker keeps of TEXTS."""
+    return kept_by(row.make(0, root(er), key or er.key, **changes), query)
+
+
+def kept_by(ranker: Any, query: str) -> Any:
+    """The same of a reranker."""
     from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
     nodes = [NodeWithScore(node=TextNode(text=t, id_=str(i))) for i, t in enumerate(TEXTS)]
-    ranker = row.make(0, root(er), key or er.key, **changes)
     kept = ranker.postprocess_nodes(nodes, query_bundle=QueryBundle(query))
     return [(int(n.node.node_id), n.score) for n in kept]
 
@@ -162,3 +167,17 @@ def test_jina_raises_what_er_says(er: Gateway, spent: str) -> None:
     for said, given in refused.items():
         with pytest.raises(RuntimeError, match=said):
             rank(JINA, er, **given)
+
+
+@OPENAI.proves("embeddings", "queries")
+@COHERE.proves("rerank")
+def test_what_er_connect_prints_works(er: Gateway) -> None:
+    made = connected.objects(connected.printed(er, "llama-index"), er.key)
+    many = TEXTS + [f"text {i}" for i in range(60)]  # more than a batch
+    documents, questions = made["documents"], made["questions"]
+    assert_close(documents.get_text_embedding_batch(many), client_gateway.vectors(er, many))
+    want = client_gateway.vectors(er, ["q"], "query")[0]
+    assert_close(questions.get_query_embedding("q"), want)
+    found = kept_by(made["reranker"], "q")
+    assert_ranked(found, client_gateway.scores(er, "q", TEXTS))
+    assert len(found) == 3

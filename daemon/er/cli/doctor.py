@@ -15,7 +15,7 @@ import msgspec
 import psutil
 
 from er import gpus, keys, systemctl
-from er.cli import as_user, audit_journal, check_machine
+from er.cli import as_user, audit_journal, check_machine, doctor_network, network
 from er.cli.screen import clean
 from er.config import (
     Config,
@@ -69,6 +69,7 @@ def examine(answer: dict[str, Any]) -> Iterator[Line]:
     yield from units()
     yield from gateway(answer["gateway"])
     if config is not None:
+        yield from way_in(config)
         yield from graphics(config)
         yield from vllm(config)
     yield from replicas(answer)
@@ -132,6 +133,15 @@ def https(tls: dict[str, Any], now: float) -> Line:
         return Line("x", "https", f"{told}; clients refuse it", "renew it: er help tls")
     mark: Mark = "!" if left < 14 * 86400 else "ok"
     return Line(mark, "https", told, "renew it: er help tls" if mark == "!" else "")
+
+
+def way_in(config: Config) -> Iterator[Line]:
+    """How containers and the public reach the gateway."""
+    there = network.interfaces()
+    for one in doctor_network.containers(config.gateway, there, network.ufw()):
+        yield Line(*one)
+    for one in doctor_network.plain(config.gateway, there):
+        yield Line(*one)
 
 
 def graphics(config: Config) -> Iterator[Line]:

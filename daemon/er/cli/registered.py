@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from er.cli import quality
 
+CLIENTS = ("dify", "ragflow", "fastgpt", "open-webui", "langchain", "llama-index", "curl")
+
 
 class Registered(NamedTuple):
     """One command."""
@@ -58,7 +60,24 @@ def _feedback(feedback: argparse.ArgumentParser) -> None:
     form.add_argument("--json", action="store_true", help="for programs")
 
 
+def _connect(connect: argparse.ArgumentParser) -> None:
+    connect.add_argument(
+        "client", metavar="CLIENT", choices=sorted(CLIENTS), help=", ".join(CLIENTS)
+    )
+    connect.add_argument("--key", metavar="K", help="the key it will use: its id or name")
+    model = "this model in place of the first of its task; repeatable"
+    connect.add_argument("--model", metavar="M", action="append", help=model)
+    where = "the address that clients use, of a proxy before the gateway"
+    connect.add_argument("--url", metavar="U", help=where)
+
+
 COMMANDS = {
+    "connect": Registered(
+        "print what to paste into a client: address, models, limits, code or form",
+        _connect,
+        "er.cli.connect",
+        "what to paste into Dify, LangChain and others",
+    ),
     "capacity": Registered(
         "measure what load this machine carries, and what to change first",
         _capacity,
