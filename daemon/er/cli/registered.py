@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from er.cli import quality
+from er.cli import alert, quality
 
 
 class Registered(NamedTuple):
@@ -59,6 +59,12 @@ def _feedback(feedback: argparse.ArgumentParser) -> None:
 
 
 COMMANDS = {
+    "alert": Registered(
+        "try whom er.toml's [[alert]] tables tell of trouble",
+        alert.options,
+        "er.cli.alert",
+        "whether messages of trouble arrive: er alert test",
+    ),
     "capacity": Registered(
         "measure what load this machine carries, and what to change first",
         _capacity,

@@ -1,0 +1,62 @@
+"""A real gateway whose engine is killed tells a receiver so, and again when it is back."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes import EngineProcess
+from running import DIMENSIONS, Gateway
+from test_alert_messages import TOKEN, Receiver, receiver
+
+__all__ = ["receiver"]
+
+
+@pytest.fixture
+def engine() -> Iterator[EngineProcess]:
+    with EngineProcess(dim=DIMENSIONS) as found:
+        yield found
+
+
+def until(receiver: Receiver, event: str, seconds: float = 40.0) -> dict[str, Any]:
+    """The first message of that kind."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for body in receiver.texts():
+            if body["event"] == event:
+                return body
+        time.sleep(0.1)
+    raise AssertionError(f"no {event!r} among {receiver.texts()}")
+
+
+def test_down_and_recovered_arrive_and_the_address_is_nowhere(
+    tmp_path: Path, engine: EngineProcess, receiver: Receiver
+) -> None:
+    gateway = Gateway(tmp_path, [engine])
+    gateway.alerts = [{"kind": "json", "webhook": receiver.url, "after": "1s"}]
+    try:
+        gateway.start()
+        assert gateway.embed().status == 200
+        engine.kill()
+        down = until(receiver, "down")
+        assert down["status"] == "down" and "e0" in down["reason"] and not down["repeated"]
+        assert down["text"].startswith(f"ER on {down['host']} is down\n")
+        children = [Path(f"/proc/{p}/cmdline").read_bytes() for p in gateway.children()]
+        assert children and all(TOKEN.encode() not in line for line in children)
+        admin = gateway.children("er.admin")
+        with EngineProcess(dim=DIMENSIONS, port=engine.port):
+            assert until(receiver, "recovered")["before"] == "down"
+            assert gateway.embed().status == 200
+        assert gateway.children("er.admin") == admin
+        gateway.stop()
+    finally:
+        gateway.kill()
+    assert [b["event"] for b in receiver.texts()][:2] == ["down", "recovered"]
+    assert TOKEN not in gateway.text() and not gateway.mishaps()
+    kept = json.loads((gateway.state / "alerts.json").read_text())
+    assert set(kept["alerts"]) == {"json"} and TOKEN not in json.dumps(kept)
