@@ -8,7 +8,9 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import stat
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +27,7 @@ from er.admin import running_out
 from er.admin.alerting import Alerting
 from er.alert import Ending, Facts, Message, due, memory, send, shapes, words
 from er.alert.send import SendError
-from er.cli import check_alert
+from er.cli import check_alert, manual
 from er.cli.__main__ import main
 from er.config import Alert, Config, ConfigError
 from er.config.render import render
@@ -532,6 +534,21 @@ def test_er_check_looks_at_files_commands_and_their_rights(
     hook.write_text(f"{TOKEN}\n")
     (bad, *_) = check_alert.findings(config.load(source))
     assert "is no address" in bad.message and TOKEN not in bad.message
+
+
+def test_a_file_made_as_the_manual_says_is_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line of er help alerts, with this folder and this group."""
+    (line,) = re.findall(r"sudo (sh -c '.*feishu.*')", manual.pages()["alerts"])
+    line = line.replace("/etc/er", str(tmp_path)).replace("chgrp er", f"chgrp {os.getegid()}")
+    subprocess.run(line, shell=True, check=True, input=f"https://h/{TOKEN}\n".encode())
+    hook = tmp_path / "feishu"
+    assert stat.S_IMODE(hook.stat().st_mode) == 0o640
+    found = parsed(f'[[alert]]\nkind = "feishu"\nwebhook_file = "{hook}"\n')
+    assert send.address(found.alerts[0]) == f"https://h/{TOKEN}"
+    monkeypatch.setattr(check_alert.as_user, "ask", lambda question: question())
+    assert check_alert.findings(found) == []
 
 
 # -- er alert test -------------------------------------------------------------------------------
