@@ -32,6 +32,10 @@ from er.cli.__main__ import main
 from er.config import Alert, Config, ConfigError
 from er.config.render import render
 from er.units import takeup
+from er_console.erfile import Seen, shown
+from er_console.language import heard, speak
+from er_console.looks import Looks
+from er_console.screens.planned import diff_lines, file_lines
 
 TOKEN = "tok-5f1d0c7e9a"  # stands in every address of these tests, and nowhere in what is said
 MODEL = '[[model]]\nname = "m"\ntask = "embed"\npath = "/m"\n'
@@ -458,6 +462,10 @@ def test_a_command_gets_the_message_and_its_failure_is_told(
         (f'kind = "slack"\nwebhook = "https://u:{TOKEN}@h/"', "user or password"),
         (f'kind = "slack"\nwebhook = "https://h:{TOKEN}/"', "is no address"),
         ('kind = "slack"\nwebhook = "https://h/x"\nsecret_file = "/x"', "secret_file is for"),
+        (f'kind = "https://h/{TOKEN}"', "must be one of"),
+        (f'kind = "slack"\nwebhook_file = "https://h/{TOKEN}"', "webhook_file is no absolute path"),
+        (f'kind = "feishu"\nwebhook_file = "/x"\nsecret_file = "{TOKEN}"', "secret_file is no abs"),
+        (f'name = "https://h/{TOKEN}"\ncommand = ["/x"]', "name is 'https://…'"),
         ('command = ["page-me"]', "absolute path"),
         ("command = []", "absolute path"),
         ('command = ["/x"]\nkind = "slack"\nwebhook = "https://h/x"', "beside a webhook"),
@@ -497,6 +505,31 @@ def test_the_tables_come_back_whole_and_a_reload_takes_them_up(tmp_path: Path) -
     assert TOKEN not in repr(found) and TOKEN not in f"{merged}"
 
 
+# -- the console -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ('webhook = "https://h/tok"', 'webhook = "…"'),
+        ("  webhook='https://h/tok' # a robot", "  webhook='…' # a robot"),
+        ('# webhook = "https://h/tok', '# webhook = "…"'),
+        ('webhook = """https://h/tok"""', 'webhook = """…"""'),
+        (
+            'alert = [{ kind = "json", webhook = "https://h/tok" }]',
+            'alert = [{ kind = "json", webhook = "…" }]',
+        ),
+        ('webhook_file = "/etc/er/robot"', 'webhook_file = "/etc/er/robot"'),
+    ],
+)
+def test_the_address_of_a_webhook_is_on_no_screen(line: str, wanted: str) -> None:
+    assert shown(line) == wanted
+    looks, other = Looks(), "[[alert]]"
+    seen = Seen(path="er.toml", lines=(other, line), applied=(other, "x = 1"))
+    for lines in (file_lines(seen, looks, 100), diff_lines(seen, looks, 100)):
+        assert "tok" not in str(lines) and "alert" in str(lines)
+
+
 # -- er check ------------------------------------------------------------------------------------
 
 
@@ -519,7 +552,7 @@ def test_er_check_looks_at_files_commands_and_their_rights(
     source.write_text(MODEL + text)
     source.chmod(0o644)
     found = check_alert.findings(config.load(source))
-    assert [(f.index, f.key, f.level) for f in found] == [
+    assert [(f.number, f.key, f.level) for f in found] == [
         (0, "webhook_file", "warning"),
         (1, "webhook_file", "error"),
         (2, "webhook", "warning"),
@@ -549,6 +582,28 @@ def test_a_file_made_as_the_manual_says_is_good(
     assert send.address(found.alerts[0]) == f"https://h/{TOKEN}"
     monkeypatch.setattr(check_alert.as_user, "ask", lambda question: question())
     assert check_alert.findings(found) == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "/x: user er may not run it; chmod 0755 /x",
+        "/home/me/x: the gateway's unit does not see /home/; put it into /usr/local/bin, say",
+        "/x: no such file that user er could see",
+        "webhook_file /x: No such file or directory",
+        "every user of this machine can read /x; chmod 0640 /x",
+        "is sent to h.example without HTTPS, for all on the way to read",
+        "the address is a secret, and every user can read this file; chmod 0640 /etc/er/er.toml",
+        "webhook is no address; write https://HOST/…, as its maker shows it",
+    ],
+)
+def test_the_findings_are_understood_in_chinese(said: str) -> None:
+    speak("zh")
+    try:
+        parts = heard(said).split("；")
+        assert re.search("[\u4e00-\u9fff]", parts[0]), heard(said)
+    finally:
+        speak("en")
 
 
 # -- er alert test -------------------------------------------------------------------------------

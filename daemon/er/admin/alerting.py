@@ -124,8 +124,6 @@ class Alerting:
                 await self._keep()
         except SendError as error:
             self._wait_until[alert.name] = time.monotonic() + AGAIN_S
-            if any(message.endings for message in messages):
-                self._rare_at = float("-inf")
             last = self._failing.get(alert.name)
             if last is None or time.monotonic() - last >= REMIND_S:
                 self._failing[alert.name] = time.monotonic()

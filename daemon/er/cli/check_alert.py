@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -16,9 +17,9 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 class Odd(NamedTuple):
-    """A finding on `key` of that table. None stops `er apply`: clients are served anyway."""
+    """A finding on a table's `key`. None stops `er apply`: clients are served anyway."""
 
-    index: int
+    number: int
     key: str
     message: str
     level: Literal["error", "warning"] = "error"
@@ -59,7 +60,7 @@ def _files(alert: Alert) -> list[Said]:
         if closed := _closed_to_us(path):
             found.append((key, closed, "warning"))
             continue
-        if why := as_user.ask(lambda key=key, path=path: _unreadable(alert, key, path)):
+        if why := as_user.ask(partial(_unreadable, alert, key, path)):
             cure = f"; as root: chown root:er {path} && chmod 0640 {path}"
             found.append((key, why + (cure if "denied" in why else ""), "error"))
         elif path.stat().st_mode & 0o007:

@@ -17,6 +17,7 @@ LANGUAGES = ("en", "zh")
 KEYS = {*("name", "kind", "webhook", "webhook_file", "secret_file", "command", "after", "again")}
 KEYS |= {"on", "language"}
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
+ADDRESS = re.compile(r"(https?://)[^\s'\"]+")
 ALERTS_MAX = 16
 AFTER_MIN_S, AGAIN_MIN_S, MOST_S = 1.0, 60.0, 30 * 86400.0
 
@@ -40,7 +41,12 @@ def alerts(reader: Reader, tree: dict[str, Any]) -> tuple[Alert, ...]:
 
 
 def _alert(reader: Reader, table: dict[str, Any], index: int) -> Alert | None:
-    f = Fields(reader.say, table, "alert", index)
+
+    def say(name: str, number: int, key: str, message: str) -> None:
+        # An address on the wrong line is a secret all the same.
+        reader.say(name, number, key, ADDRESS.sub(r"\1…", message))
+
+    f = Fields(say, table, "alert", index)
     before = len(reader.findings)
     reader.unknown(table, KEYS, "alert", index)
     kind = f.choice("kind", KINDS, None)
@@ -48,8 +54,8 @@ def _alert(reader: Reader, table: dict[str, Any], index: int) -> Alert | None:
     name = f.text("name") or kind or "command"
     if not NAME.match(name):
         f.wrong("name", f"is {name!r}; write small letters, digits and -, 48 at most")
-    webhook, webhook_file = f.text("webhook"), f.path("webhook_file", None)
-    secret_file = f.path("secret_file", None)
+    webhook, webhook_file = f.text("webhook"), _file(f, "webhook_file")
+    secret_file = _file(f, "secret_file")
     _who(f, kind, command, webhook, webhook_file)
     if secret_file is not None and kind not in SIGNED:
         f.wrong("secret_file", 'is for kind = "feishu" and "dingtalk"; leave it out')
@@ -78,6 +84,15 @@ def _alert(reader: Reader, table: dict[str, Any], index: int) -> Alert | None:
         on=on,
         language="zh" if language == "zh" else "en",
     )
+
+
+def _file(f: Fields, key: str) -> Path | None:
+    """A file's absolute path; what else stands there may be the secret itself, and is not shown."""
+    value = f.text(key)
+    if value is None or Path(value).is_absolute():
+        return None if value is None else Path(value)
+    f.wrong(key, f'is no absolute path; write the file\'s, as in {key} = "/etc/er/robot"')
+    return None
 
 
 def _who(
