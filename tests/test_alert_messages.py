@@ -9,6 +9,7 @@ import hmac
 import json
 import os
 import re
+import ssl
 import stat
 import subprocess
 import threading
@@ -22,6 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 import pytest
 
+import certificates
 from er import config, journal, keys
 from er.admin import running_out
 from er.admin.alerting import Alerting
@@ -407,6 +409,23 @@ def test_nobody_listens_or_nobody_answers(
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/{TOKEN}"
         with pytest.raises(SendError, match=r"127\.0\.0\.1: no answer within"):
             send.once(an_alert(webhook=address), MESSAGE, 0.0)
+
+
+def test_a_receiver_whose_certificate_nobody_vouches_for_gets_nothing(
+    receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = certificates.Authority()
+    certificates.put(tmp_path, authority.issue("localhost"), ca=authority.pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    receiver.socket = context.wrap_socket(receiver.socket, server_side=True)
+    receiver.handle_error = lambda *_: None  # type: ignore[method-assign]
+    alert = an_alert(webhook=receiver.url.replace("http://127.0.0.1", "https://localhost"))
+    with pytest.raises(SendError, match="localhost: its certificate is not trusted"):
+        send.once(alert, MESSAGE, 0.0)
+    assert receiver.got == []
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    assert send.once(alert, MESSAGE, 0.0) == "localhost took it (HTTP 200)"
 
 
 def test_a_long_text_is_cut_for_who_takes_no_more() -> None:

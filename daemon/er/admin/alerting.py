@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from er import __version__
+from er import __version__, metrics
 from er.admin import running_out
 from er.alert import Facts, Message, due, memory
 from er.alert.send import SendError, receiver, send
@@ -123,6 +123,7 @@ class Alerting:
                 due.sent(self._memories[alert.name], message, self._clock())
                 await self._keep()
         except SendError as error:
+            metrics.alerts.labels(alert.name, "failed").inc()
             self._wait_until[alert.name] = time.monotonic() + AGAIN_S
             last = self._failing.get(alert.name)
             if last is None or time.monotonic() - last >= REMIND_S:
@@ -147,6 +148,7 @@ class Alerting:
             now=now,
         )
         await _beside(lambda: self._tell(alert, said))
+        metrics.alerts.labels(alert.name, "sent").inc()
         if self._failing.pop(alert.name, None) is not None:
             log("notice", f"alert {alert.name}: messages arrive again")
         log("notice", f"alert {alert.name}: told {receiver(alert)} of: {message.event}")
