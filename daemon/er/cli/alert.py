@@ -22,6 +22,7 @@ FEW = 'name one with an [[alert]] in er.toml, as in kind = "feishu"; er help ale
 
 def options(alert: argparse.ArgumentParser) -> None:
     """What may stand behind `er alert`."""
+    alert.epilog = "example: sudo er alert test --name page. Who is told, and when: er help alerts"
     actions = alert.add_subparsers(dest="action", metavar="ACTION", required=True)
     test = actions.add_parser("test", help="send a test message to each, and say what came of it")
     test.add_argument("--name", metavar="N", help="to this alert alone")
