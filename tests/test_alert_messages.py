@@ -172,6 +172,7 @@ def test_certificate_and_keys_are_told_once_a_stage_and_disks_while_they_last() 
     assert told(cert(0)) == []
     assert [m.event for m in told(cert(1), seconds=5 * DAY_S)] == ["certificate"]
     assert [m.event for m in told(cert(2))] == ["certificate"]
+    assert told() == [] and told(cert(2)) == [], "not seen for a while is not forgotten"
     assert told(cert(0, "certificate 2")) == [], "renewed"
     assert [m.event for m in told(cert(1, "certificate 2"))] == ["certificate"]
     many = [Ending(event="key", mark=f"key {i}", stage=1, what=f"k{i}") for i in range(200)]
@@ -186,6 +187,9 @@ def test_certificate_and_keys_are_told_once_a_stage_and_disks_while_they_last() 
     (over,) = told(disk(0))
     assert over.event == "recovered" and over.endings[0].what == "/d"
     assert told(disk(0)) == []
+    assert "certificate 1" in life.memory.endings
+    life.now += 401 * DAY_S
+    assert told(disk(0)) == [] and not life.memory.endings
 
 
 # -- what is nearly out --------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from er.config import Alert
 GAP_S = 15.0  # more than that between two looks nobody vouches for
 FLAPS_S = 6 * 3600.0  # changes told within this time make the next one wait
 SETTLE_MOST_S = 3600.0
+FORGET_S = 400 * 86400.0  # what ended is known for so long
 LEVELS = ("ok", "degraded", "down")
 
 
@@ -120,7 +121,9 @@ def _endings(memory: Memory, alert: Alert, facts: Facts, now: float) -> list[Mes
         old = told is not None and one.lasting and not 0 <= now - told.at < alert.again_s
         if one.event in alert.on and (worse or (one.stage != 0 and old)):
             found.setdefault(one.event, []).append(one)
-    for mark in memory.endings.keys() - known:  # renewed, or gone
+    # What is not seen for once (a certificate not read yet, a key file closed) is not forgotten.
+    old_marks = [m for m, told in memory.endings.items() if now - told.at > FORGET_S]
+    for mark in set(old_marks) - known:
         del memory.endings[mark]
     due = [
         Message(event=many[0].event, status=facts.status, endings=tuple(many))
