@@ -14,7 +14,7 @@ import pytest
 
 from fakes import EngineProcess, free_port
 from running import DIMENSIONS, Gateway
-from test_alert_messages import TOKEN, Receiver, receiver
+from test_alert_messages import TOKEN, Receiver, receiver, script
 
 __all__ = ["receiver"]
 
@@ -46,7 +46,12 @@ def test_down_and_recovered_arrive_and_the_address_is_nowhere(
     tmp_path: Path, engine: EngineProcess, receiver: Receiver
 ) -> None:
     gateway = Gateway(tmp_path, [engine], metrics=f"127.0.0.1:{free_port()}")
-    gateway.alerts = [{"kind": "json", "webhook": receiver.url, "after": "1s"}]
+    pages = tmp_path / "pages"
+    command = script(tmp_path / "page-me", f"cat >>{pages}; echo >>{pages}")
+    gateway.alerts = [
+        {"kind": "json", "webhook": receiver.url, "after": "1s"},
+        {"command": list(command), "after": "1s", "on": ["down"]},
+    ]
     try:
         gateway.start()
         assert gateway.embed().status == 200
@@ -78,5 +83,7 @@ def test_down_and_recovered_arrive_and_the_address_is_nowhere(
         gateway.kill()
     assert [b["event"] for b in receiver.texts()] == ["down", "recovered"]
     assert TOKEN not in gateway.text() and not gateway.mishaps()
+    (page,) = map(json.loads, pages.read_text().splitlines())
+    assert (page["event"], page["alert"]) == ("down", "command") and "e0" in page["reason"]
     kept = json.loads((gateway.state / "alerts.json").read_text())
-    assert set(kept["alerts"]) == {"json"} and TOKEN not in json.dumps(kept)
+    assert set(kept["alerts"]) == {"json", "command"} and TOKEN not in json.dumps(kept)
