@@ -128,6 +128,7 @@ class Gateway:
         self.batches: dict[str, Any] = {}  # [batches]
         self.quality: dict[str, Any] = {"every": "off"}  # [quality]: tests count what is asked
         self.tracing: dict[str, Any] = {}  # [tracing]
+        self.alerts: list[dict[str, Any]] = []  # [[alert]]
         self.tls: dict[str, Any] = {}  # [gateway.tls], without `listen`
         self.https_port = free_port()
         self.state, self.runtime = folder / "state", folder / "run"
@@ -152,7 +153,8 @@ class Gateway:
         if self.tracing:
             text += "\n[tracing]\n"
             text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in self.tracing.items())
-        for kind, tables in (("model", self.models), ("replica", self.replicas)):
+        many = (("alert", self.alerts), ("model", self.models), ("replica", self.replicas))
+        for kind, tables in many:
             for table in tables:
                 text += f"\n[[{kind}]]\n"
                 text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in table.items())

@@ -85,7 +85,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         (("keys", "set", "x"), "nothing to change"),
         (("wait", "--timeout", "5"), "--timeout 5: write a time"),
         (("drain",), "required: NAME"),
-        (("help", "nothing"), "no page 'nothing'; there are: api"),
+        (("help", "nothing"), "no page 'nothing'; there are: alerts"),
     ],
 )
 def test_wrong_use_ends_with_64_and_says_how(

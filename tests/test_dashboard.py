@@ -93,7 +93,7 @@ def test_rules_and_dashboard_name_metrics_that_are_there() -> None:
         assert not unknown, (where, unknown)
         named |= metrics_in(expression)
     left_out = {"er_unit_memory_limit_bytes", "er_unit_pids", "er_gpu_hour_price"}
-    left_out.add("er_traces_total")  # only with [tracing]
+    left_out |= {"er_traces_total", "er_alerts_total"}  # only with [tracing], with [[alert]]
     assert declared - named == left_out
 
 

@@ -40,6 +40,10 @@ REPLICA = '[[replica]]\nname = "one"\nmodel = "Qwen3-Embedding-0.6B"\ngpu = 0\np
 
 # What needs a machine, root or a GPU: a part of the command -> the test that runs it.
 ELSEWHERE = {
+    "er alert test": (
+        "test_alert_messages.py",
+        "test_er_alert_test_says_what_the_receiver_answered",
+    ),
     "er apply": ("test_apply.py", "test_the_first_apply_and_a_second_that_has_nothing_to_do"),
     "er apply --dry-run": ("test_apply.py", "test_a_dry_run_changes_nothing"),
     "er apply --previous": ("test_apply.py", "test_the_way_back"),
@@ -100,6 +104,7 @@ ELSEWHERE = {
     ),
     "journalctl": ("whole/test_c_answers.py", "test_audit_has_a_record_for_each"),
     "cp -p": ("test_keys.py", "test_a_damaged_file_locks_nobody_out"),
+    "sh -c 'umask": ("test_alert_messages.py", "test_a_file_made_as_the_manual_says_is_good"),
     "sh -c 'curl": ("whole/test_c_answers.py", "test_the_engines_answer_the_gateway_alone"),
 }
 # Programs of the distribution, used as everybody does.

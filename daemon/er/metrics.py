@@ -155,6 +155,8 @@ batches_ended = _counter("er_batches_ended", "Batches that are over", "status")
 batch_lines = _counter("er_batch_lines", "Lines of batches answered", "outcome")  # ok | failed
 # -- traces, sent by the workers -------------------------------------------------------------------
 traces = _counter("er_traces", "Requests of which a trace was made", "outcome")
+# -- alerts, sent by the admin process -------------------------------------------------------------
+alerts = _counter("er_alerts", "Messages of trouble", "alert", "outcome")  # sent | failed
 # -- the canary, by its last run (admin process) ---------------------------------------------------
 _JUDGED = ("replica", "model", "language")
 quality_ndcg = _gauge("er_quality_ndcg", "nDCG@10 of the canary's queries, 0 to 1", *_JUDGED)

@@ -6,11 +6,14 @@ A step has verb, units, path and reason, so that the console can say it in its o
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from er_console.language import heard, say
 
+# An alert's address: whoever has it can write into the group. Also behind a #, and inline.
+SECRET = re.compile(r"""(\bwebhook["']?\s*=\s*)(\"{3}|'{3}|"|')(?:.*?\2|.*)""")
 AROUND = 3  # lines of a diff that are shown before and behind a change
 
 
@@ -91,6 +94,11 @@ def said_of(step: Step) -> str:
     if said is None:
         return heard(step.text)
     return say("{what}: {why}", what=said, why=heard(step.reason)) if step.reason else said
+
+
+def shown(line: str) -> str:
+    """A line of er.toml as it may stand on a screen: without the address of a webhook."""
+    return SECRET.sub(r"\1\2…\2", line) if "webhook" in line else line
 
 
 def differences(applied: Sequence[str], edited: Sequence[str]) -> tuple[tuple[str, str], ...]:

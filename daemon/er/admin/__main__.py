@@ -22,6 +22,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from er import engine_secret, exposition, health, model_files, wire
+from er.admin.alerting import Alerting
 from er.admin.api import Desk, build
 from er.admin.canary_process import CanaryProcess
 from er.admin.certificate import Certificate
@@ -152,8 +153,9 @@ async def serve(child: Child) -> None:
         if tls is not None and child.safe >= 0:
             observer.certificate = Certificate(tls, Safe(child.safe))
         alive = asyncio.create_task(_end_with_parent(child, server))
+        alerting = Alerting(config, observer.status, lambda: _end(observer))
         lasting = (prober.run(), observer.run(), canary.run(), Satisfaction(config).run())
-        tasks = [alive, *map(asyncio.create_task, lasting)]
+        tasks = [alive, *map(asyncio.create_task, (*lasting, alerting.run()))]
         if observer.certificate is not None:
             tasks.append(asyncio.create_task(observer.certificate.run()))
         child.ready()
@@ -167,6 +169,11 @@ async def serve(child: Child) -> None:
             await asyncio.to_thread(observer.close)
             audit.close()
             ledger.close()
+
+
+def _end(observer: Observer) -> float | None:
+    """When HTTPS's certificate ends; None where there is none."""
+    return observer.certificate.end if observer.certificate is not None else None
 
 
 async def _end_with_parent(child: Child, server: uvicorn.Server) -> None:

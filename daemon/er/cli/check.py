@@ -17,6 +17,7 @@ import msgspec
 from er import model_files, ports
 from er.cli import (
     as_user,
+    check_alert,
     check_batches,
     check_cache,
     check_cards,
@@ -24,7 +25,7 @@ from er.cli import (
     check_recipe,
     check_tls,
 )
-from er.config import Config, Finding, Model, Replica, directory, successor
+from er.config import Config, Finding, Model, directory, successor
 from er.config.reader import Reader
 from er.engine.build import Build, BuildError
 from er.gpus import Gpu, find, missing
@@ -92,6 +93,8 @@ class Check:
                 self._say("batches", 0, key, message, level="warning")
         for key, message, level, blocks in check_tls.findings(self._config):
             self._say("gateway.tls", 0, key, message, level=level, blocks=blocks)
+        for index, key, message, level in check_alert.findings(self._config):
+            self._say("alert", index, key, message, level=level)
         self.found.sort(key=lambda f: f.finding.line)
         return self.found
 
@@ -189,8 +192,9 @@ class Check:
                 )
                 self._say("replica", index, "gpu", message, blocks=True)
             elif build.cpu and not replica.cpu:
+                cards = ", ".join(map(str, replica.gpu))
                 message = (
-                    f"GPU {_listed(replica)}: the installed vLLM is the CPU build; run install.sh "
+                    f"GPU {cards}: the installed vLLM is the CPU build; run install.sh "
                     'again on a machine with a working NVIDIA driver, or write gpu = "cpu"'
                 )
                 self._say("replica", index, "gpu", message)
@@ -394,7 +398,3 @@ def _weights(folder: Path) -> tuple[int, str]:
         cure = f"make it readable, for example: chmod -R o+rX on the folder ({len(closed)} in all)"
         return 0, f"user er can't read {closed[0]}; {cure}"
     return sum(p.stat().st_size for p in files), ""
-
-
-def _listed(replica: Replica) -> str:
-    return ", ".join(map(str, replica.gpu))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from er.cli import quality
+from er.cli import alert, quality
 
 CLIENTS = ("dify", "ragflow", "fastgpt", "open-webui", "langchain", "llama-index", "curl")
 
@@ -77,6 +77,12 @@ COMMANDS = {
         _connect,
         "er.cli.connect",
         "what to paste into Dify, LangChain and others",
+    ),
+    "alert": Registered(
+        "try whom er.toml's [[alert]] tables tell of trouble",
+        alert.options,
+        "er.cli.alert",
+        "whether messages of trouble arrive: er alert test",
     ),
     "capacity": Registered(
         "measure what load this machine carries, and what to change first",

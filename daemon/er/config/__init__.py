@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 from er import small_file
+from er.config.alert import alerts
 from er.config.reader import Reader
 from er.config.structs import (
+    Alert,
     Audit,
     Batches,
     Cache,
@@ -33,6 +35,7 @@ from er.config.structs import (
 from er.config.tracing import tracing
 
 __all__ = [
+    "Alert",
     "Audit",
     "Batches",
     "Cache",
@@ -123,7 +126,7 @@ def parse(text: str, path: Path) -> Config:
     models = tuple(reader.model(t, i) for i, t in enumerate(reader.tables(tree, "model")))
     replicas = tuple(reader.replica(t, i) for i, t in enumerate(reader.tables(tree, "replica")))
     tables = {"gateway", "cache", "batches", "audit", "costs", "quality", "feedback", "tracing"}
-    reader.unknown(tree, tables | {"model", "replica"}, "", 0)
+    reader.unknown(tree, tables | {"alert", "model", "replica"}, "", 0)
     config = Config(
         gateway=gateway,
         cache=cache,
@@ -133,6 +136,7 @@ def parse(text: str, path: Path) -> Config:
         quality=reader.quality(tree),
         feedback=reader.feedback(tree),
         tracing=tracing(reader, tree),
+        alerts=alerts(reader, tree),
         models=models,
         replicas=replicas,
         source=path,

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from er.config.structs import Batches, Config, Gateway, Model, Replica
+from er.config.structs import Alert, Batches, Config, Gateway, Model, Replica
 
 HEAD = "# Written by `er reload` from er.toml; what needs `sudo er apply` is still as it was.\n"
 
@@ -47,6 +47,7 @@ def render(config: Config) -> str:
     if config.tracing is not None:
         sent = {"endpoint": config.tracing.endpoint, "sample": config.tracing.sample}
         parts.append(_table("[tracing]", sent))
+    parts += [_table("[[alert]]", _alert(a)) for a in config.alerts]
     parts += [_table("[[model]]", _model(m)) for m in config.models]
     parts += [replica_table(r) for r in config.replicas]
     return "\n".join(parts)
@@ -78,6 +79,14 @@ def _batches(batches: Batches) -> dict[str, Any]:
         values["max_file"] = f"{batches.max_file}B"
     if "keep_s" in values:
         values["keep"] = f"{values.pop('keep_s')!r}s"
+    return values
+
+
+def _alert(alert: Alert) -> dict[str, Any]:
+    values = {k: str(v) if isinstance(v, Path) else v for k, v in _set(alert).items()}
+    for name in ("after", "again"):
+        if f"{name}_s" in values:
+            values[name] = f"{values.pop(f'{name}_s')!r}s"
     return values
 
 

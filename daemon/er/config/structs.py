@@ -138,6 +138,29 @@ class Tracing(msgspec.Struct, frozen=True, kw_only=True):
     sample: float = 0.01  # of the requests that begin a trace of their own
 
 
+AlertKind = Literal["feishu", "dingtalk", "wecom", "slack", "json"]
+ALERT_EVENTS = ("down", "degraded", "recovered", "certificate", "key", "disk")
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is told: a webhook of a kind, its address here or in a file; or a command."""
+
+    name: str
+    kind: AlertKind | None = None  # None: a command
+    webhook: str | None = None  # a secret: never shown
+    webhook_file: Path | None = None
+    secret_file: Path | None = None  # what Feishu's and DingTalk's signatures are made with
+    command: tuple[str, ...] = ()
+    after_s: float = 60.0
+    again_s: float = 4 * 3600.0
+    on: tuple[str, ...] = ALERT_EVENTS
+    language: Literal["en", "zh"] = "en"
+
+    def __repr__(self) -> str:
+        """Without the address: a traceback or a failed comparison must not show it."""
+        return f"Alert({self.name!r})"
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway: Gateway
     models: tuple[Model, ...]
@@ -150,6 +173,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     quality: Quality = Quality()
     feedback: Feedback = Feedback()
     tracing: Tracing | None = None  # None: off
+    alerts: tuple[Alert, ...] = ()
 
     def model(self, name: str) -> Model | None:
         """The model that a client means by `name`: its name or one of its aliases."""

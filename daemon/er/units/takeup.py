@@ -54,6 +54,8 @@ def merge(applied: Config, edited: Config) -> TakeUp:
                 taken.append(f"[{table}] {name.removesuffix('_s')}: {_pair(name, old, new)}")
     if edited.tracing != applied.tracing:
         taken.append("[tracing]: changed")
+    if edited.alerts != applied.alerts:
+        taken.append("[[alert]]: changed")  # no more: a webhook's address is a secret
     for name in edited.audit.__struct_fields__:
         old, new = getattr(applied.audit, name), getattr(edited.audit, name)
         if old != new:
@@ -69,6 +71,7 @@ def merge(applied: Config, edited: Config) -> TakeUp:
         quality=edited.quality,
         feedback=edited.feedback,
         tracing=edited.tracing,
+        alerts=edited.alerts,
         models=models,
         replicas=replicas,
         source=applied.source,

@@ -127,4 +127,21 @@ HEARD: dict[str, str] = {
     ),
     "known here: {list}": "此处可用：{list}",
     "{n} errors, {more} warnings": "{n} 个错误，{more} 个警告",
+    # Alerts.
+    "{path}: user er may not run it": "{path}：er 用户无权运行它",
+    "{path}: the gateway's unit does not see {folder}": "{path}：网关的单元看不到 {folder}",
+    "put it into /usr/local/bin, say": "可以放到 /usr/local/bin",
+    "{path}: no such file that user er could see": "{path}：er 用户看不到这个文件",
+    "{key} {path}: No such file or directory": "{key} {path}：没有这个文件",
+    "{key} {path} must hold one line": "{key} {path} 必须只有一行",
+    "every user of this machine can read {path}": "这台机器的每个用户都能读 {path}",
+    "the address is a secret, and every user can read this file": (
+        "地址是密钥，而每个用户都能读这个文件"
+    ),
+    "is sent to {host} without HTTPS, for all on the way to read": (
+        "发往 {host} 没有用 HTTPS，途中谁都能读到"
+    ),
+    "{key} is no address": "{key} 不是地址",
+    "write https://HOST/…, as its maker shows it": "写 https://HOST/…，照机器人页面给出的写",
+    "{key} is no absolute path": "{key} 不是绝对路径",
 }

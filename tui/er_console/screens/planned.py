@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from er_console.erfile import Mark, Plan, Seen, Step, differences, said_of
+from er_console.erfile import Mark, Plan, Seen, Step, differences, said_of, shown
 from er_console.language import count, heard, say
 from er_console.looks import Line, Looks, cut, wrapped
 
@@ -104,7 +104,7 @@ def file_lines(seen: Seen, looks: Looks, width: int) -> list[Line]:
         sign = looks.glyph("failed" if _role(found) == "bad" else "degraded")
         head = f"{sign if found else ' '}{number:>4}  "
         role = _role(found) if found else "dim"
-        pieces = cut(looks.words(said), width - len(head)) or [""]
+        pieces = cut(looks.words(shown(said)), width - len(head)) or [""]
         lines.append([(head, role), (pieces[0], "strong" if found else "")])
         lines += [[(" " * len(head), ""), (piece, "")] for piece in pieces[1:]]
         for mark in found:
@@ -122,10 +122,10 @@ def diff_lines(seen: Seen, looks: Looks, width: int) -> list[Line]:
     roles = {"-": "bad", "+": "good", "@": "accent"}
     lines: list[Line] = []
     for sign, said in found:
-        pieces = cut(looks.words(said), width - 3) or [""]
-        shown = " " if sign == "@" else sign
+        pieces = cut(looks.words(shown(said)), width - 3) or [""]
+        head = " " if sign == "@" else sign
         role = roles.get(sign, "")
-        lines += [[(f" {shown} ", role), (piece, role)] for piece in pieces]
+        lines += [[(f" {head} ", role), (piece, role)] for piece in pieces]
     return lines
 
 
