@@ -58,6 +58,17 @@ def _feedback(feedback: argparse.ArgumentParser) -> None:
     form.add_argument("--json", action="store_true", help="for programs")
 
 
+def _disk(disk: argparse.ArgumentParser) -> None:
+    disk.add_argument("--json", action="store_true", help="for programs")
+
+
+def _clean(clean: argparse.ArgumentParser) -> None:
+    engines = "also what vLLM compiled; its next start takes longer"
+    clean.add_argument("--engines", action="store_true", help=engines)
+    clean.add_argument("--dry-run", action="store_true", help="show what would go")
+    clean.add_argument("--yes", action="store_true", help="remove it without asking")
+
+
 COMMANDS = {
     "capacity": Registered(
         "measure what load this machine carries, and what to change first",
@@ -76,6 +87,18 @@ COMMANDS = {
         _feedback,
         "er.cli.feedback",
         "what clients said of their answers",
+    ),
+    "disk": Registered(
+        "what takes how much of the disk, what holds it, what frees it",
+        _disk,
+        "er.cli.disk",
+        "what takes how much of the disk",
+    ),
+    "clean": Registered(
+        "remove what nothing of ER uses any more; says it first",
+        _clean,
+        "er.cli.clean",
+        "remove versions and leftovers that nothing uses",
     ),
     "report": Registered(
         "a page on traffic, latency, quality, capacity, keys and incidents",
