@@ -75,7 +75,7 @@ def places(config: Config, opt: Path = OPT, engines: Path = ENGINES) -> Iterator
         ("audit", audit, config.audit.size, "size in [audit]", SMALLER),
         ("usage", [usage.folder(state)], USAGE_MAX, f"{KEPT_DAYS} days", OWN),
         ("feedback", [feedback.folder(state)], FEEDBACK_MAX, kept, OWN),
-        ("hours", [state / "hourly"], None, f"14 months", OWN),
+        ("hours", [state / "hourly"], None, "14 months", OWN),
         ("engines", [engines], None, "what vLLM compiles", "sudo er clean --engines"),
         ("replaced", beside, None, "what er restore replaced", "sudo er clean"),
     ):
