@@ -71,6 +71,17 @@ def _connect(connect: argparse.ArgumentParser) -> None:
     connect.add_argument("--url", metavar="U", help=where)
 
 
+def _disk(disk: argparse.ArgumentParser) -> None:
+    disk.add_argument("--json", action="store_true", help="for programs")
+
+
+def _clean(clean: argparse.ArgumentParser) -> None:
+    engines = "also what vLLM compiled; its next start takes longer"
+    clean.add_argument("--engines", action="store_true", help=engines)
+    clean.add_argument("--dry-run", action="store_true", help="show what would go")
+    clean.add_argument("--yes", action="store_true", help="remove it without asking")
+
+
 COMMANDS = {
     "connect": Registered(
         "print what to paste into a client: address, models, limits, code or form",
@@ -101,6 +112,18 @@ COMMANDS = {
         _feedback,
         "er.cli.feedback",
         "what clients said of their answers",
+    ),
+    "disk": Registered(
+        "what takes how much of the disk, what holds it, what frees it",
+        _disk,
+        "er.cli.disk",
+        "what takes how much of the disk",
+    ),
+    "clean": Registered(
+        "remove what nothing of ER uses any more; says it first",
+        _clean,
+        "er.cli.clean",
+        "remove versions and leftovers that nothing uses",
     ),
     "report": Registered(
         "a page on traffic, latency, quality, capacity, keys and incidents",
