@@ -25,6 +25,7 @@ from er.usage import hours
 WHOLE_MAX = 64 << 20  # bytes of a file that is held in memory
 BATCHES_MAX = 64 << 20  # bytes of all batches; with more they are left out
 CHUNK = 1 << 20
+TURNS = (0, 1, 2)
 _APPENDED = re.compile(r"(usage|feedback|hourly)/[^/]+\.jsonl")
 
 
@@ -68,14 +69,16 @@ class Taken:
         """
         for part in PARTS.values():
             root = self._roots[part.place]
-            names = list(tls or ()) if part.name == TLS else list(part.there(root))
             if part.name == TLS and tls is None:
                 continue
-            if part.name == BATCHES and not self._small(root, names):
+            if part.name == BATCHES and not self._small(root, list(part.there(root))):
                 continue
             self.parts.append(part.name)
-            for name in sorted(names, key=_turn):
-                self._take(part.place, name)
+            for turn in TURNS:
+                # Looked for anew: rows may have gone into a file that was not there before.
+                names = (tls or ()) if part.name == TLS else part.there(root)
+                for name in sorted(name for name in names if _turn(name) == turn):
+                    self._take(part.place, name)
 
     def _small(self, root: Path, names: Sequence[str]) -> bool:
         size = 0
@@ -128,12 +131,12 @@ class Taken:
         return data
 
 
-def _turn(name: str) -> tuple[int, str]:
+def _turn(name: str) -> int:
     """What rows go out of comes before what they go into; a batch's mark before the batch."""
     if name.startswith("batches/"):
         first = name.startswith("batches/open/")
-        return 0 if first else 1 if name.endswith(".json") else 2, name
-    return 1 if _APPENDED.fullmatch(name) else 0, name
+        return 0 if first else 1 if name.endswith(".json") else 2
+    return 1 if _APPENDED.fullmatch(name) else 0
 
 
 def _whole(file: BinaryIO, size: int) -> int:

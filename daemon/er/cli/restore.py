@@ -83,9 +83,11 @@ def _may_write() -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """Raises OSError, BackupError with the file's name."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise BackupError(f"{path} is no plain file; name one that er backup wrote")
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise BackupError(f"{path} is no plain file; name one that er backup wrote")
+    with open(number, "rb") as file:
         yield file
 
 
