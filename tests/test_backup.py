@@ -135,7 +135,7 @@ def test_all_parts_come_back_and_nothing_else(
     assert now.pop("lib/applied.toml") == b"# stays\n"
     assert now == wanted
     kept = {name.split("Z/")[1] for name in fresh.tree() if "lib/before-restore" in name}
-    assert {"feedback/2026-12.jsonl", "er_api_keys.json", "scope.json"} <= kept
+    assert {"feedback/2026-12.jsonl", "er_api_keys.json", ".scope.json"} <= kept
 
     assert main(["restore", "--undo", "--yes"]) == 0
     assert {n: d for n, d in fresh.tree().items() if "before-restore" not in n} == before
@@ -530,6 +530,40 @@ def test_a_failure_in_the_midst_changes_nothing(
         assert failed > 15 and fresh.tree() != before
 
 
+def killed(at: int, *words: str) -> bool:
+    """`er restore` in a process that is killed when it renames for that time; whether it was."""
+    child = os.fork()
+    if child == 0:
+        true, left = Path.rename, at
+
+        def rename(self: Path, target: Any) -> Path:
+            nonlocal left
+            left -= 1
+            if left == -1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return true(self, target)
+
+        Path.rename = rename  # type: ignore[method-assign,assignment]
+        os._exit(main(["restore", *words, "--yes"]))
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def test_a_killed_one_is_taken_back(
+    file: Path, fresh: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever it was, an undo as well: the next command puts all as it was before it."""
+    (fresh.configuration / "er.toml").write_text("# theirs\n")
+    for words in ([str(file)], ["--undo"]):
+        before, at = fresh.tree(), 0
+        while killed(at, *words):
+            assert main(["restore", "--undo", "--yes"]) == 0
+            assert "was killed amid its work" in capsys.readouterr().out
+            left = {n: d for n, d in fresh.tree().items() if ".restoring" not in n}
+            assert left == before, at
+            at += 1
+        assert at > 15 and fresh.tree() != before
+
+
 def test_ctrl_c(
     file: Path,
     fresh: Machine,
@@ -551,13 +585,13 @@ def test_ctrl_c(
     assert restored(file) == 1 and "interrupted" in capsys.readouterr().err
     assert fresh.tree() == before and count == 5
     monkeypatch.setattr(os, "fchmod", true)
-    swap = swapped.swap
+    put = swapped.put
 
-    def swapping(*given: Any) -> None:
+    def putting(*given: Any) -> None:
         signal.raise_signal(signal.SIGINT)
-        swap(*given)
+        put(*given)
 
-    monkeypatch.setattr(swapped, "swap", swapping)
+    monkeypatch.setattr(swapped, "put", putting)
     assert restored(file) == 0 and (fresh.state / "usage/hours").exists()
 
 

@@ -76,7 +76,7 @@ PARTS = {
             TLS,
             "configuration",
             "",
-            rf"(?!er\.toml\Z|scope\.json\Z|before-restore)({_FILE}/)*{_FILE}",
+            rf"(?!er\.toml\Z|before-restore)({_FILE}/)*{_FILE}",
         ),
     )
 }

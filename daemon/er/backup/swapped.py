@@ -1,8 +1,9 @@
 """Puts restored files in place of what is there, all or none, and keeps that for the way back.
 
-For one folder (`root`) at a time, the configuration's or the state's. What comes is written into a
-folder in it first, then all is renamed; `before-restore-TIME` in it has what was there, and
-`scope.json`, which says what makes way when it is brought back.
+For one folder (`root`) at a time, the configuration's or the state's. What comes is written into
+STAGING in it first, then all is renamed; `before-restore-TIME` in it has what was there, and says
+what makes way when that is brought back. The plan of all renames lies in STAGING before the first
+of them, so that a killed restore can be taken back too; it is over when that folder is gone.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from er.backup.parts import TLS, part_of, scope
 STAGING = ".restoring"
 KEPT = "before-restore-"
 TIME = re.compile(r"\d{8}T\d{6}Z")
-SCOPE = "scope.json"
+SCOPE, PLAN = ".scope.json", ".plan.json"  # no file of a backup has such a name
 # What others may at the most, and folders.
 _MODES: dict[Place, tuple[int, int]] = {
     "configuration": (0o644, 0o755),
@@ -40,10 +41,12 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     named: tuple[str, ...] = ()
 
 
-class Moves(msgspec.Struct, frozen=True, kw_only=True):
-    """What goes from one folder into another: names of files in it."""
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """All that `goes` moves from root to `kept` first, then what `comes` from `incoming`."""
 
-    goes: tuple[str, ...]
+    kept: str  # folders in root
+    incoming: str
+    goes: tuple[str, ...]  # files' names in those
     comes: tuple[str, ...]
 
 
@@ -88,56 +91,60 @@ def _readable(file: int) -> None:
             os.fchown(file, 0, grp.getgrnam(durable.OWNER).gr_gid)
 
 
-def put(place: Place, root: Path, time: str, what: Scope, comes: Sequence[str]) -> Moves:
-    """Put what is staged in place, and keep what was there as of `time`. All or nothing.
+def put(
+    place: Place, root: Path, what: Scope, comes: Sequence[str], time: str, incoming: str = STAGING
+) -> None:
+    """Put in place what `comes` from `incoming`, and keep what was there as of `time`.
 
-    Raises OSError.
+    All or nothing; `settle` follows, or `take_back`. Raises OSError.
     """
     goes = scope(place, root, what.parts, what.named)
-    moves = Moves(goes=tuple(goes), comes=tuple(comes))
-    keep(root / f"{KEPT}{time}", what)
+    plan = Plan(kept=f"{KEPT}{time}", incoming=incoming, goes=tuple(goes), comes=tuple(comes))
+    (root / STAGING).mkdir(mode=0o700, exist_ok=True)
+    (root / plan.kept).mkdir(mode=0o700)
     try:
-        swap(place, root, root / STAGING, root / f"{KEPT}{time}", moves)
-    except BaseException:
-        discard(root / f"{KEPT}{time}")
-        raise
-    return moves
-
-
-def keep(kept: Path, what: Scope) -> None:
-    """Make the folder for what makes way. Raises OSError."""
-    kept.mkdir(mode=0o700)
-    durable.put(kept / SCOPE, msgspec.json.encode(what), 0o600)
-
-
-def swap(place: Place, root: Path, incoming: Path, kept: Path, moves: Moves) -> None:
-    """Move what goes from `root` to `kept`, then what comes from `incoming`: all or nothing.
-
-    Raises OSError.
-    """
-    wanted = [(root, kept, name) for name in moves.goes]
-    wanted += [(incoming, root, name) for name in moves.comes]
-    done: list[tuple[Path, Path]] = []
-    try:
+        durable.put(root / plan.kept / SCOPE, msgspec.json.encode(what), 0o600)
+        durable.put(root / STAGING / PLAN, msgspec.json.encode(plan), 0o600)
+        durable.sync_folder(root)
+        wanted = [(root, root / plan.kept, name) for name in plan.goes]
+        wanted += [(root / incoming, root, name) for name in plan.comes]
         for from_, to, name in wanted:
             _make_parents(to / name, to, place)
             (from_ / name).rename(to / name)
-            done.append((from_ / name, to / name))
-        for folder in {path.parent for pair in done for path in pair}:
+        for folder in {(side / name).parent for *sides, name in wanted for side in sides}:
             durable.sync_folder(folder)
     except BaseException:
-        for before, after in reversed(done):
-            after.rename(before)
+        take_back(root)
+        discard(root / plan.kept)
         raise
 
 
-def back(place: Place, root: Path, time: str, moves: Moves) -> None:
-    """Undo a `put` that succeeded. Raises OSError."""
-    kept = root / f"{KEPT}{time}"
-    inverse = Moves(goes=moves.comes, comes=moves.goes)
-    (root / STAGING).mkdir(mode=0o700, exist_ok=True)
-    swap(place, root, kept, root / STAGING, inverse)
+def unfinished(root: Path) -> bool:
+    """Whether a restore was killed before it was settled."""
+    return (root / STAGING / PLAN).exists()
+
+
+def take_back(root: Path) -> None:
+    """Undo a `put` that is not settled, or that was killed, as far as it came. Raises OSError."""
+    try:
+        plan = msgspec.json.decode(small_file.read(root / STAGING / PLAN), type=Plan)
+    except FileNotFoundError:
+        return
+    kept, incoming = root / plan.kept, root / plan.incoming
+    for name in plan.comes:
+        if not os.path.lexists(incoming / name):
+            (root / name).rename(incoming / name)
+    for name in plan.goes:
+        if os.path.lexists(kept / name):
+            (kept / name).rename(root / name)
+    (root / STAGING / PLAN).unlink()
     discard(kept)
+
+
+def settle(root: Path) -> None:
+    """It is done, or given up: remove what was staged, its plan first. Raises OSError."""
+    (root / STAGING / PLAN).unlink(missing_ok=True)
+    shutil.rmtree(root / STAGING, ignore_errors=True)
 
 
 def discard(kept: Path) -> None:
@@ -146,11 +153,6 @@ def discard(kept: Path) -> None:
     for folder, _, _ in sorted(os.walk(kept), reverse=True):
         with contextlib.suppress(OSError):
             Path(folder).rmdir()
-
-
-def clear(root: Path) -> None:
-    """Remove what was staged."""
-    shutil.rmtree(root / STAGING, ignore_errors=True)
 
 
 def times(root: Path) -> list[str]:
@@ -175,31 +177,6 @@ def kept_of(place: Place, root: Path, time: str) -> tuple[Scope, list[str]]:
             if inside != SCOPE and part_of(f"{place}/{inside}", what.parts) is not None:
                 found.append(inside)
     return what, sorted(found)
-
-
-def put_kept(place: Place, root: Path, old: str, new: str) -> Moves:
-    """Bring back what was kept as of `old`; what is there now is kept as of `new`.
-
-    All or nothing. Raises BackupError, OSError.
-    """
-    what, comes = kept_of(place, root, old)
-    goes = scope(place, root, what.parts, what.named)
-    moves = Moves(goes=tuple(goes), comes=tuple(comes))
-    kept = root / f"{KEPT}{new}"
-    keep(kept, what)
-    try:
-        swap(place, root, root / f"{KEPT}{old}", kept, moves)
-    except BaseException:
-        discard(kept)
-        raise
-    return moves
-
-
-def back_kept(place: Place, root: Path, old: str, new: str, moves: Moves) -> None:
-    """Undo a `put_kept` that succeeded. Raises OSError."""
-    inverse = Moves(goes=moves.comes, comes=moves.goes)
-    swap(place, root, root / f"{KEPT}{new}", root / f"{KEPT}{old}", inverse)
-    discard(root / f"{KEPT}{new}")
 
 
 def _make_parents(path: Path, top: Path, place: Place) -> None:

@@ -22,7 +22,7 @@ from er import __version__
 from er.backup import BackupError, Manifest, Place, swapped
 from er.backup.archive import Reader
 from er.backup.parts import PARTS, TLS, part_of, scope
-from er.backup.swapped import Moves, Scope
+from er.backup.swapped import Scope
 from er.cli import as_user
 from er.cli.audit import note
 from er.cli.backup import failed, summary
@@ -34,6 +34,7 @@ from er.keys.record import decode
 
 TIME = "%Y%m%dT%H%M%SZ"
 PLACES: tuple[Place, ...] = ("configuration", "state")
+PATIENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Wish(msgspec.Struct, kw_only=True):
@@ -51,6 +52,10 @@ def run(wish: Wish) -> int:
         return _fail("name the backup: er restore FILE; or --undo, without one", 64)
     try:
         _may_write()
+        if swapped.unfinished(directory("configuration")) and not wish.dry_run:
+            _take_back_killed()
+            if wish.undo:
+                return 0
         if wish.file is None:
             return _undo(wish)
         with _opened(wish.file) as file:
@@ -121,10 +126,7 @@ def _restore(wish: Wish, path: Path, file: BinaryIO) -> int:
             "configuration": swapped.stage("configuration", config, _reader(path, file)),
             "state": _as_er(lambda: swapped.stage("state", state, _reader(path, file))),
         }
-        _in_both(
-            lambda place, root: swapped.put(place, root, time, what, names[place]),
-            lambda place, root, moves: swapped.back(place, root, time, moves),
-        )
+        _in_both(lambda place, root: swapped.put(place, root, what, names[place], time))
     note("restore", str(path))
     print("Restored. What was there before comes back with: sudo er restore --undo")
     _tell_next()
@@ -218,55 +220,79 @@ def _undo(wish: Wish) -> int:
         )
     old, new = both[-1], _time()
     kept = {
-        "configuration": swapped.kept_of("configuration", config, old)[1],
-        "state": _as_er(lambda: swapped.kept_of("state", state, old)[1]),
+        "configuration": swapped.kept_of("configuration", config, old),
+        "state": _state_kept(state, old),
     }
     for place in PLACES:
         folder = directory(place) / f"{swapped.KEPT}{old}"
-        print(f"{len(kept[place])} files come back from {folder};")
+        print(f"{len(kept[place][1])} files come back from {folder};")
         print(f"what is there now is kept in {directory(place) / f'{swapped.KEPT}{new}'}.")
     if wish.dry_run:
         print("Nothing has changed (--dry-run).")
         return 0
-    with alone():
+    with alone(), _staging():
         if not _may(wish):
             return 1
         _in_both(
-            lambda place, root: swapped.put_kept(place, root, old, new),
-            lambda place, root, moves: swapped.back_kept(place, root, old, new, moves),
+            lambda place, root: swapped.put(
+                place, root, *kept[place], new, incoming=f"{swapped.KEPT}{old}"
+            )
         )
-        swapped.discard(config / f"{swapped.KEPT}{old}")
-        _as_er(lambda: swapped.discard(state / f"{swapped.KEPT}{old}"))
+    swapped.discard(config / f"{swapped.KEPT}{old}")
+    _as_er(lambda: swapped.discard(state / f"{swapped.KEPT}{old}"))
     note("restore.undo", old)
     print("It is as before. What was there comes back with: sudo er restore --undo")
     _tell_next()
     return 0
 
 
-def _in_both(
-    put: Callable[[Place, Path], Moves], back: Callable[[Place, Path, Moves], None]
-) -> None:
-    """In both places or in none; Ctrl-C waits for it. Raises OSError, BackupError."""
+def _state_kept(state: Path, time: str) -> tuple[Scope, list[str]]:
+    """As swapped.kept_of has it, found by user er."""
+    what, comes = _as_er(lambda: msgspec.to_builtins(list(swapped.kept_of("state", state, time))))
+    return msgspec.convert(what, Scope), comes
+
+
+def _in_both(put: Callable[[Place, Path], None]) -> None:
+    """In both places or in none. Raises OSError, BackupError.
+
+    It takes milliseconds, which Ctrl-C and a lost terminal wait for.
+    """
     config, state = (directory(place) for place in PLACES)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in PATIENT}
     try:
-        moves = put("configuration", config)
         try:
-            _as_er(lambda: msgspec.to_builtins(put("state", state)))
+            put("configuration", config)
+            _as_er(lambda: put("state", state))
         except BaseException:
-            back("configuration", config, moves)
+            _as_er(lambda: swapped.take_back(state))
+            swapped.take_back(config)
             raise
+        swapped.settle(config)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _take_back_killed() -> None:
+    """A restore that was killed amid its renames is over when the configuration's plan is gone."""
+    config, state = (directory(place) for place in PLACES)
+    with alone():
+        _as_er(lambda: swapped.take_back(state))
+        swapped.take_back(config)
+    print("An earlier er restore was killed amid its work: what it had changed is as before it.")
 
 
 @contextmanager
 def _staging() -> Iterator[None]:
+    """Nothing of it is left, but what a killed one can be taken back by."""
+    config, state = (directory(place) for place in PLACES)
+    swapped.settle(config)
+    _as_er(lambda: swapped.settle(state))
     try:
         yield
     finally:
-        swapped.clear(directory("configuration"))
-        _as_er(lambda: swapped.clear(directory("state")))
+        swapped.settle(config)
+        _as_er(lambda: swapped.settle(state))
 
 
 def _as_er(question: Callable[[], Any]) -> Any:
