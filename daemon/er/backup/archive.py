@@ -19,7 +19,7 @@ import msgspec
 
 from er.backup import FORMAT, MEMBER_MAX, TOTAL_MAX, BackupError, Manifest, Member
 from er.backup.parts import PARTS, part_of
-from er.backup.taken import CHUNK, Source
+from er.backup.taken import APPENDED, CHUNK, WHOLE_MAX, Source
 
 NAME = "manifest.json"
 MANIFEST_MAX = 16 << 20  # bytes
@@ -170,7 +170,8 @@ def _wrong(found: Manifest) -> str:
     for member in found.members:
         if part_of(member.name, found.parts) is None:
             return f"it has a file {member.name[:200]!r}, which no backup has"
-        if not 0 <= member.size <= MEMBER_MAX or not 0 <= member.mode <= 0o777:
+        most = MEMBER_MAX if APPENDED.fullmatch(member.inside) else WHOLE_MAX
+        if not 0 <= member.size <= most or not 0 <= member.mode <= 0o777:
             return f"the size or mode of {member.name!r} can't be"
         if not re.fullmatch(r"[0-9a-f]{64}", member.sha256):
             return f"the checksum of {member.name!r} is none"

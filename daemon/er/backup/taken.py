@@ -26,7 +26,7 @@ WHOLE_MAX = 64 << 20  # bytes of a file that is held in memory
 BATCHES_MAX = 64 << 20  # bytes of all batches; with more they are left out
 CHUNK = 1 << 20
 TURNS = (0, 1, 2)
-_APPENDED = re.compile(r"(usage|feedback|hourly)/[^/]+\.jsonl")
+APPENDED = re.compile(r"(usage|feedback|hourly)/[^/]+\.jsonl")
 
 
 class Source(NamedTuple):
@@ -111,7 +111,7 @@ class Taken:
             if not stat.S_ISREG(known.st_mode):
                 raise BackupError(f"{path} is no plain file; look at it")
             mode = stat.S_IMODE(known.st_mode) & 0o777
-            if keep := place == "state" and _APPENDED.fullmatch(name) is not None:
+            if keep := place == "state" and APPENDED.fullmatch(name) is not None:
                 size = _whole(file, min(known.st_size, MEMBER_MAX))
                 source = _source(place, name, mode, file, size)
             else:
@@ -136,7 +136,7 @@ def _turn(name: str) -> int:
     if name.startswith("batches/"):
         first = name.startswith("batches/open/")
         return 0 if first else 1 if name.endswith(".json") else 2
-    return 1 if _APPENDED.fullmatch(name) else 0
+    return 1 if APPENDED.fullmatch(name) else 0
 
 
 def _whole(file: BinaryIO, size: int) -> int:
