@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,9 +47,9 @@ def figures(running: Gateway) -> tuple[Any, Any, Any]:
     return usage["rows"], feedback["keys"], told(running, "keys", "list")["keys"]
 
 
-def requests(running: Gateway) -> int:
+def requests(running: Gateway, model: str = "embed") -> int:
     """How many the model has answered, by `er usage`."""
-    return sum(row["requests"] for row in told(running, "usage", "--model", "embed")["rows"])
+    return sum(row["requests"] for row in told(running, "usage", "--model", model)["rows"])
 
 
 def test_a_running_gateway_is_taken_up_on_a_fresh_machine(tmp_path: Path) -> None:
@@ -110,3 +111,45 @@ def test_a_running_gateway_is_taken_up_on_a_fresh_machine(tmp_path: Path) -> Non
         assert not new.config.exists() and not keys.read(new.state / "er_api_keys.json")
         assert said(new, "restore", "--undo", "--yes")[0] == 0
         assert requests(new) == 9
+
+
+def test_backups_amid_traffic_are_each_of_one_moment(tmp_path: Path) -> None:
+    """Every one can be read, none knows more than was sent or less than the one before it."""
+    with gateway(tmp_path / "old", workers=2) as old:
+        old.wait_for("answers right")
+        over, sent = threading.Event(), []
+        ranked = {"model": "bi", "query": "q", "documents": ["one", "two"]}
+
+        def send() -> None:
+            while not over.is_set():
+                given = {"request_id": f"n-{len(sent)}", "document": 1}
+                head = {"x-request-id": given["request_id"]}
+                sent.append(old.ask("POST", "/v1/rerank", ranked, headers=head).status)
+                sent.append(old.ask("POST", "/v1/feedback", given).status)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        most = []
+        for n in range(6):
+            time.sleep(0.4)
+            code, _, err = said(old, "backup", str(tmp_path / f"{n}.backup"))
+            assert code == 0, err
+            most.append(len(sent) // 2 + 1)  # with one that is under way
+        over.set()
+        sender.join()
+        assert set(sent) == {200}
+    found = []
+    for n, bound in enumerate(most):
+        new = Gateway(tmp_path / f"new{n}")
+        new.state.mkdir()
+        assert said(new, "restore", str(tmp_path / f"{n}.backup"), "--yes")[0] == 0
+        clicks = sum(key["clicks"] for key in told(new, "feedback")["keys"])
+        assert requests(new, "bi") <= bound and clicks <= bound
+        assert all(
+            line.endswith(b"}\n")
+            for path in (new.state / "feedback").glob("*.jsonl")
+            for line in path.read_bytes().splitlines(keepends=True)
+        )
+        found.append((requests(new, "bi"), clicks))
+    for figures_ in zip(*found, strict=True):
+        assert list(figures_) == sorted(figures_) and figures_[-1] > figures_[0], found
