@@ -48,6 +48,14 @@ ELSEWHERE = {
     "er apply --dry-run": ("test_apply.py", "test_a_dry_run_changes_nothing"),
     "er apply --previous": ("test_apply.py", "test_the_way_back"),
     "er apply --again": ("test_apply.py", "test_what_is_applied_again"),
+    "er backup": (
+        "test_backup_gateway.py",
+        "test_a_running_gateway_is_taken_up_on_a_fresh_machine",
+    ),
+    "er restore": (
+        "test_backup_gateway.py",
+        "test_a_running_gateway_is_taken_up_on_a_fresh_machine",
+    ),
     "er capacity": ("test_capacity.py", "test_a_real_gateway_is_measured_and_quoted"),
     "er quality run": (
         "test_canary_gateway.py",

@@ -7,6 +7,7 @@ import os
 import pwd
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 OWNER = "er"
 
@@ -18,6 +19,16 @@ def put(
 
     `finish` gets the new file's descriptor before anything is written to it.
     """
+    put_by(path, lambda out: out.write(data), mode, finish)
+
+
+def put_by(
+    path: Path,
+    write: Callable[[BinaryIO], object],
+    mode: int,
+    finish: Callable[[int], None] = lambda file: None,
+) -> None:
+    """As `put`, of what `write` writes; whatever that raises, nothing has changed."""
     fresh = path.parent / f".{path.name}.{os.getpid()}"
     try:
         # Root writes in folders of user er too: not through a link, nor into a file of er's.
@@ -25,7 +36,7 @@ def put(
         file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(file, "wb") as out:
             finish(file)
-            out.write(data)
+            write(out)
             out.flush()
             os.fsync(file)
         fresh.replace(path)

@@ -14,6 +14,7 @@ import msgspec
 import psutil
 
 from er import systemctl
+from er.backup.swapped import KEPT
 from er.cli.disk_places import ENGINES, OPT, taken
 from er.config import directory
 from er.quantities import bytes_text
@@ -92,8 +93,9 @@ def waste(opt: Path, engines: Path | None) -> Iterator[Waste]:
                 before = False
             else:
                 yield Waste(path, "a version that nothing runs from")
-    for path in sorted(directory("state").glob("before-restore-*")):
-        yield Waste(path, "what er restore replaced")
+    for kind in ("state", "configuration"):
+        for path in sorted(directory(kind).glob(f"{KEPT}*")):
+            yield Waste(path, "what er restore replaced; er restore --undo needs the newest")
     if engines is not None and engines.is_dir():
         for path in sorted(engines.iterdir()):
             if path.is_dir() and not path.is_symlink():

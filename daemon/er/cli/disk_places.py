@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from er import feedback, usage
+from er.backup.swapped import KEPT
 from er.cli import audit_journal
 from er.config import Config, directory
 from er.feedback.book import BYTES_MAX as FEEDBACK_MAX
@@ -67,7 +68,7 @@ def places(config: Config, opt: Path = OPT, engines: Path = ENGINES) -> Iterator
     audit = [folder for root in audit_journal.ROOTS for folder in root.glob("*.er-audit")]
     batches = f"quota in [batches]; results for {written_time(config.batches.keep_s)}"
     kept = f"{written_time(config.feedback.keep_s)}, keep in [feedback]"
-    beside = [] if taken(state) is None else sorted(state.glob("before-restore-*"))
+    beside = [] if taken(state) is None else sorted(state.glob(f"{KEPT}*"))
     for name, folders, cap, bound, frees in (
         ("programs", [opt], None, "versions: the one in use and one before", "sudo er clean"),
         ("vectors", [cache / "vectors"], config.cache.size, "size in [cache]", SMALLER),

@@ -82,6 +82,22 @@ def _clean(clean: argparse.ArgumentParser) -> None:
     clean.add_argument("--yes", action="store_true", help="remove it without asking")
 
 
+def _backup(backup: argparse.ArgumentParser) -> None:
+    file = "where to; a backup that is there is written over, nothing else"
+    backup.add_argument("file", metavar="FILE", type=Path, help=file)
+    tls = "with certificate and private key of HTTPS, where they lie beside er.toml"
+    backup.add_argument("--with-tls", action="store_true", help=tls)
+
+
+def _restore(restore: argparse.ArgumentParser) -> None:
+    file = "what er backup wrote, here or on another machine"
+    restore.add_argument("file", metavar="FILE", type=Path, nargs="?", help=file)
+    undo = "bring back what the last restore took the place of"
+    restore.add_argument("--undo", action="store_true", help=undo)
+    restore.add_argument("--dry-run", action="store_true", help="check it, show what would be done")
+    restore.add_argument("--yes", action="store_true", help="do it without asking")
+
+
 COMMANDS = {
     "connect": Registered(
         "print what to paste into a client: address, models, limits, code or form",
@@ -130,6 +146,18 @@ COMMANDS = {
         _report,
         "er.cli.report",
         "a page on the last days, for you and your boss",
+    ),
+    "backup": Registered(
+        "one file with er.toml, keys, usage, feedback, quality, history; while it runs",
+        _backup,
+        "er.cli.backup",
+        "er.toml, keys, usage, ... in one file",
+    ),
+    "restore": Registered(
+        "take up a backup: checked first, shown, asked; what was there is kept",
+        _restore,
+        "er.cli.restore",
+        "takes up such a file; --undo",
     ),
 }
 

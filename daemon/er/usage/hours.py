@@ -177,12 +177,17 @@ class Hours:
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, at)
 
 
+def snapshot(folder: Path) -> bytes:
+    """The table's bytes as they are between two flushes. Raises OSError."""
+    with (folder / "hours").open("rb") as file:
+        fcntl.lockf(file, fcntl.LOCK_SH, 1, _TABLE)
+        return file.read(SIZE + 1)
+
+
 def read(folder: Path) -> list[Row]:
     """What the table has, for who may only read it. Raises OSError; ValueError: it is damaged."""
     try:
-        with (folder / "hours").open("rb") as file:
-            fcntl.lockf(file, fcntl.LOCK_SH, 1, _TABLE)
-            data = file.read(SIZE + 1)
+        data = snapshot(folder)
     except FileNotFoundError:
         return []
     if not data.strip(b"\0"):
