@@ -64,6 +64,7 @@ def test_down_and_recovered_arrive_and_the_address_is_nowhere(
         (admin,) = gateway.children("er.admin")
         assert gateway.process is not None
         gateway.wait_for("alert json: told", count=1)
+        gateway.wait_for("alert command: told")  # one under way is told again, rather than lost
         gateway.process.send_signal(signal.SIGHUP)  # the next generation's admin takes over
         end = time.monotonic() + 20
         while gateway.children("er.admin") in ([admin], []) or admin in gateway.children():

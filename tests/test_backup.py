@@ -395,6 +395,7 @@ def other_tar(name: str = "x", kind: bytes = tarfile.REGTYPE, link: str = "") ->
         other_tar("manifest.json", tarfile.SYMTYPE, "/etc/shadow"),
         gzip.compress(bytes(1 << 20)),
     ],
+    ids=["text", "gzip", "other tar", "manifest", "link", "zeros"],
 )
 def test_what_is_no_backup(
     data: bytes, fresh: Machine, file: Path, capsys: pytest.CaptureFixture[str]

@@ -38,6 +38,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / kind).mkdir()
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
+    monkeypatch.setenv("CONFIGURATION_DIRECTORY", str(tmp_path))
     opt = tmp_path / "opt"
     used = version(opt, "0.2.0-bbbbbbbb", 20)
     version(opt, "0.1.0-aaaaaaaa", 30)

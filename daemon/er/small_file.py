@@ -6,6 +6,11 @@ import os
 import stat
 from pathlib import Path
 
+import msgspec
+
+# What msgspec raises for a file that is not as it was written: bytes that are no text are no error
+# of its own, nor are thousands of brackets.
+DAMAGED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 MOST = 4 << 20  # bytes
 
 

@@ -29,6 +29,7 @@ from er.history import SPANS
 from er.journal import Audit
 from er.moments import expiry, past, span_s
 from er.recent import SPANS as RECENT_SPANS
+from er.small_file import DAMAGED
 from er.tls import Credentials, TlsError
 from er.usage import report
 
@@ -249,7 +250,7 @@ def _changes(app: FastAPI, desk: Desk) -> None:
         try:
             given = msgspec.json.decode(await request.body(), type=Credentials)
             changed = await asyncio.to_thread(certificate.exchange, given)
-        except msgspec.MsgspecError:  # its words could hold some of the key
+        except DAMAGED:  # its words could hold some of the key
             raise Trouble(400, "invalid_request", "these are no credentials") from None
         except (TlsError, OSError) as error:
             desk.record(request, "tls.refused", "credentials")

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from er import durable, small_file
+from er.small_file import DAMAGED
 
 HISTORY_MOST = 200
 MODE = 0o640
@@ -77,7 +78,7 @@ def read(file: Path) -> Row:
         return msgspec.json.decode(small_file.read(file), type=Row)
     except FileNotFoundError:
         return Row()
-    except msgspec.MsgspecError as error:
+    except DAMAGED as error:
         raise ValueError(f"{file} is damaged ({error}); it is made anew") from None
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from er import durable, small_file
 from er.alert.due import Memory
+from er.small_file import DAMAGED
 
 NAME, LOCK = "alerts.json", "alerts.lock"
 MODE = 0o640
@@ -30,7 +31,7 @@ def read(folder: Path) -> dict[str, Memory]:
         return msgspec.json.decode(small_file.read(path), type=_File).alerts
     except FileNotFoundError:
         return {}
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *DAMAGED) as error:
         raise MemoryFileError(f"{path}: {error}") from None
 
 

@@ -20,12 +20,14 @@ import msgspec
 from er.backup import FORMAT, MEMBER_MAX, TOTAL_MAX, BackupError, Manifest, Member
 from er.backup.parts import PARTS, part_of
 from er.backup.taken import APPENDED, CHUNK, WHOLE_MAX, Source
+from er.small_file import DAMAGED
 
 NAME = "manifest.json"
 MANIFEST_MAX = 16 << 20  # bytes
 BLOCK = tarfile.BLOCKSIZE
 TAIL_MAX = 1 << 20  # zeros behind the last member
 NO_BACKUP = "is no backup of ER; name a file that er backup wrote"
+UNPACKED = (gzip.BadGzipFile, zlib.error)  # what unpacking of other bytes raises
 CUT = "is damaged: it ends too early; take another backup, or copy it here anew"
 
 
@@ -81,7 +83,7 @@ class Reader:
                 raise BackupError(NO_BACKUP)
             data = self._bytes(info.size)
             self._bytes(-info.size % BLOCK)
-        except (gzip.BadGzipFile, zlib.error, tarfile.HeaderError):
+        except (*UNPACKED, tarfile.HeaderError):
             raise BackupError(NO_BACKUP) from None
         self.manifest = _manifest(data, version)
 
@@ -99,8 +101,8 @@ class Reader:
                 raise BackupError("is damaged: something stands behind its end")
         except EOFError:
             raise BackupError(CUT) from None
-        except (gzip.BadGzipFile, zlib.error, tarfile.HeaderError) as error:
-            raise BackupError(f"is damaged ({error}); take another backup") from None
+        except (*UNPACKED, tarfile.HeaderError) as error:
+            raise _damaged(error) from None
 
     def check(self) -> None:
         """Read all of it."""
@@ -111,7 +113,10 @@ class Reader:
     def _pieces(self, member: Member) -> Iterator[bytes]:
         digest, left = hashlib.sha256(), member.size
         while left:
-            piece = self._bytes(min(left, CHUNK))
+            try:  # who takes the pieces is not within `members`
+                piece = self._bytes(min(left, CHUNK))
+            except UNPACKED as error:
+                raise _damaged(error) from None
             left -= len(piece)
             digest.update(piece)
             yield piece
@@ -138,14 +143,18 @@ def is_backup(file: BinaryIO) -> bool:
         info = tarfile.TarInfo.frombuf(packed.read(BLOCK), "utf-8", "surrogateescape")
         data = packed.read(max(0, min(info.size, MANIFEST_MAX))) if info.name == NAME else b""
         return bool(msgspec.json.decode(data, type=_Head).format)
-    except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.HeaderError, msgspec.MsgspecError):
+    except (EOFError, *UNPACKED, tarfile.HeaderError, *DAMAGED):
         return False
+
+
+def _damaged(error: Exception) -> BackupError:
+    return BackupError(f"is damaged ({error}); take another backup")
 
 
 def _manifest(data: bytes, version: str) -> Manifest:
     try:
         head = msgspec.json.decode(data, type=_Head)
-    except msgspec.MsgspecError:
+    except DAMAGED:
         raise BackupError(NO_BACKUP) from None
     if head.format > FORMAT or _numbers(head.er) > _numbers(version):
         raise BackupError(
@@ -155,7 +164,7 @@ def _manifest(data: bytes, version: str) -> Manifest:
         )
     try:
         found = msgspec.json.decode(data, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except DAMAGED as error:
         raise BackupError(f"is damaged: its manifest is not one ({error})") from None
     wrong = _wrong(found)
     if wrong:

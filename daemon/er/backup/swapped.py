@@ -22,6 +22,7 @@ from er import durable, small_file
 from er.backup import BackupError, Place
 from er.backup.archive import Reader
 from er.backup.parts import TLS, part_of, scope
+from er.small_file import DAMAGED
 
 STAGING = ".restoring"
 KEPT = "before-restore-"
@@ -168,7 +169,7 @@ def kept_of(place: Place, root: Path, time: str) -> tuple[Scope, list[str]]:
         what = msgspec.json.decode(small_file.read(kept / SCOPE), type=Scope)
     except FileNotFoundError:
         raise BackupError(f"{kept} has no {SCOPE}, so a restore did not end there") from None
-    except msgspec.MsgspecError as error:
+    except DAMAGED as error:
         raise BackupError(f"{kept / SCOPE} is damaged ({error})") from None
     found = []
     for folder, folders, files in os.walk(kept):

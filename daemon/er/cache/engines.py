@@ -16,6 +16,7 @@ import msgspec
 
 from er import small_file
 from er.config import Config
+from er.small_file import DAMAGED
 
 FRESH_S = 5.0  # a launcher writes one a second
 
@@ -51,5 +52,5 @@ def identities(config: Config, runtime: Path, now: float) -> dict[str, str]:
 def _sample(path: Path) -> _Sample | None:
     try:
         return msgspec.json.decode(small_file.read(path), type=_Sample)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *DAMAGED):
         return None

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from er import durable, small_file
+from er.small_file import DAMAGED
 
 FILE = "capacity.json"
 FILE_MODE = 0o640
@@ -88,7 +89,7 @@ def read(state: Path) -> Capacity | None:
         return None
     try:
         found = msgspec.json.decode(data, type=Capacity)
-    except msgspec.MsgspecError as error:
+    except DAMAGED as error:
         raise ValueError(f"{path} is damaged ({error}); measure anew: er capacity") from None
     if found.version != 1:
         raise ValueError(f"{path} is of version {found.version}; measure anew: er capacity")

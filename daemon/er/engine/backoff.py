@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from er.small_file import DAMAGED
+
 WAIT_MAX_S = 60.0
 FORGIVEN_AFTER_S = 600.0
 
@@ -45,7 +47,7 @@ def load(path: Path) -> Backoff:
     """The count kept at `path`; a fresh one when there is none or it can't be read."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Backoff)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *DAMAGED):
         return Backoff()
 
 

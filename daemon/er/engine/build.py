@@ -16,6 +16,8 @@ from typing import Literal
 
 import msgspec
 
+from er.small_file import DAMAGED
+
 OLDEST = (0, 25, 1)
 TOO_NEW = (0, 34)
 INSTALLED = Path("/opt/er/vllm")  # a link to the environment of one version
@@ -106,7 +108,7 @@ def examine(python: Path, environ: Mapping[str, str] | None = None) -> Build:
         raise BuildError(
             f"{python} can't be run ({error}); install vLLM with install.sh, or set ER_VLLM_PYTHON"
         ) from None
-    except msgspec.MsgspecError:
+    except DAMAGED:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise BuildError(f"{python} does not work ({last}); run install.sh again") from None
     return chosen(python, found.distribution, found.version, found.modules)

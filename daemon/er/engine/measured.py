@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from er.small_file import DAMAGED
+
 
 class Measured(msgspec.Struct, frozen=True):
     """In seconds, None where no start was seen yet.
@@ -27,7 +29,7 @@ def load(path: Path) -> Measured:
     """What was kept at `path`; nothing known where that is missing or damaged."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Measured)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *DAMAGED):
         return Measured()
 
 

@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import Metric
 from er.exposition.seen import SEEN, Row
 from er.exposition.text import Exemplar, number
 from er.metrics import DIRECTORY_VARIABLE
+from er.small_file import DAMAGED
 
 NAME = "told"
 FRESH_S = 30.0  # many rounds of the admin process; the oldest that is shown
@@ -100,6 +101,6 @@ def read() -> Told:
     now = steady()
     try:
         told = _decoded((Path(folder) / NAME).read_bytes() if folder is not None else _kept)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *DAMAGED):
         return Told(now)
     return told if 0 <= now - told.at < FRESH_S else Told(now)

@@ -20,6 +20,7 @@ import msgspec
 from er import durable
 from er.feedback import Given
 from er.journal import log
+from er.small_file import DAMAGED
 
 BYTES_MAX = 256 << 20  # of all months
 FILE = re.compile(r"(\d{4})-(0[1-9]|1[0-2])\.jsonl\Z")
@@ -136,5 +137,5 @@ def _given(path: Path) -> Iterator[Given | None]:
         for line in file:
             try:
                 yield _decoded(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except DAMAGED:
                 yield None

@@ -16,6 +16,7 @@ import msgspec
 
 from er.history.quantile import quantile_ms
 from er.history.ring import Path, Ring
+from er.small_file import DAMAGED
 
 QUIET_S = 10.0  # samples further apart than this have a gap between them: nobody watched
 SERIES_MAX = 400
@@ -107,7 +108,7 @@ class History:
         """What was stored, without what has become too old or is yet to come. Raises Damaged."""
         try:
             stored = msgspec.msgpack.decode(data, type=_Stored)
-        except msgspec.MsgspecError as error:
+        except DAMAGED as error:
             raise Damaged(str(error)) from None
         if stored.version != 1:
             raise Damaged(f"version {stored.version}")

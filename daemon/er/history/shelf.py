@@ -21,6 +21,7 @@ from er.history import Sample
 from er.history.hourly import HOUR_S, Hour, Hourly, Seen, State
 from er.history.keeper import steady
 from er.journal import log
+from er.small_file import DAMAGED
 
 FOLDER = "hourly"
 NOW = "now.json"
@@ -72,7 +73,7 @@ class Shelf:
             return None
         except OSError as error:
             log("warning", f"{path} can't be read ({error.strerror}); this hour begins anew")
-        except msgspec.MsgspecError as error:
+        except DAMAGED as error:
             log("warning", f"{path} is damaged ({error}); this hour begins anew")
         return None
 
@@ -123,7 +124,7 @@ def hours(state: Path, since: int, until: int) -> tuple[list[Hour], int]:
         for line in _bytes(folder / name).splitlines():
             try:
                 row = _rows.decode(line)
-            except msgspec.MsgspecError:
+            except DAMAGED:
                 damaged += bool(line.strip())
                 continue
             found[row.id] = row
@@ -132,7 +133,7 @@ def hours(state: Path, since: int, until: int) -> tuple[list[Hour], int]:
         found.setdefault(row.id, row)
     except FileNotFoundError:
         pass
-    except msgspec.MsgspecError:
+    except DAMAGED:
         damaged += 1
     rows = [row for row in found.values() if since <= row.hour < until]
     return sorted(rows, key=lambda row: row.hour), damaged

@@ -13,6 +13,7 @@ import msgspec
 
 from er import durable
 from er.quality.sets import CanarySet
+from er.small_file import DAMAGED
 from er.small_file import read as read_small
 
 MODE = 0o640
@@ -52,7 +53,7 @@ def read(file: Path) -> Reference | None:
         return msgspec.json.decode(read_small(file), type=Reference)
     except FileNotFoundError:
         return None
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (*DAMAGED, ValueError) as error:
         raise ReferenceFileError(
             f"{file} is damaged ({error}); remove it, and make it anew"
         ) from None

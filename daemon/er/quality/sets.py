@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from er.small_file import read
+from er.small_file import DAMAGED, read
 
 SHIPPED = ("canary.en.jsonl", "canary.zh.jsonl")
 RELEVANT = 2  # grades from here on answer the query
@@ -117,7 +117,7 @@ def parse(data: bytes, file: str) -> CanarySet:
                 raise ValueError(
                     f"the id {query.id!r} stands in line {lines[query.id]} already; give it its own"
                 )
-        except msgspec.MsgspecError as error:
+        except DAMAGED as error:
             raise SetError(file, number, f"{error}; {FORM}") from None
         except ValueError as error:  # of _check, or bytes that are no UTF-8
             raise SetError(file, number, str(error)) from None

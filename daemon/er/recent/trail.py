@@ -16,6 +16,7 @@ import msgspec
 
 from er.journal import Seldom, log
 from er.recent.record import BUCKETS, Told
+from er.small_file import DAMAGED
 
 FILE_MAX = 256 << 10  # bytes; a busy worker's record has 3 KB
 HEAD = 4  # bytes of a record's length before it
@@ -117,7 +118,7 @@ class Trails:
                 told = _decoded(data[at + HEAD : end])
                 if any(len(group.sums.times) not in (0, BUCKETS) for group in told.groups):
                     raise msgspec.ValidationError("times")
-            except msgspec.MsgspecError:
+            except DAMAGED:
                 # Nothing after it can be found: the worker's next file is read again.
                 if self._seldom.due(path.name):
                     log("warning", f"{path} is damaged; what it had is left out")

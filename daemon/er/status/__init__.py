@@ -18,6 +18,7 @@ import orjson
 from er import __version__, small_file
 from er.config import Config, ConfigError, Replica, applied_path, edited_path, load, successor
 from er.ledger import VERDICT_AGE_S, Ledger
+from er.small_file import DAMAGED
 from er.status.work import UNKNOWN, in_engine
 from er.systemctl import GATEWAY, Unit, replica_unit
 
@@ -359,7 +360,7 @@ def sample_of(runtime: Path, name: str) -> dict[str, Any] | None:
         text = small_file.read(runtime / "replicas" / name / "sample.json")
         msgspec.json.decode(text, type=_Sample)
         return dict(orjson.loads(text))
-    except (OSError, msgspec.MsgspecError, orjson.JSONDecodeError):
+    except (OSError, *DAMAGED, orjson.JSONDecodeError):
         return None
 
 

@@ -17,6 +17,7 @@ import msgspec
 
 from er import small_file
 from er.config import edited_path
+from er.small_file import DAMAGED
 from er.units.change import Change
 from er.units.files import UnitsError, write
 
@@ -72,7 +73,7 @@ def unfinished(root: Path) -> list[Change]:
     """The commands that an earlier apply did not come to, [] when it came to its end."""
     try:
         return msgspec.json.decode(small_file.read(_unfinished(root)), type=list[Change])
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *DAMAGED):
         return []
 
 

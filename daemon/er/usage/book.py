@@ -20,6 +20,7 @@ import msgspec
 from er import durable
 from er.journal import log
 from er.mapped import aside_of
+from er.small_file import DAMAGED
 from er.usage import HOUR_S, Row, Sums
 
 KEPT_DAYS = 400
@@ -167,7 +168,7 @@ def _rows(path: Path) -> Iterator[Row | None]:
         for line in file:
             try:
                 id_, hour, key, team, model, *sums = _decoded(line)
-            except msgspec.MsgspecError:
+            except DAMAGED:
                 yield None
                 continue
             good = id_ > 0 and 0 < hour < 1 << 23 and min(sums) >= 0 and key and model
