@@ -257,6 +257,8 @@ every = "20m"
 keep = "30d"
 [tracing]
 endpoint = "http://127.0.0.1:4318"
+[[alert]]
+command = ["/bin/true"]
 """
     edited = parse(CPU + written, Path("er.toml"))
     found = merge(plain, edited)
@@ -266,4 +268,5 @@ endpoint = "http://127.0.0.1:4318"
         assert getattr(edited, table) != getattr(plain, table), table
         assert getattr(found.config, table) == getattr(edited, table), table
         assert getattr(applied, table) == getattr(edited, table), table
-        assert any(f"[{table}]" in line for line in found.taken), table
+        named = "alert" if table == "alerts" else table
+        assert any(f"[{named}]" in line for line in found.taken), table
