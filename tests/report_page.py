@@ -1,8 +1,9 @@
 """Makes tests/reports/report.html from a real run of the gateway:   python tests/report_page.py
 
 Minutes of traffic by keys of two teams over two stand-in engines of known speed, one of which is
-killed and started again; wrong keys, texts that are too long, a key over its limit; `er capacity`
-before it; then `er report`, as an operator calls it. Nothing on the page is made up.
+killed and started again; clicks and ratings; wrong keys, texts that are too long, a key over its
+limit; `er capacity` before it; then `er report`, as an operator calls it. Nothing on the page is
+made up.
 
     --minutes 6   --out tests/reports/report.html   --lang en
 """
@@ -78,8 +79,21 @@ class Crowd:
             path = "/v1/rerank"
         self.asked += 1
         with contextlib.suppress(Wrong, OSError):
-            await client.ask("POST", path, orjson.dumps(body))
+            answer = orjson.loads(await client.ask("POST", path, orjson.dumps(body)))
+            if texts > 15:
+                await self._say(client, answer)
         client.close()
+
+    async def _say(self, client: Client, answer: Any) -> None:
+        """Half of those who searched click a document, mostly one near the top; a few rate it."""
+        said: dict[str, Any] = {"request_id": answer["id"]}
+        if self._pick.random() < 0.5:
+            rank = min(int(self._pick.expovariate(0.6)), len(answer["results"]) - 1)
+            said["document"] = answer["results"][rank]["index"]
+        if self._pick.random() < 0.3:
+            said["rating"] = self._pick.choice(("up", "up", "up", "down"))
+        if len(said) > 1:
+            await client.ask("POST", "/v1/feedback", orjson.dumps(said))
 
 
 async def crowd(running: Gateway, seconds: float, secrets: dict[str, str]) -> int:

@@ -88,6 +88,14 @@ class Place:
         (self.units.folder / GATEWAY).write_text(str(self.gateway.process.pid))
         done = self.er("wait", "--timeout", "60s")
         assert done.returncode == 0, done.stdout + done.stderr
+        end = time.monotonic() + 10  # launchers tell once a second what a start took
+        while not all(self.told(name) for name in self.names):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+    def told(self, name: str) -> bool:
+        sample = self.gateway.runtime / "replicas" / name / "sample.json"
+        return json.loads(sample.read_text())["start_s"] is not None
 
     def begin(self, *args: str, **more: str) -> subprocess.Popen[str]:
         """`er …` under way."""
