@@ -265,6 +265,7 @@ async def test_ten_thousand_lines_a_second_cost_a_bounded_part(there: Journal) -
         view = page.query_one(LogView)
         await until(pilot, lambda: len(view.shown) == LINES_MAX)
         own, began, wall = psutil.Process(), time.process_time(), time.monotonic()
+        before_it = own.memory_info().rss  # with what other tests have left in this process
         slowest = 0.0
         while time.monotonic() < wall + 2.0:
             before = time.monotonic()
@@ -272,7 +273,7 @@ async def test_ten_thousand_lines_a_second_cost_a_bounded_part(there: Journal) -
             slowest = max(slowest, time.monotonic() - before)
             await asyncio.sleep(0.02)
         took = (time.process_time() - began) / (time.monotonic() - wall)
-        assert own.memory_info().rss < 1 << 30 and len(view._all) == LINES_MAX
+        assert own.memory_info().rss < before_it + (256 << 20) and len(view._all) == LINES_MAX
         assert view.dropped > 0 and "lines lost" in state(page)
         assert took < 0.8, f"{took:.2f} of a core"
         assert slowest < 1.0
