@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from er.cli import clean
 from er.cli.clean import Wish
 from er.cli.disk_places import places, taken
 from er.config import parse
+from er.units import turns
 
 ER_TOML = '[[model]]\nname = "m"\ntask = "embed"\npath = "/m"\n[cache]\nsize = "1GiB"\n'
 
@@ -86,8 +88,9 @@ def asked(machine: Path, monkeypatch: pytest.MonkeyPatch, answer: str | None) ->
     monkeypatch.setattr(clean, "OPT", machine / "opt")
     monkeypatch.setattr(clean, "LOCK", machine)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: answer is not None, raising=False)
-    monkeypatch.setattr("builtins.input", lambda _: answer or "")
+    typed = io.StringIO(f"{answer}\n")
+    typed.isatty = lambda: answer is not None  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stdin", typed)
     yield
 
 
@@ -131,11 +134,9 @@ def test_not_beside_an_installation_nor_by_anybody(
     machine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with asked(machine, monkeypatch, "y"):
-        lock = clean._locked()
-        assert lock is not None
-        assert clean.run(Wish(yes=True)) == 1
+        with turns.locked(machine, lambda: None):
+            assert clean.run(Wish(yes=True)) == 1
         assert "install.sh is at work" in capsys.readouterr().err
-        os.close(lock)
         monkeypatch.setattr(clean, "_busy", lambda: ["er-vllm@one.service"])
         assert clean.run(Wish(yes=True, engines=True)) == 1
         said = capsys.readouterr().err

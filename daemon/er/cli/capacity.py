@@ -13,6 +13,7 @@ import uvloop
 from er.capacity import result, words
 from er.capacity.result import Capacity
 from er.capacity.sweep import Shape
+from er.cli import consent
 from er.cli.admin_client import NoAdmin, call
 from er.cli.bench import KEY
 from er.cli.bench_load import Where, Wrong
@@ -140,8 +141,7 @@ def _may(wish: Wish, around: Around) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         _fail(f"{told} To agree: --yes", 1)
         return False
-    print(f"{told} Go on? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return consent.given(f"{told} Go on?", sys.stderr)
 
 
 # -- showing -------------------------------------------------------------------------------------

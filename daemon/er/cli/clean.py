@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
 import shutil
 import sys
@@ -15,9 +15,11 @@ import psutil
 
 from er import systemctl
 from er.backup.swapped import KEPT
+from er.cli import consent
 from er.cli.disk_places import ENGINES, OPT, taken
 from er.config import directory
 from er.quantities import bytes_text
+from er.units import turns
 
 LOCK = Path("/root")  # install.sh holds it while it makes environments
 LINKS = ("current", "vllm")
@@ -32,6 +34,10 @@ class Wish(msgspec.Struct, kw_only=True):
     yes: bool = False
 
 
+class InstallingError(Exception):
+    """install.sh is at work."""
+
+
 class Waste(NamedTuple):
     """A folder that may go, and why."""
 
@@ -43,19 +49,20 @@ def run(wish: Wish) -> int:
     """Say it, ask, do it. Returns 0 done or nothing to do, 1 not done, 64 wrong use."""
     if os.geteuid() != 0 and not wish.dry_run:
         return _fail("this removes root's files and needs root: sudo er clean (or --dry-run)", 1)
-    lock = _locked()
-    if lock is None and not wish.dry_run:
-        return _fail("install.sh is at work; try again when it is done. Nothing was removed.", 1)
     try:
-        if wish.engines and (busy := _busy()):
-            stop = "sudo systemctl stop 'er-vllm@*'"
-            return _fail(f"{', '.join(busy)} uses what --engines removes: first {stop}", 1)
-        return _remove(list(waste(OPT, ENGINES if wish.engines else None)), wish)
+        with contextlib.nullcontext() if wish.dry_run else turns.locked(LOCK, _installing):
+            if wish.engines and (busy := _busy()):
+                stop = "sudo systemctl stop 'er-vllm@*'"
+                return _fail(f"{', '.join(busy)} uses what --engines removes: first {stop}", 1)
+            return _remove(list(waste(OPT, ENGINES if wish.engines else None)), wish)
+    except InstallingError:
+        return _fail("install.sh is at work; try again when it is done. Nothing was removed.", 1)
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}; what was said as removed is gone", 1)
-    finally:
-        if lock is not None:
-            os.close(lock)
+
+
+def _installing() -> None:
+    raise InstallingError
 
 
 def _remove(found: list[Waste], wish: Wish) -> int:
@@ -70,7 +77,7 @@ def _remove(found: list[Waste], wish: Wish) -> int:
     if not wish.yes:
         if not sys.stdin.isatty():
             return _fail("nothing was removed; to have it done: --yes", 64)
-        if input("Remove them? [y/N] ").strip().lower() not in ("y", "yes"):
+        if not consent.given("Remove them?", sys.stdout):
             return _fail("nothing was removed", 1)
     for one in found:
         shutil.rmtree(one.path)
@@ -136,20 +143,6 @@ def _busy() -> Iterable[str]:
         return ()
     units = systemctl.show([systemctl.replica_unit("*")]) or {}
     return sorted(name for name, unit in units.items() if unit.state not in ("inactive", "failed"))
-
-
-def _locked() -> int | None:
-    """A handle that keeps install.sh away until it is closed; None: it is at work, or no right."""
-    try:
-        lock = os.open(LOCK, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        return None
-    return lock
 
 
 def _fail(text: str, code: int) -> int:

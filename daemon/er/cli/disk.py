@@ -11,11 +11,10 @@ import msgspec
 import orjson
 
 from er.cli.disk_places import Place, places
+from er.cli.doctor import DISK_LOW
 from er.cli.screen import clean, table
 from er.config import ConfigError, active_path, load
 from er.quantities import bytes_text
-
-LOW = 2 << 30  # bytes free, as er doctor has it
 
 
 class Wish(msgspec.Struct, kw_only=True):
@@ -33,7 +32,7 @@ def run(wish: Wish) -> int:
         return 1
     found = list(places(config))
     disks = _disks(found)
-    low = [disk for disk in disks if disk["free"] < LOW]
+    low = [disk for disk in disks if disk["free"] < DISK_LOW]
     if wish.as_json:
         rows = {"places": [msgspec.to_builtins(place) for place in found], "disks": disks}
         print(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())

@@ -15,6 +15,8 @@ from typing import IO, Any, NamedTuple, cast
 
 import msgspec
 
+from er.small_file import DAMAGED
+
 # A token is a byte at least, so a group has far fewer tokens than a request may have by default.
 GROUP_BYTES = 256 << 10
 BOM = b"\xef\xbb\xbf"
@@ -121,7 +123,7 @@ def _row(at: int, line: bytes, source: Source) -> Row:
     raw, field = line.strip(), source.field
     try:
         value = msgspec.json.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except DAMAGED as error:
         why = str(error).removeprefix("JSON is malformed: ")
         return Row(at, raw, {}, "", f"is not JSON: {why}")
     if not isinstance(value, dict):

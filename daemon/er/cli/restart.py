@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from er import systemctl
-from er.cli import surge
+from er.cli import consent, surge
 from er.cli.audit import note
 from er.cli.coming_up import (
     SERVES,
@@ -135,7 +135,7 @@ def _all(config: Config, targets: Sequence[Replica], wish: Wish) -> int:
     if any(turn.way == "gap" for turn in turns) and not wish.yes:
         if not sys.stdin.isatty():
             return _fail("nothing was restarted; where 503 is accepted, say so: --yes", WRONG_USE)
-        if input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
+        if not consent.given("Go on?", sys.stdout):
             return _fail("nothing was restarted")
     return _roll(config, turns)
 

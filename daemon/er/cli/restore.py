@@ -23,7 +23,7 @@ from er.backup import BackupError, Manifest, Place, swapped
 from er.backup.archive import Reader
 from er.backup.parts import PARTS, TLS, part_of, scope
 from er.backup.swapped import Scope
-from er.cli import as_user
+from er.cli import as_user, consent
 from er.cli.audit import note
 from er.cli.backup import failed, summary
 from er.cli.restore_alone import alone
@@ -203,8 +203,7 @@ def _may(wish: Wish) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         _fail("nothing has changed. To agree: --yes", 1)
         return False
-    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() in ("y", "yes"):
+    if consent.given("Go on?", sys.stderr):
         return True
     print("Nothing has changed.")
     return False

@@ -12,6 +12,7 @@ from er.dialects import numbers
 from er.dialects import texts as shared
 from er.dialects.json_body import Shape, flag, refuse, refuse_field
 from er.job import Answer, Dtype, Job, OverLength, Vectors
+from er.small_file import DAMAGED
 
 __all__ = ["one", "plain", "read", "refuse", "write"]
 
@@ -145,7 +146,7 @@ def plain(body: bytes) -> Any:
         return None
     try:
         return _plain(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except DAMAGED:
         return None
 
 

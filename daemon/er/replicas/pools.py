@@ -102,9 +102,10 @@ def place_of(item: Item) -> int:
 
 def headers_of(items: Sequence[Item]) -> bytes:
     """What a call says of its requests: the first one's id, and the first trace that one has."""
-    requests = [item.ticket for item in items if isinstance(item.ticket, Request)]
-    name = UNSAFE.sub("", requests[0].request_id) if requests else ""
+    requests = (item.ticket for item in items if isinstance(item.ticket, Request))
     trace = next((request.trace for request in requests if request.trace), b"")
+    first = items[0].ticket
+    name = UNSAFE.sub("", first.request_id) if isinstance(first, Request) else ""
     return b"\r\nx-request-id: %b%b" % (name.encode(), trace)
 
 
