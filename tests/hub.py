@@ -51,6 +51,7 @@ class Hub:
         self.extra: list[str] = []  # names that it lists beside
         self.tags: dict[str, str] = {}  # path -> the ETag that it tells
         self.cdn: Hub | None = None  # whoever has its large files
+        self.api = True  # without: a plain folder
         self.pages = False  # answers each unknown address with a page for people
         self.lock = threading.Lock()
         self.served = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -71,6 +72,7 @@ class Hub:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -88,7 +90,7 @@ class Hub:
 def running(*hubs: Hub) -> Iterator[None]:
     """Serve them meanwhile."""
     for hub in hubs:
-        threading.Thread(target=hub.served.serve_forever, args=(0.05,), daemon=True).start()
+        threading.Thread(target=hub.served.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield
     finally:
@@ -105,6 +107,8 @@ def _answer(hub: Hub, ask: BaseHTTPRequestHandler) -> None:
     if hub.token and heads.get("authorization") != f"Bearer {hub.token}":
         code = "GatedRepo" if hub.gated else "RepoNotFound"
         return _say(ask, 403 if hub.gated else 401, b"{}", {"x-error-code": code})
+    if not hub.api and path.startswith("/api/"):
+        return _say(ask, 200, b"<html>Hello</html>") if hub.pages else _say(ask, 404, b"no")
     if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/revision/(.+)", path):
         return _huggingface_list(hub, ask, found[1], found[2])
     if found := re.fullmatch(r"/api/v1/models/([^/]+/[^/]+)/repo/files", path):
@@ -178,7 +182,7 @@ def _file(
         return
     data = hub.files(repo).get(path) if repo in hub.repos else None
     if data is None:
-        _say(ask, 404, b"", {"x-error-code": "EntryNotFound"})
+        _say(ask, 404, b"", {"x-error-code": "EntryNotFound"} if hub.api else {})
         return
     if hub.cdn is not None and len(data) > hub.large:
         there = f"{hub.cdn.url}/cdn/{repo}/resolve/{hub.commit}/{path}?signature=s3cret"

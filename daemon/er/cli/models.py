@@ -71,7 +71,8 @@ def _pull(wish: Wish) -> int:
             pulled = pull(name, asked, web, target, shown, lambda begun: _begin(begun, shown))
     except PullError as error:
         shown.clear()
-        return _fail(f"{error}{_left(target)}{_sudo(os.environ)}")
+        hint = _hint(asked, os.environ) if error.environment else ""
+        return _fail(f"{error}{_left(target)}{hint}")
     except KeyboardInterrupt:
         shown.clear()
         return _fail(f"stopped{_left(target)}")
@@ -100,10 +101,13 @@ def _place(wish: Wish) -> tuple[Name, Path]:
 
 def _configured(name: str) -> str | None:
     """Where er.toml says that a model of this name lies. Raises PullError."""
-    if not edited_path().exists():
-        return None
     try:
+        edited_path().stat()
         models = load(edited_path()).models
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise PullError(f"{edited_path()}: {error.strerror}; use sudo, or --to DIR") from None
     except ConfigError as error:
         raise PullError(
             f"{error.findings[0]}; where the model is to lie can't be read there: --to DIR"
@@ -150,13 +154,15 @@ def _left(target: Path) -> str:
     return f". What has come stays in {part}; the same command goes on from there"
 
 
-def _sudo(environment: Mapping[str, str]) -> str:
-    """What may be the matter where sudo was used and nothing of the environment came through."""
+def _hint(asked: Hub, environment: Mapping[str, str]) -> str:
+    """What else may be tried, and what sudo may have taken away."""
+    other = {"huggingface": "--from modelscope", "modelscope": "--from huggingface"}
+    told = f". Another hub: {other[asked.kind]}" if asked.kind else ""
     kept = any(environment.get(name) for name in (*DROPPED.split(","), "HTTPS_PROXY", "HTTP_PROXY"))
     if kept or not environment.get("SUDO_USER"):
-        return ""
+        return told
     line = shlex.join(["sudo", f"--preserve-env={DROPPED}", "er", *sys.argv[1:]])
-    return f". sudo drops proxies, HF_ENDPOINT and HF_TOKEN; if you have set any: {line}"
+    return f"{told}. sudo drops proxies, HF_ENDPOINT and HF_TOKEN; if you have set any: {line}"
 
 
 def _refused(target: Path, error: OSError) -> str:

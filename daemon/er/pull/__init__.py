@@ -34,7 +34,14 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PullError(Exception):
-    """Nothing more can be done, and what to do; what has come stays for the next try."""
+    """Nothing more can be done, and what to do; what has come stays for the next try.
+
+    `environment`: proxies, addresses or tokens of the environment may be what is lacking.
+    """
+
+    def __init__(self, text: str, *, environment: bool = False) -> None:
+        super().__init__(text)
+        self.environment = environment
 
 
 class AgainError(Exception):

@@ -11,7 +11,6 @@ from er.pull import AgainError, ChangedError, PullError, Remote, Watcher
 from er.pull.place import Place
 from er.pull.web import PAUSES_S, Web, host, insist
 
-CHUNK = 1 << 18
 WRONG_MOST = 2  # a resumed file may be mixed, a whole one broken by what is between
 
 
@@ -64,7 +63,9 @@ def _once(file: Remote, web: Web, place: Place, watcher: Watcher) -> None:
             if start < have:
                 watcher.moved(file.path, start - have)
             with place.begin(file, start, answer.headers.get("etag", "")) as out:
-                for piece in answer.iter_raw(CHUNK):
+                for (
+                    piece
+                ) in answer.iter_raw():  # in sizes of one's own it drops the last of a cut one
                     if start + came + len(piece) > file.size:
                         raise ChangedError(f"{file.path} is larger than the list says")
                     out.write(piece)

@@ -93,12 +93,12 @@ def listing(asked: Hub, web: Web, name: Name) -> Listing:
         if asked.kind == "huggingface":
             return _huggingface(asked, web, name)
     except StatusError as error:
-        raise PullError(_refusal(asked, name, error)) from None
+        raise PullError(_refusal(asked, name, error), environment=True) from None
     try:
         return _huggingface(asked, web, name)
     except StatusError as error:
         if error.status != 404 or error.code:
-            raise PullError(_refusal(asked, name, error)) from None
+            raise PullError(_refusal(asked, name, error), environment=True) from None
     except PullError:
         pass  # it answers, but not as a hub does: a page for people, say
     return _folder(asked, web, name)
@@ -189,7 +189,7 @@ def _folder(asked: Hub, web: Web, name: Name) -> Listing:
             break
         except StatusError as error:
             if error.status != 404:
-                raise PullError(_refusal(asked, name, error)) from None
+                raise PullError(_refusal(asked, name, error), environment=True) from None
     else:
         raise PullError(
             f"{asked.home} has neither Hugging Face's API with {name.repo} nor a file {SUMS}, here "

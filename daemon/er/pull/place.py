@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from er import __version__, durable
+from er import __version__, durable, small_file
 from er.pull import Listing, PullError, Remote
 from er.pull.manifest import FORMAT, NAME, Manifest, Sums, sums
 from er.pull.plan import OURS, unsafe
@@ -47,6 +47,7 @@ class _File(msgspec.Struct):
 
 class _State(msgspec.Struct):
     files: list[_File]
+    home: str = ""  # the hub's address, which the tags are of
 
 
 class Place:
@@ -56,6 +57,7 @@ class Place:
         self.target = target
         self.path = target.parent / f"{target.name}{PART}"
         self._root = -1
+        self._home = ""
         self._files: dict[str, _File] = {}
         self._sums: dict[str, Sums] = {}
 
@@ -68,7 +70,10 @@ class Place:
         try:
             self._root = self._opened()
             self._own()
-            yield
+            try:
+                yield
+            finally:
+                self._leave()
         finally:
             if self._root >= 0:
                 os.close(self._root)
@@ -101,13 +106,24 @@ class Place:
                 f"or remove it"
             )
         os.fchmod(self._root, 0o755)
-        with os.scandir(self._root) as entries:
-            there = {entry.name for entry in entries}
+        there = self._names()
         if there and not there & {STATE, NAME, f".{STATE}"}:
             raise PullError(
                 f"{self.path} is there and is not of er models pull; move it away, or take another "
                 "folder: --to DIR"
             )
+
+    def _leave(self) -> None:
+        """Nothing stays behind where nothing came."""
+        with contextlib.suppress(OSError):
+            if self._is_still(os.fstat(self._root)) and not self._names() - {STATE}:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(STATE, dir_fd=self._root)
+                self.path.rmdir()
+
+    def _names(self) -> set[str]:
+        with os.scandir(self._root) as entries:
+            return {entry.name for entry in entries}
 
     def _is_still(self, known: os.stat_result) -> bool:
         try:
@@ -118,27 +134,28 @@ class Place:
 
     # -- what is there ---------------------------------------------------------------------------
 
-    def plan(self, files: Sequence[Remote]) -> None:
-        """Keep what is of use for these files, remove the rest."""
-        former, kept = self._former(), set[str]()
-        self._files = {}
+    def plan(self, files: Sequence[Remote], home: str) -> None:
+        """Keep what is of use for these files of a hub, remove the rest."""
+        state, kept = self._former(), set[str]()
+        former = {one.path: one for one in state.files if not unsafe(one.path)}
+        self._files, self._home = {}, home
         for file in files:
             was = former.get(file.path)
             same = was is not None and was.right(file)
-            tag = was.tag if was is not None and same else ""
+            # Another hub has other names for the same bytes; the sum tells in the end.
+            tag = was.tag if was is not None and same and state.home == home else ""
             self._files[file.path] = _File(file.path, file.size, file.sha256, file.git, tag)
             if same:
                 kept.add(file.path)
         self._tidy(kept)
         self._write_state()
 
-    def _former(self) -> dict[str, _File]:
+    def _former(self) -> _State:
         for name in (STATE, NAME):
-            with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
-                with self._open(name, os.O_RDONLY) as file:
-                    state = msgspec.json.decode(file.read(32 << 20), type=_State)
-                return {one.path: one for one in state.files if not unsafe(one.path)}
-        return {}
+            damaged = contextlib.suppress(FileNotFoundError, *small_file.DAMAGED)
+            with damaged, self._open(name, os.O_RDONLY) as file:
+                return msgspec.json.decode(file.read(small_file.MOST), type=_State)
+        return _State([])
 
     def _tidy(self, kept: set[str]) -> None:
         for top, folders, names, fd in os.fwalk(".", dir_fd=self._root, follow_symlinks=False):
@@ -282,9 +299,11 @@ class Place:
                 os.fchmod(fd, 0o755)
 
     def _write_state(self) -> None:
-        self._put(STATE, msgspec.json.encode(_State([*self._files.values()])))
+        # Not synced: where a power cut takes it, files are fetched again, no more.
+        data = msgspec.json.encode(_State([*self._files.values()], self._home))
+        self._put(STATE, data, sync=False)
 
-    def _put(self, name: str, data: bytes) -> None:
+    def _put(self, name: str, data: bytes, *, sync: bool = True) -> None:
         fresh = f".{name}"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(fresh, dir_fd=self._root)
@@ -293,7 +312,8 @@ class Place:
             os.fchmod(out.fileno(), 0o644)
             out.write(data)
             out.flush()
-            os.fsync(out.fileno())
+            if sync:
+                os.fsync(out.fileno())
         os.replace(fresh, name, src_dir_fd=self._root, dst_dir_fd=self._root)
 
 

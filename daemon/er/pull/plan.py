@@ -73,12 +73,16 @@ def needed(listing: Listing) -> tuple[Remote, ...]:
     kept = [f for f in places.values() if SMALL.fullmatch(_last(f.path)) and _in_reach(f.path)]
     weights = _weights(listing, [f for f in places.values() if _in_reach(f.path)])
     have = {f.path for f in kept}
-    for name in ("config.json", "tokenizer.json"):
-        if name not in have:
-            raise PullError(
-                f"{listing.repo} has no {name}, without which ER serves no model; is it an "
-                "adapter or another format? Name the repository of the model itself"
-            )
+    if "config.json" not in have:
+        raise PullError(
+            f"{listing.repo} has no config.json, without which nothing serves a model; is it an "
+            "adapter? Name the repository of the model itself"
+        )
+    if "tokenizer.json" not in have:
+        raise PullError(
+            f"{listing.repo} has no tokenizer.json, which the gateway reads texts with; take a "
+            "model that has one"
+        )
     if unsummed := [f.path for f in (*kept, *weights) if not (f.sha256 or f.git)]:
         raise PullError(
             f"{listing.home} names no checksum for {unsummed[0]}, so nobody could tell whether "

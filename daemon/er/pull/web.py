@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -50,11 +52,9 @@ class Web:
         self._token = "" if self.bare_token else token
         stall_s = STALL_S if stall_s is None else stall_s
         timeout = httpx.Timeout(stall_s, connect=min(CONNECT_S, stall_s))
-        trusted = httpx.create_ssl_context()
-        trusted.load_default_certs()  # what the machine trusts beside: a company's own authority
         self._stall_s = stall_s
         try:
-            self._client = httpx.Client(timeout=timeout, verify=trusted, follow_redirects=False)
+            self._client = httpx.Client(timeout=timeout, verify=_trusted(), follow_redirects=False)
         except (ImportError, ValueError) as error:
             raise PullError(
                 f"a proxy of the environment can't be used: {error}; "
@@ -102,10 +102,10 @@ class Web:
             if self._token and origin(url) == origin(self.home):
                 sent["authorization"] = f"Bearer {self._token}"
             answer = stack.enter_context(self._client.stream(method, url, headers=sent))
-            if not answer.is_redirect:
+            if not answer.has_redirect_location:
                 return self._good(url, answer)
             there = urljoin(url, answer.headers["location"])
-            if urlsplit(url).scheme == "https" and urlsplit(there).scheme != "https":
+            if urlsplit(there).scheme not in ("https", urlsplit(url).scheme):
                 raise PullError(f"{host(url)} leads away from HTTPS, to {host(there)}; refused")
             stack.pop_all().close()
             url = there
@@ -122,6 +122,7 @@ class Web:
 
     def _failed(self, url: str, error: httpx.TransportError) -> Exception:
         said = " ".join(str(error).split()) or type(error).__name__
+        way = f"{host(url)} by the proxy {by}" if (by := proxy(url)) else host(url)
         if "CERTIFICATE_VERIFY_FAILED" in said:
             return PullError(
                 f"the certificate of {host(url)} is not trusted here ({said}). Where a proxy of "
@@ -132,10 +133,10 @@ class Web:
                 "the proxy wants a name and a password: http://NAME:PASSWORD@HOST:PORT"
             )
         if isinstance(error, httpx.ReadTimeout):
-            return AgainError(f"nothing came from {host(url)} for {self._stall_s:g} s")
+            return AgainError(f"nothing came from {way} for {self._stall_s:g} s")
         if isinstance(error, httpx.ConnectTimeout):
-            return AgainError(f"no connection to {host(url)}")
-        return AgainError(f"{host(url)}: {said}")
+            return AgainError(f"no connection to {way}")
+        return AgainError(f"{way}: {said}")
 
 
 def insist(
@@ -155,7 +156,8 @@ def insist(
         except AgainError as error:
             failed = 0 if error.gain >= GAIN else failed
             if failed == len(pauses_s):
-                raise PullError(f"{error}, after {failed + 1} tries") from None
+                told = f"{error}, after {failed + 1} tries"
+                raise PullError(told, environment=True) from None
             wait_s = pauses_s[failed]
             if error.after_s is not None:
                 if error.after_s > WAIT_MOST_S:
@@ -183,11 +185,19 @@ def proxy(url: str) -> str:
     """The environment's proxy for an address, without name and password; "" for none."""
     parts, known = urlsplit(url), urllib.request.getproxies_environment()
     found = known.get(parts.scheme) or known.get("all")
-    if not found or urllib.request.proxy_bypass_environment(parts.netloc, known):
+    if not found or urllib.request.proxy_bypass(parts.netloc):
         return ""
     if "://" not in found:
         found = f"http://{found}"
     return f"{urlsplit(found).scheme}://{host(found)}"
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """The public authorities, and what the machine trusts beside: a company's own, say."""
+    context = httpx.create_ssl_context()
+    context.load_default_certs()
+    return context
 
 
 def _private(home: str) -> bool:

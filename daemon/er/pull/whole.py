@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -51,8 +52,7 @@ def pull(
 ) -> Pulled:
     """Have the model at `target`. Raises PullError, OSError; then the target is as it was."""
     for left in reversed(range(LISTS)):
-        ask = lambda: listing(hub, web, name)  # noqa: E731
-        listed = insist(ask, watcher.note, pause, ASKED_S)
+        listed = insist(partial(listing, hub, web, name), watcher.note, pause, ASKED_S)
         files = needed(listed)
         if (found := _already(target, listed, files)) is not None:
             return Pulled(found, fresh=False)
@@ -80,7 +80,7 @@ def _all(
     begun: Callable[[Begun], None],
     pause: Callable[[float], None],
 ) -> None:
-    place.plan(files)
+    place.plan(files, listed.home)
     there = sum(map(place.there, files))
     size, free = total(files), place.free()
     if size - there + MARGIN > free:
