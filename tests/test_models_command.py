@@ -181,6 +181,16 @@ def test_a_place_where_one_may_not_write(hub: Hub) -> None:
     assert "/er-model: Permission denied; use sudo, or a folder of yours: --to DIR" in done.stderr
 
 
+def test_wrong_use(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "pull", "Qwen3"]) == 64
+    assert "'Qwen3' names no repository" in capsys.readouterr().err
+    assert main(["models", "pull", REPO, "--from", "ftp://x"]) == 64
+    assert "--from 'ftp://x' is not as" in capsys.readouterr().err
+    assert main(["models", "pull", REPO, "--to", "/proc"]) == 1
+    assert "er models pull has not made it" in capsys.readouterr().err
+    assert hub.paths("HEAD") == []
+
+
 # -- kills and full disks ----------------------------------------------------------------------
 
 

@@ -507,6 +507,21 @@ def test_room_is_asked_for_before(
     assert not [p for p in hub.paths() if "/resolve/" in p] and not (tmp_path / "m.part").exists()
 
 
+def test_what_another_model_left_behind_goes(
+    hub: Hub, mirror: dict[str, str], tmp_path: Path
+) -> None:
+    """A pull of another repository into the same place that was never whole."""
+    part = write(tmp_path / "m.part", {"er-pull.json": b'{"files": []}', "2_Dense/x.part": b"x"})
+    write(part, {"README.md": b"x", "config.json": b"x"})
+    pulled(tmp_path / "m", "huggingface", environment=mirror)
+    assert read(tmp_path / "m") == NEEDED and not (tmp_path / "m/2_Dense").exists()
+
+
+def test_a_disk_s_own_top_folder(hub: Hub, mirror: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(PullError, match="is where a disk is mounted"), Place(Path("/dev")).locked():
+        pass
+
+
 def test_a_kill_at_the_very_end(hub: Hub, mirror: dict[str, str], tmp_path: Path) -> None:
     """Between the manifest and the rename: nothing is fetched again."""
     pulled(tmp_path / "m", "huggingface", environment=mirror)

@@ -19,7 +19,7 @@ from er.pull import PullError
 from er.pull.hubs import Hub, hub
 from er.pull.manifest import read, verify
 from er.pull.place import PART
-from er.pull.plan import Name, named, total
+from er.pull.plan import named, total
 from er.pull.web import Web, host, proxy
 from er.pull.whole import Begun, pull
 from er.quantities import bytes_text
@@ -40,7 +40,7 @@ class Wish(msgspec.Struct, kw_only=True):
 
 
 def run(wish: Wish) -> int:
-    """Do it. Returns 0 done or already there, 1 not done and said why."""
+    """Do it. Returns 0 done or already there, 1 not done and said why, 64 wrong use."""
     try:
         if wish.action == "verify":
             assert wish.folder is not None
@@ -50,17 +50,22 @@ def run(wish: Wish) -> int:
         return _fail(str(error))
 
 
-def _fail(text: str) -> int:
+def _fail(text: str, code: int = 1) -> int:
     print(f"er models: {clean(text)}", file=sys.stderr)
-    return 1
+    return code
 
 
 # -- pull ------------------------------------------------------------------------------------------
 
 
 def _pull(wish: Wish) -> int:
-    name, target = _place(wish)
-    asked = hub(wish.source, os.environ)
+    path = None if wish.to else _configured(wish.name.partition("@")[0])
+    try:
+        name, asked = named(wish.name, path or ""), hub(wish.source, os.environ)
+    except PullError as error:
+        return _fail(str(error), 64)
+    # A link to a folder stays a link: what it leads to is what is made.
+    target = Path(os.path.realpath(wish.to or path or PLACE / name.owner / name.name))
     shown = Shown(sys.stderr)
     web = Web(asked.home, asked.token(os.environ))
     print(f"{name.repo} from {asked.home}{_by(asked)} into {target}", flush=True)
@@ -88,15 +93,6 @@ def _pull(wish: Wish) -> int:
     print(f"{target}: {count} files, {bytes_text(size)}, each with the checksum that the hub names")
     _read(target)
     return 0
-
-
-def _place(wish: Wish) -> tuple[Name, Path]:
-    """What to bring, and where to. Raises PullError."""
-    path = None if wish.to else _configured(wish.name.partition("@")[0])
-    name = named(wish.name, path or "")
-    target = wish.to or Path(path or PLACE / name.owner / name.name)
-    # A link to a folder stays a link: what it leads to is what is made.
-    return name, Path(os.path.realpath(target))
 
 
 def _configured(name: str) -> str | None:
@@ -209,5 +205,5 @@ def _verify(folder: Path) -> int:
     if bad:
         return _fail(f"{folder} is not {what} as it was pulled: move it away and pull it again")
     size = bytes_text(sum(one.size for one in manifest.files))
-    print(f"{folder} is {what}: {len(manifest.files)} files, {size}, every checksum right")
+    print(f"{folder} is {clean(what)}: {len(manifest.files)} files, {size}, every checksum right")
     return 0

@@ -66,6 +66,11 @@ class Place:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Have TARGET.part, made if need be. Raises PullError where another has it."""
+        if self.target.is_mount():
+            raise PullError(
+                f"{self.target} is where a disk is mounted, so no folder can be renamed to it: "
+                f"take one in it, as --to {self.target / 'model'}"
+            )
         _make_parents(self.target.parent)
         try:
             self._root = self._opened()
@@ -158,7 +163,8 @@ class Place:
         return _State([])
 
     def _tidy(self, kept: set[str]) -> None:
-        for top, folders, names, fd in os.fwalk(".", dir_fd=self._root, follow_symlinks=False):
+        walk = os.fwalk(".", topdown=False, dir_fd=self._root, follow_symlinks=False)
+        for top, folders, names, fd in walk:
             prefix = "" if top == "." else f"{top.removeprefix('./')}/"
             for name in names:
                 path = f"{prefix}{name}"
@@ -168,6 +174,9 @@ class Place:
             for name in folders:
                 if stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
                     os.unlink(name, dir_fd=fd)
+                    continue
+                with contextlib.suppress(OSError):  # not empty: something in it is kept
+                    os.rmdir(name, dir_fd=fd)
 
     def there(self, file: Remote) -> int:
         """Bytes of it that need not come any more."""
