@@ -100,12 +100,11 @@ def _already(target: Path, listed: Listing, files: Sequence[Remote]) -> Manifest
     if manifest is None:
         return None
     if other := differing(manifest, files):
-        had = f"{manifest.repo}@{manifest.revision}".rstrip("@")
         raise PullError(
-            f"{target} has {had}, other files than {listed.repo}@{listed.revision}".rstrip("@")
-            + f" ({', '.join(other[:3])}{', …' if other[3:] else ''}). New weights under an old "
-            "name change every vector, so nothing is written over it: take another folder "
-            "(--to DIR) and name it as another model in er.toml"
+            f"{target} has {_called(manifest)}, other files than {_called(listed)}: "
+            f"{', '.join(other[:3])}{', …' if other[3:] else ''}. Other weights under an old name "
+            "change every vector, so nothing is written over it: take another folder (--to DIR) "
+            "and name it as another model in er.toml"
         )
     bad = [one for one in verify(target, manifest, whole=False) if one.bad]
     if bad:
@@ -114,3 +113,7 @@ def _already(target: Path, listed: Listing, files: Sequence[Remote]) -> Manifest
             f"er models verify {target} tells more"
         )
     return manifest
+
+
+def _called(one: Listing | Manifest) -> str:
+    return f"{one.repo}@{one.revision[:12]}".rstrip("@")
