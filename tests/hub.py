@@ -48,7 +48,6 @@ class Hub:
         self.flip: list[str] = []  # paths, once each: a byte of it is another
         self.slow_s = 0.0  # for each piece
         self.listed: dict[str, dict[str, Any]] = {}  # path -> what its list says in place of truth
-        self.extra: list[str] = []  # names that it lists beside
         self.tags: dict[str, str] = {}  # path -> the ETag that it tells
         self.cdn: Hub | None = None  # whoever has its large files
         self.api = True  # without: a plain folder
@@ -148,7 +147,6 @@ def _huggingface_list(hub: Hub, ask: BaseHTTPRequestHandler, repo: str, revision
             row["blobId"] = "f" * 40  # a pointer's
             row["lfs"] = {"sha256": sha256(data), "size": len(data), "pointerSize": 134}
         rows.append(row | hub.listed.get(path, {}))
-    rows += [{"rfilename": name, "size": 1, "blobId": "0" * 40} for name in hub.extra]
     body = {"id": repo, "sha": hub.commit, "private": False, "siblings": rows}
     return _say(ask, 200, json.dumps(body).encode(), {"content-type": "application/json"})
 

@@ -22,6 +22,7 @@ from er.cli.__main__ import main
 from er.cli.models_shown import Shown
 from er.pull import Listing, PullError, Remote, whole
 from er.pull.hubs import hub as chosen
+from er.pull.place import Place
 from er.pull.plan import FAMILY, Name, named, needed, unsafe
 from er.quantities import bytes_text
 from hub import Hub, running
@@ -189,6 +190,14 @@ def test_wrong_use(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "pull", REPO, "--to", "/proc"]) == 1
     assert "er models pull has not made it" in capsys.readouterr().err
     assert hub.paths("HEAD") == []
+
+
+def test_two_at_once(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second says who is there, and nothing of going on."""
+    with Place(tmp_path / "m").locked():
+        assert main(["models", "pull", REPO, "--to", str(tmp_path / "m")]) == 1
+    err = capsys.readouterr().err
+    assert err == f"er models: another er models pull is at work in {tmp_path}/m.part\n"
 
 
 # -- kills and full disks ----------------------------------------------------------------------

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -59,7 +60,6 @@ def test_the_files_that_serving_needs_and_no_others(
     address = {"mirror": hub.url, "folder": hub.url, "its folder": f"{hub.url}/{REPO}"}
     if "folder" in source:
         write(hub.repos[REPO], {"SHA256SUMS": sums(NEEDED | LEFT)})
-        hub.listed = {}
         hub.api = False
     before = os.umask(0o077)
     try:
@@ -394,6 +394,26 @@ def test_another_hub_may_go_on_with_what_one_began(
     with running(other):
         pulled(tmp_path / "m", "huggingface", environment={"HF_ENDPOINT": other.url})
     assert ranges(other) == ["bytes=100000-"] and read(tmp_path / "m") == NEEDED
+
+
+@pytest.mark.parametrize(
+    ("path", "row", "said"),
+    [
+        ("config.json", {"blobId": None}, "names no checksum for config.json"),
+        ("config.json", {"size": 5}, "config.json has [0-9]+ bytes at .*, 5 in the list"),
+        (WEIGHTS, {"lfs": {"sha256": "x", "size": 1}}, f"names no checksum for {WEIGHTS}"),
+        ("README.md", {"rfilename": "../../evil.json"}, "which leads out of the folder; refused"),
+        ("README.md", {"rfilename": 7}, "does not answer as Hugging Face's hub does"),
+    ],
+)
+def test_lists_that_nobody_should_believe(
+    hub: Hub, mirror: dict[str, str], tmp_path: Path, path: str, row: dict[str, Any], said: str
+) -> None:
+    """Without sums, of other sizes, with names that lead elsewhere: nothing comes of them."""
+    hub.listed = {path: row}
+    with pytest.raises(PullError, match=said):
+        pulled(tmp_path / "in" / "m", "huggingface", environment=mirror)
+    assert not (tmp_path / "in/m").exists() and not list(tmp_path.glob("**/evil*"))
 
 
 # -- the folder --------------------------------------------------------------------------------

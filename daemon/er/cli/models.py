@@ -77,13 +77,13 @@ def _pull(wish: Wish) -> int:
     except PullError as error:
         shown.clear()
         hint = _hint(asked, os.environ) if error.environment else ""
-        return _fail(f"{error}{_left(target)}{hint}")
+        return _fail(f"{error}{_left(target, shown)}{hint}")
     except KeyboardInterrupt:
         shown.clear()
-        return _fail(f"stopped{_left(target)}")
+        return _fail(f"stopped{_left(target, shown)}")
     except OSError as error:
         shown.clear()
-        return _fail(_refused(target, error))
+        return _fail(_refused(target, error, shown))
     shown.clear()
     if not pulled.fresh:
         print(f"{target} has it already, whole by its sizes; by sums: er models verify {target}")
@@ -142,10 +142,10 @@ def _begin(begun: Begun, shown: Shown) -> None:
     )
 
 
-def _left(target: Path) -> str:
+def _left(target: Path, shown: Shown) -> str:
     """What stays for the next try."""
     part = target.parent / f"{target.name}{PART}"
-    if not part.is_dir():
+    if not shown.begun or not part.is_dir():
         return ""
     return f". What has come stays in {part}; the same command goes on from there"
 
@@ -161,16 +161,17 @@ def _hint(asked: Hub, environment: Mapping[str, str]) -> str:
     return f"{told}. sudo drops proxies, HF_ENDPOINT and HF_TOKEN; if you have set any: {line}"
 
 
-def _refused(target: Path, error: OSError) -> str:
+def _refused(target: Path, error: OSError, shown: Shown) -> str:
     where = error.filename or target
     if error.errno in FULL:
         disk = os.statvfs(target.parent)
         free = bytes_text(disk.f_bavail * disk.f_frsize)
-        return f"the disk of {target.parent} is full ({free} free): make room there{_left(target)}"
+        told = f"the disk of {target.parent} is full ({free} free): make room there"
+        return told + _left(target, shown)
     if error.errno in (errno.EACCES, errno.EPERM):
         told = f"{where}: {error.strerror}; use sudo, or a folder of yours: --to DIR"
-        return told + _left(target)
-    return f"{where}: {error.strerror or error}{_left(target)}"
+        return told + _left(target, shown)
+    return f"{where}: {error.strerror or error}{_left(target, shown)}"
 
 
 def _read(target: Path) -> None:

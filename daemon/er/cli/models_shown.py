@@ -22,6 +22,7 @@ class Shown:
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock = stream, clock
         self._terminal = stream.isatty()
+        self.begun = False
         self._size = self._there = 0
         self._came = 0
         self._path = ""
@@ -30,6 +31,7 @@ class Shown:
 
     def begin(self, size: int, there: int) -> None:
         """Of `size` bytes `there` are there."""
+        self.begun = True
         self._size, self._there, self._came = size, there, 0
         self._marks = deque([(self._clock(), 0)])
         self._said_at = self._clock()
