@@ -12,27 +12,37 @@ class NVMLError(Exception):
 
 
 class NotSupportedError(NVMLError):
-    pass
+    value = 3
 
 
 class NoPermissionError(NVMLError):
-    pass
+    value = 4
+
+
+class DriverNotLoadedError(NVMLError):
+    value = 9
 
 
 class GpuIsLostError(NVMLError):
-    pass
+    value = 15
+
+
+class MismatchError(NVMLError):
+    """A library of another version than the kernel's module."""
+
+    value = 18
 
 
 class NvmlUnknownError(NVMLError):
-    pass
+    value = 999
 
 
 class LibraryMissingError(NVMLError):
-    pass
+    value = 12
 
 
 class FunctionNotFoundError(NVMLError):
-    pass
+    value = 13
 
 
 class Memory(NamedTuple):
@@ -71,19 +81,23 @@ class Card:
         refuses: dict[str, type[NVMLError]] | None = None,
         reasons: int = 0,
         ecc: int = 0,
+        capability: tuple[int, int] = (9, 0),
+        mig: bool = False,
     ) -> None:
         self.uuid, self.bus, self.minor = uuid, bus, minor
         self.memory = Memory(total, used, total - used)
         self.processes, self.instances = processes, instances
         self.refuses = refuses or {}
         self.reasons, self.ecc = reasons, ecc
+        self.capability, self.mig = capability, mig or bool(instances)
 
 
 class FakeNvml:
     """Stands where the module pynvml does. `asked` lists the calls, `present` is the library.
 
     `reserved` bytes of each card are the driver's: an `old` one counts them as used, and knows no
-    other way.
+    other way. `broken` is the error that its start raises. A MIG instance is its UUID; of those of
+    a card the second is part 8 of it, the third part 9, as they are when the first is the largest.
     """
 
     NVML_TEMPERATURE_GPU = 0
@@ -97,21 +111,34 @@ class FakeNvml:
     nvmlMemory_v2 = 2  # noqa: N815 - NVML's own word
 
     def __init__(
-        self, cards: list[Card], *, present: bool = True, old: bool = False, reserved: int = 0
+        self,
+        cards: list[Card],
+        *,
+        present: bool = True,
+        old: bool = False,
+        reserved: int = 0,
+        broken: NVMLError | None = None,
+        cuda: int = 13000,
     ) -> None:
         self.cards, self.present = cards, present
         self.old, self.reserved = old, reserved
+        self.broken, self.cuda = broken, cuda
         self.asked: list[str] = []
 
     def nvmlInit(self) -> None:  # noqa: N802
         self.asked.append("nvmlInit")
         if not self.present:
             raise LibraryMissingError("NVML Shared Library Not Found")
+        if self.broken is not None:
+            raise self.broken
 
     def __getattr__(self, name: str) -> Any:
         answers: dict[str, Any] = {
             "nvmlDeviceGetCount": lambda: len(self.cards),
-            "nvmlDeviceGetHandleByIndex": lambda i: self.cards[i],
+            "nvmlSystemGetDriverVersion": lambda: "580.65.06",
+            "nvmlSystemGetCudaDriverVersion_v2": lambda: self.cuda,
+            "nvmlDeviceGetHandleByIndex": self._handle,
+            "nvmlDeviceGetCudaComputeCapability": lambda c: c.capability,
             "nvmlDeviceGetUUID": lambda c: c if isinstance(c, str) else c.uuid,
             "nvmlDeviceGetName": lambda c: "NVIDIA H200",
             "nvmlDeviceGetCurrentClocksEventReasons": lambda c: c.reasons,
@@ -125,7 +152,9 @@ class FakeNvml:
             "nvmlDeviceGetUtilizationRates": lambda c: Rates(91, 40),
             "nvmlDeviceGetTemperature": lambda c, sensor: 61,
             "nvmlDeviceGetComputeRunningProcesses": lambda c: list(getattr(c, "processes", ())),
-            "nvmlDeviceGetMigMode": lambda c: (1 if c.instances else 0, 0),
+            "nvmlDeviceGetMigMode": lambda c: (1 if c.mig else 0, 0),
+            "nvmlDeviceGetGpuInstanceId": self._part,
+            "nvmlDeviceGetComputeInstanceId": lambda instance: 0,
             "nvmlDeviceGetMaxMigDeviceCount": lambda c: 7,
             "nvmlDeviceGetMigDeviceHandleByIndex": self._instance,
         }
@@ -139,6 +168,17 @@ class FakeNvml:
             return answers[name](*args, **named)
 
         return call
+
+    def _handle(self, index: int) -> Card:
+        card = self.cards[index]
+        if "nvmlDeviceGetHandleByIndex" in card.refuses:
+            raise card.refuses["nvmlDeviceGetHandleByIndex"]("nvmlDeviceGetHandleByIndex")
+        return card
+
+    def _part(self, instance: str) -> int:
+        (card,) = (card for card in self.cards if instance in card.instances)
+        at = card.instances.index(instance)
+        return 7 + at if at else 1
 
     def _memory(self, card: Card | str, version: int | None = None) -> Memory:
         if version is not None and self.old:

@@ -235,7 +235,7 @@ def test_gpus_that_are_not_there(models: Path) -> None:
     assert len(found) == 2 and not any(f.blocks for f in found)
     divided = card(1, instances=(card(1, uuid="MIG-a"), card(1, uuid="MIG-b")))
     finding, _ = only(run(toml(models), models, gpus=[card(0), divided]))
-    assert "MIG-a, MIG-b" in finding.message
+    assert "MIG-a (H200), MIG-b (H200)" in finding.message
 
 
 def both_on(gpu_one: str, gpu_two: str, one: str, two: str) -> str:
