@@ -5,6 +5,22 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 GIB = 1 << 30
+# Devices on the PCI bus, and who made those that are cards to compute on.
+PCI_DEVICES = [
+    ("0000:41:00.0", "0x030200", "0x10de", "NVIDIA"),
+    ("0000:01:00.1", "0x040300", "0x10de", ""),  # the sound of a card
+    ("0000:01:00.0", "0x020000", "0x10de", ""),  # NVIDIA makes network cards too
+    ("0000:03:00.0", "0x120000", "0x1002", "AMD"),
+    ("0000:03:00.0", "0x038000", "0x1002", "AMD"),
+    ("0000:00:02.0", "0x030000", "0x8086", ""),  # a processor's graphics
+    ("0000:4d:00.0", "0x038000", "0x8086", "Intel"),
+    ("0000:00:0b.0", "0x120000", "0x8086", ""),  # a processor's NPU
+    ("0000:81:00.0", "0x120000", "0x19e5", "Huawei"),
+    ("0000:07:00.0", "0x030000", "0x19e5", ""),  # a server's management screen
+    ("0000:07:00.0", "0x030000", "0x1a03", ""),
+    ("0000:82:00.0", "0x120000", "0x1e36", "a card of 1e36"),
+    ("0000:83:00.0", "0x030000", "0x1ed5", "Moore Threads"),
+]
 
 
 class NVMLError(Exception):

@@ -12,6 +12,7 @@ from er import pci
 from er.gpus import Driver, Gpus, find, missing
 from fake_nvml import (
     GIB,
+    PCI_DEVICES,
     Card,
     DriverNotLoadedError,
     FakeNvml,
@@ -127,24 +128,7 @@ def test_a_driver_that_does_not_answer_gives_its_number(error: NVMLError) -> Non
     assert gpus.fault == error.value
 
 
-@pytest.mark.parametrize(
-    ("address", "kind", "vendor", "maker"),
-    [
-        ("0000:41:00.0", "0x030200", "0x10de", "NVIDIA"),
-        ("0000:01:00.1", "0x040300", "0x10de", ""),  # the sound of a card
-        ("0000:01:00.0", "0x020000", "0x10de", ""),  # NVIDIA makes network cards too
-        ("0000:03:00.0", "0x120000", "0x1002", "AMD"),
-        ("0000:03:00.0", "0x038000", "0x1002", "AMD"),
-        ("0000:00:02.0", "0x030000", "0x8086", ""),  # a processor's graphics
-        ("0000:4d:00.0", "0x038000", "0x8086", "Intel"),
-        ("0000:00:0b.0", "0x120000", "0x8086", ""),  # a processor's NPU
-        ("0000:81:00.0", "0x120000", "0x19e5", "Huawei"),
-        ("0000:07:00.0", "0x030000", "0x19e5", ""),  # a server's management screen
-        ("0000:07:00.0", "0x030000", "0x1a03", ""),
-        ("0000:82:00.0", "0x120000", "0x1e36", "a card of 1e36"),
-        ("0000:83:00.0", "0x030000", "0x1ed5", "Moore Threads"),
-    ],
-)
+@pytest.mark.parametrize(("address", "kind", "vendor", "maker"), PCI_DEVICES)
 def test_cards_on_the_pci_bus(
     tmp_path: Path, address: str, kind: str, vendor: str, maker: str
 ) -> None:

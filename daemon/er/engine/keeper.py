@@ -74,7 +74,7 @@ class Keeper:
         self.stop = asyncio.Event()
 
     async def run(self) -> int:
-        """Keep the engine until `stop` is set (0), or systemd is to start anew (1), or never (78)."""
+        """Keep the engine until `stop` is set (0), systemd is to start anew (1), or never (78)."""
         sampling = asyncio.create_task(self._sampler.run())
         try:
             while True:
