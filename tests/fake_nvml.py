@@ -43,6 +43,10 @@ class GpuIsLostError(NVMLError):
     value = 15
 
 
+class ResetRequiredError(NVMLError):
+    value = 16
+
+
 class MismatchError(NVMLError):
     """A library of another version than the kernel's module."""
 
@@ -121,6 +125,7 @@ class FakeNvml:
     NVMLError_NotSupported = NotSupportedError
     NVMLError_NoPermission = NoPermissionError
     NVMLError_GpuIsLost = GpuIsLostError
+    NVMLError_ResetRequired = ResetRequiredError
     NVMLError_Unknown = NvmlUnknownError
     NVMLError_LibraryNotFound = LibraryMissingError
     NVMLError_FunctionNotFound = FunctionNotFoundError

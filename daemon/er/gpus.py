@@ -129,7 +129,11 @@ class Gpus:
             for i in range(nvml.nvmlDeviceGetCount()):
                 try:
                     cards.append(self._card(i, users))
-                except (nvml.NVMLError_GpuIsLost, nvml.NVMLError_Unknown) as error:
+                except (
+                    nvml.NVMLError_GpuIsLost,
+                    nvml.NVMLError_ResetRequired,
+                    nvml.NVMLError_Unknown,
+                ) as error:
                     self.fault, lost, reason = _code(error), lost + 1, str(error)
                 except nvml.NVMLError_NoPermission as error:
                     self.fault, closed, reason = _code(error), closed + 1, str(error)
