@@ -74,6 +74,8 @@ def test_a_driver_that_was_downgraded() -> None:
     assert look("0", driver=Driver("570.86.10", (12, 8)), cuda=(12, 9)) == []
     assert look("0", driver=Driver("570.86.10", (12, 8)), cuda=None) == []
     assert look('"cpu"', driver=Driver("570.86.10", (12, 8))) == []
+    lifted = 'env = { VLLM_ENABLE_CUDA_COMPATIBILITY = "1" }'
+    assert look("0", driver=Driver("570.86.10", (12, 8)), replica=lifted) == []
 
 
 def test_cards_that_are_too_old_or_too_new() -> None:

@@ -41,7 +41,7 @@ def findings(
     """All of them. `reason`: why cards are missing; `cuda`: what the vLLM here is built for, None
     where that can't be told; `facts` of models that could be read, by name."""
     here = [(i, r) for i, r in enumerate(config.replicas) if r.url is None and not r.cpu]
-    installed = [number for number, replica in here if getattr(replica, "vllm", None) is None]
+    installed = [number for number, replica in here if not _has_its_own(replica)]
     if installed and driver is not None and cuda is not None:
         yield from _driver(installed[0], driver, cuda)
     for number, replica in here:
@@ -63,6 +63,12 @@ def findings(
             yield from _shape(number, replica, known)
             if len(chosen) == len(replica.gpu):
                 yield from _room(number, replica, model, known, chosen)
+
+
+def _has_its_own(replica: Replica) -> bool:
+    """Whether its vLLM is another than the installed one, or a library lifts the driver for it."""
+    lifted = replica.env.get("VLLM_ENABLE_CUDA_COMPATIBILITY", "").lower() in ("1", "true")
+    return lifted or getattr(replica, "vllm", None) is not None
 
 
 def divided(card: Gpu, wanted: int | str) -> str:

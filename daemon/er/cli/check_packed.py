@@ -104,10 +104,12 @@ def _card(number: int, card: Gpu, capability: fits.Version, method: str) -> Iter
     if capability < CARDS[method]:
         if CARDS[method] == fits.OLDEST:
             return  # too old for all of vLLM, as check_fit says
-        cure = f"which begin with {fits.text(CARDS[method])}; use AWQ or GPTQ, or the plain folder"
-        yield Unfit(
-            number, "gpu", f"{what} can't load weights packed as {method}, {cure}", blocks=True
+        begin = f"which begin with {fits.text(CARDS[method])}"
+        told = (
+            f"{what} can't load weights packed as {method}, {begin}; use AWQ or GPTQ, or the plain "
+            "folder"
         )
+        yield Unfit(number, "gpu", told, blocks=True)
     elif capability < ARITHMETIC.get(method, capability):
         told = (
             f"{what} has no FP8 arithmetic ({fits.text(ARITHMETIC[method])} has): weights packed "
