@@ -270,6 +270,16 @@ def test_packed_weights_on_their_replicas_line(models: Path) -> None:
     assert "install driver 580 or newer" in finding.message and line == "gpu = 1"
 
 
+def test_the_size_of_weights_is_that_of_the_files_that_are_read(models: Path) -> None:
+    """Where a folder has them twice, vLLM reads the safetensors."""
+    folder = models / "embedding"
+    (folder / "pytorch_model.bin").write_bytes(b"x" * 5000)
+    facts = check.look(Model(name="e", task="embed"), folder, weights=True)
+    assert facts["bytes"] == 1000
+    (folder / "model.safetensors").unlink()
+    assert check.look(Model(name="e", task="embed"), folder, weights=True)["bytes"] == 5000
+
+
 def both_on(gpu_one: str, gpu_two: str, one: str, two: str) -> str:
     return (
         f'[[replica]]\nname = "e"\nmodel = "embed"\ngpu = {gpu_one}\nport = 8000\n{one}\n'

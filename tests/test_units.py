@@ -160,6 +160,32 @@ def test_a_mig_instance_gets_its_own_nodes(tmp_path: Path) -> None:
     assert "DeviceAllow=/dev/nvidia3 rw" in text
 
 
+def test_the_nodes_of_instances_are_made_before_a_replica_starts(tmp_path: Path) -> None:
+    """By the unit's own line: of each part of a card and each share of one, and none elsewhere."""
+    unit = (UNITS / "er-nvidia.service").read_text()
+    (line,) = re.findall(r"^ExecStart=-/bin/sh -c '(.*?)'$", unit, re.MULTILINE | re.DOTALL)
+    line = line.replace("\\\n", " ").replace("$$", "$")  # as systemd reads it
+    line = line.replace("/proc/driver/nvidia", str(tmp_path))
+    maker = tmp_path / "nvidia-modprobe"
+    maker.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/made\n')
+    maker.chmod(0o755)
+    line = line.replace("/usr/bin/nvidia-modprobe", str(maker))
+    subprocess.run(["/bin/sh", "-c", line], check=True)
+    assert not (tmp_path / "made").exists()
+    for part in ("gpu0/mig/gi1", "gpu0/mig/gi1/ci0", "gpu3/mig/gi8", "gpu3/mig/gi8/ci1"):
+        folder = tmp_path / "capabilities" / part
+        folder.mkdir(parents=True)
+        (folder / "access").touch()
+    subprocess.run(["/bin/sh", "-c", line], check=True)
+    made = (tmp_path / "made").read_text().replace(f"{tmp_path}/capabilities/", "").splitlines()
+    assert made == [
+        "-f gpu0/mig/gi1/access",
+        "-f gpu3/mig/gi8/access",
+        "-f gpu0/mig/gi1/ci0/access",
+        "-f gpu3/mig/gi8/ci1/access",
+    ]
+
+
 def test_an_engine_over_two_cards_gets_both() -> None:
     here = config(SHIPPED.replace("gpu = 1\n", 'gpu = [0, "GPU-bbbb"]\n'))
     text = unit_texts.replica(here.replicas[0], here.models[0], cards(), {})
