@@ -60,7 +60,7 @@ def add(text: str, kind: Kind, values: Mapping[str, Any]) -> str:
     before = [line for block in blocks[: tables[-1].last] for line in block.lines]
     block = blocks[tables[-1].last].lines
     body = _body_end(block)
-    at = body + _attached(block[body:])
+    at = body + _attached(block[body:], end=tables[-1].last == len(blocks) - 1)
     after = [line for rest in blocks[tables[-1].last + 1 :] for line in rest.lines]
     gap = [end] if _apart(blocks, tables[-1]) else []
     new = [f"{line}{end}" for line in _lines(kind, values, like if like.path == (kind,) else None)]
@@ -87,7 +87,7 @@ def remove(text: str, kind: Kind, name: str) -> str:
     own = [line for block in blocks[table.first : table.last] for line in block.lines]
     last = blocks[table.last].lines
     body = _body_end(last)
-    cut = body + _attached(last[body:])
+    cut = body + _attached(last[body:], end=table.last == len(blocks) - 1)
     rest = [*last[cut:], *(line for block in blocks[table.last + 1 :] for line in block.lines)]
     above = _comments_above(before)
     gone = [*before[len(before) - above :], *own, *last[:cut]]
@@ -238,10 +238,13 @@ def _body_end(lines: Sequence[str]) -> int:
     return end
 
 
-def _attached(tail: Sequence[str]) -> int:
-    """How many comments stand directly below a table and not directly above the next one."""
+def _attached(tail: Sequence[str], *, end: bool) -> int:
+    """How many comments stand directly below a table and not directly above the next one.
+
+    `end`: behind `tail` the file ends.
+    """
     count = next((i for i, line in enumerate(tail) if not _comment(line)), len(tail))
-    return count if count < len(tail) and _blank(tail[count]) else 0
+    return count if end or (count < len(tail) and _blank(tail[count])) else 0
 
 
 def _comments_above(before: Sequence[str]) -> int:
@@ -349,11 +352,11 @@ def _without(lines: list[str], key: str) -> list[str]:
     place = _place(lines, key)
     if place is None:
         return lines  # which is found out: it means what it meant before
-    line = lines[place]
-    said = _loaded(line)
-    plain = said is not None and "#" in line and _loaded(line.split("#", 1)[0]) != said
-    keep = "#" in line and not (plain and line.count("#") == 1)
-    comment = [re.sub(r"^(\s*)", r"\1# ", line, count=1)] if keep else []
+    try:
+        told = tomlkit.parse(lines[place])[key].trivia.comment
+    except (TOMLKitError, KeyError, AttributeError):
+        told = ""
+    comment = [re.sub(r"^(\s*)", r"\1# ", lines[place], count=1)] if told else []
     return [*lines[:place], *comment, *lines[place + 1 :]]
 
 
