@@ -451,6 +451,21 @@ def test_no_secret_is_shown(
     assert 'webhook = "…"' in said.out and "TOKEN" not in said.out + said.err
 
 
+def test_on_the_cpu_too(machine: Machine, cards: Cards, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the others are there; what is more than the machine's memory is refused."""
+    machine.toml.write_text(machine.text.replace("gpu = 0", 'gpu = "cpu"\nkv_cache = "2GiB"'))
+    assert main(["replica", "add", "--model", "m", "--yes", "--no-apply"]) == 0
+    assert 'gpu = "cpu", as e has' in capsys.readouterr().out
+    assert (replica(machine, "e-2")["gpu"], replica(machine, "e-2")["kv_cache"]) == ("cpu", "2GiB")
+    assert main(["model", "add", str(folder(machine, "x")), "--yes", "--no-apply"]) == 0
+    assert replica(machine, "x")["kv_cache"] == "2GiB"
+    before = machine.toml.read_text()
+    assert main(["replica", "add", "--model", "m", "--kv-cache", "9000GiB", "--yes"]) == 1
+    err = capsys.readouterr().err
+    assert "e-3 needs 9000.0 GiB of memory at the least" in err and "are free" in err
+    assert machine.toml.read_text() == before
+
+
 # -- models ------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Changes on the machine by one command each: a replica more, back by the printed line, one less."""
+"""Changes on the machine, one command each: a replica more, back by the printed line, one less."""
 
 from __future__ import annotations
 

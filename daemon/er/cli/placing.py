@@ -123,6 +123,21 @@ def memory_for(
     raise PlaceError(_no_room(config, cards, seen, new, weights))
 
 
+def too_large(replica: Replica, weights: int, free: int) -> str:
+    """Why a replica on the CPU can't fit into `free` bytes of memory, "" where it may.
+
+    `weights` in bytes. What vLLM takes beside these and the cache is not counted.
+    """
+    need = weights + (replica.kv_cache or 0)
+    if need <= free:
+        return ""
+    return (
+        f"{replica.name} needs {bytes_text(need)} of memory at the least (weights "
+        f"{bytes_text(weights)}, cache {bytes_text(replica.kv_cache or 0)}), and "
+        f"{bytes_text(free)} are free; say a smaller --kv-cache, or end something"
+    )
+
+
 def _ways(new: Replica, others: Sequence[Replica]) -> list[list[str]]:
     """Whose cache may get a size, the least change first."""
     mine = [new.name] if new.kv_cache is None else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import psutil
 
 from er import ports
 from er.cli import check_machine, edited, placing
@@ -71,13 +72,13 @@ def added(held: Held, text: str, model: str, name: str, wish: Any) -> tuple[str,
         values: dict[str, Any] = {"name": name, "model": model, "url": wish.url}
         return edits.add(text, "replica", values), [f"{name}: {model} at {wish.url}"]
     like = next((r for r in config.replicas if r.model == model and r.url is None), None)
-    gpu, why = _card(config, like, wish)
+    gpu, why, beside = _card(config, like, wish)
     port = placing.port_for(config, _in_use) if wish.port is None else wish.port
     values = {"name": name, "model": model, "gpu": gpu, "port": port}
     if wish.kv_cache is not None:
         values["kv_cache"] = wish.kv_cache
-    elif like is not None and like.kv_cache is not None and like.cpu == (gpu == "cpu"):
-        values["kv_cache"] = written_size(like.kv_cache)
+    elif beside is not None and beside.kv_cache is not None and beside.cpu == (gpu == "cpu"):
+        values["kv_cache"] = written_size(beside.kv_cache)
     if like is not None:  # the same engine: what makes the others what they are
         values |= {key: value for key in ("args", "env") if (value := getattr(like, key))}
     text, told = _fitted(held, edits.add(text, "replica", values), name)
@@ -95,23 +96,25 @@ def _free_name(config: Config, name: str) -> None:
         raise ChangeError(f"there is a replica {name!r} already; give another with --name")
 
 
-def _card(config: Config, like: Replica | None, wish: Any) -> tuple[Any, list[str]]:
-    """The value of gpu, and why. Raises ChangeError."""
+def _card(config: Config, like: Replica | None, wish: Any) -> tuple[Any, list[str], Replica | None]:
+    """The value of gpu, why, and the replica whose cache is a measure. Raises ChangeError."""
+    on_cpu = next((r for r in config.replicas if r.cpu), None)
     if wish.gpu is not None:
-        return _gpu(wish.gpu), []
+        gpu = _gpu(wish.gpu)
+        return gpu, [], like or (on_cpu if gpu == "cpu" else None)
     here = like or next((r for r in config.replicas if r.url is None), None)
     if here is not None and here.cpu:
-        return "cpu", [f'gpu = "cpu", as {here.name} has']
+        return "cpu", [f'gpu = "cpu", as {here.name} has'], here
     cards = Gpus()
     found = cards.read(users=True)
     if not found and _cpu_build(config):
-        return "cpu", ['gpu = "cpu": the installed vLLM is the CPU build']
+        return "cpu", ['gpu = "cpu": the installed vLLM is the CPU build'], like or on_cpu
     try:
         card = placing.card_for(config, found, _weights(config))
     except placing.PlaceError as error:
         cure = 'name one with --gpu, "cpu" too, or a vLLM elsewhere with --url'
         raise ChangeError(f"{error} ({cards.reason}); {cure}") from None
-    return card.gpu, [card.why]
+    return card.gpu, [card.why], like
 
 
 def _cpu_build(config: Config) -> bool:
@@ -137,7 +140,12 @@ def _fitted(held: Held, text: str, name: str) -> tuple[str, list[str]]:
     """`text` in which replica `name` has the memory that it needs, and why. Raises ChangeError."""
     config = held.changed(text)
     replica = config.replica(name)
-    if replica is None or replica.cpu or replica.url is not None:
+    if replica is None or replica.url is not None:
+        return text, []
+    if replica.cpu:
+        free = psutil.virtual_memory().available if held.config.replica(name) is None else 1 << 62
+        if told := placing.too_large(replica, _weights(config).get(replica.model, 0), free):
+            raise ChangeError(f"{told}. Nothing was changed")
         return text, []
     cards = Gpus().read(users=True)
     try:

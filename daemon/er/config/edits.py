@@ -314,7 +314,7 @@ def _value(value: Any, *, literal: bool = False) -> str:
         table = tomlkit.inline_table()
         table.update(value)
         return table.as_string()
-    return tomlkit.item(_plain(value)).as_string()
+    return str(tomlkit.item(_plain(value)).as_string())
 
 
 def _plain(value: Any) -> Any:
