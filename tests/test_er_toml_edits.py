@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from er import first_config
 from er.config import edits, parse
 from er.config.edits import EditError
 
@@ -66,6 +67,20 @@ def test_the_shipped_file_s_tables_go_with_what_is_theirs_alone() -> None:
 
 
 MODEL = "Qwen3-Embedding-0.6B"
+
+
+@pytest.mark.parametrize("many", [None, 0, 1, 2])
+def test_the_files_that_an_installation_makes(many: int | None) -> None:
+    """For no vLLM, the CPU, one card, two: whatever is added goes again without a trace."""
+    notes, where = first_config.choose(
+        [first_config.Card(i, "H200", 141 << 30, 0) for i in range(many or 0)]
+    )
+    text = first_config.render(SHIPPED, notes, {} if many is None else where, None)
+    after = edits.add(text, "replica", NEW)
+    assert tomllib.loads(after)["replica"][-1] == NEW and not comments(text) - comments(after)
+    assert edits.remove(after, "replica", "new") == text
+    longer = edits.add(text, "model", {"name": "m", "task": "embed", "path": "/m"})
+    assert edits.remove(longer, "model", "m") == text
 
 
 def test_values_change_on_their_line() -> None:

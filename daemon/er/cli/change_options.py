@@ -18,6 +18,9 @@ def replica(top: argparse.ArgumentParser) -> None:
     _place(add, new=True)
     remove = actions.add_parser("remove", help="end a replica; it finishes what it has")
     move = actions.add_parser("set", help="give a replica another port, card, cache or address")
+    add.epilog = "example: sudo er replica add --model M --gpu 2"
+    remove.epilog = "example: sudo er replica remove embedding-2 --dry-run"
+    move.epilog = "example: sudo er replica set embedding --port 8010"
     for found in (remove, move):
         found.add_argument("name", metavar="NAME", help="the replica's name")
     _place(move, new=False)
@@ -37,6 +40,8 @@ def model(top: argparse.ArgumentParser) -> None:
     _place(add, new=True)
     remove = actions.add_parser("remove", help="take a model out, with its replicas")
     remove.add_argument("name", metavar="NAME", help="the model's name")
+    add.epilog = "example: sudo er model add /srv/models/bge-m3 --name bge --gpu 2"
+    remove.epilog = "example: sudo er model remove bge --dry-run"
     _will(add, remove)
 
 

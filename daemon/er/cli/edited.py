@@ -212,7 +212,8 @@ def _write(held: Held, text: str, command: str) -> None:
         durable.sync_folder(path.parent)
     except OSError as error:
         told = f"{error.filename or path}: {error.strerror or error}"
-        raise ChangeError(f"{told}; er.toml is as it was, and nothing was applied") from None
+        cure = f": sudo er {command} …" if isinstance(error, PermissionError) else ""
+        raise ChangeError(f"{told}; er.toml is as it was, nothing was applied{cure}") from None
 
 
 def _back(held: Held) -> str:
