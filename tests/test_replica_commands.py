@@ -21,8 +21,8 @@ from er.cli.__main__ import main
 from er.config import parse
 from er.gpus import Gpu, User
 from er.units import UnitsError
-from fakes import free_port
-from running import model_folder
+from fakes import EngineProcess, free_port
+from running import DIMENSIONS, Gateway, model_folder
 from test_apply import Machine, applied, machine
 
 __all__ = ["machine"]
@@ -564,6 +564,36 @@ def test_what_a_folder_says() -> None:
     assert task("Qwen3-8B", "Qwen3ForCausalLM") is None
     assert task("x", "BertForSequenceClassification", embeds=True) == "score"
     assert task("bge", "BertModel") == "embed" and task("x", "LlamaForCausalLM") is None
+
+
+def test_a_running_gateway_takes_it_up_and_lets_it_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without systemd by a reload; the first engine may end then, and come back later."""
+    with EngineProcess(dim=DIMENSIONS) as one, EngineProcess(dim=DIMENSIONS) as two:
+        gateway = Gateway(tmp_path, [one]).start()
+        for name, value in gateway.environment().items():
+            monkeypatch.setenv(name, value)
+        before = gateway.config.read_bytes()
+        add = ["replica", "add", "--model", "embed", "--url", two.address]
+        try:
+            assert main([*add, "--yes", "--no-apply"]) == 0
+            assert main(["reload"]) == 0
+            assert "replica e-2: is new" in capsys.readouterr().out
+            assert main(["wait", "--timeout", "30s"]) == 0
+            one.kill()
+            assert gateway.embed().status == 200
+            one.start()
+            assert main(["wait", "--timeout", "30s"]) == 0
+            assert main(["replica", "remove", "e-2", "--yes", "--no-apply"]) == 0
+            assert gateway.config.read_bytes() == before
+            assert main(["reload"]) == 0
+            assert "replica e-2: gone" in capsys.readouterr().out
+            two.kill()
+            assert gateway.embed().status == 200
+        finally:
+            gateway.stop()
+            gateway.kill()
 
 
 # -- where a replica goes ----------------------------------------------------------------------
