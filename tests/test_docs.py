@@ -73,6 +73,21 @@ ELSEWHERE = {
         "test_supervisor.py",
         "test_a_new_generation_takes_over_without_losing_a_request",
     ),
+    "er replica add": ("test_replica_commands.py", "test_a_replica_is_added_as_the_others_are"),
+    "er replica add --model M --url": (
+        "test_replica_commands.py",
+        "test_one_at_a_url_comes_and_goes_without_a_restart",
+    ),
+    "er replica remove": ("test_replica_commands.py", "test_the_last_replica_is_asked_about"),
+    "er replica set": (
+        "test_replica_commands.py",
+        "test_a_port_moves_and_that_replica_alone_is_restarted",
+    ),
+    "er model": ("test_replica_commands.py", "test_a_model_comes_with_a_replica_and_goes_with_it"),
+    "cp /etc/er/er.toml.before": (
+        "test_replica_commands.py",
+        "test_the_printed_line_brings_it_back",
+    ),
     "er restart": ("whole/test_d_operations.py", "test_replicas_are_restarted_and_nothing_is_lost"),
     "er audit": ("test_audit.py", "test_records_as_lines"),
     "er tls self-signed": ("test_tls_parts.py", "test_self_signed"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from er import gpus, pci, ports, status, systemctl
 from er.cli import check_quality
 from er.cli.check import Check, Found, Machine
-from er.config import Config, ConfigError, directory, load
+from er.config import Config, ConfigError, directory, load, parse
 from er.engine import build as engine_build
 
 
@@ -77,6 +77,19 @@ def examined(path: Path) -> tuple[Config | None, list[Found], list[str]]:
         text = path.read_text(encoding="utf-8")
     except ConfigError as error:
         return None, [Found(finding, True) for finding in error.findings], []
+    return _examined(config, text)
+
+
+def examined_text(text: str, path: Path) -> tuple[Config | None, list[Found], list[str]]:
+    """The same of a `text` that may come to stand at `path`."""
+    try:
+        config = parse(text, path)
+    except ConfigError as error:
+        return None, [Found(finding, True) for finding in error.findings], []
+    return _examined(config, text)
+
+
+def _examined(config: Config, text: str) -> tuple[Config, list[Found], list[str]]:
     check = Check(config, text, machine(config))
     found = check.run()
     own = check_quality.findings(directory("configuration") / "canary")
