@@ -58,6 +58,7 @@ def machine(**more: Any) -> Machine:
         "gpus": [card(0), card(1)],
         "gpu_reason": "",
         "build": lambda: CUDA,
+        "own": lambda replica: CUDA,
         "bind_error": lambda address: None,
         "holder": lambda port: None,
         "running": frozenset(),

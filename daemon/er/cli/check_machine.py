@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from er import gpus, ports, status, systemctl
-from er.cli import check_quality
+from er.cli import check_programs, check_quality
 from er.cli.check import Check, Found, Machine
 from er.config import Config, ConfigError, directory, load
 from er.engine import build as engine_build
@@ -32,6 +32,7 @@ def machine(config: Config) -> Machine:
         gpus=found,
         gpu_reason=cards.reason,
         build=lambda: engine_build.examine(engine_build.find_python(os.environ)),
+        own=lambda replica: check_programs.own(replica, os.environ),
         bind_error=ports.bind_error,
         holder=ports.holder,
         running=frozenset(running),

@@ -89,8 +89,11 @@ def find_python(environ: Mapping[str, str], installed: Path = INSTALLED) -> Path
     return Path(sys.executable)
 
 
-def examine(python: Path, environ: Mapping[str, str] | None = None) -> Build:
-    """Ask `python` for its vLLM. Takes about 0.1 s. Raises BuildError."""
+def examine(python: Path, environ: Mapping[str, str] | None = None, door: int = -1) -> Build:
+    """Ask `python` for its vLLM. Takes about 0.1 s. Raises BuildError.
+
+    `door`: a descriptor by which the way to `python` leads.
+    """
     modules = sorted({entry[0] for entries in ENTRIES.values() for entry in entries})
     question = QUESTION % (tuple(ENTRIES), modules)
     try:
@@ -101,6 +104,7 @@ def examine(python: Path, environ: Mapping[str, str] | None = None) -> Build:
             timeout=EXAMINE_S,
             env=dict(os.environ if environ is None else environ),
             stdin=subprocess.DEVNULL,
+            pass_fds=() if door < 0 else (door,),
             cwd="/",  # -c imports from there first, and root may stand in a folder of user er's
         )
         found = msgspec.json.decode(done.stdout, type=_Found)
@@ -121,7 +125,7 @@ def chosen(python: Path, distribution: str, version: str, modules: list[str]) ->
     if not accepted(version):
         raise BuildError(
             f"{distribution} {version} in {python.parent.parent} is not one that ER knows "
-            f"({_dotted(OLDEST)} to below {_dotted(TOO_NEW)}); run install.sh, which installs one"
+            f"({known()}); run install.sh, which installs one"
         )
     for entry in ENTRIES[distribution]:
         if entry[0] in modules:
@@ -140,6 +144,11 @@ def accepted(version: str) -> bool:
         return False
     numbers = tuple(int(n or 0) for n in found.groups())
     return OLDEST <= numbers < TOO_NEW
+
+
+def known() -> str:
+    """In words which versions ER knows."""
+    return f"{_dotted(OLDEST)} to below {_dotted(TOO_NEW)}"
 
 
 def _dotted(numbers: tuple[int, ...]) -> str:
