@@ -1,4 +1,4 @@
-"""The vLLM of each replica, the one in use or its own, as user er sees it: what is amiss with it."""
+"""What is amiss with the vLLM of each replica, the one in use or its own, as user er sees it."""
 
 from __future__ import annotations
 
