@@ -15,8 +15,8 @@ import psutil
 from er import systemctl
 from er.cli import consent, restart, surge
 from er.cli.audit import note
-from er.cli.command import run as _run
 from er.cli.coming_up import BusyError, alone
+from er.cli.command import run as _run
 from er.cli.vllm import RefusedError
 from er.config import Config, ConfigError, Replica
 from er.durable import sync_folder
