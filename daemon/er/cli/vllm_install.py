@@ -160,22 +160,23 @@ def _remove(folder: Path) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """A lost terminal and a kill are as Ctrl-C: KeyboardInterrupt."""
+    """A lost terminal and a kill are as Ctrl-C: KeyboardInterrupt. With install.sh's umask."""
 
     def heard(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     before = {n: signal.signal(n, heard) for n in (signal.SIGTERM, signal.SIGHUP)}
+    mask = os.umask(0o022)  # root's may be anything, and user er is to read what is made
     try:
         yield
     finally:
+        os.umask(mask)
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def _make(order: Order, kind: Distribution, folder: Path, lock: Path | None) -> None:
     """Raises RefusedError, BuildError, OSError."""
-    os.umask(0o022)  # root's may be anything, and user er is to read it
     if folder.exists():
         shutil.rmtree(folder)  # half made
     _run([str(PYTHON), "-m", "venv", str(folder)], {}, f"{PYTHON} can't make an environment")
