@@ -14,12 +14,13 @@ def bash(script: str) -> subprocess.CompletedProcess[str]:
     """Run `script` with install.sh's functions at hand; stdout and stderr as one text."""
     parts = "; ".join(
         f". {TOP}/etc/install/{name}.sh"
-        for name in ("words", "machine", "programs", "system", "remove")
+        for name in ("words", "machine", "programs", "rollback", "system", "remove")
     )
     head = f"""
         set -euo pipefail
         here={TOP} python=/usr/bin/python3 opt=/nowhere/er units=/nowhere/units dry='' changes=0
-        vllm=yes cpu='' demo=''
+        vllm=yes cpu='' demo='' fresh='' former='' former_vllm=''
+        declare -A former_before=()
         {parts}
     """
     return subprocess.run(
