@@ -101,7 +101,10 @@ def own(replica: Replica, environ: Mapping[str, str], opt: Path = environments.O
     hidden = f"{wanted}/".startswith(HIDDEN)
     if hidden and os.geteuid() != 0 and not os.access(folder.parent, os.X_OK):
         raise UnseenError(f"{wanted}: only root can look there; ask again with sudo")
-    if wrong := environments.absent(replica, opt) or _leads_away(Path(wanted), folder, hidden):
+    wrong = environments.absent(replica, opt)
+    if wanted.startswith("/"):
+        wrong = wrong or _leads_away(Path(wanted), folder, hidden)
+    if wrong:
         raise BuildError(wrong)
     door = -1
     if hidden and os.geteuid() == 0:
