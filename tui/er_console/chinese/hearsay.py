@@ -33,6 +33,8 @@ HEARD: dict[str, str] = {
     "first inference": "首次推理",
     "waiting for the model": "等待模型",
     "waiting for GPU {gpu}": "等待 GPU {gpu}",
+    "waiting for vLLM": "等待 vLLM",
+    "waiting for vLLM: {why}": "等待 vLLM：{why}",
     "waiting for the model: {why}": "等待模型：{why}",
     "waiting for GPU {gpu}: {why}": "等待 GPU {gpu}：{why}",
     "{phase} (attempt {n})": "{phase}（第 {n} 次尝试）",
