@@ -19,7 +19,7 @@ HOMES = tuple(map(Path, HIDDEN))
 class Wrong(NamedTuple):
     """A finding at `key` of the replica's table; `blocks`: it stops `er apply`."""
 
-    index: int
+    number: int
     key: str
     message: str
     blocks: bool = False

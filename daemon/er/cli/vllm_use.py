@@ -169,7 +169,7 @@ def runs_from(launcher: int, opt: Path) -> Path | None:
     """The environment that the launcher's vLLM was started from; None where that can't be told."""
     try:
         for child in psutil.Process(launcher).children():
-            first = (child.cmdline() or [""])[0]
+            first: str = (child.cmdline() or [""])[0]
             if first.startswith(f"{opt}/"):
                 return opt / first.removeprefix(f"{opt}/").split("/", 1)[0]
     except psutil.Error:  # it has just ended, or is not ours to look at

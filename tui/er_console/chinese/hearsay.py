@@ -35,6 +35,8 @@ HEARD: dict[str, str] = {
     "waiting for GPU {gpu}": "等待 GPU {gpu}",
     "waiting for vLLM": "等待 vLLM",
     "waiting for vLLM: {why}": "等待 vLLM：{why}",
+    "{what} is not installed; {cure}": "{what} 未安装；{cure}",
+    "{what} is half made; {cure}": "{what} 没有做完；{cure}",
     "waiting for the model: {why}": "等待模型：{why}",
     "waiting for GPU {gpu}: {why}": "等待 GPU {gpu}：{why}",
     "{phase} (attempt {n})": "{phase}（第 {n} 次尝试）",
