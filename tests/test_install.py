@@ -122,3 +122,12 @@ def test_a_replica_that_fails_with_the_new_version_ends_the_upgrade(tmp_path: Pa
     assert done.returncode == 1
     assert "er-vllm@a.service was restarted" in done.stdout
     assert "model folder /m is gone" in done.stdout
+
+
+def test_a_replica_that_fails_again_and_again_is_not_waited_for(tmp_path: Path) -> None:
+    """Its launcher would go on for ever, and its unit be "activating" as long."""
+    (tmp_path / "turn").write_text("0")
+    fake = SYSTEMCTL.replace("{turn}", str(tmp_path / "turn"))
+    fake = fake.replace("model folder /m is gone", "attempt 3, waiting 4 s: no such dtype")
+    done = bash(f"{fake} states='echo activating' jobs=:; await er-vllm@a.service; say back")
+    assert done.returncode == 1 and "no such dtype" in done.stdout

