@@ -88,10 +88,17 @@ def _fits(index: int, replica: Replica, build: Build) -> Iterator[Wrong]:
         yield Wrong(index, "gpu", message)
 
 
-def own(replica: Replica, environ: Mapping[str, str], opt: Path = environments.OPT) -> Build:
+def own(
+    replica: Replica,
+    environ: Mapping[str, str],
+    opt: Path = environments.OPT,
+    *,
+    trusted: bool = True,
+) -> Build:
     """The vLLM that a replica names, examined as its unit would run it.
 
-    Root runs nothing of a folder that somebody else may write. Raises BuildError, UnseenError.
+    Root runs nothing of a folder that somebody else may write, and opens no closed folder for user
+    er unless it is `trusted`: named in a file of root's. Raises BuildError, UnseenError.
     """
     wanted = str(replica.vllm)
     if not wanted.startswith("/") and not accepted(wanted):
@@ -108,6 +115,8 @@ def own(replica: Replica, environ: Mapping[str, str], opt: Path = environments.O
         raise BuildError(wrong)
     door = -1
     if hidden and os.geteuid() == 0:
+        if not trusted:
+            raise UnseenError(f"{wanted}: er check looks into it")
         # Seen as in the unit: the folder is bound in there, its parents' rights don't count.
         door = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     seen = folder if door < 0 else Path(f"/proc/self/fd/{door}")

@@ -169,11 +169,16 @@ def vllm(config: Config) -> Iterator[Line]:
         ways["vLLM"] = lambda: engine_build.examine(engine_build.find_python(os.environ))
     for replica in local:
         if replica.vllm is not None:
-            ways[f"vLLM of {replica.name}"] = partial(check_programs.own, replica, os.environ)
+            ways[f"vLLM of {replica.name}"] = partial(
+                check_programs.own, replica, os.environ, trusted=False
+            )
     for name, way in ways.items():
         try:
             build = way()
-        except (engine_build.BuildError, check_programs.UnseenError) as error:
+        except check_programs.UnseenError as error:
+            yield Line("!", name, str(error))
+            continue
+        except engine_build.BuildError as error:
             yield Line("x", name, str(error))
             continue
         where = build.python.parent.parent

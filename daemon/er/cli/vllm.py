@@ -20,6 +20,7 @@ from er.engine import environments
 from er.engine.build import BuildError, accepted, known
 from er.engine.environments import BEFORE, LINK, OPT, Environment, target
 from er.quantities import bytes_text
+from er.units import kept
 
 SHARE = Path(sys.prefix) / "share"  # of this ER: the lock files that it ships
 
@@ -85,8 +86,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _list(as_json: bool) -> int:
+    # root goes by its own record: what a replica names there is looked into
+    source = kept.source(Path("/")) if os.geteuid() == 0 else active_path()
     try:
-        config: Config | None = load(active_path())
+        config: Config | None = load(source)
     except ConfigError as error:
         config = None
         print(
