@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 import certificates
 from certificates import Authority
 from er import ports
-from er.cli import as_user, check, check_machine
+from er.cli import as_user, check, check_machine, check_programs
 from er.cli.check import Check, Found, Machine
 from er.config import Config, Finding, Model, parse
 from er.config.reader import SIDES
@@ -58,6 +58,7 @@ def machine(**more: Any) -> Machine:
         "gpus": [card(0), card(1)],
         "gpu_reason": "",
         "build": lambda: CUDA,
+        "own": lambda replica: CUDA,
         "bind_error": lambda address: None,
         "holder": lambda port: None,
         "running": frozenset(),
@@ -329,6 +330,30 @@ def test_programs(models: Path) -> None:
     assert has_library("libc.so.6") and not has_library("libnot-there.so.9")
 
 
+def test_a_replica_s_own_vllm(models: Path) -> None:
+    """On its line; what can't run stops er apply, as another version serves until then."""
+
+    def missing(replica: Any) -> Build:
+        raise BuildError(f"vllm {replica.vllm} is not installed; sudo er vllm install 0.26.0")
+
+    def closed(replica: Any) -> Build:
+        raise check_programs.UnseenError("only root can look there; ask again with sudo")
+
+    text = toml(models).replace("port = 8000", 'port = 8000\nvllm = "0.26.0"')
+    assert run(text, models) == []
+    found = run(text, models, own=missing)
+    finding, line = only(found)
+    assert found[0].blocks and line == 'vllm = "0.26.0"'
+    assert finding.message.startswith("vllm: vllm 0.26.0 is not installed; sudo er vllm install")
+    found = run(text, models, own=closed)
+    assert only(found)[0].level == "warning" and not found[0].blocks
+    found = run(text, models, own=lambda replica: CPU)
+    assert found[0].blocks and "has the CPU build" in only(found)[0].message
+    both = text.replace("port = 8001", 'port = 8001\nvllm = "0.26.0"')
+    broken = {"build": lambda: missing(None)}  # nobody asks for the one in use
+    assert run(both, models, **broken) == []
+
+
 STRANGER = ports.Holder(77, "nginx", "", False)
 
 
@@ -566,6 +591,7 @@ url = "http://10.0.0.7:8000"
         ('path = "/m"', 'path = "/n"', "", "model m: path"),
         ('path = "/m"', 'path = "/m"\nmax_tokens = 64', "", "model m: max_tokens"),
         ("gpu = 0", "gpu = 1", "", "replica r: changed"),
+        ("gpu = 0", 'gpu = 0\nvllm = "0.26.0"', "", "replica r: changed"),
         ("10.0.0.7", "10.0.0.8", "replica far: http://10.0.0.8:8000", ""),
         ("gpu = 0\nport = 8000", 'url = "http://10.0.0.9:1"', "", "replica r: changed"),
     ],
@@ -619,6 +645,7 @@ def test_any_configuration_survives_being_written(
         "env": {value.replace("=", "_"): value},
         "args": ("--x", value),
         "kv_cache": 6 << 30,
+        "vllm": "0.26.0",
     }
     config = Config(
         gateway=msgspec.structs.replace(

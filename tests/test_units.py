@@ -124,6 +124,28 @@ def test_a_model_under_home_is_bound_into_both_sandboxes() -> None:
     assert 'BindReadOnlyPaths=-"/home/op/my models/100%%"' in (unit_texts.gateway(here) or "")
 
 
+def test_an_environment_under_home_is_bound_into_its_replica_alone() -> None:
+    """And of another vLLM that replica alone is restarted."""
+    own = 'gpu = "cpu"\nvllm = "/home/op/venv"'
+    here = config(CPU.replace('gpu = "cpu"', own, 1))
+    text = unit_texts.replica(here.replicas[0], here.models[0], [], {})
+    assert "BindReadOnlyPaths=-/home/op/venv\n" in text
+    assert "venv" not in (unit_texts.gateway(here) or "")
+    elsewhere = config(CPU.replace('gpu = "cpu"', 'gpu = "cpu"\nvllm = "0.26.0"', 1))
+    text = unit_texts.replica(elsewhere.replicas[0], elsewhere.models[0], [], {})
+    assert "0.26.0" not in text
+
+
+def test_another_vllm_restarts_its_replica_alone(machine: Machine) -> None:
+    machine.apply(SHIPPED)
+    running = ("er-gateway.service", "er-vllm@embedding.service", "er-vllm@reranker.service")
+    changed = SHIPPED.replace("port = 8000", 'port = 8000\nvllm = "0.26.0"', 1)
+    says = [change.says for change in machine.plan(changed, running)]
+    assert [s for s in says if s.startswith("restart")] == [
+        "restart er-vllm@embedding.service: changed: vllm"
+    ]
+
+
 def test_a_large_model_on_a_cpu_gets_a_patient_watchdog() -> None:
     """So does one that is still to come: it may be large, and nobody applies again then."""
     here = config(CPU)

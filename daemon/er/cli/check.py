@@ -24,10 +24,11 @@ from er.cli import (
     check_fit,
     check_names,
     check_packed,
+    check_programs,
     check_recipe,
     check_tls,
 )
-from er.config import Config, Finding, Model, directory, successor
+from er.config import Config, Finding, Model, Replica, directory, successor
 from er.config.reader import Reader
 from er.engine import fits
 from er.engine.build import Build, BuildError
@@ -51,6 +52,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     gpu_reason: str  # why there is none, or not all; "" when all are
     driver: Driver | None = None  # None where it does not answer
     build: Callable[[], Build]
+    own: Callable[[Replica], Build]  # of a replica with a `vllm`
     bind_error: Callable[[str], str | None]
     holder: Callable[[int], ports.Holder | None]
     running: frozenset[str]  # replicas whose launcher lives
@@ -179,31 +181,12 @@ class Check:
     # -- programs ----------------------------------------------------------------------------
 
     def _programs(self) -> None:
-        local = [(i, r) for i, r in enumerate(self._config.replicas) if r.url is None]
-        if not local:
-            return
-        try:
-            build = self._machine.build()
-        except BuildError as error:
-            self._say("replica", local[0][0], "", str(error))
-            return
-        for index, replica in local:
-            if replica.cpu and not build.cpu:
-                message = (
-                    'gpu = "cpu" needs the CPU build of vLLM, and this machine has the CUDA build; '
-                    "name a GPU, or install the other: sudo ./install.sh --cpu"
-                )
-                self._say("replica", index, "gpu", message, blocks=True)
-            elif build.cpu and not replica.cpu:
-                cards = ", ".join(map(str, replica.gpu))
-                message = (
-                    f"GPU {cards}: the installed vLLM is the CPU build; run install.sh "
-                    'again on a machine with a working NVIDIA driver, or write gpu = "cpu"'
-                )
-                self._say("replica", index, "gpu", message)
-        if build.cpu and not self._machine.has_library("libnuma.so.1"):
-            message = "the CPU build of vLLM needs libnuma.so.1: apt-get install libnuma1"
-            self._say("replica", local[0][0], "gpu", message)
+        machine = self._machine
+        for wrong in check_programs.findings(
+            self._config, machine.build, machine.own, machine.has_library
+        ):
+            index, key, message, blocks, level = wrong
+            self._say("replica", index, key, message, level=level, blocks=blocks)
 
     # -- GPUs --------------------------------------------------------------------------------
 

@@ -68,7 +68,7 @@ def findings(
 def _has_its_own(replica: Replica) -> bool:
     """Whether its vLLM is another than the installed one, or a library lifts the driver for it."""
     lifted = replica.env.get("VLLM_ENABLE_CUDA_COMPATIBILITY", "").lower() in ("1", "true")
-    return lifted or getattr(replica, "vllm", None) is not None
+    return lifted or replica.vllm is not None
 
 
 def divided(card: Gpu, wanted: int | str) -> str:

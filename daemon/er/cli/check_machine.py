@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from er import gpus, pci, ports, status, systemctl
-from er.cli import check_quality
+from er.cli import check_programs, check_quality
 from er.cli.check import Check, Found, Machine
 from er.config import Config, ConfigError, directory, load, parse
 from er.engine import build as engine_build
@@ -35,6 +35,7 @@ def machine(config: Config) -> Machine:
         gpu_reason=reason(cards.reason, found, pci.cards()) if wanted else "",
         driver=cards.driver() if found else None,
         build=lambda: engine_build.examine(engine_build.find_python(os.environ)),
+        own=lambda replica: check_programs.own(replica, os.environ),
         bind_error=ports.bind_error,
         holder=ports.holder,
         running=frozenset(running),

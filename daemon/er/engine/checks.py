@@ -19,7 +19,8 @@ import orjson
 from er import gpus, model_files, ports
 from er.config import Model, Replica
 from er.engine import command as engine_command
-from er.engine.build import Build, BuildError, examine, find_python
+from er.engine import environments
+from er.engine.build import Build, BuildError
 from er.engine.identity import stamp
 from er.gpus import Gpu
 from er.health import question_ids
@@ -197,7 +198,11 @@ def _open_device(device: str, wanted: int | str, how: int = os.O_RDWR) -> None:
 
 def _build(replica: Replica) -> Build:
     try:
-        build = examine(find_python(os.environ))
+        build = environments.of(replica, os.environ)
+    except environments.AbsentError as error:
+        # a unit is shown folders below /home as they were at its start
+        hidden = str(replica.vllm).startswith(HIDDEN)
+        raise Obstacle(str(error), "waiting for vLLM", sandbox=hidden) from None
     except BuildError as error:
         raise Obstacle(str(error)) from None
     if replica.cpu and not build.cpu:

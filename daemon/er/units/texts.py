@@ -55,6 +55,8 @@ def replica(
             f"WatchdogSec={seconds}",
         ]
     service += _bind(path)
+    if replica.vllm is not None:
+        service += _bind(Path(replica.vllm))  # a version is no path of these
     body = ["[Unit]", *unit]
     if service:
         body += ["", "[Service]", *service]
