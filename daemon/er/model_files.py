@@ -161,7 +161,7 @@ def _check_folder(path: Path) -> None:
         raise GgufError(f"{path}: {NO_GGUF}")
     if there:
         raise ModelFilesError(f"{path}: is not a folder; name the folder that holds config.json")
-    raise ModelFilesError(f"{path}: no such folder; put the model's files there")
+    raise ModelFilesError(f"{path}: no such folder; put the model's files there (er models pull)")
 
 
 def demand_weights(path: Path) -> None:
