@@ -107,6 +107,25 @@ def test_nothing_is_imported_from_where_root_stands(
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("package", "version", "cuda"),
+    [
+        ("nvidia-cuda-runtime", "13.0.96", (13, 0)),
+        ("nvidia-cuda-runtime-cu12", "12.9.79", (12, 9)),
+        ("something-else", "1.0", None),
+    ],
+)
+def test_a_build_tells_which_cuda_it_is_for(
+    tmp_path: Path, package: str, version: str, cuda: tuple[int, int] | None
+) -> None:
+    """By the runtime beside it, as torch asks for it."""
+    python = install(tmp_path / "site", "vllm")
+    info = tmp_path / "site" / f"{package.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+    assert examine(python).cuda == cuda
+
+
 def test_what_is_wrong_with_a_python_is_said(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"can't be run.*install\.sh"):
         examine(tmp_path / "none")

@@ -52,6 +52,8 @@ def test_the_pages_that_the_contract_names_are_there() -> None:
     more |= {"alerts", "backup", "capacity", "vllm"}
     more |= {"connect", "disk", "feedback", "tracing", *manual.APPLICATIONS}
     more |= {"changes", "connect", "disk", "feedback", "tracing", *manual.APPLICATIONS}
+    more |= {"alerts", "backup", "capacity", "gpus"}
+    more |= {"connect", "disk", "feedback", "models", "tracing", *manual.APPLICATIONS}
     assert wanted | more == set(PAGES)
     assert all(re.match(r"# \w.*: ", text) for text in PAGES.values())
 

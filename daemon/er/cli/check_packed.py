@@ -1,7 +1,8 @@
 """er check's look at packed weights (AWQ, GPTQ, FP8, …): whether vLLM loads them, on these cards.
 
 What vLLM 0.25.1 and 0.32.0 ask for stands in their sources (model_executor/layers/quantization);
-ER passes no option for it, as vLLM reads the same config.json. Pure.
+ER passes no option for it, as vLLM reads the same config.json. FP8, AWQ and GPTQ were run on a card
+(tests/reports/packed-weights.json). Pure.
 """
 
 from __future__ import annotations
