@@ -19,7 +19,7 @@ from er.cli import replica as replica_command
 from er.cli import units as cli_units
 from er.cli.__main__ import main
 from er.config import parse
-from er.gpus import Gpu, User
+from er.gpus import Driver, Gpu, User
 from er.units import UnitsError
 from fakes import EngineProcess, free_port
 from running import DIMENSIONS, Gateway, model_folder
@@ -42,6 +42,9 @@ class Cards:
 
     def read(self, *, users: bool = False) -> list[Gpu]:
         return self.cards
+
+    def driver(self) -> Driver:
+        return Driver("580.95.05", (13, 0))
 
 
 def card(index: int, used: int = 0, total: int = 80 * GIB, **more: Any) -> Gpu:

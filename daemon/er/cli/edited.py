@@ -100,7 +100,7 @@ def carry_out(
         if not consent.given("Do this?" if will.apply else "Write this?", sys.stdout):
             raise ChangeError("nothing was changed")
     _write(held, text, command)
-    note(command, target)
+    note(command.replace(" ", "."), target)
     print(f"done: {held.path} is changed; as it was before: {held.path}{BEFORE}", flush=True)
     if not will.apply:
         print("In force with: sudo er apply")

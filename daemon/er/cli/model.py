@@ -78,7 +78,9 @@ def _demand_folder(path: Path) -> None:
     try:
         names = [entry.name for entry in path.iterdir()]
     except FileNotFoundError:
-        raise ChangeError(f"{path}: no such folder; put the model's files there first") from None
+        raise ChangeError(
+            f"{path}: no such folder; bring the model's files first (er models pull)"
+        ) from None
     except NotADirectoryError:
         raise ChangeError(f"{path} is a file; name the folder that holds config.json") from None
     except OSError:

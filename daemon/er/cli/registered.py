@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from er import __version__
+from er import __version__
 from er.cli import alert, change_options, quality, vllm_options
 
 CLIENTS = ("dify", "ragflow", "fastgpt", "open-webui", "langchain", "llama-index", "curl")
