@@ -73,21 +73,24 @@ for replica in load(active_path()).replicas:
 }
 
 # READY within two minutes: systemd itself would try for ever.
-await_gateway() {
-    local deadline=$((SECONDS + ${gateway_patience:-120})) state='' restarts
+await_gateway() {   # await_gateway RESTARTS: how often systemd had started it anew before
+    local deadline=$((SECONDS + 120)) state='' restarts before=$1
     while ((SECONDS < deadline)); do
         state=$(systemctl show -p ActiveState --value er-gateway.service)
         [[ $state != active || -n $(systemctl show -p Job --value er-gateway.service) ]] || return 0
         restarts=$(systemctl show -p NRestarts --value er-gateway.service)
-        [[ $state != failed ]] && ((${restarts:-0} < 3)) || return 1
+        ((${restarts:-0} >= before)) || before=0        # systemd counts from a restart by hand
+        [[ $state != failed ]] && ((${restarts:-0} < before + 3)) || return 1
         sleep 1
     done
     return 1
 }
 
 restart_gateway() {
+    local restarts
+    restarts=$(systemctl show -p NRestarts --value er-gateway.service)
     systemctl restart --no-block er-gateway.service
-    if await_gateway; then return; fi
+    if await_gateway "${restarts:-0}"; then return; fi
     complain 'er-gateway was restarted with the new version and does not come up: %s' \
         "$(journalctl -q -b -u er-gateway.service -n 3 -o cat --no-pager 2>/dev/null | tr '[:cntrl:]' ' ' || true)"
     not_ready

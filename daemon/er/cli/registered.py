@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from er import __version__
-from er import __version__
 from er.cli import alert, change_options, quality, vllm_options
 
 CLIENTS = ("dify", "ragflow", "fastgpt", "open-webui", "langchain", "llama-index", "curl")
