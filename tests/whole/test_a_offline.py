@@ -1,0 +1,118 @@
+"""`--fetch` on a machine with a network, then `--offline` with none: packages, wheels, models, and it answers.
+
+The network is really none: install.sh runs in a network namespace of its own, without an address. What it starts
+is the machine's systemd, which has the host's network, so that the answers can be asked for from here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import MODELS
+from machine import CACHE, TOP, Machine, eventually, get, post
+
+pytestmark = [pytest.mark.machine, pytest.mark.vllm, pytest.mark.timeout(1500)]
+ROOT = Path("/var/lib/er-test-offline")
+STICK = "/srv/a stick"  # blanks in its path, as desktops mount them
+NOBODY = ("unshare", "--net", "--")  # no network, not even loopback
+PURGED = ("curl", "python3-venv", "python3.11-venv", "libcurl4", "libnuma1")
+
+
+@pytest.fixture(scope="module")
+def fresh() -> Iterator[Machine]:
+    """A machine with a user joe, ER's tree in his home, two models, and pip's cache of the last time for him."""
+    machine = Machine(ROOT)
+    kept = CACHE / "pip-joe"
+    kept.mkdir(parents=True, exist_ok=True)
+    binds = ["--bind", f"{kept}:/home/joe/.cache/pip"]
+    for source, name in (("tiny-embed", "Embedding"), ("tiny-rerank", "Reranker")):
+        binds += ["--bind-ro", f"{CACHE / source}:/srv/Qwen3-{name}-0.6B"]
+    try:
+        machine.vm("up", "--fresh", *binds, str(ROOT), timeout=600)
+        machine.run("useradd", "--create-home", "--shell", "/bin/bash", "joe")
+        machine.run("chown", "-R", "joe:", "/home/joe")
+        machine.vm("push", str(TOP), "/home/joe/er", timeout=120)
+        yield machine
+    finally:
+        machine.vm("remove")
+
+
+def fetch(machine: Machine, *options: str) -> str:
+    """What joe's --fetch says; what it leaves is moved to where a stick would be."""
+    models = [part for name in ("Embedding", "Reranker") for part in ("--models", f"/srv/Qwen3-{name}-0.6B")]
+    machine.run("sh", "-c", f"[ ! -e '{STICK}' ] || mv '{STICK}' /home/joe/out")
+    said = machine.run("sh", "-c", 'cd && exec er/install.sh --fetch out "$@"', "sh", *options, *models,
+                       user="joe", timeout=1000).stdout  # fmt: skip
+    machine.run("mv", "/home/joe/out", STICK)
+    return said
+
+
+def offline(machine: Machine, *options: str, check: bool = True) -> str:
+    command = (f"{STICK}/er/install.sh", "--offline", STICK, *options)
+    return machine.run(*NOBODY, *command, check=check, timeout=600).stdout
+
+
+def state_of_apt(machine: Machine) -> str:
+    """Sources and lists, by their sums."""
+    return machine.run(
+        "sh", "-c", "find /etc/apt /var/lib/apt/lists -type f | sort | xargs sha256sum"
+    ).stdout
+
+
+def test_fetched_here_and_installed_without_a_network(fresh: Machine) -> None:
+    said = fetch(fresh, "--no-vllm")
+    assert "/home/joe/out is for debian:12" in said, said
+    fresh.run("sh", "-c", f"cd '{STICK}' && sha256sum -c --quiet --strict SHA256SUMS")
+    # the other machine: fresh, and it never had a tree of ER's
+    fresh.run("dpkg", "--purge", "--force-depends", *PURGED)
+    fresh.run("rm", "-rf", "/home/joe/er", "/home/joe/.local")
+    assert fresh.run(*NOBODY, "cat", "/proc/net/route").stdout.count("\n") == 1  # its head alone
+    before = state_of_apt(fresh)
+
+    damaged = fresh.root / STICK.lstrip("/") / "about"
+    right = damaged.read_text()
+    damaged.write_text(right.replace("demo=", "demo=yes"))
+    refused = offline(fresh, "--no-vllm", check=False)
+    assert "./about: FAILED" in refused and "Nothing was changed" in refused, refused
+    assert not (fresh.root / "opt/er").exists()
+    damaged.write_text(right)
+
+    said = offline(fresh, "--no-vllm", "--start")
+    assert "+ apt-get install" in said and "Network: not used" in said, said
+    assert "sk-er-" in said
+    assert state_of_apt(fresh) == before
+    assert fresh.run("curl", "--version").stdout.startswith("curl ")
+    for name in ("Embedding", "Reranker"):
+        assert (fresh.root / MODELS.lstrip("/") / f"Qwen3-{name}-0.6B/config.json").exists()
+    assert fresh.run("sh", "-c", "ls -d /var/tmp/er-install*", check=False).returncode != 0
+    eventually(lambda: get("/livez")[0] == 200, 30, lambda: fresh.journal("-u", "er-gateway"))
+    assert "Nothing to do" in offline(fresh, "--no-vllm")
+
+
+@pytest.mark.long
+def test_vllm_and_an_upgrade_without_a_network(fresh: Machine) -> None:
+    """A fetch for the CPU, an installation that answers, then the next version's folder over it."""
+    fetch(fresh, "--cpu")
+    fresh.run("dpkg", "--purge", "--force-depends", *PURGED, check=False)
+    said = offline(fresh, "--cpu", "--start")
+    found = re.search(r"sk-er-[A-Za-z0-9_-]+", said)
+    assert found, said
+    fresh.run("er", "wait", "--timeout", "400s", timeout=420)
+    body = {"model": "Qwen3-Embedding-0.6B", "input": "hello"}
+    status, answer, _ = post("/v1/embeddings", body, found[0])
+    assert status == 200 and len(answer["data"]) == 1
+    first = os.readlink(fresh.root / "opt/er/current")
+
+    fresh.run("sh", "-c", "echo '# the next version' >>/home/joe/er/etc/er.toml")
+    refused = offline(fresh, "--cpu")  # the folder's own tree is still the version before
+    assert "Nothing to do" in refused
+    fetch(fresh, "--cpu")
+    said = offline(fresh)  # --cpu need not be said again
+    assert os.readlink(fresh.root / "opt/er/current") != first, said
+    assert "restart er-gateway" in said
+    fresh.run("er", "wait", "--timeout", "400s", timeout=420)
+    assert post("/v1/embeddings", body, found[0])[0] == 200
