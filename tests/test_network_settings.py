@@ -213,6 +213,56 @@ def test_a_pip_conf_of_the_caller_s_own_is_named(tmp_path: Path) -> None:
     assert f"sudo --preserve-env=PIP_PROXY PIP_CONFIG_FILE={file} ./install.sh --start" in failed
 
 
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
+def test_the_lines_of_the_readmes(readme: str, tmp_path: Path) -> None:
+    """Each line about a mirror or a proxy, as typed by somebody who exported other settings: what is in force then.
+
+    `sudo` is one that drops the environment as sudo does; what is typed goes on with a --fetch that is tried only.
+    """
+    sudo = tmp_path / "sudo"
+    sudo.write_text(SUDO)
+    sudo.chmod(0o755)
+    text = (TOP / readme).read_text(encoding="utf-8")
+    lines = re.findall(r"^(sudo .*?\./install\.sh(?: --(?:index-url|proxy) \S+)?)(?: {2,}#.*)$", text, re.M)
+    assert len(lines) == 4, lines
+    exported = {"PIP_INDEX_URL": "https://exported.example/simple", "https_proxy": "http://e.example:1"}
+    shown = []
+    for line in lines:
+        done = subprocess.run(
+            ["bash", "-c", f"{line} --no-vllm --models none --fetch {tmp_path}/dir --dry-run"],
+            cwd=TOP,
+            env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path), **exported},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stdout
+        (pip,) = re.findall(r"^  pip: (.*)", done.stdout, re.M)
+        shown.append(pip)
+    assert shown[0].startswith("https://MIRROR/simple (--index-url)")
+    assert shown[1].startswith("https://MIRROR/simple (PIP_INDEX_URL)")
+    assert "exported" not in shown[2] and "through the proxy http://PROXY:3128 (--proxy)" in shown[2]
+    assert shown[3].startswith("https://exported.example/simple (PIP_INDEX_URL)")
+    assert "through the proxy http://e.example:1 (https_proxy)" in shown[3]
+
+
+SUDO = """#!/bin/bash
+keep=()
+while :; do
+    case $1 in
+        --preserve-env=*)
+            IFS=, read -ra names <<<"${1#*=}"
+            for name in "${names[@]}"; do [[ ! -v $name ]] || keep+=("$name=${!name}"); done ;;
+        *=*) keep+=("$1") ;;
+        *) break ;;
+    esac
+    shift
+done
+exec env -i PATH="$PATH" HOME="$HOME" "${keep[@]}" "$@"
+"""
+
+
 # -- options -----------------------------------------------------------------------------------
 
 
