@@ -1,4 +1,4 @@
-"""install.sh's functions called one by one, and what they fetch from: a small index of wheels, and a proxy."""
+"""install.sh's functions one by one, and what they fetch from: a small index, and a proxy."""
 
 from __future__ import annotations
 
@@ -16,12 +16,22 @@ from pathlib import Path
 TOP = Path(__file__).parent.parent
 PARTS = ("words", "machine", "network", "offline", "fetch", "programs")
 # What a run of the suite, or its machine, may have set; each test says what it wants.
-NETWORK = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "hf_endpoint", "modelscope_domain", "sudo_user")
+NETWORK = (
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "hf_endpoint",
+    "modelscope_domain",
+    "sudo_user",
+)
 
 
 def bash(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run `script` with install.sh's functions at hand, in an environment without network settings but `variables`;
-    stdout and stderr as one text."""
+    """Run `script` with install.sh's functions at hand; stdout and stderr as one text.
+
+    Of what may say where packages come from the environment has `variables` alone.
+    """
     head = f"""
         set -euo pipefail
         here={TOP} python=/usr/bin/python3 opt=/nowhere/er dry='' changes=0 mode=install variant=''
@@ -36,7 +46,13 @@ def bash(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
     }
     return subprocess.run(
         ["bash", "-c", head + script],
-        env={**kept, "HOME": "/nowhere", "PIP_CONFIG_FILE": "/dev/null", "LC_ALL": "C.UTF-8", **variables},
+        env={
+            **kept,
+            "HOME": "/nowhere",
+            "PIP_CONFIG_FILE": "/dev/null",
+            "LC_ALL": "C.UTF-8",
+            **variables,
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -51,7 +67,8 @@ def wheel(name: str, version: str) -> tuple[str, bytes]:
     parts = {
         f"{name.replace('-', '_')}.py": f"VERSION = {version!r}\n",
         f"{meta}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{meta}/WHEEL": "Wheel-Version: 1.0\nGenerator: er\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{meta}/WHEEL": "Wheel-Version: 1.0\nGenerator: er\nRoot-Is-Purelib: true\n"
+        "Tag: py3-none-any\n",
     }
     record = "".join(f"{path},,\n" for path in (*parts, f"{meta}/RECORD"))
     data = io.BytesIO()
@@ -64,7 +81,8 @@ def wheel(name: str, version: str) -> tuple[str, bytes]:
 class Index:
     """A simple index on loopback that also is a proxy to itself under any host's name.
 
-    `asked` has the paths it was asked for, `proxied` what came as to a proxy, `credentials` what was shown to it then.
+    `asked` has the paths it was asked for, `proxied` what came as to a proxy, `credentials` what
+    was shown to it then.
     """
 
     def __init__(self) -> None:
@@ -93,7 +111,7 @@ class Index:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, *args: object) -> None:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

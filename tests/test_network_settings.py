@@ -1,4 +1,4 @@
-"""Where install.sh says that packages come from, what it hands on to pip, and what sudo has left out."""
+"""Where install.sh says that packages come from, what pip is given, and what sudo has left out."""
 
 from __future__ import annotations
 
@@ -104,9 +104,14 @@ def test_what_is_shown_before_anything_is_fetched() -> None:
 
 
 def test_apt_s_proxy_is_what_apt_config_says() -> None:
-    config = "apt-config() { echo 'Acquire::http::Proxy \"http://u:" + SECRET + "@apt.example:80\";'; }"
+    config = (
+        "apt-config() { echo 'Acquire::http::Proxy \"http://u:" + SECRET + "@apt.example:80\";'; }"
+    )
     said = bash(f"{config}; apt_proxy", http_proxy="http://other.example").stdout
-    assert said == "  apt: as its sources say, through the proxy http://***@apt.example:80 (apt-config)\n"
+    assert (
+        said
+        == "  apt: as its sources say, through the proxy http://***@apt.example:80 (apt-config)\n"
+    )
 
 
 def test_pip_goes_through_the_proxy_and_no_argument_has_its_password(
@@ -152,7 +157,7 @@ def test_when_pip_fails_the_index_and_the_proxy_are_named(environment: Path, ser
 
 
 def by_sudo(folder: Path, script: str, caller: dict[str, str]) -> str:
-    """What `script` says below a program named sudo that was called with `caller`'s variables and passes none on."""
+    """What `script` says below a program named sudo, called with variables that it drops."""
     sudo = folder / "sudo"
     shutil.copy("/bin/dash", sudo)
     home = folder / "home"
@@ -215,17 +220,23 @@ def test_a_pip_conf_of_the_caller_s_own_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
 def test_the_lines_of_the_readmes(readme: str, tmp_path: Path) -> None:
-    """Each line about a mirror or a proxy, as typed by somebody who exported other settings: what is in force then.
+    """Each line about a mirror or a proxy, typed by somebody who exported other settings.
 
-    `sudo` is one that drops the environment as sudo does; what is typed goes on with a --fetch that is tried only.
+    `sudo` is one that drops the environment as sudo does; a --fetch that is tried only says what
+    is in force then.
     """
     sudo = tmp_path / "sudo"
     sudo.write_text(SUDO)
     sudo.chmod(0o755)
     text = (TOP / readme).read_text(encoding="utf-8")
-    lines = re.findall(r"^(sudo .*?\./install\.sh(?: --(?:index-url|proxy) \S+)?)(?: {2,}#.*)$", text, re.M)
+    lines = re.findall(
+        r"^(sudo .*?\./install\.sh(?: --(?:index-url|proxy) \S+)?)(?: {2,}#.*)$", text, re.M
+    )
     assert len(lines) == 4, lines
-    exported = {"PIP_INDEX_URL": "https://exported.example/simple", "https_proxy": "http://e.example:1"}
+    exported = {
+        "PIP_INDEX_URL": "https://exported.example/simple",
+        "https_proxy": "http://e.example:1",
+    }
     shown = []
     for line in lines:
         done = subprocess.run(
@@ -242,7 +253,9 @@ def test_the_lines_of_the_readmes(readme: str, tmp_path: Path) -> None:
         shown.append(pip)
     assert shown[0].startswith("https://MIRROR/simple (--index-url)")
     assert shown[1].startswith("https://MIRROR/simple (PIP_INDEX_URL)")
-    assert "exported" not in shown[2] and "through the proxy http://PROXY:3128 (--proxy)" in shown[2]
+    assert (
+        "exported" not in shown[2] and "through the proxy http://PROXY:3128 (--proxy)" in shown[2]
+    )
     assert shown[3].startswith("https://exported.example/simple (PIP_INDEX_URL)")
     assert "through the proxy http://e.example:1 (https_proxy)" in shown[3]
 

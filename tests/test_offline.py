@@ -1,4 +1,4 @@
-"""--fetch and --offline: nothing fetched twice, nothing taken from a folder that is not whole, nothing written over."""
+"""--fetch and --offline: nothing twice, nothing from half a folder, nothing over what is there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from installing import Index, bash, index
 
-# What a whole fetch needs of a network, as a machine's test does it (tests/whole/test_a_offline.py).
+# What needs a network; tests/whole/test_a_offline.py does it.
 STAND_IN = """
     fetch_packages() { echo deb >"$fetch/packages/small.deb"; }
     fetch_wheels() { echo wheel >"$fetch/wheels/small.whl"; }
@@ -48,7 +48,9 @@ def model(tmp_path: Path) -> Path:
 def fetched(tmp_path: Path, model: Path) -> Path:
     """A folder as --fetch leaves it, in small; its name has a blank."""
     folder = tmp_path / "a stick"
-    done = bash(f"{STAND_IN} vllm='' fetch='{folder}' models=({model}); check_network_options; fetch")
+    done = bash(
+        f"{STAND_IN} vllm='' fetch='{folder}' models=({model}); check_network_options; fetch"
+    )
     assert done.returncode == 0, done.stdout
     assert "sudo DIR/er/install.sh --offline DIR --no-vllm" in done.stdout
     return folder
@@ -247,7 +249,9 @@ def test_what_this_machine_needs_and_the_folder_has_not(fetched: Path) -> None:
     assert "the models need" in done.stdout and done.returncode == 1
 
 
-def test_models_are_put_in_their_place_and_never_over_another(fetched: Path, tmp_path: Path) -> None:
+def test_models_are_put_in_their_place_and_never_over_another(
+    fetched: Path, tmp_path: Path
+) -> None:
     place = tmp_path / "models/Qwen/Small-0.1B"
     script = f"model_root={tmp_path}/models; install_models"
     assert f"+ {place}" in offline(fetched, script).stdout
@@ -275,7 +279,8 @@ def test_pip_knows_the_folder_alone(fetched: Path, environment: Path, served: In
     assert "has not all that" in done.stdout and "once more" not in done.stdout
     assert served.asked == []
     from_there = f"""
-        offline='{fetched}'; prepare_offline; pip_install {environment}/env --ignore-installed er-small
+        offline='{fetched}'; prepare_offline
+        pip_install {environment}/env --ignore-installed er-small
     """
     name = next(iter(served.files))
     (fetched / "wheels" / name).write_bytes(served.files[name])
@@ -287,17 +292,21 @@ def test_pip_knows_the_folder_alone(fetched: Path, environment: Path, served: In
 def test_apt_takes_packages_from_the_folder_and_leaves_its_sources_alone(
     fetched: Path, tmp_path: Path
 ) -> None:
-    """A real package with an epoch in its name, found by the list that --fetch writes; not installed here."""
+    """A real package with an epoch in its name, by the list that --fetch writes; not installed."""
     control = tmp_path / "deb/DEBIAN/control"
     control.parent.mkdir(parents=True)
     control.write_text(
-        "Package: er-small\nVersion: 1:2.0+x~1\nArchitecture: all\nMaintainer: er\nDescription: small\n"
+        "Package: er-small\nVersion: 1:2.0+x~1\nArchitecture: all\n"
+        "Maintainer: er\nDescription: small\n"
     )
     (fetched / "packages/small.deb").unlink()
     deb = fetched / "packages/er-small_1%3a2.0+x~1_all.deb"
     subprocess.run(["dpkg-deb", "-b", tmp_path / "deb", deb], check=True, capture_output=True)
     script = f"""
-        apt-get() {{ command apt-get "$@" -o Debug::NoLocking=1 -o Dir::State::status=/dev/null --download-only; }}
+        apt-get() {{
+            command apt-get "$@" --download-only -o Debug::NoLocking=1 \\
+                -o Dir::State::status=/dev/null
+        }}
         package_index '{fetched}/packages'
         offline='{fetched}'; prepare_offline
         apt_offline er-small && say 'apt had it'

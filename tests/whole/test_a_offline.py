@@ -1,12 +1,11 @@
-"""`--fetch` on a machine with a network, then `--offline` with none: packages, wheels, models, and it answers.
+"""`--fetch` with a network, then `--offline` with none: packages, wheels, models, and it answers.
 
-The network is really none: install.sh runs in a network namespace of its own, without an address. What it starts
-is the machine's systemd, which has the host's network, so that the answers can be asked for from here.
+There is really none: install.sh runs in a network namespace of its own, without an address. What
+it has the machine's systemd start has the host's network, so that it can be asked from here.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,7 @@ PURGED = ("curl", "python3-venv", "python3.11-venv", "libcurl4", "libnuma1")
 
 @pytest.fixture(scope="module")
 def fresh() -> Iterator[Machine]:
-    """A machine with a user joe, ER's tree in his home, two models, and pip's cache of the last time for him."""
+    """A machine with a user joe: ER's tree, two models, and pip's cache of the last time."""
     machine = Machine(ROOT)
     kept = CACHE / "pip-joe"
     kept.mkdir(parents=True, exist_ok=True)
@@ -43,10 +42,10 @@ def fresh() -> Iterator[Machine]:
 
 def fetch(machine: Machine, *options: str) -> str:
     """What joe's --fetch says; what it leaves is moved to where a stick would be."""
-    models = [part for name in ("Embedding", "Reranker") for part in ("--models", f"/srv/Qwen3-{name}-0.6B")]
+    models = ("--models", "/srv/Qwen3-Embedding-0.6B", "--models", "/srv/Qwen3-Reranker-0.6B")
     machine.run("sh", "-c", f"[ ! -e '{STICK}' ] || mv '{STICK}' /home/joe/out")
-    said = machine.run("sh", "-c", 'cd && exec er/install.sh --fetch out "$@"', "sh", *options, *models,
-                       user="joe", timeout=1000).stdout  # fmt: skip
+    command = ("sh", "-c", 'cd && exec er/install.sh --fetch out "$@"', "sh", *options, *models)
+    said = machine.run(*command, user="joe", timeout=1000).stdout
     machine.run("mv", "/home/joe/out", STICK)
     return said
 
@@ -104,14 +103,14 @@ def test_vllm_and_an_upgrade_without_a_network(fresh: Machine) -> None:
     body = {"model": "Qwen3-Embedding-0.6B", "input": "hello"}
     status, answer, _ = post("/v1/embeddings", body, found[0])
     assert status == 200 and len(answer["data"]) == 1
-    first = os.readlink(fresh.root / "opt/er/current")
+    first = (fresh.root / "opt/er/current").readlink()
 
     fresh.run("sh", "-c", "echo '# the next version' >>/home/joe/er/etc/er.toml")
     refused = offline(fresh, "--cpu")  # the folder's own tree is still the version before
     assert "Nothing to do" in refused
     fetch(fresh, "--cpu")
     said = offline(fresh)  # --cpu need not be said again
-    assert os.readlink(fresh.root / "opt/er/current") != first, said
+    assert (fresh.root / "opt/er/current").readlink() != first, said
     assert "restart er-gateway" in said
     fresh.run("er", "wait", "--timeout", "400s", timeout=420)
     assert post("/v1/embeddings", body, found[0])[0] == 200
