@@ -113,6 +113,21 @@ def test_a_disk_too_small_is_known_before(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_a_folder_of_others_is_not_touched(fetched: Path, tmp_path: Path) -> None:
+    """Its `er` may be somebody's own tree."""
+    (tmp_path / "home/er").mkdir(parents=True)
+    (tmp_path / "home/er/mine").touch()
+    done = bash(f"{STAND_IN} vllm='' fetch={tmp_path}/home; fetch")
+    assert done.returncode == 1
+    assert "holds something else; --fetch wants a folder of its own" in done.stdout
+    assert [path.name for path in (tmp_path / "home").rglob("*")] == ["er", "mine"]
+    left = fetched / "models/Qwen/Half-1B.part"
+    left.mkdir()
+    again = bash(f"{STAND_IN} vllm='' fetch='{fetched}'; fetch")
+    assert again.returncode == 0, again.stdout
+    assert not left.exists() and (fetched / "models/Qwen/Small-0.1B").exists()
+
+
 def test_two_at_once_do_not_fill_one_folder(tmp_path: Path) -> None:
     script = f"""{STAND_IN} vllm='' fetch={tmp_path}
         exec 8<{tmp_path}; flock 8

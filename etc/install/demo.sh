@@ -93,6 +93,7 @@ demo_goodbye() {
 demo_without_systemd() {
     # a machine of its own would have to be fetched
     [[ -z $offline ]] || { demo_in_foreground; return; }
+    use_network_options         # the machine gets this one's settings
     local machine=("$here/tests/lab/vm")
     say "PID 1 here is %s, not systemd: the demo boots a small Debian machine with systemd
 (systemd-nspawn, in %s) and installs ER in there. It shares this machine's network." \

@@ -25,6 +25,7 @@ fetch() {
     check_distribution
     fetch_variant
     fetch_tools
+    fetch_folder
     fetch_space
     use_network_options
     show_network
@@ -36,6 +37,7 @@ fetch() {
         scratch
         rm -f "$fetch/SHA256SUMS"           # from here on it is not whole
         mkdir -p "$fetch"/{packages/partial,wheels,models}
+        echo "$about_head" >"$fetch/about"
     fi
     step 'Fetch, into %s' "$fetch"
     act "ER's own files" -- fetch_tree
@@ -44,6 +46,14 @@ fetch() {
     fetch_models
     act 'checksums' -- seal
     fetched
+}
+
+# What is in DIR is replaced, so it must be ours.
+about_head='# what install.sh --fetch has collected here; install.sh --offline goes by it'
+fetch_folder() {
+    [[ -e $fetch ]] || return 0
+    [[ -d $fetch && -z $(ls -A "$fetch") ]] || grep -qsxF "$about_head" "$fetch/about" ||
+        stop '%s holds something else; %s wants a folder of its own. Nothing was changed.' "$fetch" --fetch
 }
 
 # A folder for what is needed meanwhile. Not in DIR, which may be a stick without links and rights.
@@ -257,8 +267,10 @@ fetch_er() {
 # --- the end --------------------------------------------------------------------------------------
 
 seal() {
+    # what an earlier run has begun and this one does not want
+    rm -rf "$fetch"/er.new "$fetch"/models/*/*.{new,part}
     cat >"$fetch/about" <<TEXT
-# what install.sh --fetch has collected here; install.sh --offline goes by it
+$about_head
 system=$(system_id)
 architecture=$(uname -m)
 python=$(python_version)

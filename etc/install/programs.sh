@@ -125,7 +125,7 @@ install_vllm() {
     if whole "$target"; then
         say '  already there'
     else
-        say '  This fetches gigabytes and takes minutes.'
+        [[ -n $offline ]] || say '  This fetches gigabytes and takes minutes.'
         act 'make the environment %s' "$target" -- build_vllm "$target"
     fi
     vllm_target=$target               # install_current makes it the one in use

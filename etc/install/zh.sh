@@ -92,6 +92,7 @@ there is no network: %s. Run this again then.']='请换一个索引（%s）或�
     ['vLLM: the build for NVIDIA GPUs (%s fetches the one for the CPU, %s none)']='vLLM：NVIDIA GPU 版（%s 下载 CPU 版，%s 不下载）'
     ['this needs %s here: %s']='这一步在本机需要 %s：%s'
     ['%s is no model: it has no %s']='%s 不是模型：里面没有 %s'
+    ['%s holds something else; %s wants a folder of its own. Nothing was changed.']='%s 里有别的东西；%s 要一个单独的目录。没有做任何改动。'
     ['%s cannot be written to by %s']='%s 不能由 %s 写入'
     ['%s has %s MB free; this needs %s MB at most, and %s MB are there.
 Nothing was changed.']='%s 可用空间 %s MB；最多需要 %s MB，其中 %s MB 已经有了。
