@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from installing import Index, bash, index
+from installing import Index, bash, index, wheel
 
 # What needs a network; tests/whole/test_a_offline.py does it.
 STAND_IN = """
@@ -85,6 +85,21 @@ def test_wheels_are_fetched_once_and_a_damaged_one_again(
     done = bash(script, THE_INDEX=served.url)
     assert done.returncode == 0, done.stdout
     assert served.fetched() == names[:1]
+
+
+def test_a_wheel_without_a_checksum_is_held_to_its_own(tmp_path: Path) -> None:
+    """torch has none in the lists; one that was cut off or damaged is fetched again."""
+    (tmp_path / "wheels").mkdir()
+    for name in ("torch", "torch-whole", "torch-cut", "attrs"):
+        file, data = wheel(name, "1.0")
+        if name == "torch-cut":
+            data = data[:-40]
+        elif name != "torch-whole":
+            data = data.replace(b"VERSION", b"VERSIOM", 1)
+        (tmp_path / "wheels" / file).write_bytes(data)
+    assert bash(f"fetch={tmp_path}; drop_unsound").returncode == 0
+    left = {path.name.partition("-")[0] for path in (tmp_path / "wheels").iterdir()}
+    assert left == {"torch_whole", "attrs"}  # this one is in the lists, so pip will tell
 
 
 def test_what_an_earlier_fetch_brought_and_is_not_needed_goes(tmp_path: Path) -> None:
@@ -183,6 +198,12 @@ def test_a_model_is_pulled_by_er(tmp_path: Path) -> None:
     assert bash(script).returncode == 0
     asked = (tmp_path / "asked").read_text()
     assert asked == f"models pull BAAI/bge-m3 --to {tmp_path}/d/models/BAAI/bge-m3\n"
+    (tmp_path / "d/models/BAAI/bge-m3").mkdir(parents=True)
+    (tmp_path / "d/models/BAAI/bge-m3/er-model.json").touch()
+    for verdict, kept in (("true", True), ("false", False)):  # one that is there is looked at
+        er.write_text(f'#!/bin/sh\n[ "$2" != verify ] || {verdict}\n')
+        assert bash(script).returncode == 0
+        assert (tmp_path / "d/models/BAAI/bge-m3").exists() == kept
     er.write_text("#!/bin/sh\necho no hub; exit 1\n")
     done = bash(script)
     assert done.returncode == 1

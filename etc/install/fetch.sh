@@ -168,6 +168,7 @@ fetch_wheels() {
     mkdir -p "$lists" "$work/tmp"
     : >"$work/kept"
     "$python" -m venv "$work/env"
+    drop_unsound
     grep '^setuptools==' "$here/lock.light.txt" >"$lists/setuptools"
     collect --no-deps --require-hashes -r "$lists/setuptools"
     pip_from "$fetch/wheels" "$work/env/bin/pip" install -qq --no-deps -r "$lists/setuptools"
@@ -181,6 +182,26 @@ fetch_wheels() {
         collect -c "$lists/pins" -r "$lists/plain"
     fi
     prune "$fetch/wheels" "$work/kept"
+}
+
+# What our lists have checksums for pip looks at. Of torch and the like, which are taken up again as they lie there,
+# each file in the wheel has one of its own.
+drop_unsound() {
+    "$python" - "$fetch/wheels" "$here"/lock.*.txt <<'PYTHON'
+import pathlib, sys, zipfile, zlib
+
+lines = [line for lock in sys.argv[2:] for line in open(lock, encoding="utf-8") if " --hash=" in line]
+summed = {line.partition("==")[0].lower() for line in lines}
+for wheel in pathlib.Path(sys.argv[1]).glob("*.whl"):
+    if wheel.name.partition("-")[0].lower().replace("_", "-") in summed:
+        continue
+    try:
+        sound = zipfile.ZipFile(wheel).testzip() is None
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        sound = False
+    if not sound:
+        wheel.unlink()
+PYTHON
 }
 
 # collect PIP-ARGUMENT…: what pip would install by them lies in DIR/wheels then, and is known as needed.
@@ -248,8 +269,9 @@ copy_model() {  # copy_model SOURCE TARGET: whole or not at all; what links lead
     mv -T "$2.new" "$2"
 }
 
-pull_model() {  # pull_model NAME TARGET
+pull_model() {  # pull_model NAME TARGET: one that is there is held to its checksums first
     fetch_er
+    [[ ! -e $2/er-model.json ]] || "$work/env/bin/er" models verify "$2" >/dev/null || rm -rf "$2"
     "$work/env/bin/er" models pull "$1" ${hub:+--from "$hub"} --to "$2" || stop 'the model %s could not be fetched; the cause stands above.
 What is there stays; run this again, or leave it out: %s' "$1" '--models none'
 }

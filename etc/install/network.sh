@@ -6,7 +6,7 @@ check_network_options() {
     [[ ${#models[@]} == 0 || -n $fetch ]] || wrong '%s goes with %s' --models --fetch
     [[ -z $hub || -n $fetch ]] || wrong '%s goes with %s' --from --fetch
     [[ -z $offline || -z $index_url$proxy ]] || wrong '%s uses no network: leave out %s' --offline '--index-url, --proxy'
-    [[ $mode == install || -z $fetch$offline$index_url$proxy ]] || wrong '%s goes by itself' --uninstall
+    [[ $mode == install || -z $fetch$offline$index_url$proxy ]] || wrong '%s goes by itself' "--$mode"
     [[ -z $index_url || $index_url =~ ^(https?|file)://[^[:space:]]+$ ]] ||
         wrong '%s wants an address as https://HOST/simple' --index-url
     [[ -z $proxy || $proxy =~ ^(https?|socks5h?)://[^[:space:]/]+/?$ ]] ||
