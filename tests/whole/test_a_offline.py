@@ -14,6 +14,8 @@ import pytest
 from conftest import MODELS
 from machine import CACHE, TOP, Machine, eventually, get, post
 
+from hub import Hub, running
+
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(1500)]
 ROOT = Path("/var/lib/er-test-offline")
 STICK = "/srv/a stick"  # blanks in its path, as desktops mount them
@@ -28,8 +30,7 @@ def fresh() -> Iterator[Machine]:
     kept = CACHE / "pip-joe"
     kept.mkdir(parents=True, exist_ok=True)
     binds = ["--bind", f"{kept}:/home/joe/.cache/pip"]
-    for source, name in (("tiny-embed", "Embedding"), ("tiny-rerank", "Reranker")):
-        binds += ["--bind-ro", f"{CACHE / source}:/srv/Qwen3-{name}-0.6B"]
+    binds += ["--bind-ro", f"{CACHE / 'tiny-embed'}:/srv/Qwen3-Embedding-0.6B"]
     try:
         machine.vm("up", "--fresh", *binds, str(ROOT), timeout=600)
         machine.run("useradd", "--create-home", "--shell", "/bin/bash", "joe")
@@ -41,11 +42,17 @@ def fresh() -> Iterator[Machine]:
 
 
 def fetch(machine: Machine, *options: str) -> str:
-    """What joe's --fetch says; what it leaves is moved to where a stick would be."""
-    models = ("--models", "/srv/Qwen3-Embedding-0.6B", "--models", "/srv/Qwen3-Reranker-0.6B")
+    """What joe's --fetch says; what it leaves is moved to where a stick would be.
+
+    One model is a folder of the machine's, the other comes from a hub.
+    """
+    hub = Hub({"Qwen/Qwen3-Reranker-0.6B": CACHE / "tiny-rerank"})
+    models = ("--models", "/srv/Qwen3-Embedding-0.6B", "--models", "Qwen3-Reranker-0.6B")
     machine.run("sh", "-c", f"[ ! -e '{STICK}' ] || mv '{STICK}' /home/joe/out")
-    command = ("sh", "-c", 'cd && exec er/install.sh --fetch out "$@"', "sh", *options, *models)
-    said = machine.run(*command, user="joe", timeout=1000).stdout
+    line = f'cd && HF_ENDPOINT={hub.url} exec er/install.sh --fetch out "$@"'
+    with running(hub):
+        command = ("sh", "-c", line, "sh", *options, *models)
+        said = machine.run(*command, user="joe", timeout=1000).stdout
     machine.run("mv", "/home/joe/out", STICK)
     return said
 
