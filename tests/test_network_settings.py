@@ -79,10 +79,10 @@ def test_root_s_own_pip_conf_counts_and_pip_reads_it_so(tmp_path: Path, environm
 
 
 def test_nobody_has_set_anything() -> None:
-    assert bash(SOURCE).stdout == "pypi.org (pip's own default)\n"
+    assert bash(SOURCE).stdout == "pip's own default index\n"
     said = bash(SOURCE, https_proxy="http://p.example:3128").stdout
     assert said.endswith("through the proxy http://p.example:3128 (https_proxy)\n")
-    assert "proxy" not in bash(SOURCE, http_proxy="http://p.example:3128").stdout  # pypi is HTTPS
+    assert "proxy" not in bash(SOURCE, http_proxy="http://p.example:3128").stdout  # that index is HTTPS
 
 
 def test_what_is_shown_before_anything_is_fetched() -> None:

@@ -76,7 +76,7 @@ pip_source() {
     else
         pip_setting index-url
         index=${value:-https:}
-        if [[ -n $value ]]; then word '%s (%s)' "$(masked "$value")" "$whence"; else word "pypi.org (pip's own default)"; fi
+        if [[ -n $value ]]; then word '%s (%s)' "$(masked "$value")" "$whence"; else word "pip's own default index"; fi
         parts+=("$said")
         pip_setting extra-index-url
         [[ -z $value ]] || { word 'also %s (%s)' "$(masked "$value")" "$whence"; parts+=("$said"); }

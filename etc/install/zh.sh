@@ -59,7 +59,7 @@ of systemd units. On a server or a virtual machine it works; to try ER right her
   %s with the variable set before, keeps it hidden.']='注意：写在选项里的密码，运行期间谁列出进程都能看到；写进 pip.conf，或先设好变量再用
   %s，就不会暴露。'
     ['no index (no-index in %s)']='不用索引（%s 中的 no-index）'
-    ["pypi.org (pip's own default)"]='pypi.org（pip 的默认值）'
+    ["pip's own default index"]='pip 自己的默认索引'
     ['also %s (%s)']='以及 %s（%s）'
     ['through the proxy %s (%s)']='经过代理 %s（%s）'
     ['  apt: as its sources say, without a proxy']='  apt：按它自己的软件源，不经过代理'
