@@ -82,7 +82,8 @@ def test_nobody_has_set_anything() -> None:
     assert bash(SOURCE).stdout == "pip's own default index\n"
     said = bash(SOURCE, https_proxy="http://p.example:3128").stdout
     assert said.endswith("through the proxy http://p.example:3128 (https_proxy)\n")
-    assert "proxy" not in bash(SOURCE, http_proxy="http://p.example:3128").stdout  # that index is HTTPS
+    # that index is HTTPS
+    assert "proxy" not in bash(SOURCE, http_proxy="http://p.example:3128").stdout
 
 
 def test_what_is_shown_before_anything_is_fetched() -> None:
