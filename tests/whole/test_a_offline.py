@@ -94,7 +94,7 @@ def test_fetched_here_and_installed_without_a_network(fresh: Machine) -> None:
     for name in ("Embedding", "Reranker"):
         assert (fresh.root / MODELS.lstrip("/") / f"Qwen3-{name}-0.6B/config.json").exists()
     assert fresh.run("sh", "-c", "ls -d /var/tmp/er-install*", check=False).returncode != 0
-    eventually(lambda: get("/livez")[0] == 200, 30, lambda: fresh.journal("-u", "er-gateway"))
+    eventually(lambda: get("/livez")[0] == 200, 60, lambda: fresh.journal("-u", "er-gateway"))
     fresh.run("chmod", "-R", "a-x,a+X", f"{STICK}/er")  # as on a stick without rights
     again = (*NOBODY, "bash", f"{STICK}/er/install.sh", "--offline", STICK, "--no-vllm")
     assert "Nothing to do" in fresh.run(*again, timeout=300).stdout
