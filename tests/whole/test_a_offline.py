@@ -103,6 +103,7 @@ def test_fetched_here_and_installed_without_a_network(fresh: Machine) -> None:
 @pytest.mark.long
 def test_vllm_and_an_upgrade_without_a_network(fresh: Machine) -> None:
     """A fetch for the CPU, an installation that answers, then the next version's folder over it."""
+    fresh.run("/home/joe/er/install.sh", "--uninstall", "--purge", timeout=300)
     fetch(fresh, "--cpu")
     fresh.run("dpkg", "--purge", "--force-depends", *PURGED, check=False)
     said = offline(fresh, "--cpu", "--start")
@@ -115,8 +116,8 @@ def test_vllm_and_an_upgrade_without_a_network(fresh: Machine) -> None:
     first = (fresh.root / "opt/er/current").readlink()
 
     fresh.run("sh", "-c", "echo '# the next version' >>/home/joe/er/etc/er.toml")
-    refused = offline(fresh, "--cpu")  # the folder's own tree is still the version before
-    assert "Nothing to do" in refused
+    # the folder's own tree is still the version before
+    assert "Nothing to do" in offline(fresh, "--cpu")
     fetch(fresh, "--cpu")
     said = offline(fresh)  # --cpu need not be said again
     assert (fresh.root / "opt/er/current").readlink() != first, said
