@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import httpx
@@ -26,6 +27,7 @@ from er.admin.alerting import Alerting
 from er.admin.api import Desk, build
 from er.admin.canary_process import CanaryProcess
 from er.admin.certificate import Certificate
+from er.admin.introduced import Introduced
 from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer
 from er.admin.prober import Prober, Question
@@ -144,7 +146,8 @@ async def serve(child: Child) -> None:
                 headers=known,
             )
 
-        prober = Prober(config, ledger, Questions(config), ask, observer.samples)
+        asked = Introduced(ask, partial(health.version, client))
+        prober = Prober(config, ledger, Questions(config), asked, observer.samples)
         observer.probes = prober.right
         canary = CanaryProcess(app, desk, prober, _give_back_memory)
         if config.gateway.metrics:

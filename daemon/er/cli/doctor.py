@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import stat
@@ -11,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import httpx
 import msgspec
 import psutil
 
-from er import gpus, keys, systemctl
+from er import gpus, health, keys, systemctl
 from er.cli import as_user, audit_journal, check_machine, doctor_network, network
 from er.cli.screen import clean
 from er.config import (
@@ -72,6 +74,7 @@ def examine(answer: dict[str, Any]) -> Iterator[Line]:
         yield from way_in(config)
         yield from graphics(config)
         yield from vllm(config)
+        yield from elsewhere(config)
     yield from replicas(answer)
     yield memory()
     for kind in ("state", "runtime", "cache"):
@@ -171,6 +174,29 @@ def vllm(config: Config) -> Iterator[Line]:
     yield Line(
         "ok", "vLLM", f"{build.distribution} {build.version} in {build.python.parent.parent}"
     )
+
+
+def elsewhere(config: Config) -> Iterator[Line]:
+    """Which vLLM answers at each `url`."""
+    for replica in (r for r in config.replicas if r.url):
+        name = f"vLLM of {replica.name}"
+        version = asyncio.run(_version(replica.address))
+        age = engine_build.age(version or "")
+        if age == "older":
+            told, _, cure = engine_build.older(version or "", replica.address).rpartition(": ")
+            yield Line("x", name, told, cure)
+        elif age == "newer":
+            told = engine_build.untried(version or "", replica.address)
+            yield Line("!", name, told, "er quality run compares its answers with before")
+        elif version:
+            yield Line("ok", name, f"{version} at {replica.address}")
+        else:
+            yield Line("!", name, f"{replica.address} tells no version: its answers alone count")
+
+
+async def _version(address: str) -> str | None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return await health.version(client, address)
 
 
 def replicas(answer: dict[str, Any]) -> Iterator[Line]:
