@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from er import gpus, ports, status, systemctl
-from er.cli import check_quality
+from er.cli import check_quality, check_systemd
 from er.cli.check import Check, Found, Machine
 from er.config import Config, ConfigError, directory, load
 from er.engine import build as engine_build
@@ -65,5 +65,6 @@ def examined(path: Path) -> tuple[Config | None, list[Found], list[str]]:
         return None, [Found(finding, True) for finding in error.findings], []
     check = Check(config, text, machine(config))
     found = check.run()
+    found += [Found(each, True) for each in check_systemd.findings(path, systemctl.version())]
     own = check_quality.findings(directory("configuration") / "canary")
     return config, [*found, *(Found(each, False) for each in own)], check.recipes()

@@ -17,7 +17,14 @@ import msgspec
 import psutil
 
 from er import gpus, health, keys, systemctl
-from er.cli import as_user, audit_journal, check_machine, doctor_network, network
+from er.cli import (
+    as_user,
+    audit_journal,
+    check_machine,
+    check_systemd,
+    doctor_network,
+    network,
+)
 from er.cli.screen import clean
 from er.config import (
     Config,
@@ -98,6 +105,8 @@ def units() -> Iterator[Line]:
         told = f"PID 1 is {name}, not systemd; run er-gateway and er-vllm NAME in the foreground"
         yield Line("!", "systemd", told)
         return
+    for one in check_systemd.lines(systemctl.version()):
+        yield Line(*one)
     sockets = [f"er-gateway-{name}.socket" for name in ("http", "local", "admin")]
     names = [systemctl.TARGET, *sockets, systemctl.GATEWAY]
     shown = systemctl.show(names)
