@@ -1,4 +1,4 @@
-"""A machine without polkit: what a member of group er is told, what er doctor and install.sh say."""
+"""A machine without polkit: what members of group er, er doctor and install.sh are told of it."""
 
 from __future__ import annotations
 
