@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,8 @@ def test_the_gateway_runs_as_the_manual_says(container: Container, tmp_path: Pat
     doctor = container.inside("er", "doctor")
     assert doctor.returncode == 0, doctor.stdout
     assert container.inside(*health[1:]).returncode == 0
+    console = container.inside("er-console", "--once")
+    assert console.returncode == 0 and "embed" in console.stdout, console.stdout + console.stderr
 
     nobody = container.inside("sh", "-c", "id -u; grep -E '^(CapEff|NoNewPrivs)' /proc/1/status")
     assert re.findall(r"\S+$", nobody.stdout, re.MULTILINE) == ["2048", "0" * 16, "1"]
@@ -168,7 +171,15 @@ def test_the_gateway_runs_as_the_manual_says(container: Container, tmp_path: Pat
     assert reloaded.returncode == 0, reloaded.stdout + reloaded.stderr
     assert container.embed("again").headers["x-ratelimit-limit-requests"] == "5"
 
-    podman("stop", NAME)
+    container.engines[0].fault("slow", 1, ms=2000)
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(container.embed, "in flight")
+        end = time.monotonic() + 10
+        while not container.engines[0].seen()["in_flight"]:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        podman("stop", NAME)
+        assert late.result().status == 200
     log = podman("logs", NAME)
     assert log.stdout.rstrip().endswith("stopped")
     assert podman("inspect", "--format", "{{.State.ExitCode}}", NAME).stdout.strip() == "0"
