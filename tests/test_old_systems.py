@@ -105,6 +105,22 @@ def test_one_that_is_too_old_is_said_with_its_cure(
         assert check_systemd.findings(file, version) == []
 
 
+def test_er_doctor_says_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version, with its cure where it is too old, and polkit as systemd knows it."""
+    unit = systemctl.parse("Id=polkit.service\nLoadState=masked\nActiveState=inactive\n")
+    monkeypatch.setattr(systemctl, "show", lambda units: unit)
+    monkeypatch.setattr(check_systemd.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(check_systemd, "pkaction", lambda: "126")
+    old, polkit = check_systemd.lines(247)
+    assert old[:2] == ("x", "systemd") and "need 249 or newer" in old[2]
+    assert old[3].startswith("upgrade the distribution")
+    assert polkit[:2] == ("!", "polkit") and "is masked" in polkit[2]
+    good, _ = check_systemd.lines(252)
+    assert good == ("ok", "systemd", "252", "")
+    monkeypatch.setattr(systemctl, "show", lambda units: None)
+    assert list(check_systemd.lines(None)) == []
+
+
 def test_why_group_er_may_not_steer_is_told() -> None:
     """No polkit, one that is masked, one whose rules are none, and none of ours."""
     for polkit, told, cure in (
