@@ -242,6 +242,9 @@ The installed version, %s, was left in charge. Correct the file and run this aga
 已安装的版本 %s 继续使用。请修正配置文件后重新运行。'
     ['Units, rights, audit journal']='单元、权限、审计日志'
     ['  as they should be']='  无需改动'
+    ['  polkit is masked here: members of group er need sudo to start and stop ER. To let them do it:
+  sudo systemctl unmask polkit.service']='  polkit 在这里被屏蔽：组 er 的成员启动和停止 ER 需要 sudo。要允许他们：
+  sudo systemctl unmask polkit.service'
     ['Configuration']='配置'
     ["  /etc/er/er.toml is the demo's"]='  /etc/er/er.toml 是 demo 的'
     ['  /etc/er/er.toml stays as it is']='  /etc/er/er.toml 保持不变'
