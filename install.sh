@@ -120,6 +120,7 @@ show_ports
 [[ -e $opt/current ]] || fresh=yes    # nothing installed yet, or taken off since
 
 install_packages
+check_fit       # where it could not be asked before, for want of Python
 install_identity
 install_light
 [[ -z $vllm ]] || install_vllm

@@ -27,7 +27,7 @@ from er.config import Config, Finding, Model, parse
 from er.config.reader import SIDES
 from er.config.render import render
 from er.engine.build import Build, BuildError
-from er.gpus import Gpu, User
+from er.gpus import Driver, Gpu, User
 from er.moments import expiry, span_s
 from er.units import takeup
 from fakes import free_port
@@ -236,7 +236,49 @@ def test_gpus_that_are_not_there(models: Path) -> None:
     assert len(found) == 2 and not any(f.blocks for f in found)
     divided = card(1, instances=(card(1, uuid="MIG-a"), card(1, uuid="MIG-b")))
     finding, _ = only(run(toml(models), models, gpus=[card(0), divided]))
-    assert "MIG-a, MIG-b" in finding.message
+    assert "MIG-a (H200), MIG-b (H200)" in finding.message
+
+
+def test_a_model_in_a_format_that_no_engine_loads(models: Path) -> None:
+    """Stops er apply: the folder of a .gguf, the file itself, and it beside whole other files."""
+    (models / "ranker/model.safetensors").rename(models / "ranker/model-Q8_0.gguf")
+    found = run(toml(models), models)
+    finding, line = only(found)
+    assert found[0].blocks and line.startswith("path") and "ranker" in line
+    assert "llama.cpp's format (GGUF)" in finding.message
+    file = toml(models).replace("/ranker", "/ranker/model-Q8_0.gguf")
+    assert "model-Q8_0.gguf: is in llama.cpp's format" in only(run(file, models))[0].message
+    (models / "ranker/config.json").unlink()
+    assert "llama.cpp's format (GGUF)" in only(run(toml(models), models))[0].message
+    (models / "ranker/model.safetensors").write_bytes(b"x" * 9)
+    assert "config.json: missing" in only(run(toml(models), models))[0].message
+
+
+def test_packed_weights_on_their_replicas_line(models: Path) -> None:
+    """As config.json says; and a driver that is too old is said of the first replica."""
+    file = models / "embedding/config.json"
+    config = json.loads(file.read_text())
+    packed = {"quant_method": "awq", "bits": 8, "group_size": 128, "version": "gemm"}
+    file.write_text(json.dumps(config | {"quantization_config": packed}))
+    found = run(toml(models), models)
+    finding, line = only(found)
+    assert found[0].blocks and line == 'model = "embed"'
+    assert "packed as awq with 8 bits, and vLLM loads 4" in finding.message
+    file.write_text(json.dumps(config))
+    old = Driver("570.86.10", (12, 8))
+    cuda = msgspec.structs.replace(CUDA, cuda=(13, 0))
+    finding, line = only(run(toml(models), models, driver=old, build=lambda: cuda))
+    assert "install driver 580 or newer" in finding.message and line == "gpu = 1"
+
+
+def test_the_size_of_weights_is_that_of_the_files_that_are_read(models: Path) -> None:
+    """Where a folder has them twice, vLLM reads the safetensors."""
+    folder = models / "embedding"
+    (folder / "pytorch_model.bin").write_bytes(b"x" * 5000)
+    facts = check.look(Model(name="e", task="embed"), folder, weights=True)
+    assert facts["bytes"] == 1000
+    (folder / "model.safetensors").unlink()
+    assert check.look(Model(name="e", task="embed"), folder, weights=True)["bytes"] == 5000
 
 
 def both_on(gpu_one: str, gpu_two: str, one: str, two: str) -> str:

@@ -73,6 +73,21 @@ ELSEWHERE = {
         "test_supervisor.py",
         "test_a_new_generation_takes_over_without_losing_a_request",
     ),
+    "er replica add": ("test_replica_commands.py", "test_a_replica_is_added_as_the_others_are"),
+    "er replica add --model M --url": (
+        "test_replica_commands.py",
+        "test_one_at_a_url_comes_and_goes_without_a_restart",
+    ),
+    "er replica remove": ("test_replica_commands.py", "test_the_last_replica_is_asked_about"),
+    "er replica set": (
+        "test_replica_commands.py",
+        "test_a_port_moves_and_that_replica_alone_is_restarted",
+    ),
+    "er model": ("test_replica_commands.py", "test_a_model_comes_with_a_replica_and_goes_with_it"),
+    "cp /etc/er/er.toml.before": (
+        "test_replica_commands.py",
+        "test_the_printed_line_brings_it_back",
+    ),
     "er vllm install": ("test_vllm_install.py", "test_a_version_is_there_once_it_is_whole"),
     "er vllm use": ("test_vllm_use.py", "test_another_version_and_back"),
     "er vllm rollback": ("test_vllm_use.py", "test_another_version_and_back"),

@@ -73,9 +73,26 @@ Nothing was changed."]='有 NVIDIA GPU（%s），但驱动没有应答：
 请安装 NVIDIA 驱动并重启，然后重新运行；或不用 GPU：./install.sh --cpu
 未做任何改动。'
     ['there is a GPU that ER does not support (%s); it runs on NVIDIA GPUs and on the CPU.
-Go on without the GPU: ./install.sh --cpu. Nothing was changed.']='这块 GPU ER 不支持（%s）；ER 可在 NVIDIA GPU 和 CPU 上运行。
-不用 GPU 继续：./install.sh --cpu。未做任何改动。'
+Go on without the GPU: ./install.sh --cpu; or install the gateway alone, in front of vLLM servers that
+something else runs on it: ./install.sh --no-vllm. Nothing was changed.']='这块 GPU ER 不支持（%s）；ER 可在 NVIDIA GPU 和 CPU 上运行。
+不用 GPU 继续：./install.sh --cpu；或只装网关，后面接由其他方式在这块卡上运行的 vLLM：
+./install.sh --no-vllm。未做任何改动。'
+    ['GPU: whether vLLM runs on it could not be told']='GPU：无法判断 vLLM 能否在上面运行'
+    ['the NVIDIA driver here is %s (CUDA %s), too old for vLLM, which comes built for CUDA %s.
+Install driver %s or newer and reboot, then run this again; or go on without the GPU: ./install.sh --cpu;
+or install the gateway alone, with vLLM elsewhere or your own: ./install.sh --no-vllm
+PyPI has no other build: er help gpus. Nothing of ER was installed.']='这里的 NVIDIA 驱动是 %s（CUDA %s），对 vLLM 来说太旧：它是按 CUDA %s 构建的。
+请安装 %s 或更新的驱动并重启，然后重新运行；或不用 GPU 继续：./install.sh --cpu；
+或只装网关，vLLM 在别处或自备：./install.sh --no-vllm
+PyPI 上没有其他构建：er help gpus。没有安装 ER 的任何部分。'
+    ['GPU %s (%s, compute capability %s): too old for vLLM, which begins with %s; it is left out']='GPU %s（%s，计算能力 %s）：对 vLLM 太旧，vLLM 从 %s 起支持；不使用它'
+    ['GPU %s (%s) has no bfloat16: models on it need dtype = "float16" in er.toml']='GPU %s（%s）没有 bfloat16：其上的模型在 er.toml 里要写 dtype = "float16"'
+    ['GPU %s (%s, compute capability %s): newer than this vLLM, which knows up to %s; it may not start']='GPU %s（%s，计算能力 %s）：比这个 vLLM 更新，它最高到 %s；可能无法启动'
+    ['no GPU here can run vLLM. Go on without them: ./install.sh --cpu
+or install the gateway alone: ./install.sh --no-vllm. Nothing of ER was installed.']='这里没有能运行 vLLM 的 GPU。不用 GPU 继续：./install.sh --cpu
+或只装网关：./install.sh --no-vllm。没有安装 ER 的任何部分。'
     ['GPU: none found; the CPU build of vLLM is used (fine for trying, slow for work)']='GPU：没有找到；使用 vLLM 的 CPU 版（适合试用，正式使用会慢）'
+    ['a card of %s']='厂商 %s 的卡'
     ['%s at %s; ']='%s，位于 %s；'
     ['%s has %s MB free; this installation needs %s MB. Make room, or mount
 a larger disk at %s. Nothing was changed.']='%s 剩余 %s MB；本次安装需要 %s MB。请腾出空间，或把更大的磁盘

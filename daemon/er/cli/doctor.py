@@ -16,7 +16,15 @@ import msgspec
 import psutil
 
 from er import gpus, keys, systemctl
-from er.cli import as_user, audit_journal, check_machine, check_programs, doctor_network, network
+from er.cli import (
+    as_user,
+    audit_journal,
+    check_machine,
+    check_programs,
+    doctor_cards,
+    doctor_network,
+    network,
+)
 from er.cli.screen import clean
 from er.config import (
     Config,
@@ -151,14 +159,8 @@ def graphics(config: Config) -> Iterator[Line]:
     wanted = [r for r in config.replicas if r.url is None and not r.cpu]
     if not wanted:
         return
-    cards = gpus.Gpus()
-    found = cards.read(users=True)
-    if not found:
-        yield Line("x", "GPU", cards.reason, "nvidia-smi must work first; see er help faults")
-    for card in found:
-        used = f"{bytes_text(card.memory_used)} of {bytes_text(card.memory_total)} in use"
-        who = "; ".join(str(u) for u in card.users[:3])
-        yield Line("ok", f"GPU {card.index}", f"{card.name}, {used}" + (f": {who}" if who else ""))
+    for one in doctor_cards.lines(doctor_cards.facts(gpus.Gpus())):
+        yield Line(*one)
 
 
 def vllm(config: Config) -> Iterator[Line]:
