@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from er.cli import as_user
 from er.config import Config, Replica
 from er.engine import environments
-from er.engine.build import Build, BuildError, accepted, examine, known_range
+from er.engine.build import Build, BuildError, accepted, examine, known
 from er.model_files import ERS_OWN, HIDDEN
 
 HOMES = tuple(map(Path, HIDDEN))
@@ -102,7 +102,7 @@ def own(
     """
     wanted = str(replica.vllm)
     if not wanted.startswith("/") and not accepted(wanted):
-        raise BuildError(f"{wanted} is not one that ER knows ({known_range()})")
+        raise BuildError(f"{wanted} is not one that ER knows ({known()})")
     folder = environments.home(replica, opt)
     assert folder is not None  # it has a `vllm`
     hidden = f"{wanted}/".startswith(HIDDEN)

@@ -17,7 +17,7 @@ from er.cli.disk_places import taken
 from er.cli.screen import table
 from er.config import Config, ConfigError, Replica, active_path, load
 from er.engine import environments
-from er.engine.build import BuildError, accepted, known_range
+from er.engine.build import BuildError, accepted, known
 from er.engine.environments import BEFORE, LINK, OPT, Environment, target
 from er.quantities import bytes_text
 from er.units import kept
@@ -100,12 +100,12 @@ def _list(as_json: bool) -> int:
         told: dict[str, Any] = {
             "environments": [msgspec.to_builtins(row) for row in rows],
             "pins": pins(SHARE),
-            "known": known_range(),
+            "known": known(),
         }
         print(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
         return 0
     if not rows:
-        print(f"No vLLM below {OPT}. This ER knows {known_range()}; sudo er vllm install VERSION")
+        print(f"No vLLM below {OPT}. This ER knows {known()}; sudo er vllm install VERSION")
         return 0
     lines = [("version", "build", "takes", "replicas", "is")]
     lines += [
@@ -136,7 +136,7 @@ def _states(row: Row) -> Iterator[str]:
         cpu = " --cpu" if row.build == "CPU" else ""
         yield f"half made: sudo er vllm install {row.version}{cpu}"
     elif not row.accepted:
-        yield f"not one that this ER knows ({known_range()})"
+        yield f"not one that this ER knows ({known()})"
     if row.version and not row.path.startswith(f"{OPT}/"):
         yield row.path
 

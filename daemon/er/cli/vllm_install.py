@@ -28,7 +28,7 @@ from er.cli.audit import note
 from er.cli.vllm import RefusedError, pins
 from er.config.fields import VERSION
 from er.engine import environments, fits
-from er.engine.build import BuildError, accepted, examine, known_range
+from er.engine.build import BuildError, accepted, examine, known
 from er.engine.environments import LINK, MARK, Distribution, target
 from er.gpus import Gpus
 from er.quantities import bytes_text
@@ -123,7 +123,7 @@ def _sensible(order: Order) -> None:
     if not VERSION.match(order.version):
         raise RefusedError(f"{order.version!r} is no version; write it as 0.26.0", 64)
     if not accepted(order.version):
-        told = f"vLLM {order.version} is not one that this ER knows ({known_range()}); "
+        told = f"vLLM {order.version} is not one that this ER knows ({known()}); "
         raise RefusedError(f"{told}a newer ER may: er help vllm")
     url = order.index_url
     if url is not None and urlsplit(url).scheme not in ("http", "https", "file"):

