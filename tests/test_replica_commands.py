@@ -454,6 +454,16 @@ def test_no_secret_is_shown(
     assert 'webhook = "…"' in said.out and "TOKEN" not in said.out + said.err
 
 
+def test_another_engine_is_the_same_engine(machine: Machine, cards: Cards) -> None:
+    """The version of vLLM that its model's first one names comes along."""
+    home = machine.folder / "vllm"
+    machine.toml.write_text(f'{machine.text}vllm = "{home}"\n')
+    held = edited.read()
+    wish = replica_command.Wish(action="add", gpu=["1"])
+    text, _ = replica_command.added(held, held.text, "m", "e-2", wish)
+    assert tomllib.loads(text)["replica"][1]["vllm"] == str(home)
+
+
 def test_on_the_cpu_too(machine: Machine, cards: Cards, capsys: pytest.CaptureFixture[str]) -> None:
     """As the others are there; what is more than the machine's memory is refused."""
     machine.toml.write_text(machine.text.replace("gpu = 0", 'gpu = "cpu"\nkv_cache = "2GiB"'))

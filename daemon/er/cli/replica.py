@@ -80,7 +80,7 @@ def added(held: Held, text: str, model: str, name: str, wish: Any) -> tuple[str,
     elif beside is not None and beside.kv_cache is not None and beside.cpu == (gpu == "cpu"):
         values["kv_cache"] = written_size(beside.kv_cache)
     if like is not None:  # the same engine: what makes the others what they are
-        values |= {key: value for key in ("args", "env") if (value := getattr(like, key))}
+        values |= {key: value for key in ("vllm", "args", "env") if (value := getattr(like, key))}
     text, told = _fitted(held, edits.add(text, "replica", values), name)
     return text, [f"{name}: {model}, port {port}", *why, *told]
 
