@@ -5,13 +5,18 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from er import gpus, ports, status, systemctl
-from er.cli import check_quality
+from er.cli import check_fingerprints, check_quality
 from er.cli.check import Check, Found, Machine
 from er.config import Config, ConfigError, directory, load
 from er.engine import build as engine_build
+from er.fingerprint import Fingerprint, applied
+from er.units import kept
 
 
 def machine(config: Config) -> Machine:
@@ -51,19 +56,38 @@ def has_library(name: str) -> bool:
     return True
 
 
+class Examined(NamedTuple):
+    """A file held against this machine; `config` None where it can't be used."""
+
+    config: Config | None
+    found: list[Found]
+    recipes: Sequence[str] = ()  # of each model, in lines
+    fingerprints: Mapping[str, Fingerprint] = MappingProxyType(
+        {}
+    )  # what each model with a folder gives by now
+
+
 def examine(path: Path) -> tuple[Config | None, list[Found]]:
-    """The file at `path`, parsed and held against this machine: (None, …) when it can't be used."""
+    """The file at `path` and what is to be said of it."""
     return examined(path)[:2]
 
 
-def examined(path: Path) -> tuple[Config | None, list[Found], list[str]]:
-    """The same with the recipe of each model, in lines."""
+def examined(path: Path, root: Path = Path("/"), *, new_vectors: bool = False) -> Examined:
+    """The same and more. `root` is where root's own record of what was applied lies.
+
+    `new_vectors`: a name that gives other vectors than was applied is no reason to refuse.
+    """
     try:
         config = load(path)
         text = path.read_text(encoding="utf-8")
     except ConfigError as error:
-        return None, [Found(finding, True) for finding in error.findings], []
+        return Examined(None, [Found(finding, True) for finding in error.findings])
     check = Check(config, text, machine(config))
-    found = check.run()
+    check.run()
+    seen = check.fingerprints()
+    before = applied.read(kept.fingerprints(root))
+    for other in check_fingerprints.findings(config, seen, before, accepted=new_vectors):
+        check.other_vectors(other)
     own = check_quality.findings(directory("configuration") / "canary")
-    return config, [*found, *(Found(each, False) for each in own)], check.recipes()
+    found = [*check.found, *(Found(each, False) for each in own)]
+    return Examined(config, found, check.recipes(), seen)
