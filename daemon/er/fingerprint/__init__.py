@@ -65,7 +65,7 @@ def number_format(dtype: str, config: Mapping[str, Any], args: Sequence[str]) ->
 def _option(args: Sequence[str], name: str) -> str:
     """What `args` say last of an option."""
     found = ""
-    for here, following in zip(args, [*args[1:], ""], strict=True):
+    for here, following in zip(args, [*args, ""][1:], strict=True):
         if here == name:
             found = following
         elif here.startswith(f"{name}="):
