@@ -21,6 +21,7 @@ from er.gateway.fingerprints import Fingerprints
 from er.gateway.served import Served
 from er.prompts import Prompter
 from er.prompts.digest import digest
+from er.units import takeup
 from fakes import EngineProcess
 from launched import Launched, until
 from running import DIMENSIONS, Gateway, model_folder
@@ -395,3 +396,56 @@ def test_what_nobody_applied_and_what_is_as_applied_is_served(one: Launched) -> 
     remembered(one, "unknown", recipe(one.model))
     one.start(patience=QUICK)
     one.ready()
+
+
+# -- a reload ------------------------------------------------------------------------------------
+
+TWO = """
+[[model]]
+name = "a"
+task = "embed"
+path = "/m/a"
+aliases = ["search"]
+[[model]]
+name = "b"
+task = "embed"
+path = "/m/b"
+[[replica]]
+name = "one"
+model = "a"
+url = "http://10.0.0.7:8000"
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "held"),
+    [
+        ('aliases = ["search"]', 'kind = "query"', "model a: kind (other vectors under a name)"),
+        ('path = "/m/a"', 'path = "/m/c"', "model a: path (other vectors under a name)"),
+        ('aliases = ["search"]', 'aliases = ["search", "more"]', ""),
+        ('aliases = ["search"]', 'instruction = "Find it"', ""),
+        ('aliases = ["search"]', "dimensions = 8", ""),
+    ],
+)
+def test_a_reload_leaves_other_vectors_to_apply(old: str, new: str, held: str) -> None:
+    """It knows no fingerprints, so it takes up nothing that may give others."""
+    merged = takeup.merge(parse(TWO, Path("x")), parse(TWO.replace(old, new), Path("x")))
+    assert merged.held == ((held,) if held else ())
+    assert (merged.config.model("a") == parse(TWO, Path("x")).model("a")) is bool(held)
+
+
+def test_an_alias_that_moves_waits_for_apply() -> None:
+    """On both sides, so that it always names one of them."""
+    moved = TWO.replace('aliases = ["search"]\n', "").replace(
+        'path = "/m/b"', 'path = "/m/b"\naliases = ["search"]'
+    )
+    merged = takeup.merge(parse(TWO, Path("x")), parse(moved, Path("x")))
+    assert merged.held == tuple(
+        f"model {name}: the alias search (other vectors under a name)" for name in "ab"
+    )
+    found = merged.config.model("search")
+    assert found is not None and found.name == "a"
+    gone = takeup.merge(
+        parse(TWO, Path("x")), parse(TWO.replace('aliases = ["search"]\n', ""), Path("x"))
+    )
+    assert gone.held == () and gone.config.model("search") is None
