@@ -37,17 +37,8 @@ Asks nothing, says what it does, and can be run again at any time (that is also 
 HELP
 }
 
-say()  { printf '%s\n' "$*"; }
-step() { printf '\n== %s\n' "$*"; }
-stop() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
-wrong() { printf 'install.sh: %s\nTry ./install.sh --help\n' "$*" >&2; exit 64; }
-
-# act TEXT CMD…: say what is done, and do it (with --dry-run: only say it)
-act() {
-    printf '  + %s\n' "$1"; shift
-    changes=$((changes + 1))
-    [[ -n $dry ]] || "$@"
-}
+# shellcheck source=etc/install/words.sh
+. "$here/etc/install/words.sh"
 
 while [[ $# -gt 0 ]]; do
     case $1 in
@@ -60,7 +51,7 @@ while [[ $# -gt 0 ]]; do
         --uninstall) mode=uninstall ;;
         --purge) purge=yes ;;
         --help | -h) usage; exit 0 ;;
-        *) wrong "no option $1" ;;
+        *) wrong 'no option %s' "$1" ;;
     esac
     shift
 done
@@ -82,7 +73,7 @@ done
 
 interrupted() { trap - INT TERM; say; stop 'interrupted; run it again to finish, or --uninstall to undo'; }
 trap interrupted INT TERM
-failed() { printf 'install.sh: the step above failed (line %s); run it again when its cause is gone\n' "$1" >&2; }
+failed() { complain 'the step above failed (line %s); run it again when its cause is gone' "$1"; }
 trap 'failed $LINENO' ERR
 set -E
 
@@ -102,8 +93,9 @@ fi
 
 check_distribution
 if ! systemd_runs; then
-    [[ -n $demo ]] || stop "systemd is not what runs this machine (PID 1 is $(cat /proc/1/comm)), and ER is made
-of systemd units. On a server or a virtual machine it works; to try ER right here: ./install.sh --demo"
+    [[ -n $demo ]] || stop 'systemd is not what runs this machine (PID 1 is %s), and ER is made
+of systemd units. On a server or a virtual machine it works; to try ER right here: ./install.sh --demo' \
+        "$(cat /proc/1/comm)"
     demo_without_systemd
     exit 0
 fi

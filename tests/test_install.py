@@ -13,14 +13,13 @@ TOP = Path(__file__).parent.parent
 def bash(script: str) -> subprocess.CompletedProcess[str]:
     """Run `script` with install.sh's functions at hand; stdout and stderr as one text."""
     parts = "; ".join(
-        f". {TOP}/etc/install/{name}.sh" for name in ("machine", "programs", "system", "remove")
+        f". {TOP}/etc/install/{name}.sh"
+        for name in ("words", "machine", "programs", "system", "remove")
     )
     head = f"""
         set -euo pipefail
         here={TOP} python=/usr/bin/python3 opt=/nowhere/er units=/nowhere/units dry='' changes=0
         vllm=yes cpu='' demo=''
-        say() {{ printf '%s\\n' "$*"; }}
-        stop() {{ say "$*"; exit 1; }}
         {parts}
     """
     return subprocess.run(

@@ -12,7 +12,7 @@ Nothing was changed."
     local port
     for port in 2048 8000; do
         [[ -z $(port_holder "$port") ]] ||
-            stop "the demo needs port $port, which $(port_holder "$port") holds. Nothing was changed."
+            stop 'the demo needs port %s, which %s holds. Nothing was changed.' "$port" "$(port_holder "$port")"
     done
 }
 
@@ -22,7 +22,7 @@ demo_model() {
     if [[ -e $target/.complete ]]; then
         say '  already there'
     else
-        act "all-MiniLM-L6-v2, in $target" fetch_demo_model "$target"
+        act 'all-MiniLM-L6-v2, in %s' "$target" -- fetch_demo_model "$target"
     fi
 }
 
@@ -80,10 +80,10 @@ demo_requests() {
 
 demo_goodbye() {
     step 'How to go on'
-    say "  It keeps running. Your key:  $first_secret"
-    say '    er status          er-console          journalctl -u er-gateway -f'
-    say '  For Qwen3, on a machine with a GPU: put the models of Qwen3-Embedding-0.6B and Qwen3-Reranker-0.6B under'
-    say '  /mnt/workspace/model/Qwen/, then  sudo ./install.sh --uninstall --purge && sudo ./install.sh --start'
+    say '  It keeps running. Your key:  %s' "$first_secret"
+    say '%s' '    er status          er-console          journalctl -u er-gateway -f'
+    say '  For Qwen3, on a machine with a GPU: put the models of Qwen3-Embedding-0.6B and Qwen3-Reranker-0.6B under
+  /mnt/workspace/model/Qwen/, then  sudo ./install.sh --uninstall --purge && sudo ./install.sh --start'
     say '  To remove the demo:  sudo ./install.sh --uninstall --purge'
 }
 
@@ -92,27 +92,28 @@ demo_goodbye() {
 # The same inside a machine of its own that systemd runs, booted with systemd-nspawn on this one's network.
 demo_without_systemd() {
     local machine=("$here/tests/lab/vm")
-    say "PID 1 here is $(cat /proc/1/comm), not systemd: the demo boots a small Debian machine with systemd"
-    say "(systemd-nspawn, in $demo_root) and installs ER in there. It shares this machine's network."
+    say "PID 1 here is %s, not systemd: the demo boots a small Debian machine with systemd
+(systemd-nspawn, in %s) and installs ER in there. It shares this machine's network." \
+        "$(cat /proc/1/comm)" "$demo_root"
     export ER_LAB_ROOT=$demo_root ER_TEST_CACHE=${ER_TEST_CACHE:-$demo_cache}
     if [[ -n $dry ]]; then
-        say "  + boot $demo_root, copy ER to /usr/src/er in it, run ./install.sh --demo there"
+        say '  + boot %s, copy ER to /usr/src/er in it, run ./install.sh --demo there' "$demo_root"
         return
     fi
     local bind=()
     [[ ! -d /root/.cache/pip ]] || bind=(--bind /root/.cache/pip:/root/.cache/pip)
     # without our lock: the machine lives on, and would hold it against every later run
     if ! "${machine[@]}" up "${bind[@]}" "$demo_root" 9>&-; then
-        say 'No machine could be booted here (its messages stand above), so ER runs in the foreground instead.'
-        say 'What is missing this way: restarts, start at boot, sandboxes, the journal.'
+        say 'No machine could be booted here (its messages stand above), so ER runs in the foreground instead.
+What is missing this way: restarts, start at boot, sandboxes, the journal.'
         demo_in_foreground
         return
     fi
     "${machine[@]}" push "$here" /usr/src/er
     "${machine[@]}" run -- /usr/src/er/install.sh --demo || exit 1
     say
-    say "  That machine keeps running. A shell in it:   ER_LAB_ROOT=$demo_root ./tests/lab/vm run -- bash"
-    say "  From here, port 2048 answers as well:        curl http://127.0.0.1:2048/health"
+    say '  That machine keeps running. A shell in it:   %s' "ER_LAB_ROOT=$demo_root ./tests/lab/vm run -- bash"
+    say '  From here, port 2048 answers as well:        %s' 'curl http://127.0.0.1:2048/health'
 }
 
 demo_in_foreground() {
@@ -121,9 +122,9 @@ demo_in_foreground() {
     demo_check
     check_disk
     install_packages
-    getent passwd er >/dev/null || act 'user and group er' useradd --system --user-group \
+    getent passwd er >/dev/null || act 'user and group er' -- useradd --system --user-group \
         --home-dir /var/lib/er --no-create-home --shell /usr/sbin/nologin er
-    act 'folders' install -d -o er -g er -m 0750 /etc/er /var/lib/er /var/cache/er /var/cache/er-vllm /run/er
+    act 'folders%s' '' -- install -d -o er -g er -m 0750 /etc/er /var/lib/er /var/cache/er /var/cache/er-vllm /run/er
     chown root:er /etc/er; chmod 0755 /etc/er
     install_light
     install_vllm
@@ -135,12 +136,12 @@ demo_in_foreground() {
     local log=/var/cache/er/demo.log as_er=(setpriv --reuid er --regid er --init-groups env HOME=/var/cache/er-vllm
         VLLM_CACHE_ROOT=/var/cache/er-vllm/vllm XDG_CACHE_HOME=/var/cache/er-vllm)
     trap 'trap - EXIT INT TERM HUP; kill -- $(jobs -p) 2>/dev/null || true; wait; exit' EXIT INT TERM HUP
-    step "Start; what they say goes into $log"
+    step 'Start; what they say goes into %s' "$log"
     : >"$log"
     "${as_er[@]}" "$opt/current/bin/er-gateway" >>"$log" 2>&1 9>&- &
     "${as_er[@]}" "$opt/current/bin/er-vllm" demo >>"$log" 2>&1 9>&- &
     demo_requests
-    say "  It runs until Ctrl-C. Your key:  $first_secret"
+    say '  It runs until Ctrl-C. Your key:  %s' "$first_secret"
     say '  To remove the demo then:  sudo ./install.sh --uninstall --purge'
     wait -n || true
     tail -n 20 "$log"

@@ -23,6 +23,25 @@ DOCUMENTS = [
     "Use the reset link on the login page to choose a new password.",
     "The Pacific is the largest ocean.",
 ]
+CHINESE = {
+    "200 in {ms:.0f} ms   ({timing})": "200，用时 {ms:.0f} ms   （{timing}）",
+    "  [{start}, …] {count} numbers   {text}": "  [{start}, …] {count} 个数   {text}",
+    "  password ~ login {near:.3f}, password ~ bread {far:.3f}": (
+        "  password 与 login {near:.3f}，password 与 bread {far:.3f}"
+    ),
+    "The {name} answer is not right.": "{name} 的应答不正确。",
+    "Both answers are right: related texts are near, the right document comes first.": (
+        "两个应答都正确：相关的文本彼此接近，正确的文档排在最前。"
+    ),
+}
+
+
+def said(english: str, **values: object) -> str:
+    """The sentence in the language of the locale, as install.sh chooses it (words.sh)."""
+    names = ("LC_ALL", "LC_MESSAGES", "LANG")
+    locale = next((os.environ[name] for name in names if os.environ.get(name)), "").lower()
+    shown = (sys.stdout.encoding or "").lower() == "utf-8" and os.environ.get("TERM") != "linux"
+    return (CHINESE[english] if locale.startswith("zh") and shown else english).format(**values)
 
 
 def post(path: str, body: dict[str, object]) -> dict[str, object]:
@@ -38,7 +57,8 @@ def post(path: str, body: dict[str, object]) -> dict[str, object]:
     with urllib.request.urlopen(request, timeout=120) as response:
         answer: dict[str, object] = json.load(response)
         timing = response.headers.get("server-timing", "")
-    print(f"200 in {(time.perf_counter() - began) * 1000:.0f} ms   ({timing})")
+    ms = (time.perf_counter() - began) * 1000
+    print(said("200 in {ms:.0f} ms   ({timing})", ms=ms, timing=timing))
     return answer
 
 
@@ -53,9 +73,12 @@ def embedding() -> bool:
     vectors = [item["embedding"] for item in data]
     for text, vector in zip(TEXTS, vectors, strict=True):
         start = ", ".join(f"{x:.4f}" for x in vector[:4])
-        print(f"  [{start}, …] {len(vector)} numbers   {text}")
+        line = said(
+            "  [{start}, …] {count} numbers   {text}", start=start, count=len(vector), text=text
+        )
+        print(line)
     near, far = cosine(vectors[0], vectors[1]), cosine(vectors[0], vectors[2])
-    print(f"  password ~ login {near:.3f}, password ~ bread {far:.3f}")
+    print(said("  password ~ login {near:.3f}, password ~ bread {far:.3f}", near=near, far=far))
     return near > 0.5 > far and all(abs(cosine(v, v) - 1) < 1e-3 for v in vectors)
 
 
@@ -73,10 +96,13 @@ def main() -> int:
     right = True
     for name, check in (("embedding", embedding), ("rerank", rerank)):
         if not check():
-            print(f"The {name} answer is not right.", file=sys.stderr)
+            print(said("The {name} answer is not right.", name=name), file=sys.stderr)
             right = False
     if right:
-        print("\nBoth answers are right: related texts are near, the right document comes first.")
+        print()
+        print(
+            said("Both answers are right: related texts are near, the right document comes first.")
+        )
     return 0 if right else 1
 
 

