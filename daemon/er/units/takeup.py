@@ -17,6 +17,7 @@ ENGINE_FIELDS = (
     "dtype",
     "via",
 )
+VECTOR_FIELDS = ("path", "prompt", "kind")  # that give an embedding model's name other vectors
 SYSTEMDS = ("listen", "stop_timeout_s")  # of [gateway]: systemd has to know them too
 SIZES = ("max_body", "size", "quota", "max_file")  # in bytes
 
@@ -147,7 +148,7 @@ def _other_vectors(old: Model, new: Model, applied: Config, edited: Config) -> l
     """What may give a name of an embedding model other vectors; `er apply` alone looks at them."""
     if new.task != "embed":
         return []
-    fields = ["path", "prompt", "kind", *(["instruction"] if new.kind == "query" else [])]
+    fields = [*VECTOR_FIELDS, *(["instruction"] if new.kind == "query" else [])]
     found = [f for f in fields if getattr(old, f) != getattr(new, f)]
     left = ((name, edited) for name in old.aliases)
     come = ((name, applied) for name in new.aliases)
