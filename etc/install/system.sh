@@ -46,7 +46,8 @@ accept_version() {
         stop 'this version cannot use the configuration here:
 %s
 The installed version, %s, was left in charge. Correct the file and run this again.
-Where it says that a name gives other vectors, and all that is stored is to be built again: ./install.sh --new-vectors' "$found" "$before"
+Where it says that a name gives other vectors, and all that is stored is to be built again: ./install.sh --new-vectors' \
+            "$found" "$before"
 }
 
 install_system() {
@@ -161,7 +162,10 @@ rendered_as_applied() {
 }
 
 # Findings about the machine (a model that is not there yet) don't stop an installation: the units wait.
-apply() { "$opt/current/bin/er" apply ${new_vectors:+--new-vectors} "$@" | sed 's/^/    /' || say '  er apply found something; see er check'; }
+apply() {
+    "$opt/current/bin/er" apply ${new_vectors:+--new-vectors} "$@" | sed 's/^/    /' ||
+        say '  er apply found something; see er check'
+}
 
 restart_changed() {
     local unit state
