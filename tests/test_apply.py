@@ -662,6 +662,11 @@ def test_a_second_name_beside_it_and_an_alias_that_moves(
     assert cli_units.run_apply(dry_run=False, new_vectors=True) == 0
     machine.toml.write_text(first + second)
     assert cli_units.run_apply("previous", dry_run=False) == 1, "the way back is one, too"
+    units_run = ["er-gateway.service", "er-vllm@e.service", "er-vllm@f.service"]
+    machine.active, machine.ran = units_run, []
+    assert main(["apply", "--previous", "--new-vectors"]) == 0
+    assert machine.ran == ["systemctl kill --kill-whom=main --signal=HUP er-gateway.service"]
+    machine.active = []
     capsys.readouterr()
     machine.toml.write_text(machine.text.replace(f"{machine.folder}/m", f"{machine.folder}/n"))
     assert cli_units.run_apply(dry_run=False) == 1
