@@ -22,7 +22,8 @@ def found(folder: Path) -> tuple[int, str]:
     if closed:
         cure = f"make it readable, for example: chmod -R o+rX on the folder ({len(closed)} in all)"
         return 0, f"user er can't read {closed[0]}; {cure}"
-    return sum(p.stat().st_size for p in files), ""
+    read = [p for p in files if p.suffix == ".safetensors"] or files  # vLLM leaves the others
+    return sum(p.stat().st_size for p in read), ""
 
 
 def word(folder: Path, files: ModelFiles) -> str:
