@@ -36,7 +36,6 @@ POOLINGS: dict[str, Pooling] = {
 }
 TRANSFORMER_MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 DENSE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-# What a config.json says of itself or of who made it; the number format is er.toml's.
 UNTOLD = ("_name_or_path", "transformers_version", "use_cache", "torch_dtype", "dtype")
 # What vLLM puts behind a Dense module, by the last word of torch's name.
 ACTIVATIONS = ("Identity", "Tanh", "ReLU", "Sigmoid", "GELU", "SiLU")
@@ -145,16 +144,10 @@ def read(path: Path) -> ModelFiles:
 
 
 def _digest(config: dict[str, Any], layers: list[Path]) -> str:
-    """Of what configurations say of the model, and not of themselves or of who made them."""
+    """Of what configurations say of the model: not of themselves, nor the format, er.toml's."""
     configs = [config, *(_json(layer / "config.json") for layer in layers)]
-    said = orjson.dumps(_without_untold(configs), option=orjson.OPT_SORT_KEYS)
-    return blake2b(said, digest_size=16).hexdigest()
-
-
-def _without_untold(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_untold(v) for key, v in value.items() if key not in UNTOLD}
-    return [_without_untold(v) for v in value] if isinstance(value, list) else value
+    said = [{key: one[key] for key in one if key not in UNTOLD} for one in configs]
+    return blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
 
 def lacking(files: ModelFiles, folder: Path) -> str:
