@@ -421,7 +421,7 @@ def test_an_apply_that_ended_half_way_is_finished_by_the_next(
     machine.active = ["er-gateway.service", "er-vllm@e.service"]
     assert cli_units.run_apply(dry_run=False) == 0
     assert machine.ran == [
-        "systemctl kill --kill-whom=main --signal=HUP er-gateway.service",
+        "systemctl kill --kill-who=main --signal=HUP er-gateway.service",
         "systemctl restart --no-block er-vllm@e.service",
     ]
     machine.ran.clear()
@@ -544,7 +544,7 @@ def test_new_batches_need_new_workers(machine: Machine) -> None:
     machine.ran.clear()
     machine.toml.write_text(machine.text + '[batches]\nmax_file = "5MiB"\n')
     assert cli_units.run_apply(dry_run=False) == 0
-    assert machine.ran == ["systemctl kill --kill-whom=main --signal=HUP er-gateway.service"]
+    assert machine.ran == ["systemctl kill --kill-who=main --signal=HUP er-gateway.service"]
     machine.ran.clear()
     machine.toml.write_text(machine.text + '[batches]\nmax_file = "5MiB"\n[audit]\nkeep = "9d"\n')
     assert cli_units.run_apply(dry_run=False) == 0
@@ -632,7 +632,7 @@ def test_other_weights_under_a_name_are_refused(
     assert "warning: m gives other vectors" in err and "is to be built again" in err
     assert machine.ran == [
         "systemctl restart --no-block er-vllm@e.service",
-        "systemctl kill --kill-whom=main --signal=HUP er-gateway.service",
+        "systemctl kill --kill-who=main --signal=HUP er-gateway.service",
     ]
     assert ("apply --new-vectors", "m") in noted
     machine.ran.clear()
@@ -665,7 +665,7 @@ def test_a_second_name_beside_it_and_an_alias_that_moves(
     units_run = ["er-gateway.service", "er-vllm@e.service", "er-vllm@f.service"]
     machine.active, machine.ran = units_run, []
     assert main(["apply", "--previous", "--new-vectors"]) == 0
-    assert machine.ran == ["systemctl kill --kill-whom=main --signal=HUP er-gateway.service"]
+    assert machine.ran == ["systemctl kill --kill-who=main --signal=HUP er-gateway.service"]
     machine.active = []
     capsys.readouterr()
     machine.toml.write_text(machine.text.replace(f"{machine.folder}/m", f"{machine.folder}/n"))

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from er import gpus, pci, ports, status, systemctl
-from er.cli import check_fingerprints, check_programs, check_quality
+from er.cli import check_fingerprints, check_programs, check_quality, check_systemd
 from er.cli.check import Check, Found, Machine
 from er.config import Config, ConfigError, directory, load, parse
 from er.engine import build as engine_build
@@ -115,6 +115,8 @@ def _examined(config: Config, text: str, root: Path, new_vectors: bool) -> Exami
     before = applied.read(kept.fingerprints(root))
     for other in check_fingerprints.findings(config, seen, before, accepted=new_vectors):
         check.other_vectors(other)
+    of_systemd = check_systemd.findings(config.source, systemctl.version())
     own = check_quality.findings(directory("configuration") / "canary")
-    found = [*check.found, *(Found(each, False) for each in own)]
+    found = [*check.found, *(Found(each, True) for each in of_systemd)]
+    found += [Found(each, False) for each in own]
     return Examined(config, found, check.recipes(), seen)

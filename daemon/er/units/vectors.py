@@ -13,7 +13,7 @@ from er.units.change import Change
 from er.units.rolling import BY_TURNS
 
 REMEMBER = "remember what each model's vectors are of, by its fingerprint"
-HUP = ("systemctl", "kill", "--kill-whom=main", "--signal=HUP", GATEWAY)
+HUP = ("systemctl", "kill", "--kill-who=main", "--signal=HUP", GATEWAY)
 
 
 def steps(
