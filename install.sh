@@ -19,7 +19,7 @@ surging=/run/systemd/system         # where a successor of a replica has its dro
 commands=(er er-gateway er-vllm er-console)
 python=/usr/bin/python3            # the distribution's: environments must outlive any other Python
 mode=install demo='' start='' cpu='' vllm=yes enable=yes dry='' purge=''
-changes=0 first_secret='' vllm_target='' fresh=''
+changes=0 first_secret='' vllm_target='' fresh='' new_vectors=''
 former='' former_vllm=''; declare -A former_before=()      # what ran before, once something of it is exchanged
 fetch='' offline='' index_url='' proxy='' hub='' models=()
 
@@ -34,6 +34,7 @@ Asks nothing, says what it does, and can be run again at any time (that is also 
   --cpu         use the CPU even if there is a GPU
   --no-vllm     only the gateway and the console; replicas run elsewhere (url = "http://…")
   --no-enable   do not start er.target at boot
+  --new-vectors names may give other vectors after an upgrade: what is stored is to be built again
   --dry-run     print every action, change nothing
   --rollback    back to the version that was installed before; twice: forward again
   --uninstall   take ER off; /etc/er and /var/lib/er stay
@@ -67,6 +68,7 @@ while [[ $# -gt 0 ]]; do
         --cpu) cpu=yes ;;
         --no-vllm) vllm='' ;;
         --no-enable) enable='' ;;
+        --new-vectors) new_vectors=yes ;;
         --dry-run) dry=yes ;;
         --rollback) mode=rollback ;;
         --uninstall) mode=uninstall ;;

@@ -592,3 +592,137 @@ def test_a_file_that_is_not_ours_is_left_alone(
     assert cli_units.run_apply(dry_run=False) == 1
     assert "was not written by er apply" in capsys.readouterr().err
     assert mine.read_text() == "[Service]\nNice=5\n" and not applied(machine).exists()
+
+
+# -- what names give vectors of ------------------------------------------------------------------
+
+
+def others(machine: Machine, name: str = "m") -> Path:
+    """Exchange the weights of the model in that folder."""
+    folder = model_folder(machine.folder / name)
+    (folder / "model.safetensors").write_bytes(b"y")
+    return folder
+
+
+def test_other_weights_under_a_name_are_refused(
+    machine: Machine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place or at another path; said by every command that looks; nothing is changed."""
+    noted: list[tuple[str, str]] = []
+    monkeypatch.setattr(cli_units, "note", lambda *said: noted.append(said))
+    assert cli_units.run_apply(dry_run=False) == 0
+    machine.active, machine.ran = ["er-gateway.service", "er-vllm@e.service"], []
+    record = kept.fingerprints(machine.folder).read_text()
+    capsys.readouterr()
+    others(machine)
+    assert cli_units.run_apply(dry_run=True) == 1
+    err = capsys.readouterr().err
+    assert f"error: m gives other vectors than before, other weights in {machine.folder}/m" in err
+    assert "er help vectors" in err and "sudo er apply --new-vectors" in err
+    assert cli_units.run_apply(dry_run=False) == cli_units.run_apply("applied", dry_run=False) == 1
+    assert cli_units.run_check(None) == 1
+    assert "other vectors than before" in capsys.readouterr().out
+    assert cli_units.run_plan() == 1
+    data = json.loads(capsys.readouterr().out)
+    assert any(f["blocks"] and "other vectors" in f["message"] for f in data["findings"])
+    assert machine.ran == [] and kept.fingerprints(machine.folder).read_text() == record
+    assert main(["apply", "--new-vectors"]) == 0
+    out, err = capsys.readouterr()
+    assert "done: remember what each model's vectors are of" in out
+    assert "warning: m gives other vectors" in err and "is to be built again" in err
+    assert machine.ran == [
+        "systemctl restart --no-block er-vllm@e.service",
+        "systemctl kill --kill-who=main --signal=HUP er-gateway.service",
+    ]
+    assert ("apply --new-vectors", "m") in noted
+    machine.ran.clear()
+    assert cli_units.run_apply(dry_run=False) == 0
+    assert "Nothing to do" in capsys.readouterr().out and machine.ran == []
+
+
+def test_a_second_name_beside_it_and_an_alias_that_moves(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The way without a gap: the new model under its own name, then the alias, said twice."""
+    first = machine.text.replace('task = "embed"', 'task = "embed"\naliases = ["search"]')
+    machine.toml.write_text(first)
+    assert cli_units.run_apply(dry_run=False) == 0
+    second = (
+        f'[[model]]\nname = "n"\ntask = "embed"\npath = "{others(machine, "n")}"\n'
+        f'[[replica]]\nname = "f"\nmodel = "n"\ngpu = 1\nport = {free_port()}\n'
+    )
+    machine.toml.write_text(first + second)
+    assert cli_units.run_apply(dry_run=False) == 0
+    moved = machine.text + second.replace('"n"\n', '"n"\naliases = ["search"]\n', 1)
+    machine.toml.write_text(moved)
+    capsys.readouterr()
+    assert cli_units.run_apply(dry_run=False) == 1
+    err = capsys.readouterr().err
+    assert "error: search gives other vectors than before: it was a name of m" in err
+    assert cli_units.run_apply(dry_run=False, new_vectors=True) == 0
+    machine.toml.write_text(first + second)
+    assert cli_units.run_apply("previous", dry_run=False) == 1, "the way back is one, too"
+    units_run = ["er-gateway.service", "er-vllm@e.service", "er-vllm@f.service"]
+    machine.active, machine.ran = units_run, []
+    assert main(["apply", "--previous", "--new-vectors"]) == 0
+    assert machine.ran == ["systemctl kill --kill-who=main --signal=HUP er-gateway.service"]
+    machine.active = []
+    capsys.readouterr()
+    machine.toml.write_text(machine.text.replace(f"{machine.folder}/m", f"{machine.folder}/n"))
+    assert cli_units.run_apply(dry_run=False) == 1
+    assert "error: m gives other vectors than before" in capsys.readouterr().err
+
+
+def test_a_rerankers_weights_are_a_note(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody stores scores."""
+    machine.toml.write_text(machine.text.replace('"embed"', '"score"'))
+    assert cli_units.run_apply(dry_run=False) == 0
+    capsys.readouterr()
+    others(machine)
+    assert cli_units.run_apply(dry_run=False) == 0
+    assert "warning: m gives other scores than before" in capsys.readouterr().err
+    assert cli_units.run_apply(dry_run=False) == 0
+    assert "scores" not in capsys.readouterr().err
+
+
+def test_replicas_of_new_weights_are_not_restarted_by_turns(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the answers would be of the old ones."""
+    monkeypatch.setattr(coming_up, "restart", lambda *_: pytest.fail("by turns"))
+    text = two(machine)
+    machine.toml.write_text(text.replace("gpu = 0", "gpu = 3").replace("gpu = 1", "gpu = 2"))
+    others(machine)
+    assert cli_units.run_apply(dry_run=False, new_vectors=True) == 0
+    assert sum("restart --no-block er-vllm@" in line for line in machine.ran) == 2
+
+
+def test_weights_that_are_not_there_are_no_other_ones(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mount that is late, a model that follows the installation; they are remembered later."""
+    file = machine.folder / "m/model.safetensors"
+    file.unlink()
+    assert cli_units.run_apply(dry_run=False) == 0
+    file.write_bytes(b"x")
+    assert cli_units.run_apply(dry_run=False) == 0
+    file.unlink()
+    assert cli_units.run_apply(dry_run=False) == 0
+    file.write_bytes(b"y")
+    capsys.readouterr()
+    assert cli_units.run_apply(dry_run=False) == 1
+    assert "other weights" in capsys.readouterr().err
+
+
+def test_an_upgrade_that_changes_a_recipe_is_refused(
+    machine: Machine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """install.sh asks the new version for its plan of what is applied before it takes charge."""
+    assert cli_units.run_apply(dry_run=False) == 0
+    monkeypatch.setattr("er.prompts.digest.TEXTS", ("another template makes other ids",))
+    capsys.readouterr()
+    assert main(["apply", "--dry-run", "--again"]) == 1
+    assert "m gives other vectors than before, other recipe in" in capsys.readouterr().err
+    assert main(["apply", "--again", "--new-vectors"]) == 0

@@ -20,8 +20,9 @@ from er.admin.canary_told import answer
 from er.config import Config, Quality, Replica, parse
 from er.config.render import render
 from er.exam import Ask, Paper
+from er.fingerprint import weights
 from er.ledger import Ledger
-from er.quality import Query, load, reference, weights
+from er.quality import Query, load, reference
 from er.units import takeup
 from er.upstream import UpstreamError
 from running import model_folder

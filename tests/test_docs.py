@@ -47,6 +47,7 @@ ELSEWHERE = {
     "er apply": ("test_apply.py", "test_the_first_apply_and_a_second_that_has_nothing_to_do"),
     "er apply --dry-run": ("test_apply.py", "test_a_dry_run_changes_nothing"),
     "er apply --previous": ("test_apply.py", "test_the_way_back"),
+    "er apply --new-vectors": ("test_apply.py", "test_other_weights_under_a_name_are_refused"),
     "er apply --again": ("test_apply.py", "test_what_is_applied_again"),
     "er backup": (
         "test_backup_gateway.py",
@@ -341,6 +342,7 @@ def adapted(line: str, prepared: Gateway) -> str:
     """For this folder and gateway; a bench of a moment."""
     line = re.sub(r"https?://(?:HOST:\d+|er\.example)", f"http://127.0.0.1:{prepared.port}", line)
     line = line.replace("~/er.key", "er.key").replace("NAME", "embedding").replace("KEY", "web")
+    line = line.replace("--model NEW", "--model Qwen3-Embedding-0.6B")
     return line + (" --seconds 0.3 --clients 2 --inputs 2" if line.startswith("er bench") else "")
 
 

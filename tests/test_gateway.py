@@ -33,7 +33,8 @@ from er.gateway import exchange
 from er.gateway import served as served_room
 from er.gateway.batches import Shelf
 from er.gateway.bounded import Bounded
-from er.gateway.exchange import Gone, Request, go_duration
+from er.gateway.durations import go_duration
+from er.gateway.exchange import Gone, Request
 from er.gateway.served import Served, check_right
 from er.gateway.tally import Tally
 from er.gateway.work import Workshop

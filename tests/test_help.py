@@ -47,7 +47,7 @@ def test_the_pages_that_the_contract_names_are_there() -> None:
     more = {"tls", "batches", "bench", "console", "embed", "metrics", "status", "quality"}
     more |= {"proxies", "usage", "dependencies", "runbook", "moving", "recipes", "report"}
     more |= {"alerts", "backup", "capacity", "changes", "containers", "day-two"}
-    more |= {"gpus", "models", "offline", "vllm"}
+    more |= {"gpus", "models", "offline", "vectors", "vllm"}
     more |= {"connect", "disk", "feedback", "tracing", *manual.APPLICATIONS}
     assert wanted | more == set(PAGES)
     assert all(re.match(r"# \w.*: ", text) for text in PAGES.values())
@@ -154,7 +154,7 @@ def test_what_the_gpu_and_a_reload_take_is_the_code_s() -> None:
     page = " ".join(PAGES["configuration"].split())
     named = re.search(r"a model's ([a-z_, ]+); replicas at a url", page)
     assert named
-    free = set(Model.__struct_fields__) - {"name", *takeup.ENGINE_FIELDS}
+    free = set(Model.__struct_fields__) - {"name", *takeup.ENGINE_FIELDS, *takeup.VECTOR_FIELDS}
     assert set(named[1].split(", ")) == free
 
 

@@ -25,7 +25,8 @@ from er.cli import as_user, quality_reference
 from er.cli.embed_run import Progress
 from er.cli.quality_reference import CannotError
 from er.config import Model
-from er.quality import by_transformers, reference, weights
+from er.fingerprint import weights
+from er.quality import by_transformers, reference
 from er.quality.reference import Reference
 from real_vllm import ENVIRONMENT, MODELS
 from running import model_folder

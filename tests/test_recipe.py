@@ -22,7 +22,7 @@ def told(task: Any, model: dict[str, Any], **facts: Any) -> str:
 
 
 def lines(files: ModelFiles, model: Model) -> str:
-    why, recipe = examined(model, files)
+    why, recipe, _ = examined(model, files)
     assert why == "", why
     return "\n".join(shown(model.name, recipe))
 
@@ -96,5 +96,5 @@ def test_qwen3(task: Any, parts: tuple[str, ...]) -> None:
 
 def test_what_can_not_be_made_is_said_in_place_of_a_recipe() -> None:
     files = model_files.read(model_cache.folder("minilm"))
-    why, recipe = examined(Model(name="m", task="score", path=files.path), files)
+    why, recipe, _ = examined(Model(name="m", task="score", path=files.path), files)
     assert "can't score here" in why and recipe == [] and shown("m", recipe) == []

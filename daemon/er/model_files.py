@@ -7,6 +7,7 @@ and the sentence-transformers files beside it), never weights: a gateway-only ma
 from __future__ import annotations
 
 import os
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,7 @@ POOLINGS: dict[str, Pooling] = {
 }
 TRANSFORMER_MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 DENSE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+UNTOLD = ("_name_or_path", "transformers_version", "use_cache", "torch_dtype", "dtype")
 # What vLLM puts behind a Dense module, by the last word of torch's name.
 ACTIVATIONS = ("Identity", "Tanh", "ReLU", "Sigmoid", "GELU", "SiLU")
 
@@ -85,6 +87,7 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
     packed: Packed | None = None  # how its weights are packed; None: plain numbers
     positions: str = "absolute"  # how the model knows where a token stands
     segments: int = 1  # that a token can belong to: 2 where query and document have one each
+    configured: str = ""  # a digest of config.json and of those of the layers behind the pooling
 
 
 class ModelFilesError(Exception):
@@ -134,9 +137,17 @@ def read(path: Path) -> ModelFiles:
         dtype=str(text.get("dtype") or text.get("torch_dtype") or "float32"),
         positions=str(text.get("position_embedding_type") or "absolute"),
         segments=int(text.get("type_vocab_size") or 1),
+        configured=_digest(config, [path / name for name in made.get("dense", ())]),
         **prefixes,
         **made,
     )
+
+
+def _digest(config: dict[str, Any], layers: list[Path]) -> str:
+    """Of what configurations say of the model: not of themselves, nor the format, er.toml's."""
+    configs = [config, *(_json(layer / "config.json") for layer in layers)]
+    said = [{key: one[key] for key in one if key not in UNTOLD} for one in configs]
+    return blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
 
 def lacking(files: ModelFiles, folder: Path) -> str:

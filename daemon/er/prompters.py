@@ -14,6 +14,7 @@ from er import journal, model_files, prompts
 from er.config import Config, Model
 from er.model_files import ModelFilesError
 from er.prompts import Prompter
+from er.prompts.digest import digest
 
 READING_S = 5.0  # for all folders: what takes longer is left to the workers, who serve meanwhile
 
@@ -44,13 +45,16 @@ def _make(model: Model) -> Prompter:
     files = model_files.read(model.path)
     if model.token_ids == "cl100k":
         prompts.cl100k_texts([])  # reads its table, which takes a second: not with a request
-    return prompts.Prompter(
+    prompt = model.prompt or files.prompt
+    made = prompts.Prompter(
         files,
-        prompt=model.prompt or files.prompt,
+        prompt=prompt,
         max_tokens=model.max_tokens,
         instruction=model.instruction,
         task=model.task,
     )
+    made.recipe = digest(files, made, prompt=prompt, task=model.task, kind=model.kind)
+    return made
 
 
 def _readable(model: Model, until: float) -> bool:

@@ -42,6 +42,7 @@ from er.gateway.bounded import Bounded
 from er.gateway.client import Trusted
 from er.gateway.door import Door, Heads
 from er.gateway.feedback import Desk
+from er.gateway.fingerprints import Fingerprints
 from er.gateway.fronted import Fronted, Proxies, announcements
 from er.gateway.hand import Tools
 from er.gateway.runner import Disk, Runner
@@ -71,9 +72,7 @@ FRESH_S = 0.5  # for the first request on a connection that was just made
 KEEP_ALIVE_S = 75
 FIRST_LOAD_S = 20.0  # a model folder that takes longer does not hold up the others
 BACKLOG = 4096
-SWITCH_S = (
-    0.0005  # how long a thread with a large body may keep the others waiting; 5 ms by default
-)
+SWITCH_S = 0.0005  # for which a thread with a large body may keep the others waiting; not 5 ms
 CUT_S = 2.0  # for the 503s to get out
 ORPHAN_S = 10.0  # for what an orphan works on, while systemd waits for its end
 
@@ -90,6 +89,7 @@ class Worker:
         self._ledger.claim(child.slot)
         self._audit = Audit()
         self._served = Served(settings)
+        self._fingerprints = Fingerprints(self._served, runtime)
         secret = partial(engine_secret.known, runtime)
         self._replicas = Replicas(settings, self._served.dimensions, self._ledger, secret=secret)
         self._cache = Cache(settings, config.directory("cache") / "vectors", runtime)
@@ -251,6 +251,7 @@ class Worker:
     def _loaded(self, model: str) -> None:
         for replicas in (self._replicas, self._spare):
             replicas.learn(model, self._served.dimensions[model])
+        self._fingerprints.look()
 
     async def _beat(self) -> None:
         await self._child.beat()
@@ -277,6 +278,7 @@ class Worker:
         said = looked = time.monotonic()
         stalled, garbage = Stalled(), Garbage()
         while True:
+            self._fingerprints.look()
             self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
             await asyncio.sleep(0.5)
             self.gateway.tally.flush()

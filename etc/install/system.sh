@@ -40,11 +40,14 @@ accept_version() {
     before=$(readlink "$opt/current" 2>/dev/null || true)
     [[ -n $before && $before != "$target" && -z $dry ]] || return 0
     if applied_is_good "$target"; then which=(--again); fi
+    [[ -z $new_vectors ]] || which+=(--new-vectors)
     found=$(ER_VLLM_PYTHON=${vllm_target:+$vllm_target/bin/python} \
         "$target/bin/er" apply --dry-run "${which[@]}" 2>&1) ||
         stop 'this version cannot use the configuration here:
 %s
-The installed version, %s, was left in charge. Correct the file and run this again.' "$found" "$before"
+The installed version, %s, was left in charge. Correct the file and run this again.
+Where it says that a name gives other vectors, and all that is stored is to be built again: ./install.sh --new-vectors' \
+            "$found" "$before"
 }
 
 install_system() {
@@ -168,7 +171,10 @@ rendered_as_applied() {
 }
 
 # Findings about the machine (a model that is not there yet) don't stop an installation: the units wait.
-apply() { "$opt/current/bin/er" apply "$@" | sed 's/^/    /' || say '  er apply found something; see er check'; }
+apply() {
+    "$opt/current/bin/er" apply ${new_vectors:+--new-vectors} "$@" | sed 's/^/    /' ||
+        say '  er apply found something; see er check'
+}
 
 restart_changed() {
     local unit state

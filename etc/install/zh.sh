@@ -12,6 +12,7 @@ sudo ./install.sh [选项]...
   --cpu         即使有 GPU 也用 CPU
   --no-vllm     只装网关和控制台；副本在别处运行（url = "http://…"）
   --no-enable   开机不启动 er.target
+  --new-vectors 升级后名称可以给出不同的向量：已存的向量都将重建
   --dry-run     列出每个操作，不做任何改动
   --rollback    回到之前安装的版本；再来一次则重新前进
   --uninstall   卸载 ER；/etc/er 和 /var/lib/er 保留
@@ -237,9 +238,11 @@ a larger disk at %s. Nothing was changed.']='%s 剩余 %s MB；本次安装需�
     ['folders%s']='目录%s'
     ['this version cannot use the configuration here:
 %s
-The installed version, %s, was left in charge. Correct the file and run this again.']='新版本不能使用这里的配置：
+The installed version, %s, was left in charge. Correct the file and run this again.
+Where it says that a name gives other vectors, and all that is stored is to be built again: ./install.sh --new-vectors']='新版本不能使用这里的配置：
 %s
-已安装的版本 %s 继续使用。请修正配置文件后重新运行。'
+已安装的版本 %s 继续使用。请修正配置文件后重新运行。
+若提示某个名称会给出不同的向量，且已存的向量都将重建：./install.sh --new-vectors'
     ['Units, rights, audit journal']='单元、权限、审计日志'
     ['  as they should be']='  无需改动'
     ['  polkit is masked here: members of group er need sudo to start and stop ER. To let them do it:

@@ -84,6 +84,7 @@ def said_of(step: Step) -> str:
         "remove": say("remove {path}", path=step.path),
         "enable": say("start {units} together with er.target", units=units),
         "store": say("store it as what is applied ({path})", path=step.path),
+        "remember": say("remember what each model's vectors are of"),
         "daemon-reload": say("have systemd read its files again"),
         "reload": say("give the gateway new workers; the old ones finish what they have"),
         "stop": say("stop {units}", units=units),

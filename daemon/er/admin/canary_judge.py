@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from er.admin.canary_book import Against, Drifted, Figures
 from er.config import Model, Replica
+from er.engine.command import dtype
 from er.exam import Scores
 from er.job import Task
 from er.quality import Query, averaged, drift, judge
@@ -47,9 +48,7 @@ class Verdict(NamedTuple):
 
 def served_as(model: Model, replica: Replica) -> str:
     """The number format that er.toml asks for; "" of an engine that something else runs."""
-    if replica.url:
-        return ""
-    return model.dtype or ("float32" if replica.cpu else "bfloat16")
+    return "" if replica.url else dtype(replica, model)
 
 
 def tolerance(reference: Reference, task: Task, dtype: str) -> float:

@@ -9,8 +9,9 @@ from typing import Any
 from er.admin.canary_papers import Sets
 from er.config import Config, Replica
 from er.exam import Scores
+from er.fingerprint import weights
 from er.journal import Seldom, log
-from er.quality import reference, weights
+from er.quality import reference
 from er.quality.reference import Reference, ReferenceFileError
 
 BY_CHANCE = "order"  # stands in made_with where the order was no better than chance

@@ -67,6 +67,8 @@ def parser() -> Parser:
     which = apply.add_mutually_exclusive_group()
     which.add_argument("--previous", action="store_true", help="go back to the one before")
     which.add_argument("--again", action="store_true", help="what is applied, er.toml aside")
+    new = "names may give other vectors than before: what is stored is to be built again"
+    apply.add_argument("--new-vectors", action="store_true", help=new)
     apply.add_argument("--json", action="store_true", help="for programs; only with --dry-run")
     command("reload", "take up what needs no restart; returns when it is in force")
     _restart(command("restart", "restart replicas one after the other; nobody is refused"))
@@ -290,10 +292,11 @@ def _dispatch(args: argparse.Namespace) -> int:
         if args.json and not args.dry_run:
             print("er apply: --json goes with --dry-run", file=sys.stderr)
             return WRONG_USE
+        new: dict[str, bool] = {"new_vectors": args.new_vectors}
         return (
-            cli_units.run_plan(which)
+            cli_units.run_plan(which, **new)
             if args.json
-            else cli_units.run_apply(which, dry_run=args.dry_run)
+            else cli_units.run_apply(which, dry_run=args.dry_run, **new)
         )
     if command == "reload":
         return cli_units.run_reload()

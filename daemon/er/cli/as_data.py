@@ -16,7 +16,13 @@ from er.units import Change
 
 SCHEMA = 1
 RUN_VERBS = ("restart", "stop", "start", "daemon-reload")
-FILE_VERBS = {"write": "write", "remove": "remove", "link": "enable", "store": "store"}
+FILE_VERBS = {
+    "write": "write",
+    "remove": "remove",
+    "link": "enable",
+    "store": "store",
+    "remember": "remember",
+}
 
 
 def findings(found: Sequence[Found]) -> list[dict[str, Any]]:

@@ -21,17 +21,20 @@ from er.cli import (
     check_batches,
     check_cache,
     check_cards,
+    check_fingerprints,
     check_fit,
     check_names,
     check_packed,
     check_programs,
     check_recipe,
     check_tls,
+    check_weights,
 )
 from er.config import Config, Finding, Model, Replica, directory, successor
 from er.config.reader import Reader
 from er.engine import fits
 from er.engine.build import Build, BuildError
+from er.fingerprint import UNKNOWN, Fingerprint
 from er.gpus import Driver, Gpu
 from er.model_files import ERS_OWN, HIDDEN, GgufError, ModelFilesError
 
@@ -109,6 +112,18 @@ class Check:
             for name, facts in self._facts.items()
             for line in check_recipe.shown(name, facts.get("recipe", []))
         ]
+
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """What each model with a folder would give vectors of by now, once it has run."""
+        found = {name: facts.get("fingerprint", ()) for name, facts in self._facts.items()}
+        return {name: Fingerprint(*parts) for name, parts in found.items()}
+
+    def other_vectors(self, other: check_fingerprints.Other) -> None:
+        """Add a finding on a name that gives other vectors than was applied; an error refuses."""
+        blocks = other.level == "error"
+        key = other.key if self._says("model", other.number, other.key) else ""
+        self._say("model", other.number, key, other.message, level=other.level, blocks=blocks)
+        self.found.sort(key=lambda f: f.finding.line)
 
     def _say(
         self,
@@ -316,11 +331,11 @@ def _facts(model: Model, seen: Path, path: Path, weights: bool) -> dict[str, Any
     except ModelFilesError as error:
         final = {"final": True} if isinstance(error, GgufError) else {}
         return {"error": str(error).replace(str(seen), str(path)), **final}
-    size, wrong = _weights(seen) if weights else (0, "")
+    size, wrong = check_weights.found(seen) if weights else (0, "")
     wrong = wrong or (model_files.lacking(files, seen) if weights else "")
     if wrong:
         return {"error": f"{path}: {wrong}"}
-    unfit, recipe = check_recipe.examined(model, files)
+    unfit, recipe, word = check_recipe.examined(model, files)
     return {
         "error": "",
         "architecture": files.architecture,
@@ -335,6 +350,7 @@ def _facts(model: Model, seen: Path, path: Path, weights: bool) -> dict[str, Any
         "bytes": size,
         "unfit": unfit.replace(str(seen), str(path)),
         "recipe": recipe,
+        "fingerprint": [check_weights.word(seen, files) if weights else UNKNOWN, word],
     }
 
 
@@ -344,20 +360,3 @@ def _closed_parent(path: Path) -> Path | None:
         if os.access(parent, os.F_OK) and not os.access(parent, os.X_OK):
             return parent
     return None
-
-
-def _weights(folder: Path) -> tuple[int, str]:
-    """(bytes of the weight files, "" or what is wrong with them)."""
-    files = sorted(p for kind in ("*.safetensors", "*.bin", "*.pt") for p in folder.glob(kind))
-    if not files:
-        return 0, "no weights (*.safetensors) in it; copy the whole model folder again"
-    gone = [p.name for p in files if p.is_symlink() and not os.access(p, os.F_OK)]
-    if gone:
-        cure = "copy the folder again with what its links name: cp -rL"
-        return 0, f"{gone[0]} is a link to a file that is missing or closed to user er; {cure}"
-    closed = [p.name for p in files if not os.access(p, os.R_OK)]
-    if closed:
-        cure = f"make it readable, for example: chmod -R o+rX on the folder ({len(closed)} in all)"
-        return 0, f"user er can't read {closed[0]}; {cure}"
-    read = [p for p in files if p.suffix == ".safetensors"] or files  # vLLM leaves the others
-    return sum(p.stat().st_size for p in read), ""

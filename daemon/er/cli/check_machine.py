@@ -5,14 +5,18 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from er import gpus, pci, ports, status, systemctl
-from er.cli import check_programs, check_quality, check_systemd
+from er.cli import check_fingerprints, check_programs, check_quality, check_systemd
 from er.cli.check import Check, Found, Machine
 from er.config import Config, ConfigError, directory, load, parse
 from er.engine import build as engine_build
+from er.fingerprint import Fingerprint, applied
+from er.units import kept
 
 
 def machine(config: Config) -> Machine:
@@ -66,35 +70,53 @@ def has_library(name: str) -> bool:
     return True
 
 
+class Examined(NamedTuple):
+    """A file held against this machine; `config` None where it can't be used."""
+
+    config: Config | None
+    found: list[Found]
+    recipes: Sequence[str] = ()  # of each model, in lines
+    fingerprints: Mapping[str, Fingerprint] = MappingProxyType(
+        {}
+    )  # what each model with a folder gives by now
+
+
 def examine(path: Path) -> tuple[Config | None, list[Found]]:
-    """The file at `path`, parsed and held against this machine: (None, …) when it can't be used."""
+    """The file at `path` and what is to be said of it."""
     return examined(path)[:2]
 
 
-def examined(path: Path) -> tuple[Config | None, list[Found], list[str]]:
-    """The same with the recipe of each model, in lines."""
+def examined(path: Path, root: Path = Path("/"), *, new_vectors: bool = False) -> Examined:
+    """The same and more. `root` is where root's own record of what was applied lies.
+
+    `new_vectors`: a name that gives other vectors than was applied is no reason to refuse.
+    """
     try:
         config = load(path)
         text = path.read_text(encoding="utf-8")
     except ConfigError as error:
-        return None, [Found(finding, True) for finding in error.findings], []
-    return _examined(config, text)
+        return Examined(None, [Found(finding, True) for finding in error.findings])
+    return _examined(config, text, root, new_vectors)
 
 
-def examined_text(text: str, path: Path) -> tuple[Config | None, list[Found], list[str]]:
+def examined_text(text: str, path: Path, root: Path = Path("/")) -> Examined:
     """The same of a `text` that may come to stand at `path`."""
     try:
         config = parse(text, path)
     except ConfigError as error:
-        return None, [Found(finding, True) for finding in error.findings], []
-    return _examined(config, text)
+        return Examined(None, [Found(finding, True) for finding in error.findings])
+    return _examined(config, text, root, False)
 
 
-def _examined(config: Config, text: str) -> tuple[Config, list[Found], list[str]]:
+def _examined(config: Config, text: str, root: Path, new_vectors: bool) -> Examined:
     check = Check(config, text, machine(config))
-    found = check.run()
-    found += [
-        Found(each, True) for each in check_systemd.findings(config.source, systemctl.version())
-    ]
+    check.run()
+    seen = check.fingerprints()
+    before = applied.read(kept.fingerprints(root))
+    for other in check_fingerprints.findings(config, seen, before, accepted=new_vectors):
+        check.other_vectors(other)
+    of_systemd = check_systemd.findings(config.source, systemctl.version())
     own = check_quality.findings(directory("configuration") / "canary")
-    return config, [*found, *(Found(each, False) for each in own)], check.recipes()
+    found = [*check.found, *(Found(each, True) for each in of_systemd)]
+    found += [Found(each, False) for each in own]
+    return Examined(config, found, check.recipes(), seen)

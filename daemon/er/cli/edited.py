@@ -87,10 +87,10 @@ def carry_out(
     """
     if os.geteuid() != 0 and will.apply and not will.dry_run:
         raise ChangeError(f"this changes er.toml and units: sudo er {command} … (or --dry-run)")
-    config = _checked(held, text)
+    seen = _checked(held, text)
     print("".join(f"{clean(line)}\n" for line in why), end="")
     print("".join(_diff(held, text)), end="")
-    _tell_plan(held, config, text, will)
+    _tell_plan(held, seen, text, will)
     if will.dry_run:
         return 0
     if not will.yes:
@@ -109,13 +109,14 @@ def carry_out(
     return _apply(held, text, command)
 
 
-def _checked(held: Held, text: str) -> Config:
+def _checked(held: Held, text: str) -> check_machine.Examined:
     """What `text` means, its findings said. Raises ChangeError for errors that it brings."""
-    config, found, recipes = check_machine.examined_text(text, held.path)
+    seen = check_machine.examined_text(text, held.path, cli_units.ROOT)
+    config, found = seen.config, seen.found
     errors = [item for item in found if item.finding.level == "error"]
     if errors and config is not None:
         # An error that was there before is no reason against a change that leaves it as it is.
-        _, earlier, _ = check_machine.examined_text(held.text, held.path)
+        earlier = check_machine.examined_text(held.text, held.path, cli_units.ROOT).found
         known = {item.finding.message for item in earlier if not item.blocks}
         errors = [item for item in errors if item.finding.message not in known]
     for item in found:
@@ -123,8 +124,8 @@ def _checked(held: Held, text: str) -> Config:
     if config is None or errors:
         raise ChangeError("with this change er.toml would have errors (above); nothing was changed")
     new = [m.name for m in config.models if held.config.model(m.name) is None]
-    print("".join(_recipes(recipes, new)), end="")
-    return config
+    print("".join(_recipes(seen.recipes, new)), end="")
+    return seen
 
 
 def _recipes(lines: Sequence[str], models: Sequence[str]) -> Iterator[str]:
@@ -151,13 +152,15 @@ def _shown(line: str) -> str:
     return head + "".join(c if c == "\t" or c.isprintable() else "?" for c in line[len(head) :])
 
 
-def _tell_plan(held: Held, config: Config, text: str, will: Will) -> None:
+def _tell_plan(held: Held, seen: check_machine.Examined, text: str, will: Will) -> None:
     """What er apply would do then, and what it means for clients. Raises ChangeError."""
     if not will.apply:
         return
     plain = text.replace("\r\n", "\n")
+    config = seen.config
+    assert config is not None  # it was checked
     try:
-        changes, notes = cli_units.proposed(config, plain, dry_run=will.dry_run)
+        changes, notes = cli_units.proposed(seen, plain, dry_run=will.dry_run)
     except cli_units.NoPlanError as refused:
         if will.dry_run:
             print(f"note: {refused}", file=sys.stderr)

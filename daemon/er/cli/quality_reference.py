@@ -24,10 +24,11 @@ from er.cli.embed_run import Progress
 from er.cli.screen import age, clean
 from er.config import Config, ConfigError, Model, active_path, directory, load
 from er.engine.build import find_python
+from er.fingerprint import weights
 from er.model_files import CLASSIFIER, ModelFiles, ModelFilesError
 from er.prompts import recipe
 from er.prompts.recipe import EMBED_ARCHITECTURES, PAIR_ARCHITECTURES
-from er.quality import CanarySet, averaged, by_transformers, drift, judge, reference, weights
+from er.quality import CanarySet, averaged, by_transformers, drift, judge, reference
 from er.quality import load as load_set
 from er.quality.reference import Reference, ReferenceFileError, flat
 from er.quantities import bytes_text

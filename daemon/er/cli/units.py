@@ -11,16 +11,17 @@ from typing import Any, Literal
 import orjson
 
 from er import status, systemctl, units
-from er.cli import as_data, check_machine, coming_up, generations, surge
+from er.cli import as_data, check_fingerprints, check_machine, coming_up, generations, surge
 from er.cli.admin_client import NoAdmin, call, told
 from er.cli.audit import note
 from er.cli.check import Found
 from er.cli.command import run as _run
 from er.config import Config, ConfigError, applied_path, directory, edited_path, load, read_text
 from er.config.reader import NAME
+from er.fingerprint import applied
 from er.gpus import Gpus
 from er.model_files import HIDDEN
-from er.units import Change, UnitsError, adoption, kept, turns
+from er.units import Change, UnitsError, adoption, kept, turns, vectors
 
 ROOT = Path("/")  # where systemd's folders are
 PROC = Path("/proc")
@@ -41,7 +42,7 @@ def _print_json(data: dict[str, Any]) -> None:
 def run_check(path: Path | None, *, as_json: bool = False) -> int:
     """`er check`. Returns 1 when there is an error among the findings."""
     path = path or edited_path()
-    config, found, recipes = check_machine.examined(path)
+    config, found, recipes, _ = check_machine.examined(path, ROOT)
     if as_json:
         _print_json(as_data.checked(path, config, found, recipes))
         return 1 if any(item.finding.level == "error" for item in found) else 0
@@ -72,8 +73,10 @@ class NoPlanError(Exception):
     """There is no plan; the text says why and what to do."""
 
 
-def run_apply(which: Which = "edited", *, dry_run: bool) -> int:
+def run_apply(which: Which = "edited", *, dry_run: bool, new_vectors: bool = False) -> int:
     """`er apply`: say what is to be done, do it, say that it is done.
+
+    `new_vectors`: names may give other vectors than they did when it was run last.
 
     `which` configuration: er.toml as it is edited, the one applied before the present one, or the
     present one again, which another version of ER may tell systemd in other words. One at a time:
@@ -82,23 +85,25 @@ def run_apply(which: Which = "edited", *, dry_run: bool) -> int:
     try:
         _check_place(dry_run)
         if dry_run:
-            return _run_apply(which, dry_run)
+            return _run_apply(which, dry_run, new_vectors)
         with turns.alone(lambda: print("Another change is under way; this one waits.", flush=True)):
-            return _run_apply(which, dry_run)
+            return _run_apply(which, dry_run, new_vectors)
     except NoPlanError as refused:
         return _fail("apply", f"{refused}")
     except OSError as error:
         return _fail("apply", f"{error}; {_REST}")
 
 
-def _run_apply(which: Which, dry_run: bool) -> int:
+def _run_apply(which: Which, dry_run: bool, new_vectors: bool) -> int:
     """Plan and do it. Raises NoPlanError, OSError."""
     path = _source(which, dry_run)
-    config, found = check_machine.examine(path)
-    for item in found:
+    seen = check_machine.examined(path, ROOT, new_vectors=new_vectors)
+    config = seen.config
+    for item in seen.found:
         print(item.finding, file=sys.stderr)
-    changes, notes = _planned(which, path, config, found)
+    changes, notes = _planned(which, path, seen)
     assert config is not None  # there is a plan
+    others = check_fingerprints.others(config, seen.fingerprints, _remembered())
     for said in notes:
         print(f"note: {said}", file=sys.stderr)
     try:
@@ -107,7 +112,7 @@ def _run_apply(which: Which, dry_run: bool) -> int:
         with coming_up.alone():
             surge.clean_up(config, _run)
             if changes:
-                return _apply(changes, dry_run)
+                return _apply(changes, dry_run, others)
             kept.keep_unfinished(ROOT, [])
             return _nothing(path)
     except coming_up.BusyError as busy:
@@ -121,15 +126,16 @@ def _nothing(path: Path) -> int:
     return 0
 
 
-def run_plan(which: Which = "edited") -> int:
+def run_plan(which: Which = "edited", *, new_vectors: bool = False) -> int:
     """`er apply --dry-run --json`: the same plan as data. 1 when there is none."""
     path: Path | None = None
     found: list[Found] = []
     try:
         _check_place(dry_run=True)
         path = _source(which, dry_run=True)
-        config, found = check_machine.examine(path)
-        changes, notes = _planned(which, path, config, found)
+        seen = check_machine.examined(path, ROOT, new_vectors=new_vectors)
+        found = seen.found
+        changes, notes = _planned(which, path, seen)
     except NoPlanError as refused:
         _print_json(as_data.planned(path, found, [], [], f"{refused}"))
         return 1
@@ -166,24 +172,26 @@ def _source(which: Which, dry_run: bool) -> Path:
 
 
 def _planned(
-    which: Which, path: Path, config: Config | None, found: Sequence[Found]
+    which: Which, path: Path, seen: check_machine.Examined
 ) -> tuple[list[Change], list[str]]:
     """The steps, and notes on them. Raises NoPlanError where there is no plan."""
-    if config is None or _blocked(found):
+    if seen.config is None or _blocked(seen.found):
         raise NoPlanError(f"{path} can't be applied; correct it. Nothing was changed.")
     notes: list[str] = []
     try:
-        return _plan(which == "applied", config, read_text(path), notes), notes
+        return _plan(which == "applied", seen, read_text(path), notes), notes
     except (UnitsError, OSError) as error:
         raise NoPlanError(f"{error}; nothing was changed") from None
 
 
-def proposed(config: Config, text: str, *, dry_run: bool) -> tuple[list[Change], list[str]]:
-    """What `er apply` would do with `text` (which is `config`) as er.toml. Raises NoPlanError."""
+def proposed(
+    seen: check_machine.Examined, text: str, *, dry_run: bool
+) -> tuple[list[Change], list[str]]:
+    """What `er apply` would do with `text`, as it was `seen`, as er.toml. Raises NoPlanError."""
     _check_place(dry_run)
     notes: list[str] = []
     try:
-        return _plan(False, config, text, notes), notes
+        return _plan(False, seen, text, notes), notes
     except (UnitsError, OSError) as error:
         raise NoPlanError(f"{error}; nothing was changed") from None
 
@@ -212,8 +220,10 @@ def _applied_now(
     return (text, config) if again else (now, old)
 
 
-def _plan(again: bool, config: Config, text: str, notes: list[str]) -> list[Change]:
-    """The steps from the applied configuration to `config`; what they rest on goes to `notes`."""
+def _plan(again: bool, seen: check_machine.Examined, text: str, notes: list[str]) -> list[Change]:
+    """The steps from the applied configuration to that one; what they rest on goes to `notes`."""
+    config = seen.config
+    assert config is not None
     applied_text, old = _applied_now(again, config, text, notes)
     active = units.active_units(_run)
     steps = units.plan(
@@ -228,6 +238,13 @@ def _plan(again: bool, config: Config, text: str, notes: list[str]) -> list[Chan
         weights=units.weights_here(config),
     )
     steps = units.resumed(steps, kept.unfinished(ROOT), config, active)
+    steps = vectors.steps(
+        steps,
+        config,
+        applied=_remembered(),
+        now=check_fingerprints.given(config, seen.fingerprints),
+        active=active,
+    )
     notes += _out(steps, config)
     if left := surge.there():
         notes.append(f"a successor of {left} was left by er restart --surge; er apply ends it")
@@ -272,7 +289,13 @@ def _unseen(path: Path, pid: int) -> bool:
     return not os.path.samestat(here, there)
 
 
-def _apply(changes: Sequence[Change], dry_run: bool) -> int:
+def _remembered() -> applied.Applied:
+    """What names gave vectors of at the last apply."""
+    return applied.read(kept.fingerprints(ROOT))
+
+
+def _apply(changes: Sequence[Change], dry_run: bool, others: Sequence[str] = ()) -> int:
+    """Say the changes and do them; `others` are names that give other vectors from now on."""
     print("Would be done:" if dry_run else "To be done:")
     for change in changes:
         print(f"  {change.says}")
@@ -293,6 +316,8 @@ def _apply(changes: Sequence[Change], dry_run: bool) -> int:
             left.remove(change)
             kept.keep_unfinished(ROOT, left)
     note("apply", f"{len(changes)} changes")
+    if others:
+        note("apply --new-vectors", ", ".join(others))
     if any(HUP in change.argv for change in changes):
         if why := generations.failure(before):
             return _fail("apply", why)

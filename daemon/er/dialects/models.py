@@ -32,6 +32,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     pooling: Pooling = "LAST"
     cuts: bool = False  # too long texts are cut unless a request says otherwise
     owned_by: str = "er"
+    fingerprint: str = ""  # what its answers are of; "" where that is not asked for
 
 
 def _told(card: ModelCard) -> dict[str, Any]:
@@ -53,6 +54,8 @@ def _told(card: ModelCard) -> dict[str, Any]:
         "finetuned": False,
         "context_length": card.max_model_len,
     }
+    if card.fingerprint:
+        told["fingerprint"] = card.fingerprint
     if embeds:
         told["query_id"] = f"{card.id}:query"
         if card.dimensions is not None:

@@ -22,12 +22,16 @@ from er.engine import command as engine_command
 from er.engine import environments
 from er.engine.build import Build, BuildError
 from er.engine.identity import stamp
+from er.fingerprint import UNKNOWN, Fingerprint, number_format, weights
+from er.fingerprint.applied import Applied, Given, differs
 from er.gpus import Gpu
 from er.health import question_ids
 from er.model_files import HIDDEN, GgufError, ModelFiles, ModelFilesError
 from er.prompts import Prompter
+from er.prompts.digest import digest
 
 WEIGHTS = ("*.safetensors", "*.bin")
+MODEL = "waiting for the model"
 BAD_CONFIG = 78  # an exit code after which systemd starts nothing anew
 
 
@@ -58,33 +62,72 @@ class Prepared(msgspec.Struct, frozen=True):
     cpu_cache: int  # bytes
     weights: int  # bytes
     stamp: str  # of the model's files, before the engine reads them
+    fingerprint: Fingerprint  # of what it will answer
 
 
-def prepare(replica: Replica, model: Model, cards: gpus.Gpus) -> Prepared:
-    """Check all that can be checked before a start. Takes up to 2 s. Raises Obstacle."""
-    files, cache, weights, seen = _model(model)
+def prepare(
+    replica: Replica, model: Model, cards: gpus.Gpus, before: Applied | None = None
+) -> Prepared:
+    """Check all that can be checked before a start. Takes up to 2 s. Raises Obstacle.
+
+    `before` is what names gave vectors of when they were applied.
+    """
+    files, cache, size, seen = _model(model)
     chosen = _gpus(replica, cards)
     build = _build(replica)
     check_port(replica.port)
-    ids = _question(model, files)
+    ids, recipe = _question(model, files)
     _give_memory_back()
+    found = _fingerprint(replica, model, files, recipe)
+    if before is not None and model.task == "embed":
+        _demand_same(model, before.names.get(model.name), found)
     files = msgspec.structs.replace(files, tokenizer=b"")
-    return Prepared(build, files, chosen, ids, cache, weights, seen)
+    return Prepared(build, files, chosen, ids, cache, size, seen, found)
 
 
-def _question(model: Model, files: ModelFiles) -> tuple[int, ...]:
-    """The probe's ids, made by the model's own tokenizer as a client's request would be."""
+def _fingerprint(replica: Replica, model: Model, files: ModelFiles, recipe: str) -> Fingerprint:
+    """What the engine would answer, by its files as they are now."""
+    assert model.path is not None
+    try:
+        word = weights.of(model.path, files.dense) or UNKNOWN
+        config = orjson.loads((model.path / "config.json").read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:  # read a moment ago
+        raise Obstacle(f"{model.path}: {error}; copy the folder again", MODEL) from None
+    dtype = engine_command.dtype(replica, model)
+    return Fingerprint(word, recipe, number_format(dtype, config, replica.args))
+
+
+def _demand_same(model: Model, before: Given | None, now: Fingerprint) -> None:
+    """Raises Obstacle where the name would give vectors that don't fit those given before."""
+    if before is None or not (what := differs(before, now)):
+        return
+    raise Obstacle(
+        f"the {what} in {model.path} {'are' if 'weights' in what else 'is'} not what was applied "
+        f"({now.weights}-{now.recipe}, applied is {before}): vectors that are stored under "
+        f"{model.name} would no longer fit. Put the old files back, or, if all that is stored is "
+        "to be built again: sudo er apply --new-vectors (er help vectors)",
+        MODEL,
+        sandbox=True,  # what was applied is shown to a unit as it was when that was started
+    )
+
+
+def _question(model: Model, files: ModelFiles) -> tuple[tuple[int, ...], str]:
+    """(The probe's ids, made by the model's own tokenizer as a client's request would be; a word
+    for the recipe).
+    """
+    prompt = model.prompt or files.prompt
     try:
         prompter = Prompter(
             files,
-            prompt=model.prompt or files.prompt,
+            prompt=prompt,
             max_tokens=engine_command.max_tokens(model, files),
             instruction=model.instruction,
             task=model.task,
         )
     except ModelFilesError as error:
-        raise Obstacle(str(error), "waiting for the model") from None
-    return question_ids(prompter, model.task)
+        raise Obstacle(str(error), MODEL) from None
+    word = digest(files, prompter, prompt=prompt, task=model.task, kind=model.kind)
+    return question_ids(prompter, model.task), word
 
 
 def _give_memory_back() -> None:
@@ -103,49 +146,48 @@ def _model(model: Model) -> tuple[ModelFiles, int, int, str]:
     path = model.path
     assert path is not None  # a model with replicas has one
     size = 0
-    waiting = "waiting for the model"
     hidden = str(path).startswith(HIDDEN)
     try:
         seen = stamp(path)
         files = model_files.read(path)
         config = orjson.loads((path / "config.json").read_bytes())
-        weights = [f for pattern in WEIGHTS for f in sorted(path.glob(pattern))]
-        for file in weights:
+        there = [f for pattern in WEIGHTS for f in sorted(path.glob(pattern))]
+        for file in there:
             with open(file, "rb") as stream:
                 stream.read(1)
             size += file.stat().st_size
-        if not weights:
+        if not there:
             model_files.demand_weights(path)
     except GgufError as error:
         raise Obstacle(str(error), final=True) from None
     except ModelFilesError as error:
         hint = "; if it is there now, run: sudo er apply" if hidden and not _there(path) else ""
-        raise Obstacle(f"{error}{hint}", waiting, sandbox=hidden) from None
+        raise Obstacle(f"{error}{hint}", MODEL, sandbox=hidden) from None
     except FileNotFoundError as error:  # listed, and not there
         raise Obstacle(
             f"{error.filename}: is a link to a file that is missing; copy the model's folder again "
             f"with what its links name: cp -rL {path} FOLDER",
-            waiting,
+            MODEL,
             sandbox=hidden,
         ) from None
     except OSError as error:
         raise Obstacle(
             f"{error.filename}: {error.strerror}; make it readable for the user this runs as, for "
             f"example: chmod -R o+rX {path} (its parent folders need x)",
-            waiting,
+            MODEL,
             sandbox=hidden,
         ) from None
-    if not weights:
-        raise Obstacle(f"{path}: has no weights; copy its *.safetensors files there", waiting)
+    if not there:
+        raise Obstacle(f"{path}: has no weights; copy its *.safetensors files there", MODEL)
     if lacking := model_files.lacking(files, path):
-        raise Obstacle(f"{path}: {lacking}", waiting)
+        raise Obstacle(f"{path}: {lacking}", MODEL)
     longest = engine_command.max_tokens(model, files)
     try:
         cache = engine_command.cpu_cache_bytes(config, longest)
     except (ValueError, TypeError):
         cure = "is this the folder of a text model, copied whole?"
         text = f"{path}/config.json: its sizes are not whole numbers; {cure}"
-        raise Obstacle(text, waiting) from None
+        raise Obstacle(text, MODEL) from None
     return files, cache, size, seen
 
 

@@ -68,6 +68,11 @@ def max_tokens(model: Model, files: ModelFiles) -> int:
     return min(model.max_tokens, files.max_tokens)
 
 
+def dtype(replica: Replica, model: Model) -> str:
+    """The number format that it computes in, by vLLM's word."""
+    return model.dtype or ("float32" if replica.cpu else "bfloat16")
+
+
 def launch(
     replica: Replica,
     model: Model,
@@ -91,7 +96,7 @@ def launch(
     longest = max_tokens(model, files)
     argv = [str(build.python), "-m", *build.entry, str(model.path)]
     argv += ["--served-model-name", model.name, "--runner", "pooling"]
-    argv += ["--dtype", model.dtype or ("float32" if replica.cpu else "bfloat16")]
+    argv += ["--dtype", dtype(replica, model)]
     argv += ["--host", "127.0.0.1", "--port", str(replica.port)]
     argv += ["--max-model-len", str(longest), "--no-enable-chunked-prefill"]
     argv += ["--max-num-batched-tokens", str(max(model.batch_tokens, longest))]

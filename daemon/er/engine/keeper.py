@@ -20,7 +20,7 @@ import httpx
 import psutil
 
 from er import engine_secret, wire
-from er.config import Config, Model, Replica
+from er.config import Config, Model, Replica, applied_path, directory
 from er.engine import backoff, cores, measured
 from er.engine import command as engine_command
 from er.engine import log as engine_log
@@ -32,6 +32,8 @@ from er.engine.process import EngineProcess
 from er.engine.sample import Life, Sampler
 from er.engine.voice import Voice
 from er.engine.watch import Failed, Patience, Stopped, Watch
+from er.fingerprint import applied
+from er.fingerprint.applied import Applied
 from er.gpus import Gpus
 from er.journal import log
 
@@ -55,6 +57,7 @@ class Keeper:
         """RUNTIME/replicas/NAME must exist. To be made on a running loop."""
         self._replica, self._model, self._patience = replica, model, patience
         self._runtime, self._environ, self._cards = runtime, environ, cards
+        self._source = config.source
         self._folder, self._cores = runtime / "replicas" / replica.name, cores.share(config)
         self._count = self._folder / "backoff.json"
         self._backoff = backoff.load(self._count)
@@ -110,7 +113,9 @@ class Keeper:
         await self._back_off()
         self._voice.enter("checking the model, the GPU and the port")
         self._voice.more_time(self._patience.silence)
-        prepared = await asyncio.to_thread(prepare, self._replica, self._model, self._cards)
+        prepared = await asyncio.to_thread(
+            prepare, self._replica, self._model, self._cards, self._applied()
+        )
         self._life.vllm_version = prepared.build.version
         fixed = self._replica.kv_cache is not None
         locks = Locks(self._runtime, prepared.gpus, fixed=fixed)
@@ -132,6 +137,12 @@ class Keeper:
         self._voice.ready(probe.ms, time.monotonic() - began)
         self._note_start()
         await watch.serve(self._forgive)
+
+    def _applied(self) -> Applied | None:
+        """What names gave vectors of, for who runs from what was applied."""
+        if self._source != applied_path():
+            return None
+        return applied.read(directory("state") / applied.FILE)
 
     def _leave(self) -> None:
         """Take the sample away; who waits for this replica gives it a moment to be back."""
@@ -157,7 +168,7 @@ class Keeper:
         except OSError:
             same = False
         if not same:
-            self._life.identity = None
+            self._life.identity = self._life.fingerprint = None
             text = "the model's files changed while they were loaded, so no vectors are cached; "
             self._voice.say("warning", f"{text}restart this unit once they are as they should be")
 
@@ -177,6 +188,7 @@ class Keeper:
         )
         known = engine_secret.known(self._runtime)
         self._client.headers[wire.SECRET] = known
+        self._life.fingerprint = str(prepared.fingerprint)
         self._life.identity = identity(launch, self._replica, build, prepared.stamp)
         (self._folder / "logging.json").write_bytes(engine_command.logging_config())
         for name, file in engine_command.MODULES.items():
@@ -276,7 +288,7 @@ class Keeper:
         backoff.store(self._count, self._backoff)
         self._life.last_error, self._life.ready_since = cause, None
         self._life.load_failed = not was_ready
-        self._life.identity = None
+        self._life.identity = self._life.fingerprint = None
         self._sampler.address = ""
         self._voice.verdict("down", cause)
         wait = self._backoff.wait_s(time.monotonic())

@@ -52,6 +52,7 @@ class Life(msgspec.Struct):
     last_error: str | None = None
     vllm_version: str | None = None
     identity: str | None = None  # what the engine is, for the cache of vectors; None: can't be told
+    fingerprint: str | None = None  # what its vectors are of; None: can't be told
     gpu: tuple[int | str, ...] = ()  # as er.toml names them
     engine: EngineProcess | None = None
 
@@ -125,6 +126,7 @@ class Sampler:
             "rss_bytes": self.rss,
             "vllm_version": life.vllm_version,
             "identity": life.identity,
+            "fingerprint": life.fingerprint,
         }
         fresh = self._path.with_suffix(".new")
         fresh.write_bytes(msgspec.json.encode(sample))

@@ -193,6 +193,7 @@ class Gateway:
                 inside = self._checks.demand_place(model, who)  # 503
             self.tally.begin(note)
             answer = await work.compute(job, model, prompted, deadline, note)  # 503, 504
+            note.fingerprint = self._served.fingerprints[model.name]
             began = time.monotonic_ns()
             text = await work.write(dialect, job, answer, deadline, who)
             note.encode_ns = time.monotonic_ns() - began

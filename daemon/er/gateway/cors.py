@@ -29,6 +29,7 @@ SHOWN = (
     "x-ratelimit-remaining-tokens",
     "x-ratelimit-reset-tokens",
     "x-er-texts-cut",
+    "x-er-model-fingerprint",
 )
 # What an answer depends on, for the caches between: a page of one origin must not get another's.
 VARY = (b"vary", b"Origin")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs
 
 from er import dialects, journal
+from er.fingerprint import HEADER
+from er.gateway.durations import go_duration
 from er.job import Refusal
 from er.journal import Value
 from er.keys import Identity
@@ -227,6 +227,7 @@ class Note:
     status = 0
     items = tokens = cut = 0
     known = 0  # sequences that the cache answered
+    fingerprint = b""  # of the model that answered
     queue_ns = tokenise_ns = engine_ns = encode_ns = 0
     total_ns = 0
     context: Context | None = UNCHOSEN  # its place in a trace, where it has one
@@ -287,6 +288,8 @@ class Note:
             (b"server-timing", timing),
             (b"openai-processing-ms", b"%d" % round(self.total_ns / 1e6)),
         ]
+        if self.fingerprint:
+            found.append((HEADER, self.fingerprint))
         if self.cut:
             found.append((b"x-er-texts-cut", b"%d" % self.cut))
         taken = self.taken
@@ -321,6 +324,7 @@ class Note:
             total_ms,
             b', cache;desc="%d known"' % self.known if self.known else b"",
             round(total_ms),
+            self.fingerprint,
             limit,
             length,
         )
@@ -328,8 +332,8 @@ class Note:
 
 _HEAD = (
     b"%bx-request-id: %b\r\nserver-timing: queue;dur=%.2f, tokenise;dur=%.2f, engine;dur=%.2f, "
-    b"total;dur=%.2f%b\r\nopenai-processing-ms: %d\r\n%bcontent-type: application/json\r\n"
-    b"content-length: %d\r\n\r\n"
+    b"total;dur=%.2f%b\r\nopenai-processing-ms: %d\r\nx-er-model-fingerprint: %b\r\n"
+    b"%bcontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 )
 _LIMIT = (
     b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
@@ -377,22 +381,6 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-@lru_cache(64)  # an allowed request's is the whole period
-def go_duration(seconds: float) -> bytes:
-    """Seconds as Go writes them: 120ms, 1s, 6m0s, 1h2m3.5s; to the millisecond, rounded up."""
-    ms = max(0, math.ceil(seconds * 1000 - 1e-6))
-    if ms < 1000:
-        return b"%dms" % ms if ms else b"0s"
-    minutes, rest = divmod(ms, 60_000)
-    hours, minutes = divmod(minutes, 60)
-    text = f"{rest / 1000:.3f}".rstrip("0").rstrip(".") + "s"
-    if hours:
-        text = f"{hours}h{minutes}m{text}"
-    elif minutes:
-        text = f"{minutes}m{text}"
-    return text.encode()
 
 
 def _ms(ns: int) -> float:

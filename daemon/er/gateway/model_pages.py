@@ -47,6 +47,7 @@ class ModelPages:
             aliases=model.aliases,
             max_inputs=self._bounds.most(model.task),
             max_requests=self._served.config.gateway.max_concurrency,
+            fingerprint=self._served.fingerprints[model.name].decode(),
             pooling=prompter.pooling if prompter else "LAST",
             cuts=model.over_length == "cut" or model.task == "score",
         )

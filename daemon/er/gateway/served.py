@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from er import journal, model_files, prompters
 from er.config import Config, Model
+from er.fingerprint import Fingerprint
 from er.job import Refusal, Task
 from er.keys import Identity
 from er.model_files import ModelFilesError
@@ -26,6 +27,8 @@ class Served:
         self.config = config
         self.prompters: dict[str, Prompter] = {}  # by the model's name; those without `via`
         self.dimensions: dict[str, int] = {}
+        unknown = str(Fingerprint()).encode()
+        self.fingerprints = {m.name: unknown for m in config.models}  # as answers say them
         self.looked = asyncio.Event()  # every model's files were looked for once
         self.missing: dict[str, str] = {
             m.name: "its files are being read" for m in config.models if m.via is None

@@ -105,7 +105,7 @@ class Straight:
         """With the parts that `gateway` has."""
         self._gateway, self._served, self._keys, self._limits = gateway, served, keys, limits
         self._cache, self._replicas, self._audit = cache, replicas, audit
-        self._tally = gateway.tally
+        self._tally, self._fingerprints = gateway.tally, served.fingerprints
         self._rate, self._places = gateway.settings.rate_limit, gateway.places
         self._refuses = not gateway.settings.rate_wait_s  # who is over its rate
         self._lines = gateway.lines  # keys whose requests are held: none passes those
@@ -294,6 +294,7 @@ class Straight:
         now = time.monotonic_ns()
         passage.encode_ns, passage.total_ns = now - began, now - passage.began
         passage.status = 200
+        passage.fingerprint = self._fingerprints[passage.served]
         return body
 
     def cancelled(self, passage: Passage) -> None:

@@ -77,6 +77,10 @@ HEADERS: dict[str, Schema] = {
     "x-er-texts-cut": _text(
         {"type": "integer", "minimum": 1}, "How many texts were too long and were cut, if any."
     ),
+    "x-er-model-fingerprint": _text(
+        {"type": "string", "pattern": "^[^-]+-[^-]+-[^-]+$"},
+        "What the model's answers are of: weights, recipe and number format.",
+    ),
     "x-ratelimit-limit-requests": _text(_WHOLE, "Requests a period, for a key with a limit."),
     "x-ratelimit-remaining-requests": _text(_WHOLE, "How many of them are left."),
     "x-ratelimit-reset-requests": _text(

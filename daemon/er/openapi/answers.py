@@ -48,6 +48,7 @@ class Model(Shown):
     """What there is to know of a model, in several vendors' words.
 
     Lengths in tokens, `created` in Unix seconds. `query_id` is the name that makes texts queries.
+    Vectors whose `fingerprint` is the same but for its last part may stand in one store.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Model(Shown):
     endpoints: list[str]
     finetuned: bool
     context_length: int
+    fingerprint: str
     query_id: str | UnsetType = UNSET
     dimensions: int | UnsetType = UNSET
 

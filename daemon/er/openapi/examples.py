@@ -70,4 +70,5 @@ def _card(task: Task, names: Names) -> ModelCard:
         created=_CREATED,
         max_model_len=8192,
         dimensions=1024 if task == "embed" else None,
+        fingerprint="3fa1c2d4e5f6-8a7b6c5d-bf16",
     )

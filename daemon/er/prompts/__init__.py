@@ -82,6 +82,7 @@ class Prompter:
         self._qwen3 = prompt == "qwen3"
         self.instruction = instruction or INSTRUCTION
         self.pairs: Pairs | None = None  # of a cross-encoder
+        self.recipe = ""  # a word for all this (digest), from who needs it
         recipe.demand(files, prompt, task, instruction)
         definition, added = words.read(files)
         self._names = {number: text for text, number in added.items()}

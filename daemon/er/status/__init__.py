@@ -17,6 +17,7 @@ import orjson
 
 from er import __version__, small_file
 from er.config import Config, ConfigError, Replica, applied_path, edited_path, load, successor
+from er.fingerprint import Fingerprint, parsed, together
 from er.ledger import VERDICT_AGE_S, Ledger
 from er.small_file import DAMAGED
 from er.status.work import UNKNOWN, in_engine
@@ -107,6 +108,7 @@ def build(facts: Facts) -> dict[str, Any]:
             "task": model.task,
             "via": model.via,
             "aliases": list(model.aliases),
+            "fingerprint": _fingerprint(facts, model.name),
             "replicas": [_replica(facts, r) for r in facts.config.replicas_of(model.name)],
         }
         for model in facts.config.models
@@ -223,6 +225,18 @@ def _replica(facts: Facts, replica: Replica) -> dict[str, Any]:
         "proof": _proof(seen, facts.probes.get(replica.name)),
         "sample": sample if fresh(sample, facts.now) else None,
     }
+
+
+def _fingerprint(facts: Facts, model: str) -> str | None:
+    """What its living launchers say that its answers are of; None where none says it."""
+    said = []
+    for replica in facts.config.replicas_of(model):
+        sample = facts.samples.get(replica.name) or {}
+        if replica.url is not None:
+            said.append(Fingerprint())
+        elif fresh(sample, facts.now) and sample.get("fingerprint"):
+            said.append(parsed(sample["fingerprint"]))
+    return str(together(said)) if said else None
 
 
 def _proof(seen: Seen, probe: tuple[float, float] | None) -> dict[str, Any]:

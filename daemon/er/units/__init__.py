@@ -309,6 +309,8 @@ def apply(changes: Sequence[Change], run: Run, root: Path = Path("/")) -> None:
         elif change.kind == "store":
             kept.store(root, change.text)
             store_applied(change.text)
+        elif change.kind == "remember":
+            kept.remember(root, change.text)
         else:
             run(change.argv)
 

@@ -17,6 +17,7 @@ import msgspec
 
 from er import small_file
 from er.config import edited_path
+from er.fingerprint.applied import FILE
 from er.small_file import DAMAGED
 from er.units.change import Change
 from er.units.files import UnitsError, write
@@ -33,6 +34,16 @@ def applied(root: Path) -> Path:
 def previous(root: Path) -> Path:
     """The one before it."""
     return root / FOLDER / "previous.toml"
+
+
+def fingerprints(root: Path) -> Path:
+    """What each name gave vectors of at the last apply (fingerprint/applied)."""
+    return root / FOLDER / FILE
+
+
+def remember(root: Path, text: str) -> None:
+    """Make `text` the record of that. Raises UnitsError."""
+    _put(fingerprints(root), text)
 
 
 def source(root: Path) -> Path:

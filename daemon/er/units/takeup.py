@@ -17,6 +17,7 @@ ENGINE_FIELDS = (
     "dtype",
     "via",
 )
+VECTOR_FIELDS = ("path", "prompt", "kind")  # that give an embedding model's name other vectors
 SYSTEMDS = ("listen", "stop_timeout_s")  # of [gateway]: systemd has to know them too
 SIZES = ("max_body", "size", "quota", "max_file")  # in bytes
 
@@ -125,6 +126,9 @@ def _models(
         elif new is None:
             held.append(f"model {name}: is removed, but its replica still runs")
             result.append(old)
+        elif fields := _other_vectors(old, new, applied, edited):
+            held.append(f"model {name}: {', '.join(fields)} (other vectors under a name)")
+            result.append(old)
         elif name in busy and any(getattr(old, f) != getattr(new, f) for f in ENGINE_FIELDS):
             changed = [f for f in ENGINE_FIELDS if getattr(old, f) != getattr(new, f)]
             held.append(f"model {name}: {', '.join(changed)}")
@@ -138,6 +142,21 @@ def _models(
             result.append(new)
             taken.append(f"model {name}: is new")
     return tuple(result)
+
+
+def _other_vectors(old: Model, new: Model, applied: Config, edited: Config) -> list[str]:
+    """What may give a name of an embedding model other vectors; `er apply` alone looks at them."""
+    if new.task != "embed":
+        return []
+    fields = [*VECTOR_FIELDS, *(["instruction"] if new.kind == "query" else [])]
+    found = [f for f in fields if getattr(old, f) != getattr(new, f)]
+    left = ((name, edited) for name in old.aliases)
+    come = ((name, applied) for name in new.aliases)
+    for name, other in (*left, *come):
+        model = other.model(name)
+        if model is not None and model.name != new.name and model.path not in (None, new.path):
+            found.append(f"the alias {name}")
+    return found
 
 
 def _pair(name: str, old: object, new: object) -> str:

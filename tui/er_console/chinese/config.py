@@ -37,6 +37,7 @@ WORDS: dict[str, str] = {
     "remove {path}": "删除 {path}",
     "start {units} together with er.target": "随 er.target 一起启动 {units}",
     "store it as what is applied ({path})": "存为已应用的配置（{path}）",
+    "remember what each model's vectors are of": "记下每个模型的向量由什么算出",
     "have systemd read its files again": "让 systemd 重新读取其文件",
     "give the gateway new workers; the old ones finish what they have": (
         "为网关换上新的工作进程；旧的会做完手上的请求"
@@ -96,6 +97,7 @@ HEARD: dict[str, str] = {
     # Why a step is done.
     "changed: {fields}": "已更改：{fields}",
     "its unit changed": "其单元已更改",
+    "its model gives new vectors": "其模型给出新的向量",
     "its unit changed (its port stays open meanwhile)": "其单元已更改（期间端口保持打开）",
     "er.toml has it no more": "er.toml 中已没有它",
     "the addresses change": "监听地址改变",
