@@ -9,6 +9,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from er.chinese import cell, heard
+
 GLYPHS = {
     "ok": "●",
     "up": "●",
@@ -38,9 +40,20 @@ def width(text: str) -> int:
     )
 
 
-def table(rows: Iterable[Sequence[object]], indent: str = "", gap: str = "  ") -> list[str]:
-    """Lines with aligned columns; the last column is left as long as it is."""
-    cells = [[clean(value) for value in row] for row in rows]
+def table(
+    rows: Iterable[Sequence[object]], indent: str = "", gap: str = "  ", *, named: bool = True
+) -> list[str]:
+    """Lines with aligned columns; the last column is left as long as it is.
+
+    Cells are in the language that is spoken, but for names; a table where lines don't begin with
+    one is not `named`.
+    """
+    cells = [[cell(clean(value)) for value in row] for row in rows]
+    if not named:
+        cells = [
+            [heard(row[0]), *(row[1:] if at else map(heard, row[1:]))]
+            for at, row in enumerate(cells)
+        ]
     columns = max((len(row) for row in cells), default=0)
     widths = [max((width(r[i]) for r in cells if i < len(r)), default=0) for i in range(columns)]
     return [
