@@ -146,7 +146,7 @@ SAID: dict[str, str] = {
     "nothing was restarted; where 503 is accepted, say so: --yes": (
         "没有重启任何副本；如果可以接受 503，请加 --yes"
     ),
-    "Go on? [y/N]": "继续吗？[y/N]",
+    "Go on?": "继续吗？",
     "nothing was restarted": "没有重启任何副本",
     "about {n} s": "约 {} 秒",
     "does not serve now, so nobody loses anything": "现在没有提供服务，不影响任何人",

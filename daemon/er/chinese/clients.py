@@ -236,4 +236,13 @@ SAID: dict[str, str] = {
     "it answered HTTP {}": "它返回 HTTP {}",
     "it answered what a {} robot does not: {}": "它返回的不像 {} 机器人：{}",
     "it refused the message: {}": "它拒绝了消息：{}",
+    "{} has {n} lines that can't be read; {} can": "{} 中有 {} 行无法读取；{} 行可以",
+    "{}, and are kept. A copy of all is {}": "{}，已保留。全部的副本在 {}",
+    "{} has {n} lines that can't be read; {} can, and are kept. A copy of all is {}": (
+        "{} 中有 {} 行无法读取；{} 行可以，已保留。全部的副本在 {}"
+    ),
+    "{} has {n} damaged rows; a copy is kept as {}": "{} 中有 {} 行损坏；副本保存为 {}",
+    "{} is damaged": "{} 已损坏",
+    "{} was over {} MiB; {} was removed": "{} 超过 {} MiB；已删除 {}",
+    "{w} at {w}": "{}（{}）",
 }

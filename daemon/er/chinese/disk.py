@@ -48,7 +48,7 @@ SAID: dict[str, str] = {
     "{}: {}; what was said as removed is gone": "{}：{}；显示为已删除的已经没有了",
     "Nothing to remove; er disk shows what takes how much.": "没有可删除的；er disk 显示各占多少。",
     "nothing was removed; to have it done: --yes": "没有删除任何东西；要删除请加 --yes",
-    "Remove them? [y/N]": "删除它们吗？[y/N]",
+    "Remove them?": "删除它们吗？",
     "nothing was removed": "没有删除任何东西",
     "removed {}": "已删除 {}",
     "half made": "没有建完",
@@ -235,4 +235,7 @@ SAID: dict[str, str] = {
     "it would take {} GiB": "它要占用 {} GiB",
     "{} has no {}, so a restore did not end there": "{} 中没有 {}，因此那次恢复没有完成",
     "{} is damaged ({})": "{} 已损坏（{}）",
+    "{}; nothing has changed, make room there and try again": (
+        "{}；未作任何改动，请在那里腾出空间再试"
+    ),
 }

@@ -239,7 +239,7 @@ SAID: dict[str, str] = {
         "this unit once they are as they should be"
     ): ("模型文件在加载过程中被改动，因此不缓存向量；文件正确后请重启此单元"),
     "{}; looked for again every {n} s": "{}；每 {} 秒再检查一次",
-    "{}; next attempt ({}) in {n} s": "{}；{2} 秒后再试（{1}）",
+    "{}; next attempt ({}) in {n} s": "{0}；{2} 秒后再试（{1}）",
     "vLLM did not end within {n} s: killed": "vLLM {} 秒内没有结束：已强行终止",
     "{n} tokens still in flight after the drain's time": "排空时间已到，仍有 {} 个 token 在处理",
     "drained in {n} s": "{} 秒内排空",
@@ -250,4 +250,11 @@ SAID: dict[str, str] = {
     "no type": "无类型",
     "{n} scores against {n} of the reference": "{} 个分数，参考有 {} 个",
     "a score is NaN or infinite": "有一个分数是 NaN 或无穷大",
+    "a disk is full; free space in /var/cache/er-vllm, /tmp or /dev/shm": (
+        "磁盘已满；请在 /var/cache/er-vllm、/tmp 或 /dev/shm 中腾出空间"
+    ),
+    "it answered what a {} robot does not: nothing": "它返回的不像 {} 机器人：空",
+    "make room there (df), or make it writable for the user this runs as": (
+        "请在那里腾出空间（df），或让运行它的用户可写"
+    ),
 }

@@ -24,8 +24,8 @@ WITHIN, BEYOND = (
     r"((?:(?!; ).)+?)",
     r"(.+?)",
 )  # a hole that ends with its part, and one that needn't
-# What stands before a line's text: its indent, and a mark such as doctor's or a step's.
-LEAD = re.compile(r"\s*(?:(?:ok|x|!|->|\+|-|#|●|○|◐|▲|✖)\s+)*")
+# What stands before a line's text: its indent, a mark such as doctor's or a step's, a command.
+LEAD = re.compile(r"\s*(?:(?:ok|x|!|->|\+|-|#|●|○|◐|▲|✖)\s+)*(?:(?:sudo )?er \w+(?: \w+)?\s{2,})?")
 TAIL = re.compile(r"(?:\s|\x1b\[K)+$")
 ENDED = re.compile(r"(?<=[.?!]) +(?=[A-Z-])")
 ASIDE = re.compile(r"(.+?) ?\(([^()]+)\)")
@@ -40,7 +40,7 @@ class Hearing:
     def __init__(self, said: Mapping[str, str], words: frozenset[str]) -> None:
         """`words`: what a lone word may be to be heard; any other is somebody's name."""
         self._words = words
-        self._exact = {english: chinese for english, chinese in said.items() if "{" not in english}
+        self._exact = {english: said[english] for english in said if not HOLE.search(english)}
         self._by_word: dict[str, list[str]] = {}
         self._said = said
         for english in sorted(said, key=lambda text: -len(HOLE.sub("", text))):
@@ -134,7 +134,7 @@ class Hearing:
         heard = self.piece(where), self.piece(what)
         if heard == (where, what):
             return None
-        return f"{heard[0]}：{heard[1]}" if HAN.search(heard[0][-1]) else f"{heard[0]}: {heard[1]}"
+        return f"{heard[0]}：{heard[1]}" if HAN.search(heard[0]) else f"{heard[0]}: {heard[1]}"
 
     def _aside(self, said: str) -> str | None:
         """ "what (why)"."""

@@ -285,4 +285,5 @@ SAID: dict[str, str] = {
         "{}/{} 行，{} %，每秒 {} 行，每秒 {} 个 token，还剩 {}，等待：{}"
     ),
     "{n} of {n} rows, {n} %, waiting: {}": "{}/{} 行，{} %，等待：{}",
+    "no model for anything is served there": "那里没有任何模型",
 }

@@ -189,4 +189,10 @@ SAID: dict[str, str] = {
     "{} errors, {} warnings": "{} 个错误，{} 个警告",
     "error": "错误",
     "warning": "警告",
+    "{}: pools by nothing; engines can do one of {}": "{}：没有池化；引擎只支持 {} 之一",
+    "a process (pid {n})": "某个进程（pid {}）",
+    "a process (pid {n}) in {}": "某个进程（pid {}），属于 {}",
+    "stop that (ss -ltnp 'sport = :{n}' names it to root), or change port = … in er.toml": (
+        "请停止它（root 可用 ss -ltnp 'sport = :{}' 查看），或在 er.toml 中修改 port = …"
+    ),
 }

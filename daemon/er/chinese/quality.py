@@ -95,7 +95,7 @@ SAID: dict[str, str] = {
     ),
     "transformers gave other scores than were asked for": "transformers 给出的分数与要求的不符",
     "{}: {n} pairs by transformers {} in float32, {}: nDCG@10 {n}, MRR {n}, recall@3 {n}": (
-        "{}：由 transformers {2} 以 float32 算出 {1} 对，{3}：nDCG@10 {4}，MRR {5}，recall@3 {6}"
+        "{0}：由 transformers {2} 以 float32 算出 {1} 对，{3}：nDCG@10 {4}，MRR {5}，recall@3 {6}"
     ),
     "kept in {}; each replica is held against it from its next run on: er quality run": (
         "已保存在 {}；每个副本从下次测试起与它比较：er quality run"
@@ -188,4 +188,5 @@ SAID: dict[str, str] = {
     "newest:": "最近：",
     "rating": "评分",
     "mean difference": "平均差",
+    "{} with a {} ({}, no pooling)": "{}，{}（{}，无池化）",
 }

@@ -66,4 +66,5 @@ SAID: dict[str, str] = {
     "No vLLM on this machine: name the replicas that run elsewhere, as below.": (
         "本机不装 vLLM：请按下面的样子写上在别处运行的副本。"
     ),
+    "make room in {}": "请在 {} 中腾出空间",
 }

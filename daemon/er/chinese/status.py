@@ -228,6 +228,32 @@ SAID: dict[str, str] = {
     "launcher": "启动器",
     "no replica {}; er status lists them": "没有副本 {}；er status 会列出它们",
     "no replica {}": "没有副本 {}",
+    "refuses every client: {}": "拒绝所有客户端：{}",
+    "says other things than what runs": "与正在运行的不一致",
+    "answers right": "应答正确",
+    # what the admin process refuses
+    "user {} only reads here; ask as root (sudo) or as a member of group {}": (
+        "用户 {} 在这里只能读；请以 root（sudo）或 {} 组成员的身份再试"
+    ),
+    "what runs has no [gateway.tls]; sudo er apply": (
+        "正在运行的配置没有 [gateway.tls]；sudo er apply"
+    ),
+    "only root exchanges credentials: sudo er tls renew": "只有 root 能更换证书：sudo er tls renew",
+    "these are no credentials": "这不是证书和私钥",
+    "the old ones stay: {}": "继续用旧的：{}",
+    "another reload is under way; wait for its end": "另一次 reload 正在进行；请等它结束",
+    "{}, so it can't be asked; er status says why": "{}，因此无法询问；er status 会说明原因",
+    "replica {} does not answer": "副本 {} 没有应答",
+    "replica {} does not answer, so it can't be asked; er status says why": (
+        "副本 {} 没有应答，因此无法询问；er status 会说明原因"
+    ),
+    "no replica answers": "没有副本应答",
+    "no replica answers, so it can't be asked; er status says why": (
+        "没有副本应答，因此无法询问；er status 会说明原因"
+    ),
+    "never looked at": "从未测过",
+    "started or changed": "刚启动或有变化",
+    "tried again": "再试",
 }
 
 # Lone words that are heard in a cell or within a sentence: states, and what stands for no value.
@@ -237,6 +263,6 @@ LONE = frozenset(
         *("draining", "drained", "stopping", "ready", "active", "inactive", "activating"),
         *("deactivating", "reloading", "elsewhere", "operator", "launcher", "all", "never"),
         *("default", "off", "revoked", "expired", "nobody", "interrupted", "changed", "gone"),
-        *("error", "warning", "gateway", "total"),
+        *("error", "warning", "gateway", "total", "enough", "removed"),
     )
 )

@@ -6,69 +6,31 @@ SAID: dict[str, str] = {
     "er {w}: embedding and reranking on your own GPUs": (
         "er {}：在自己的 GPU 上做 embedding 和 rerank"
     ),
-    "  er status            what runs, what does not, and why": (
-        "  er status            什么在运行，什么没有，为什么"
+    "what runs, what does not, and why": "什么在运行，什么没有，为什么",
+    "waits until every replica answers": "等到每个副本都能应答",
+    "looks for the cause of trouble": "查找故障原因",
+    "who may ask; create, rotate, revoke, set": "谁可以请求；create、rotate、revoke、set",
+    "the certificate of HTTPS: make one, show it, renew it": "HTTPS 证书：生成、查看、更换",
+    "who asked what, and what became of it": "谁请求了什么，结果如何",
+    "requests, texts and tokens by key, team, model, month": (
+        "按密钥、团队、模型、月份统计请求、文本和 token"
     ),
-    "  er wait              waits until every replica answers": (
-        "  er wait              等到每个副本都能应答"
-    ),
-    "  er doctor            looks for the cause of trouble": "  er doctor            查找故障原因",
-    "  er keys list         who may ask; create, rotate, revoke, set": (
-        "  er keys list         谁可以请求；create、rotate、revoke、set"
-    ),
-    "  er tls               the certificate of HTTPS: make one, show it, renew it": (
-        "  er tls               HTTPS 证书：生成、查看、更换"
-    ),
-    "  er audit             who asked what, and what became of it": (
-        "  er audit             谁请求了什么，结果如何"
-    ),
-    "  er usage             requests, texts and tokens by key, team, model, month": (
-        "  er usage             按密钥、团队、模型、月份统计请求、文本和 token"
-    ),
-    "  er bench             how fast it is, measured on the running service": (
-        "  er bench             在运行中的服务上实测速度"
-    ),
-    "  er embed             a file of texts into a file of vectors": (
-        "  er embed             把文本文件变成向量文件"
-    ),
-    "  er check             what is wrong with er.toml on this machine": (
-        "  er check             er.toml 在本机上有什么问题"
-    ),
-    "  sudo er apply        makes systemd match er.toml": (
-        "  sudo er apply        让 systemd 与 er.toml 一致"
-    ),
-    "  er restart NAME      restarts a replica so that nobody is refused": (
-        "  er restart NAME      重启副本，不拒绝任何请求"
-    ),
-    "  er help              the manual": "  er help              手册",
-    "  er connect           what to paste into Dify, LangChain and others": (
-        "  er connect           贴到 Dify、LangChain 等应用里的内容"
-    ),
-    "  er alert             whether messages of trouble arrive: er alert test": (
-        "  er alert             故障通知能否送达：er alert test"
-    ),
-    "  er capacity          what load it carries, and what to change first": (
-        "  er capacity          能承载多大负载，先改什么"
-    ),
-    "  er quality           how good the answers are, and which replica's drifted": (
-        "  er quality           结果质量如何，哪个副本漂移了"
-    ),
-    "  er feedback          what clients said of their answers": (
-        "  er feedback          客户端对结果的反馈"
-    ),
-    "  er disk              what takes how much of the disk": "  er disk              各占多少磁盘",
-    "  er clean             remove versions and leftovers that nothing uses": (
-        "  er clean             删除没有用到的版本和残留"
-    ),
-    "  er report            a page on the last days, for you and your boss": (
-        "  er report            最近几天的一页报告，给自己和上司看"
-    ),
-    "  er backup            er.toml, keys, usage, ... in one file": (
-        "  er backup            er.toml、密钥、用量等，存成一个文件"
-    ),
-    "  er restore           takes up such a file; --undo": (
-        "  er restore           从这样的文件恢复；--undo"
-    ),
+    "how fast it is, measured on the running service": "在运行中的服务上实测速度",
+    "a file of texts into a file of vectors": "把文本文件变成向量文件",
+    "what is wrong with er.toml on this machine": "er.toml 在本机上有什么问题",
+    "makes systemd match er.toml": "让 systemd 与 er.toml 一致",
+    "restarts a replica so that nobody is refused": "重启副本，不拒绝任何请求",
+    "the manual": "手册",
+    "what to paste into Dify, LangChain and others": "贴到 Dify、LangChain 等应用里的内容",
+    "whether messages of trouble arrive: er alert test": "故障通知能否送达：er alert test",
+    "what load it carries, and what to change first": "能承载多大负载，先改什么",
+    "how good the answers are, and which replica's drifted": "结果质量如何，哪个副本漂移了",
+    "what clients said of their answers": "客户端对结果的反馈",
+    "what takes how much of the disk": "各占多少磁盘",
+    "remove versions and leftovers that nothing uses": "删除没有用到的版本和残留",
+    "a page on the last days, for you and your boss": "最近几天的一页报告，给自己和上司看",
+    "er.toml, keys, usage, ... in one file": "er.toml、密钥、用量等，存成一个文件",
+    "takes up such a file; --undo": "从这样的文件恢复；--undo",
     "Start and stop: sudo systemctl start er.target, sudo systemctl stop er.target": (
         "启动和停止：sudo systemctl start er.target，sudo systemctl stop er.target"
     ),
