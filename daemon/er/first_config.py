@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from er import chinese
 from er.quantities import bytes_text
 
 MIB = 1 << 20
@@ -173,6 +174,8 @@ def main() -> None:
         cards = [] if options.cpu else cards_here()
         notes, where = choose(cards)
         another = more(cards)
+    if chinese.here():
+        notes = [chinese.in_chinese(note) for note in notes]
     sys.stdout.write(render(template, notes, where, another))
 
 

@@ -98,16 +98,33 @@ def spoken() -> bool:
     return _spoken
 
 
+def here(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether who reads this process's output reads Chinese, and can be shown it."""
+    encoding = getattr(sys.stdout, "encoding", "")
+    return wanted(environment) == "zh" and shows(environment, encoding)
+
+
+def at_terminal(text: str) -> str:
+    """What a daemon says before it begins or gives up: in Chinese to a person who started it."""
+    return in_chinese(text) if here() and sys.stdout.isatty() else text
+
+
 @contextlib.contextmanager
-def speaking(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
+def speaking(
+    environment: Mapping[str, str] = os.environ, *, only_to_people: bool = False
+) -> Iterator[None]:
     """Within it stdout and stderr say in Chinese what is printed, where the locale is Chinese.
 
-    A journal keeps English, whatever the machine's locale.
+    A journal keeps English, whatever the machine's locale. `only_to_people`: so do files and pipes.
     """
     global _spoken
     out, err = sys.stdout, sys.stderr
-    english = wanted(environment) == "en" or not shows(environment, getattr(out, "encoding", ""))
-    if english or _spoken or _to_journal(environment):
+    if (
+        not here(environment)
+        or _spoken
+        or _to_journal(environment)
+        or (only_to_people and not err.isatty())
+    ):
         yield
         return
     voices = Voice(out, in_chinese), Voice(err, in_chinese)

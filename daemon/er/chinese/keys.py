@@ -212,4 +212,7 @@ SAID: dict[str, str] = {
     "created": "创建",
     "expires": "到期",
     "id": "id",
+    "{}, line {n}": "{} 第 {} 行",
+    "{}, row {n}": "{} 第 {} 行",
+    "new        {}  ({})": "新         {}  （{}）",
 }

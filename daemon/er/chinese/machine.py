@@ -195,4 +195,5 @@ SAID: dict[str, str] = {
     "stop that (ss -ltnp 'sport = :{n}' names it to root), or change port = … in er.toml": (
         "请停止它（root 可用 ss -ltnp 'sport = :{}' 查看），或在 er.toml 中修改 port = …"
     ),
+    "[Errno {n}] {}": "[Errno {}] {}",
 }

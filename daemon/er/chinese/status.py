@@ -254,6 +254,8 @@ SAID: dict[str, str] = {
     "never looked at": "从未测过",
     "started or changed": "刚启动或有变化",
     "tried again": "再试",
+    "{n}:{n}:{n}  gateway: {}": "{}:{}:{}  网关：{}",
+    "--timeout {}: {}": "--timeout {}：{}",
 }
 
 # Lone words that are heard in a cell or within a sentence: states, and what stands for no value.

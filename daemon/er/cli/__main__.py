@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from er import __version__, chinese
-from er.cli import registered, wording
+from er.chinese.wording import worded
+from er.cli import registered
 from er.cli.manual import LANGUAGES, WRONG_USE, pages, show_help
 
 __all__ = ["main", "pages", "parser", "show_help"]
@@ -250,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(AttributeError):  # a name in Chinese must not end a C locale
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     with chinese.speaking():
-        return _run(wording.worded(parser()).parse_args(argv))
+        return _run(worded(parser()).parse_args(argv))
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from er.chinese import heard, spoken
-from er.cli.screen import clean, table, width
-from er.cli.wording import folded
+from er.chinese.wording import folded, width
+from er.cli.screen import clean, table
 from er.job import Task
 
 SECRET = "ER_API_KEY"  # the variable that holds it

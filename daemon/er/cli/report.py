@@ -14,7 +14,7 @@ import msgspec
 from er import __version__, config, durable, usage
 from er.capacity import result
 from er.capacity.words import Language
-from er.chinese import wanted
+from er.chinese import heard, wanted
 from er.cli import asked
 from er.cli.admin_client import NoAdmin, call
 from er.cli.screen import clean
@@ -66,7 +66,7 @@ def run(wish: Wish) -> int:
         durable.put(wish.html, text.encode(), 0o640)  # names of keys are in it
     except OSError as error:
         return _fail(f"{wish.html}: {error.strerror}", 1)
-    print(f"{wish.html} is written")
+    print(heard(f"{wish.html} is written"))
     return 0
 
 

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from er.chinese import cell, heard
+from er.chinese.wording import width
 
 GLYPHS = {
     "ok": "●",
@@ -30,14 +31,6 @@ def clean(text: object) -> str:
     """`text` on one line, without characters that a terminal would obey."""
     words = " ".join(str(text).split())
     return "".join("?" if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c for c in words)
-
-
-def width(text: str) -> int:
-    """How many cells of a terminal `text` takes."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
 
 
 def table(

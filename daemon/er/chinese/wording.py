@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+import unicodedata
+from typing import TypeVar
 
 from er import chinese
-from er.cli.screen import width
 
+Parser = TypeVar("Parser", bound=argparse.ArgumentParser)
 # What a line may end behind: a Chinese sign, a blank, or the end of a word of other letters; not
 # within `what is typed`.
 PIECES = re.compile(
@@ -26,6 +28,14 @@ class Layout(argparse.HelpFormatter):
         return "\n".join(indent + line for line in folded(text, width - len(indent)))
 
 
+def width(text: str) -> int:
+    """How many cells of a terminal `text` takes."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
 def folded(text: str, most: int) -> list[str]:
     """The text in lines of at most `most` cells, where its words are no longer than that."""
     lines, line = [], ""
@@ -37,7 +47,7 @@ def folded(text: str, most: int) -> list[str]:
     return [*lines, line.rstrip()] if line.strip() else lines or [""]
 
 
-def worded(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def worded(parser: Parser) -> Parser:
     """The parser, and those below it, in the language that is spoken. English: as it is."""
     if not chinese.spoken():
         return parser
