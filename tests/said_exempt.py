@@ -240,6 +240,12 @@ PIECES: dict[str, tuple[str, ...]] = {
     "a process (pid {}){}": (
         "port 80 is taken by a process (pid 9) in /x; end it, or choose another port in listen",
     ),
+    "replica {} is {}: {}": (
+        "replica a is failed: no reason known",
+        "replica a is draining: its launcher is stopping it",
+    ),
+    "replica {} is {}: no reason known": ("replica a is failed: no reason known",),
+    "{} is {}": ("er restart: interrupted; a is down",),
     "is removed": ("replica a: is removed",),
     " by {}": (
         "port 80 is already in use by nginx (pid 9); stop that, or change listen in er.toml",

@@ -184,7 +184,7 @@ SAID: dict[str, str] = {
     "and no successor can ({})": "也无法有接替副本（{}）",
     "left while {w} was at it; er status": "{} 还在进行时离开；er status",
     "done: {w} answers": "完成：{} 已应答",
-    "{w} is {w}": "{} {}",
+    "{w} is {t}": "{} {}",
     "{w} serves in its place": "{} 代替它提供服务",
     "restarted: {}": "已重启：{}",
     "use sudo, or be a member of group er: sudo adduser NAME er": (

@@ -226,7 +226,7 @@ SAID: dict[str, str] = {
     "vLLM has no environment of its own in {}; install.sh makes one, or set ER_VLLM_PYTHON": (
         "{} 中没有 vLLM 自己的环境；install.sh 会建立，或设置 ER_VLLM_PYTHON"
     ),
-    "er help: no page {}; there are: {}": "er help: 没有 {} 这一页；现有：{}",
+    "no page {}; there are: {}": "没有 {} 这一页；现有：{}",
     # alert
     "no alert {}; there are: {}": "没有通知 {}；现有：{}",
     "none there; {}": "没有；{}",

@@ -193,4 +193,6 @@ SAID: dict[str, str] = {
         '"2026-11-01T18:00:00Z"）'
     ),
     "{k} must be an [{}] table": "{} 必须是 [{}] 表",
+    "{k} is {}; it must be a whole number": "{} 为 {}；必须是整数",
+    "it must be a whole number": "必须是整数",
 }

@@ -117,7 +117,6 @@ SAID: dict[str, str] = {
         "只有其所有者可读（0600）。请保持这样，并在另一台机器上也存一份。"
     ),
     "{} differs from what is applied, and was taken as it is": "{} 与已应用的不同，按现状备份",
-    "er backup: note: {}": "er backup: 注意：{}",
     "batches have {} MiB, over {}, and are left out: copy {} with the gateway stopped": (
         "批处理有 {} MiB，超过 {}，没有备份：请在网关停止时复制 {}"
     ),

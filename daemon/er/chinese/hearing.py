@@ -4,7 +4,8 @@ ER says everything in English, once: the journal, --json and the API keep it. On
 locale is Chinese a line is held against the catalogue's templates. Their holes:
 
     {}   anything within one part (what stands behind "; " is another sentence); heard in its turn
-    {w}  one word    {k}  one name of er.toml's    {n}  one number
+    {t}  one word, which is heard: a state    {w}  one word, as it is: a name
+    {v}  anything, as it is    {k}  a setting of er.toml, as it is    {n}  one number
     {s}  nothing, or an s: "{n} replica{s}"
 
 The Chinese has its holes in the same order, or numbered from {0}. A text that no template fits is
@@ -18,14 +19,25 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-HOLE = re.compile(r"\{([wkns]?|\d)\}")
-FORMS = {"w": r"([^\s;:]+)", "k": r"([\w.]+)", "n": r"([\d.,]+)", "s": "s?"}
+HOLE = re.compile(r"\{([wtvkns]?|\d)\}")
+FORMS = {
+    "w": r"([^\s;:]+)",
+    "t": r"([a-z]+)",
+    "v": r"(.+?)",
+    "k": r"([\w.]+)",
+    "n": r"([\d.,]+)",
+    "s": "s?",
+}
 WITHIN, BEYOND = (
     r"((?:(?!; ).)+?)",
     r"(.+?)",
 )  # a hole that ends with its part, and one that needn't
-# What stands before a line's text: its indent, a mark such as doctor's or a step's, a command.
-LEAD = re.compile(r"\s*(?:(?:ok|x|!|->|\+|-|#|●|○|◐|▲|✖)\s+)*(?:(?:sudo )?er \w+(?: \w+)?\s{2,})?")
+# What stands before a line's text: its indent, a mark such as doctor's or a step's, a command that
+# is told of, and the one that speaks.
+LEAD = re.compile(
+    r"\s*(?:(?:ok|x|!|->|\+|-|#|●|○|◐|▲|✖)\s+)*"
+    r"(?:(?:sudo )?er \w+(?: \w+)?\s{2,}|er(?:[ -][\w-]+)*: )?"
+)
 TAIL = re.compile(r"(?:\s|\x1b\[K)+$")
 ENDED = re.compile(r"(?<=[.?!]) +(?=[A-Z-])")
 ASIDE = re.compile(r"(.+?) ?\(([^()]+)\)")
@@ -67,8 +79,8 @@ class Hearing:
         text = TAIL.sub("", body)
         if text[:1] in ("{", "[") and text[1:2] in ('"', "{", "}", "]"):
             return said
-        whole = self._exact.get(said.rstrip())
-        return whole or lead[0] + self.text(text) + body[len(text) :]
+        whole = self._exact.get(lead[0] + text)
+        return (whole or lead[0] + self.text(text)) + body[len(text) :]
 
     def _text(self, said: str) -> str:
         """A sentence or several, or a piece of one."""
@@ -108,7 +120,11 @@ class Hearing:
             if not all(piece in said for piece in self._pieces[english]):
                 continue
             if found := self._pattern(english, hole).fullmatch(said):
-                values = [self.piece(value) for value in found.groups()]
+                kinds = [kind for kind in HOLE.findall(english) if kind != "s"]
+                values = [
+                    self.piece(value) if kind in ("", "t") else value
+                    for kind, value in zip(kinds, found.groups(), strict=True)
+                ]
                 return _filled(self._said[english], values)
         return None
 

@@ -27,11 +27,11 @@ SAID: dict[str, str] = {
         "这要修改 {}，需要 root 或用户 er：sudo er keys {} …"
     ),
     "a key needs a name: er keys create --name web": "密钥需要名称：er keys create --name web",
-    "New key {w} ({}).": "新密钥 {}（{}）。",
-    "New secret of key {w} ({}); the old secret is good until {}.": (
+    "New key {w} ({v}).": "新密钥 {}（{}）。",
+    "New secret of key {w} ({v}); the old secret is good until {}.": (
         "密钥 {}（{}）的新密文；旧密文有效至 {}。"
     ),
-    "New secret of key {w} ({}); the old one is out.": "密钥 {}（{}）的新密文；旧密文已失效。",
+    "New secret of key {w} ({v}); the old one is out.": "密钥 {}（{}）的新密文；旧密文已失效。",
     "New key": "新密钥",
     "New secret of key": "新密文，密钥",
     "the old secret is good until {}": "旧密文有效至 {}",
@@ -40,9 +40,9 @@ SAID: dict[str, str] = {
     "Clients send it as:  Authorization: Bearer SECRET": (
         "客户端这样发送：  Authorization: Bearer SECRET"
     ),
-    "Key {w} ({}) revoked: refused from now on.": "密钥 {}（{}）已吊销：从现在起拒绝。",
-    "Key {w} ({}) changed.": "密钥 {}（{}）已修改。",
-    "Key {w} ({}) {}.": "密钥 {}（{}）{}。",
+    "Key {w} ({v}) revoked: refused from now on.": "密钥 {}（{}）已吊销：从现在起拒绝。",
+    "Key {w} ({v}) changed.": "密钥 {}（{}）已修改。",
+    "Key {w} ({v}) {}.": "密钥 {}（{}）{}。",
     "revoked: refused from now on": "已吊销：从现在起拒绝",
     '--concurrency and --weight: write a whole number, as in 8 (or "off")': (
         '--concurrency 和 --weight：请写整数，例如 8（或 "off"）'

@@ -5,7 +5,6 @@ from __future__ import annotations
 SAID: dict[str, str] = {
     "asking {}; Ctrl-C ends the waiting, not the run": "正在询问 {}；Ctrl-C 只结束等待，不结束测试",
     "asked for": "已要求",
-    "er quality: replica {w}: {}": "er quality: 副本 {}：{}",
     "every {} when idle": "空闲时每 {}",
     "only when asked: er quality run": "仅在要求时：er quality run",
     "canary set {w}: {n} queries ({}), {n} judged documents; {}": (

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 SAID: dict[str, str] = {
-    "ER {w}  {w} {w}: {}": "ER {}  {} {}：{}",
+    "ER {w}  {w} {t}: {}": "ER {}  {} {}：{}",
     "{n} of {n} replicas answer": "{1} 个副本中 {0} 个应答",
-    "the gateway is {w}: {}": "网关{}：{}",
-    "the gateway is {w}; {}": "网关{}；{}",
-    "replica {w} is {w}: {}": "副本 {} {}：{}",
+    "the gateway is {t}: {}": "网关{}：{}",
+    "the gateway is {t}; {}": "网关{}；{}",
+    "replica {w} is {t}: {}": "副本 {} {}：{}",
     "no reason known": "原因未知",
     "model {} has no replica": "模型 {} 没有副本",
     "{} (and {n} more)": "{}（另有 {} 项）",
-    "its unit is {w}": "其单元为 {}",
+    "its unit is {t}": "其单元为 {}",
     "no worker runs; start it: er-gateway": "没有工作进程在运行；启动它：er-gateway",
     "drained by the operator; back with: er resume {}": "由运维人员排空；恢复命令：er resume {}",
     "drained by the operator": "由运维人员排空",
@@ -106,10 +106,9 @@ SAID: dict[str, str] = {
         "{} 已彻底失败；请排除原因，然后：sudo er apply"
     ),
     "gave up after {}: {}": "{} 后放弃：{}",
-    "er wait: --timeout {}: {}": "er wait: --timeout {}：{}",
     "interrupted": "已中断",
     # the admin socket
-    "the gateway is {w}; start it: {}": "网关{}；启动它：{}",
+    "the gateway is {t}; start it: {}": "网关{}；启动它：{}",
     "start it: {}": "启动它：{}",
     "{} gave no sensible answer ({})": "{} 没有给出有意义的应答（{}）",
     "it hung up": "对方挂断",
@@ -135,7 +134,7 @@ SAID: dict[str, str] = {
     "{w}: is not installed": "{}: 没有安装",
     "failed ({}) {}": "失败（{}）{}",
     "gateway: answers": "网关：有应答",
-    "gateway: {w}: {}": "网关：{}：{}",
+    "gateway: {t}: {}": "网关：{}：{}",
     "https: refuses every client: {}": "https: 拒绝所有客户端：{}",
     "the certificate of {} ends on {}": "{} 的证书于 {} 到期",
     "the certificate of {} ends on {}; clients refuse it": "{} 的证书于 {} 到期；客户端会拒绝它",

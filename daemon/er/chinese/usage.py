@@ -295,4 +295,5 @@ SAID: dict[str, str] = {
     ),
     "what a model should answer, by transformers": "用 transformers 算出模型应有的结果",
     "of er.toml, with its weights here": "er.toml 中的模型，权重在本机",
+    "embedding and reranking on your own GPUs": "在自己的 GPU 上做 embedding 和 rerank",
 }

@@ -24,6 +24,7 @@ GLYPHS = {
     "failed": "✖",
     "stopped": "○",
 }
+NAMED = ("NAME", "TEAM", "KEY", "MODEL", "REPLICA")  # heads of columns with names
 PLAIN = {"●": "+", "◐": "~", "▲": "!", "✖": "x", "○": "-"}
 
 
@@ -41,18 +42,28 @@ def table(
     Cells are in the language that is spoken, but for names; a table where lines don't begin with
     one is not `named`.
     """
-    cells = [[cell(clean(value)) for value in row] for row in rows]
-    if not named:
-        cells = [
-            [heard(row[0]), *(row[1:] if at else map(heard, row[1:]))]
-            for at, row in enumerate(cells)
+    cells = [[clean(value) for value in row] for row in rows]
+    names = {at for row in cells[:1] for at, text in enumerate(row) if text in NAMED}
+    names |= {0} if named else set()
+    cells = [
+        [
+            _said(text, name=at in names, word=not (line and (at or named)))
+            for at, text in enumerate(row)
         ]
+        for line, row in enumerate(cells)
+    ]
     columns = max((len(row) for row in cells), default=0)
     widths = [max((width(r[i]) for r in cells if i < len(r)), default=0) for i in range(columns)]
     return [
         (indent + gap.join(c + " " * (widths[i] - width(c)) for i, c in enumerate(row))).rstrip()
         for row in cells
     ]
+
+
+def _said(text: str, *, name: bool, word: bool) -> str:
+    if name:
+        return heard(text) if " " in text or text.isupper() or text == "gateway" else text
+    return heard(text) if word else cell(text)
 
 
 def state(word: str, *, unicode: bool = True) -> str:
