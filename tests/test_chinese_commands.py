@@ -29,16 +29,8 @@ HAN = re.compile(r"[\u4e00-\u9fff]")
 # What stands in these tests' files and machines: names that are not ER's own.
 NAMES = frozenset(
     (
-        "embedding",
-        "reranker",
-        "web",
-        "configuration",
-        "replicas",
-        "soon",
-        "no",
-        "nowhere",
-        "ok",
-        "bulk",
+        *("embedding", "reranker", "web", "configuration", "replicas", "soon", "no", "nowhere"),
+        *("ok", "bulk", "document"),
     )
 )
 SHIPPED = (Path(__file__).parent.parent / "etc/er.toml").read_text("utf-8")
