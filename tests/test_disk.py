@@ -199,6 +199,11 @@ def test_places_are_those_that_are_there(machine: Path) -> None:
     assert not {"batches", "feedback", "engines"} & set(found)
     assert found["vectors"].cap == 1 << 30
     assert (found["programs"].used or 0) > 5 * 5000
+    before = found["replaced"].used or 0
+    (machine / "before-restore-1").mkdir()  # what a restore put aside beside er.toml
+    (machine / "before-restore-1/er.toml").write_bytes(bytes(100_000))
+    found = {one.name: one for one in places(config, machine / "opt", machine / "engines")}
+    assert (found["replaced"].used or 0) >= before + 100_000
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])

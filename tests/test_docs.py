@@ -56,6 +56,8 @@ ELSEWHERE = {
         "test_backup_gateway.py",
         "test_a_running_gateway_is_taken_up_on_a_fresh_machine",
     ),
+    "er models pull": ("test_models_command.py", "test_a_pull_and_a_second_one"),
+    "er models verify": ("test_models_command.py", "test_verify"),
     "er capacity": ("test_capacity.py", "test_a_real_gateway_is_measured_and_quoted"),
     "er quality run": (
         "test_canary_gateway.py",
@@ -141,7 +143,7 @@ def blocks(text: str) -> Iterator[tuple[str, str]]:
 def typed(line: str) -> str:
     """A line as it is typed, without sudo, variables before it, a comment or an explanation."""
     line = re.sub(r"\s+#.*|(?<=\S)   +\S.*", "", line).strip()
-    return re.sub(r"^(?:sudo )?(?:[A-Z_]+=\S+ )?", "", line)
+    return re.sub(r"^(?:sudo (?:--preserve-env=\S+ )?)?(?:[A-Z_]+=\S+ )?", "", line)
 
 
 def is_command(line: str) -> bool:

@@ -162,7 +162,7 @@ def started(
         model,
         files,
         build,
-        gpus=[c for c in cards if c.index in replica.gpu],
+        gpus=[cards[n] for n in replica.gpu if isinstance(n, int)],
         folder=Path("/run/er/replicas") / name,
         secret=Path("/run/er/engine.secret"),
         inherited={
@@ -223,8 +223,17 @@ def test_no_whole_steps_where_nobody_tried_them() -> None:
     other = started(version="0.25.1", architecture="XLMRobertaModel", prompt="plain")
     assert "--worker-cls" not in other.argv
     pair = started(SHIPPED.replace("gpu = 1\n", "gpu = [0, 1]\n"), version="0.25.1")
-    assert after(pair, "--tensor-parallel-size") == "2"
     assert "--worker-cls" not in pair.argv
+
+
+def test_one_engine_over_two_cards() -> None:
+    """In er.toml's order; its processes meet on loopback, all that the unit lets them reach."""
+    pair = started(SHIPPED.replace("gpu = 1\n", "gpu = [1, 0]\n"))
+    assert after(pair, "--tensor-parallel-size") == "2"
+    assert pair.env["CUDA_VISIBLE_DEVICES"] == "GPU-bbbb,GPU-aaaa"
+    meet = {"NCCL_SOCKET_IFNAME": "lo", "GLOO_SOCKET_IFNAME": "lo"}
+    assert pair.env | meet == pair.env
+    assert not set(meet) & set(started().env)
 
 
 def test_the_environment_of_every_engine() -> None:

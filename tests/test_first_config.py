@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from er import config
-from er.first_config import Card, choose, more, render
+from er.first_config import Card, choose, fitting, halves, more, render
 
 GIB = 1 << 30
 TEMPLATE = (Path(__file__).parent.parent / "etc/er.toml").read_text(encoding="utf-8")
+MODELS = config.parse(TEMPLATE, Path("er.toml")).models
 
 
 def made(cards: list[Card]) -> config.Config:
@@ -106,8 +107,8 @@ def test_more_replicas_are_proposed_where_they_fit() -> None:
 def test_a_card_that_does_not_say_its_memory(tmp_path: Path, index: int) -> None:
     """As where CPU and GPU share it: a file all the same, and the operator is told."""
     smi = tmp_path / "nvidia-smi"
-    rows = ["00000000:0A:00.0, L40S, 46068, 1", "00000000:0B:00.0, L40S, 46068, 1"]
-    rows[index] = "00000000:0F:00.0, GB10, [N/A], [N/A]"
+    rows = ["00000000:0A:00.0, L40S, 46068, 1, 8.9", "00000000:0B:00.0, L40S, 46068, 1, 8.9"]
+    rows[index] = "00000000:0F:00.0, GB10, [N/A], [N/A], 12.1"
     smi.write_text("#!/bin/sh\n" + "".join(f"echo '{row}'\n" for row in rows))
     smi.chmod(0o755)
     path = Path(__file__).parent.parent / "etc/er.toml"
@@ -121,3 +122,25 @@ def test_a_card_that_does_not_say_its_memory(tmp_path: Path, index: int) -> None
     assert "#! GPU 1 (GB10) does not say how much memory it has." in done.stdout
     replicas = config.parse(done.stdout, Path("er.toml")).replicas
     assert [r.gpu_memory_utilization for r in replicas] == [0.90, 0.97]
+
+
+def test_a_card_that_is_too_old_gets_no_replica() -> None:
+    """The others keep their numbers, and it is said which one is left out."""
+    old = Card(0, "GTX 1080", 8 * GIB, 0, (6, 1))
+    good = Card(1, "L40S", 45 * GIB, 0, (8, 9))
+    cards, notes = fitting([old, good])
+    assert notes == [
+        "GPU 0 (GTX 1080) is too old for vLLM, which begins with compute capability 7.5: left out."
+    ]
+    assert [r.gpu for r in made(cards).replicas] == [(1,), (1,)]
+
+
+def test_models_on_cards_without_bfloat16_are_computed_in_float16() -> None:
+    """Only those: the model on the newer card keeps the default."""
+    cards = [Card(0, "Tesla T4", 15 * GIB, 0, (7, 5)), Card(1, "L40S", 45 * GIB, 0, (8, 9))]
+    for there, want in ((cards, {"Qwen3-Reranker-0.6B"}), (cards[:1], {m.name for m in MODELS})):
+        notes, where = choose(there)
+        text = render(TEMPLATE, notes, where, more(there), halves(there, where))
+        models = config.parse(text, Path("er.toml")).models
+        assert {m.name for m in models if m.dtype == "float16"} == want
+        assert len({m.dtype for m in models}) == 3 - len(want)

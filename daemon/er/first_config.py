@@ -11,12 +11,13 @@ import math
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from er import chinese
+from er.engine import fits
 from er.quantities import bytes_text
 
 MIB = 1 << 20
@@ -27,6 +28,7 @@ NEEDS = 4 << 30  # bytes: a 0.6B model in bfloat16, its work space and a little 
 EACH = 37 << 28  # bytes: the same with 6 GiB of cache, as the template's last block proposes
 FREE = 0.1  # of the card, which vLLM wants free when a replica with such a cache starts
 MORE = "# More replicas on a card"  # how that block begins
+MODELS = {"embedding": "Qwen3-Embedding-0.6B", "reranker": "Qwen3-Reranker-0.6B"}
 
 
 class Card(msgspec.Struct, frozen=True):
@@ -36,6 +38,7 @@ class Card(msgspec.Struct, frozen=True):
     name: str
     total: int
     used: int
+    capability: fits.Version | None = None  # None: the driver does not say
 
     def fits(self, wanted: float) -> float:
         """The largest share of the card's memory up to `wanted` that is free now, in hundredths."""
@@ -43,6 +46,24 @@ class Card(msgspec.Struct, frozen=True):
             return wanted
         free = (self.total - self.used) / self.total - MARGIN
         return math.floor(min(wanted, free if self.used > 1 << 30 else wanted) * 100 + 1e-9) / 100
+
+
+def fitting(cards: Sequence[Card]) -> tuple[list[Card], list[str]]:
+    """The cards that vLLM's build has code for, and a "#! " line for each other one."""
+    old = [c for c in cards if c.capability is not None and c.capability < fits.OLDEST]
+    notes = [
+        f"GPU {c.index} ({c.name}) is too old for vLLM, which begins with compute capability "
+        f"{fits.text(fits.OLDEST)}: left out."
+        for c in old
+    ]
+    return [c for c in cards if c not in old], notes
+
+
+def halves(cards: Sequence[Card], where: Mapping[str, tuple[str, str]]) -> list[str]:
+    """The models on cards that have no bfloat16, and so need dtype = "float16"."""
+    known = {str(c.index): c.capability for c in cards}
+    found = {name: known.get(gpu) for name, (gpu, _) in where.items()}
+    return [MODELS[name] for name, cap in found.items() if cap is not None and cap < fits.HALF_ONLY]
 
 
 def choose(cards: Sequence[Card]) -> tuple[list[str], dict[str, tuple[str, str]]]:
@@ -101,13 +122,18 @@ def render(
     notes: Sequence[str],
     where: dict[str, tuple[str, str]],
     another: int | None = None,
+    half: Sequence[str] = (),
 ) -> str:
     """The shipped er.toml with the chosen gpu and memory lines; an empty `where`: no replicas.
 
-    `another`: the GPU for which one more is proposed; None leaves the proposal out.
+    `another`: the GPU for which one more is proposed; None leaves the proposal out. `half`: the
+    models that are to be computed in float16.
     """
     template, proposal = template.split(MORE)
     head, *tables = re.split(r"^\[\[replica\]\]\n", template.rstrip() + "\n", flags=re.MULTILINE)
+    for model in half:
+        dtype = 'dtype = "float16"                # its card has no bfloat16\n'
+        head = re.sub(rf'(name = "{re.escape(model)}"\n(?:task = .*\n))', rf"\1{dtype}", head)
     text = "".join(f"#! {note}\n" for note in notes) + "\n" + head
     for table in tables:
         name = table.split('"')[1]
@@ -129,9 +155,8 @@ def render(
 
 
 def _remote(name: str) -> list[str]:
-    model = {"embedding": "Qwen3-Embedding-0.6B", "reranker": "Qwen3-Reranker-0.6B"}[name]
     port = {"embedding": 8000, "reranker": 8001}[name]
-    return [f'name = "{name}"', f'model = "{model}"', f'url = "http://10.0.0.7:{port}"', ""]
+    return [f'name = "{name}"', f'model = "{MODELS[name]}"', f'url = "http://10.0.0.7:{port}"', ""]
 
 
 def cards_here() -> list[Card]:
@@ -139,7 +164,7 @@ def cards_here() -> list[Card]:
     listing = subprocess.run(
         [
             "nvidia-smi",
-            "--query-gpu=pci.bus_id,name,memory.total,memory.used",
+            "--query-gpu=pci.bus_id,name,memory.total,memory.used,compute_cap",
             "--format=csv,noheader,nounits",
         ],
         check=True,
@@ -149,7 +174,8 @@ def cards_here() -> list[Card]:
     ).stdout
     rows = sorted([f.strip() for f in line.split(",")] for line in listing.splitlines() if line)
     return [
-        Card(i, name, _bytes(total), _bytes(used)) for i, (_, name, total, used) in enumerate(rows)
+        Card(i, name, _bytes(total), _bytes(used), fits.capability(capability))
+        for i, (_, name, total, used, capability) in enumerate(rows)
     ]
 
 
@@ -170,13 +196,15 @@ def main() -> None:
         notes = ["No vLLM on this machine: name the replicas that run elsewhere, as below."]
         where: dict[str, tuple[str, str]] = {}
         another = None
+        half: list[str] = []
     else:
-        cards = [] if options.cpu else cards_here()
+        cards, left_out = fitting([] if options.cpu else cards_here())
         notes, where = choose(cards)
-        another = more(cards)
+        notes = [*left_out, *notes]
+        another, half = more(cards), halves(cards, where)
     if chinese.here():
         notes = [chinese.in_chinese(note) for note in notes]
-    sys.stdout.write(render(template, notes, where, another))
+    sys.stdout.write(render(template, notes, where, another, half))
 
 
 if __name__ == "__main__":

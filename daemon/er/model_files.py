@@ -122,7 +122,7 @@ def _check_folder(path: Path) -> None:
         raise ModelFilesError(f"{path}: not reachable for this user; {_open_up(path)}") from None
     if there:
         raise ModelFilesError(f"{path}: is not a folder; name the folder that holds config.json")
-    raise ModelFilesError(f"{path}: no such folder; put the model's files there")
+    raise ModelFilesError(f"{path}: no such folder; put the model's files there (er models pull)")
 
 
 def unseen(path: Path) -> str:

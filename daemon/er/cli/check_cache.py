@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from er.cli import check_room
+from er.cli.disk_places import taken
 from er.config import Config
 
 
@@ -22,7 +22,7 @@ def findings(config: Config, folder: Path, said: bool) -> Iterator[tuple[str, st
         folder,
         "size",
         size,
-        lambda: _used(folder / "vectors"),
+        lambda: taken(folder / "vectors") or 0,
         what="the cache of vectors",
         without="no vectors are cached",
     )
@@ -34,12 +34,3 @@ def findings(config: Config, folder: Path, said: bool) -> Iterator[tuple[str, st
             "nobody tells ER when the engine or its weights change; what ER starts itself (gpu and "
             "port in place of url) is cached",
         )
-
-
-def _used(folder: Path) -> int:
-    """Bytes that the files in `folder` take."""
-    size = 0
-    for file in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            size += file.stat().st_blocks * 512
-    return size

@@ -68,7 +68,9 @@ def places(config: Config, opt: Path = OPT, engines: Path = ENGINES) -> Iterator
     audit = [folder for root in audit_journal.ROOTS for folder in root.glob("*.er-audit")]
     batches = f"quota in [batches]; results for {written_time(config.batches.keep_s)}"
     kept = f"{written_time(config.feedback.keep_s)}, keep in [feedback]"
-    beside = sorted(state.glob(f"{KEPT}*"))  # none where this user may not look
+    beside = sorted(  # none where this user may not look
+        found for place in (state, directory("configuration")) for found in place.glob(f"{KEPT}*")
+    )
     for name, folders, cap, bound, frees in (
         ("programs", [opt], None, "versions: the one in use and one before", "sudo er clean"),
         ("vectors", [cache / "vectors"], config.cache.size, "size in [cache]", SMALLER),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from er import __version__
 from er.cli import alert, quality
 
 CLIENTS = ("dify", "ragflow", "fastgpt", "open-webui", "langchain", "llama-index", "curl")
@@ -71,6 +72,23 @@ def _connect(connect: argparse.ArgumentParser) -> None:
     connect.add_argument("--url", metavar="U", help=where)
 
 
+def _models(models: argparse.ArgumentParser) -> None:
+    models.epilog = "example: sudo er models pull Qwen3-Embedding-0.6B --from modelscope. "
+    models.epilog += "Mirrors, proxies, resuming, machines without a network: er help models"
+    actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
+    pull = actions.add_parser("pull", help="bring a model; the same command again goes on")
+    name = "Qwen3-Embedding-0.6B and its like, or OWNER/NAME; @REVISION behind it"
+    pull.add_argument("name", metavar="NAME", help=name)
+    hubs = "huggingface (default), modelscope, or the address of a mirror or a folder"
+    pull.add_argument("--from", metavar="HUB", dest="source", default="huggingface", help=hubs)
+    place = "(default: where er.toml has it, else /mnt/workspace/model/OWNER/NAME)"
+    pull.add_argument("--to", metavar="DIR", type=Path, help=place)
+    verify = actions.add_parser("verify", help="whether the files are still what was pulled")
+    verify.add_argument("folder", metavar="DIR", type=Path, help="a model's folder")
+    for found in (pull, verify):
+        found.add_argument("--version", action="version", version=f"er {__version__}")
+
+
 def _disk(disk: argparse.ArgumentParser) -> None:
     disk.add_argument("--json", action="store_true", help="for programs")
 
@@ -99,6 +117,12 @@ def _restore(restore: argparse.ArgumentParser) -> None:
 
 
 COMMANDS = {
+    "models": Registered(
+        "bring a model's files from a hub, whole and checked",
+        _models,
+        "er.cli.models",
+        "bring a model from a hub: er models pull NAME",
+    ),
     "connect": Registered(
         "print what to paste into a client: address, models, limits, code or form",
         _connect,

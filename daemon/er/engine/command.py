@@ -41,7 +41,9 @@ NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "JOURNAL_STREAM", "ER_
 IN_ITS_CORE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 UTILIZATION = 0.90
 FREE_BESIDE_CACHE = "0.1"  # of the card, for a replica with a kv_cache
-
+# Processes of one engine, one a card, find each other by the first network address that they see,
+# and the unit lets them reach loopback alone.
+AMONG_THEMSELVES = {"NCCL_SOCKET_IFNAME": "lo", "GLOO_SOCKET_IFNAME": "lo"}
 
 # The versions whose whole-step graphs were proven, with Qwen3 on one card: the same vectors as
 # without them. Other models attend in other ways, and several cards talk within a step.
@@ -172,6 +174,8 @@ def _environment(
     else:
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         env["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in gpus)
+    if len(gpus) > 1:
+        env |= AMONG_THEMSELVES
     return env
 
 

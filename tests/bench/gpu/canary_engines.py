@@ -88,6 +88,7 @@ def start(case: Case, port: int, model: Path, work: Path) -> Vllm:
         secret=server.folder / "secret",
         inherited={**os.environ, **QUIET},
         cpu_cache=0,
+        cores=1,
     )
     server.launch(launch.argv, launch.env)
     return server

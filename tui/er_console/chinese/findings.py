@@ -40,7 +40,7 @@ HEARD: dict[str, str] = {
     "GPU {gpu}: {device} can't be opened ({error})": "GPU {gpu}：无法打开 {device}（{error}）",
     "let the unit have it: sudo er apply": "让单元可以使用它：sudo er apply",
     "{path}: no such folder": "{path}：没有此目录",
-    "put the model's files there": "把模型文件放到那里",
+    "put the model's files there (er models pull)": "把模型文件放到那里（er models pull）",
     "{path}: is not a folder": "{path}：不是目录",
     "name the folder that holds config.json": "请指定含 config.json 的目录",
     "{path}: not reachable for this user": "{path}：此用户无法到达",
