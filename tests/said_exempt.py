@@ -34,7 +34,7 @@ _FILES = (  # what is written into files, whose comments are in English
     "# GPU {} was not seen when this was written: run er apply again.",
     "# Requests in flight may take as long as `stop_timeout` allows.",
     "{}; a change here is lost. Your own lines: another file beside this one\n",
-    "# More replicas on a card",
+    *("# More replicas on a card", 'dtype = "float16"                # its card has no bfloat16\n'),
 )
 _PASTED = (  # er.toml's lines, code and other programs' own forms, in the words that stand there
     *('name = "{}"', '    [gateway.tls]\n    certificate = "{}"\n    key = "{}"\n'),
@@ -88,6 +88,10 @@ _CHANGED = (
 _LEFT = "a-surge, left by an er restart --surge that did not end"
 _ASKS = "(default: 8)"
 _GUESSED = "its 9 characters can be guessed; give it a new key, or import it with --allow-weak"
+_GGUF = (
+    "o/n has GGUF files alone, which ER's engines don't serve; take the repository with the "
+    "model's safetensors, most likely o/m"
+)
 PIECES: dict[str, tuple[str, ...]] = {
     "that ask at once, each one request at a time": (
         f"that ask at once, each one request at a time {_ASKS}",
@@ -234,6 +238,14 @@ PIECES: dict[str, tuple[str, ...]] = {
     ),
     "replica {} is {}: no reason known": ("replica a is failed: no reason known",),
     "{} is {}": ("er restart: interrupted; a is down",),
+    ", {} of them are there": (
+        "Hugging Face, revision 0123abc: 9 files, 3.0 GiB, 1.0 GiB of them are there; 9.0 GiB are "
+        "free",
+    ),
+    "{} gives no {} (HTTP {}){}": ("https://h gives no o/n (HTTP 401)",),
+    ", most likely {}": (_GGUF,),
+    "{} has GGUF files alone, which ER's engines don't serve; take the repository with the model's "
+    "safetensors{}": (_GGUF, _GGUF.partition(", most")[0]),
     "is removed": ("replica a: is removed",),
     " by {}": (
         "port 80 is already in use by nginx (pid 9); stop that, or change listen in er.toml",

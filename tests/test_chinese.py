@@ -25,7 +25,7 @@ from said_exempt import CODE, NOT_SAID, PIECES
 TOP = Path(__file__).parent.parent / "daemon/er"
 # Whatever prints, and what makes the findings, reasons and refusals that are printed.
 SCANNED = (
-    *("cli", "config", "units", "keys", "status", "backup", "quality", "engine/build.py"),
+    *("cli", "config", "units", "keys", "status", "backup", "quality", "pull", "engine/build.py"),
     *("engine/checks.py", "engine/keeper.py", "engine/log.py", "engine/watch.py", "alert/send.py"),
     *("alert/shapes.py", "capacity/result.py", "capacity/watch.py", "usage/report.py"),
     *("tls/context.py", "tls/credentials.py", "tls/facts.py", "tls/made.py", "exam.py"),
