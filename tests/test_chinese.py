@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import argparse
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from er import chinese
+from er import chinese, first_config
 from er.capacity import words as capacity_words
+from er.chinese.commented import commented
 from er.chinese.hearing import HOLE, WORD
 from er.cli import registered
 from er.cli.__main__ import OVERVIEW, parser
@@ -138,6 +140,22 @@ def test_advice_on_capacity_is_heard() -> None:
     for english, _ in capacity_words.ADVICE.values():
         text = re.sub(r"\{\w+:\.0%\}", "45%", re.sub(r"\{\w+:\.1%\}", "4.5%", english))
         assert english_left(re.sub(r"\{[^}]*\}", "12", text)) == [], english
+
+
+def test_the_comments_of_a_new_er_toml_are_heard() -> None:
+    """Every one; and what the file sets is the same."""
+    shipped = (TOP.parent.parent / "etc/er.toml").read_text("utf-8")
+    notes, where = first_config.choose([])
+    for made in (shipped, first_config.render(shipped, notes, where, 1)):
+        here = commented(made, chinese.in_chinese)
+        assert tomllib.loads(here) == tomllib.loads(made)
+        assert here.endswith("\n") and here.count("[[") == made.count("[[")
+        for line in here.splitlines():
+            words = line.rpartition("# ")[2] if "# " in line else ""
+            if " = " in words or words.startswith(("[", "!")):
+                continue
+            bare = re.sub(r"\"[^\"]*\"|`[^`]*`|\[[^\]]*\]", "", words)
+            assert [w for w in WORD.findall(bare) if w not in LEFT | CODE] == [], line
 
 
 # -- the command line --------------------------------------------------------------------------

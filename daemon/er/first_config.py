@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from er import chinese
+from er.chinese.commented import commented
 from er.engine import fits
 from er.quantities import bytes_text
 
@@ -202,9 +203,12 @@ def main() -> None:
         notes, where = choose(cards)
         notes = [*left_out, *notes]
         another, half = more(cards), halves(cards, where)
-    if chinese.here():
-        notes = [chinese.in_chinese(note) for note in notes]
-    sys.stdout.write(render(template, notes, where, another, half))
+    if not chinese.here():
+        sys.stdout.write(render(template, notes, where, another, half))
+        return
+    notes = [chinese.in_chinese(note) for note in notes]
+    text = render(template, notes, where, another, half)
+    sys.stdout.write(commented(text, chinese.in_chinese))
 
 
 if __name__ == "__main__":
