@@ -147,7 +147,7 @@ def test_the_comments_of_a_new_er_toml_are_heard() -> None:
     shipped = (TOP.parent.parent / "etc/er.toml").read_text("utf-8")
     notes, where = first_config.choose([])
     for made in (shipped, first_config.render(shipped, notes, where, 1)):
-        here = commented(made, chinese.in_chinese)
+        here = commented(made, chinese.comment)
         assert tomllib.loads(here) == tomllib.loads(made)
         assert here.endswith("\n") and here.count("[[") == made.count("[[")
         for line in here.splitlines():

@@ -208,7 +208,7 @@ def main() -> None:
         return
     notes = [chinese.in_chinese(note) for note in notes]
     text = render(template, notes, where, another, half)
-    sys.stdout.write(commented(text, chinese.in_chinese))
+    sys.stdout.write(commented(text, chinese.comment))
 
 
 if __name__ == "__main__":

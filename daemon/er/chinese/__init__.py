@@ -38,9 +38,10 @@ def catalogue() -> dict[str, str]:
     """Every template with its Chinese. Imported when it is wanted: English needs none of it."""
     from er.chinese import (
         apply,
+        cards,
+        changes,
         check,
         clients,
-        comments,
         config,
         disk,
         engine,
@@ -52,13 +53,16 @@ def catalogue() -> dict[str, str]:
         starts,
         status,
         usage,
+        vectors,
+        vllms,
     )
 
     rooms = (
         apply,
+        cards,
+        changes,
         check,
         clients,
-        comments,
         config,
         disk,
         engine,
@@ -70,6 +74,8 @@ def catalogue() -> dict[str, str]:
         starts,
         status,
         usage,
+        vectors,
+        vllms,
     )
     return {english: chinese for room in rooms for english, chinese in room.SAID.items()}
 
@@ -90,6 +96,13 @@ def in_chinese(text: str) -> str:
 def cell(text: str) -> str:
     """A table's cell, in the language that is spoken; a name stays as it is."""
     return hearing().piece(text) if _spoken else text
+
+
+def comment(text: str) -> str:
+    """A comment of er.toml. What is printed does not hear these: a diff shows a file as it is."""
+    from er.chinese.comments import SAID
+
+    return SAID.get(text) or in_chinese(text)
 
 
 def heard(text: str) -> str:

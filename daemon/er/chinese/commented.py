@@ -9,6 +9,7 @@ from er.chinese.wording import folded
 
 LONG = 100  # cells in a line of words
 BEHIND = re.compile(r"(?P<setting>.*\S)(?P<gap>\s+)# (?P<words>[^\"]*(?:\"[^\"]*\"[^\"]*)*)")
+COMMAND = re.compile(r"(?P<command>#     (?:sudo )?er [\w ]*\S {2,})(?P<words>\S.*)")
 WORDS = re.compile(r"# (?P<words>(?! )(?!\w+ = )(?!\[).+)")  # a line of nothing but words
 
 
@@ -38,4 +39,6 @@ def _line(line: str, hear: Callable[[str], str]) -> str:
     """A setting with a comment behind it, or a command with what it does."""
     if found := BEHIND.fullmatch(line):
         return f"{found['setting']}{found['gap']}# {hear(found['words'])}"
-    return hear(line) if line.startswith("#     ") and " = " not in line else line
+    if found := COMMAND.fullmatch(line):
+        return found["command"] + hear(found["words"])
+    return line
