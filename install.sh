@@ -18,6 +18,7 @@ commands=(er er-gateway er-vllm er-console)
 python=/usr/bin/python3            # the distribution's: environments must outlive any other Python
 mode=install demo='' start='' cpu='' vllm=yes enable=yes dry='' purge=''
 changes=0 first_secret='' vllm_target='' fresh=''
+former='' former_vllm=''; declare -A former_before=()      # what ran before, once something of it is exchanged
 
 usage() { cat <<'HELP'
 sudo ./install.sh [OPTION]...
@@ -31,6 +32,7 @@ Asks nothing, says what it does, and can be run again at any time (that is also 
   --no-vllm     only the gateway and the console; replicas run elsewhere (url = "http://…")
   --no-enable   do not start er.target at boot
   --dry-run     print every action, change nothing
+  --rollback    back to the version that was installed before; twice: forward again
   --uninstall   take ER off; /etc/er and /var/lib/er stay
   --purge       with --uninstall: remove these two as well (model files are never touched)
   --help        this text
@@ -48,6 +50,7 @@ while [[ $# -gt 0 ]]; do
         --no-vllm) vllm='' ;;
         --no-enable) enable='' ;;
         --dry-run) dry=yes ;;
+        --rollback) mode=rollback ;;
         --uninstall) mode=uninstall ;;
         --purge) purge=yes ;;
         --help | -h) usage; exit 0 ;;
@@ -57,7 +60,7 @@ while [[ $# -gt 0 ]]; do
 done
 [[ -z $purge || $mode == uninstall ]] || wrong '--purge goes with --uninstall'
 [[ -z $demo || -n $vllm ]] || wrong '--demo needs vLLM: leave out --no-vllm'
-[[ -z $demo || $mode == install ]] || wrong '--demo and --uninstall exclude each other'
+[[ -z $demo || $mode == install ]] || wrong '--demo goes with neither --uninstall nor --rollback'
 [[ $(id -u) == 0 || -n $dry ]] || stop 'needs root: run it with sudo'
 
 # shellcheck source=etc/install/machine.sh
@@ -68,12 +71,17 @@ done
 . "$here/etc/install/system.sh"
 # shellcheck source=etc/install/demo.sh
 . "$here/etc/install/demo.sh"
+# shellcheck source=etc/install/rollback.sh
+. "$here/etc/install/rollback.sh"
 # shellcheck source=etc/install/remove.sh
 . "$here/etc/install/remove.sh"
 
 interrupted() { trap - INT TERM; say; stop 'interrupted; run it again to finish, or --uninstall to undo'; }
 trap interrupted INT TERM
-failed() { complain 'the step above failed (line %s); run it again when its cause is gone' "$1"; }
+failed() {
+    complain 'the step above failed (line %s); run it again when its cause is gone' "$1"
+    [[ -z $former || $BASHPID != "$$" ]] || put_back
+}
 trap 'failed $LINENO' ERR
 set -E
 
@@ -99,6 +107,10 @@ of systemd units. On a server or a virtual machine it works; to try ER right her
     demo_without_systemd
     exit 0
 fi
+if [[ $mode == rollback ]]; then
+    rollback
+    exit 0
+fi
 check_others
 follow_configuration /etc/er/er.toml
 check_gpu
@@ -108,15 +120,18 @@ show_ports
 [[ -e $opt/current ]] || fresh=yes    # nothing installed yet, or taken off since
 
 install_packages
+check_fit       # where it could not be asked before, for want of Python
 install_identity
 install_light
 [[ -z $vllm ]] || install_vllm
 [[ -z $demo ]] || demo_model
 install_configuration
 accept_version
+remember_current
 install_system
 install_current
 apply_configuration
+forget_old
 install_key
 start_target
 summary

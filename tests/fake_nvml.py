@@ -5,6 +5,22 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 GIB = 1 << 30
+# Devices on the PCI bus, and who made those that are cards to compute on.
+PCI_DEVICES = [
+    ("0000:41:00.0", "0x030200", "0x10de", "NVIDIA"),
+    ("0000:01:00.1", "0x040300", "0x10de", ""),  # the sound of a card
+    ("0000:01:00.0", "0x020000", "0x10de", ""),  # NVIDIA makes network cards too
+    ("0000:03:00.0", "0x120000", "0x1002", "AMD"),
+    ("0000:03:00.0", "0x038000", "0x1002", "AMD"),
+    ("0000:00:02.0", "0x030000", "0x8086", ""),  # a processor's graphics
+    ("0000:4d:00.0", "0x038000", "0x8086", "Intel"),
+    ("0000:00:0b.0", "0x120000", "0x8086", ""),  # a processor's NPU
+    ("0000:81:00.0", "0x120000", "0x19e5", "Huawei"),
+    ("0000:07:00.0", "0x030000", "0x19e5", ""),  # a server's management screen
+    ("0000:07:00.0", "0x030000", "0x1a03", ""),
+    ("0000:82:00.0", "0x120000", "0x1e36", "a card of 1e36"),
+    ("0000:83:00.0", "0x030000", "0x1ed5", "Moore Threads"),
+]
 
 
 class NVMLError(Exception):
@@ -12,27 +28,41 @@ class NVMLError(Exception):
 
 
 class NotSupportedError(NVMLError):
-    pass
+    value = 3
 
 
 class NoPermissionError(NVMLError):
-    pass
+    value = 4
+
+
+class DriverNotLoadedError(NVMLError):
+    value = 9
 
 
 class GpuIsLostError(NVMLError):
-    pass
+    value = 15
+
+
+class ResetRequiredError(NVMLError):
+    value = 16
+
+
+class MismatchError(NVMLError):
+    """A library of another version than the kernel's module."""
+
+    value = 18
 
 
 class NvmlUnknownError(NVMLError):
-    pass
+    value = 999
 
 
 class LibraryMissingError(NVMLError):
-    pass
+    value = 12
 
 
 class FunctionNotFoundError(NVMLError):
-    pass
+    value = 13
 
 
 class Memory(NamedTuple):
@@ -71,19 +101,23 @@ class Card:
         refuses: dict[str, type[NVMLError]] | None = None,
         reasons: int = 0,
         ecc: int = 0,
+        capability: tuple[int, int] = (9, 0),
+        mig: bool = False,
     ) -> None:
         self.uuid, self.bus, self.minor = uuid, bus, minor
         self.memory = Memory(total, used, total - used)
         self.processes, self.instances = processes, instances
         self.refuses = refuses or {}
         self.reasons, self.ecc = reasons, ecc
+        self.capability, self.mig = capability, mig or bool(instances)
 
 
 class FakeNvml:
     """Stands where the module pynvml does. `asked` lists the calls, `present` is the library.
 
     `reserved` bytes of each card are the driver's: an `old` one counts them as used, and knows no
-    other way.
+    other way. `broken` is the error that its start raises. A MIG instance is its UUID; of those of
+    a card the second is part 8 of it, the third part 9, as they are when the first is the largest.
     """
 
     NVML_TEMPERATURE_GPU = 0
@@ -91,27 +125,41 @@ class FakeNvml:
     NVMLError_NotSupported = NotSupportedError
     NVMLError_NoPermission = NoPermissionError
     NVMLError_GpuIsLost = GpuIsLostError
+    NVMLError_ResetRequired = ResetRequiredError
     NVMLError_Unknown = NvmlUnknownError
     NVMLError_LibraryNotFound = LibraryMissingError
     NVMLError_FunctionNotFound = FunctionNotFoundError
     nvmlMemory_v2 = 2  # noqa: N815 - NVML's own word
 
     def __init__(
-        self, cards: list[Card], *, present: bool = True, old: bool = False, reserved: int = 0
+        self,
+        cards: list[Card],
+        *,
+        present: bool = True,
+        old: bool = False,
+        reserved: int = 0,
+        broken: NVMLError | None = None,
+        cuda: int = 13000,
     ) -> None:
         self.cards, self.present = cards, present
         self.old, self.reserved = old, reserved
+        self.broken, self.cuda = broken, cuda
         self.asked: list[str] = []
 
     def nvmlInit(self) -> None:  # noqa: N802
         self.asked.append("nvmlInit")
         if not self.present:
             raise LibraryMissingError("NVML Shared Library Not Found")
+        if self.broken is not None:
+            raise self.broken
 
     def __getattr__(self, name: str) -> Any:
         answers: dict[str, Any] = {
             "nvmlDeviceGetCount": lambda: len(self.cards),
-            "nvmlDeviceGetHandleByIndex": lambda i: self.cards[i],
+            "nvmlSystemGetDriverVersion": lambda: "580.65.06",
+            "nvmlSystemGetCudaDriverVersion_v2": lambda: self.cuda,
+            "nvmlDeviceGetHandleByIndex": self._handle,
+            "nvmlDeviceGetCudaComputeCapability": lambda c: c.capability,
             "nvmlDeviceGetUUID": lambda c: c if isinstance(c, str) else c.uuid,
             "nvmlDeviceGetName": lambda c: "NVIDIA H200",
             "nvmlDeviceGetCurrentClocksEventReasons": lambda c: c.reasons,
@@ -125,7 +173,9 @@ class FakeNvml:
             "nvmlDeviceGetUtilizationRates": lambda c: Rates(91, 40),
             "nvmlDeviceGetTemperature": lambda c, sensor: 61,
             "nvmlDeviceGetComputeRunningProcesses": lambda c: list(getattr(c, "processes", ())),
-            "nvmlDeviceGetMigMode": lambda c: (1 if c.instances else 0, 0),
+            "nvmlDeviceGetMigMode": lambda c: (1 if c.mig else 0, 0),
+            "nvmlDeviceGetGpuInstanceId": self._part,
+            "nvmlDeviceGetComputeInstanceId": lambda instance: 0,
             "nvmlDeviceGetMaxMigDeviceCount": lambda c: 7,
             "nvmlDeviceGetMigDeviceHandleByIndex": self._instance,
         }
@@ -139,6 +189,17 @@ class FakeNvml:
             return answers[name](*args, **named)
 
         return call
+
+    def _handle(self, index: int) -> Card:
+        card = self.cards[index]
+        if "nvmlDeviceGetHandleByIndex" in card.refuses:
+            raise card.refuses["nvmlDeviceGetHandleByIndex"]("nvmlDeviceGetHandleByIndex")
+        return card
+
+    def _part(self, instance: str) -> int:
+        (card,) = (card for card in self.cards if instance in card.instances)
+        at = card.instances.index(instance)
+        return 7 + at if at else 1
 
     def _memory(self, card: Card | str, version: int | None = None) -> Memory:
         if version is not None and self.old:

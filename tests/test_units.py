@@ -16,7 +16,7 @@ from er.config import Config, parse
 from er.gpus import Gpu, Gpus
 from er.units import Change, Existing, UnitsError, kept
 from er.units import texts as unit_texts
-from fake_nvml import two_cards
+from fake_nvml import Card, FakeNvml, two_cards
 
 REPO = Path(__file__).parents[1]
 UNITS = REPO / "units"
@@ -124,6 +124,28 @@ def test_a_model_under_home_is_bound_into_both_sandboxes() -> None:
     assert 'BindReadOnlyPaths=-"/home/op/my models/100%%"' in (unit_texts.gateway(here) or "")
 
 
+def test_an_environment_under_home_is_bound_into_its_replica_alone() -> None:
+    """And of another vLLM that replica alone is restarted."""
+    own = 'gpu = "cpu"\nvllm = "/home/op/venv"'
+    here = config(CPU.replace('gpu = "cpu"', own, 1))
+    text = unit_texts.replica(here.replicas[0], here.models[0], [], {})
+    assert "BindReadOnlyPaths=-/home/op/venv\n" in text
+    assert "venv" not in (unit_texts.gateway(here) or "")
+    elsewhere = config(CPU.replace('gpu = "cpu"', 'gpu = "cpu"\nvllm = "0.26.0"', 1))
+    text = unit_texts.replica(elsewhere.replicas[0], elsewhere.models[0], [], {})
+    assert "0.26.0" not in text
+
+
+def test_another_vllm_restarts_its_replica_alone(machine: Machine) -> None:
+    machine.apply(SHIPPED)
+    running = ("er-gateway.service", "er-vllm@embedding.service", "er-vllm@reranker.service")
+    changed = SHIPPED.replace("port = 8000", 'port = 8000\nvllm = "0.26.0"', 1)
+    says = [change.says for change in machine.plan(changed, running)]
+    assert [s for s in says if s.startswith("restart")] == [
+        "restart er-vllm@embedding.service: changed: vllm"
+    ]
+
+
 def test_a_large_model_on_a_cpu_gets_a_patient_watchdog() -> None:
     """So does one that is still to come: it may be large, and nobody applies again then."""
     here = config(CPU)
@@ -140,6 +162,56 @@ def test_gpus_that_were_not_seen() -> None:
     model = here.models[0]
     assert "was not seen" in unit_texts.replica(one, model, cards(), {})
     assert "DeviceAllow=/dev/nvidia5 rw" in unit_texts.replica(two, model, [], {})
+
+
+def test_a_mig_instance_gets_its_own_nodes(tmp_path: Path) -> None:
+    """Its part of the card and its share of that; all instances' where the driver does not tell."""
+    here = config(SHIPPED.replace("gpu = 1\n", 'gpu = "MIG-x"\n'))
+    replica, model = here.replicas[0], here.models[0]
+    nvml = FakeNvml([Card("GPU-a", "00:01", 3, instances=("MIG-x", "MIG-y"))])
+    text = unit_texts.replica(replica, model, Gpus(nvml, driver=tmp_path).read(), {})
+    assert "DeviceAllow=/dev/nvidia3 rw\nDeviceAllow=char-nvidia-caps r\n" in text
+    for part, minor in (("gi1", 12), ("gi1/ci0", 13), ("gi8", 75), ("gi8/ci0", 76)):
+        folder = tmp_path / "capabilities/gpu3/mig" / part
+        folder.mkdir(parents=True)
+        (folder / "access").write_text(f"DeviceFileMinor: {minor}\nDeviceFileMode: 292\n")
+    text = unit_texts.replica(replica, model, Gpus(nvml, driver=tmp_path).read(), {})
+    caps = [line for line in text.splitlines() if "caps" in line]
+    node = "DeviceAllow=/dev/nvidia-caps/nvidia-cap"
+    assert caps == [f"{node}12 r", f"{node}13 r"]
+    assert "DeviceAllow=/dev/nvidia3 rw" in text
+
+
+def test_the_nodes_of_instances_are_made_before_a_replica_starts(tmp_path: Path) -> None:
+    """By the unit's own line: of each part of a card and each share of one, and none elsewhere."""
+    unit = (UNITS / "er-nvidia.service").read_text()
+    (line,) = re.findall(r"^ExecStart=-/bin/sh -c '(.*?)'$", unit, re.MULTILINE | re.DOTALL)
+    line = line.replace("\\\n", " ").replace("$$", "$")  # as systemd reads it
+    line = line.replace("/proc/driver/nvidia", str(tmp_path))
+    maker = tmp_path / "nvidia-modprobe"
+    maker.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/made\n')
+    maker.chmod(0o755)
+    line = line.replace("/usr/bin/nvidia-modprobe", str(maker))
+    subprocess.run(["/bin/sh", "-c", line], check=True)
+    assert not (tmp_path / "made").exists()
+    for part in ("gpu0/mig/gi1", "gpu0/mig/gi1/ci0", "gpu3/mig/gi8", "gpu3/mig/gi8/ci1"):
+        folder = tmp_path / "capabilities" / part
+        folder.mkdir(parents=True)
+        (folder / "access").touch()
+    subprocess.run(["/bin/sh", "-c", line], check=True)
+    made = (tmp_path / "made").read_text().replace(f"{tmp_path}/capabilities/", "").splitlines()
+    assert made == [
+        "-f gpu0/mig/gi1/access",
+        "-f gpu3/mig/gi8/access",
+        "-f gpu0/mig/gi1/ci0/access",
+        "-f gpu3/mig/gi8/ci1/access",
+    ]
+
+
+def test_an_engine_over_two_cards_gets_both() -> None:
+    here = config(SHIPPED.replace("gpu = 1\n", 'gpu = [0, "GPU-bbbb"]\n'))
+    text = unit_texts.replica(here.replicas[0], here.models[0], cards(), {})
+    assert "DeviceAllow=/dev/nvidia1 rw\nDeviceAllow=/dev/nvidia0 rw\n" in text
 
 
 def test_addresses_and_timeout_of_the_gateway() -> None:

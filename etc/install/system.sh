@@ -99,18 +99,18 @@ install_current() {
     local target=$opt/$release_name before='' vllm_before='' command
     if [[ -n $vllm_target && $(readlink "$opt/vllm" 2>/dev/null) != "$vllm_target" ]]; then
         vllm_before=$(readlink "$opt/vllm" 2>/dev/null || true)
+        [[ -z $vllm_before ]] || act '%s' "$opt/vllm.before -> $vllm_before" -- flip "$vllm_before" "$opt/vllm.before"
         act '%s' "$opt/vllm -> $vllm_target" -- flip "$vllm_target" "$opt/vllm"
     fi
     if [[ $(readlink "$opt/current" 2>/dev/null) != "$target" ]]; then
         before=$(readlink "$opt/current" 2>/dev/null || true)
+        [[ -z $before ]] || act '%s' "$opt/current.before -> $before" -- flip "$before" "$opt/current.before"
         act '%s' "$opt/current -> $target" -- flip "$target" "$opt/current"
     fi
     for command in "${commands[@]}"; do
         [[ $(readlink "/usr/local/bin/$command" 2>/dev/null) == "$opt/current/bin/$command" ]] ||
             act '%s' "/usr/local/bin/$command" -- ln -sfn "$opt/current/bin/$command" "/usr/local/bin/$command"
     done
-    [[ -z $before ]] || drop_old "$target" "$before" "$opt"/[0-9]*.[0-9]*-????????
-    [[ -z $vllm_before ]] || drop_old "$vllm_target" "$vllm_before" "$opt"/vllm-[0-9]* "$opt"/vllm-cpu-[0-9]*
 }
 
 # Of these folders this version, the one before and any that something still runs from stay.
@@ -118,6 +118,7 @@ drop_old() {    # drop_old NOW BEFORE FOLDER…
     local now=$1 before=$2 folder; shift 2
     for folder in "$@"; do
         [[ ! -d $folder || $folder == "$now" || $folder == "$before" ]] ||
+            { [[ $folder == "$opt"/vllm-* ]] && wanted_vllm "$folder"; } ||
             grep -qsa "^$folder/" /proc/[0-9]*/cmdline || act 'remove %s' "$folder" -- rm -rf "$folder"
     done
 }
@@ -164,7 +165,7 @@ apply() { "$opt/current/bin/er" apply "$@" | sed 's/^/    /' || say '  er apply 
 restart_changed() {
     local unit state
     if runs_old er-gateway.service; then
-        act 'restart er-gateway (its sockets stay open)' -- systemctl restart er-gateway.service
+        act 'restart er-gateway (its sockets stay open)' -- restart_gateway
     fi
     # One after the other, so that the rest answers meanwhile; one that did not answer is not waited for.
     while read -r unit _ state _; do
@@ -182,11 +183,14 @@ await() {   # await UNIT
         # a job is what systemd is still at: until it is done, "active" may be the old one
         state=$(systemctl show -p ActiveState --value "$1")
         [[ $state != active || -n $(systemctl show -p Job --value "$1") ]] || return 0
+        # the launcher has failed twice: "attempt 3, waiting 4 s: …"
+        [[ $(systemctl show -p StatusText --value "$1") != *'attempt '[3-9]* ]] || break
         sleep 1
     done
-    stop '%s was restarted with the new version and does not answer: %s
+    complain '%s was restarted with the new version and does not answer: %s
 The other replicas go on as they are. See `er status` and `er doctor`; then run this again.' \
         "$1" "$(systemctl show -p StatusText --value "$1" | tr -d '[:cntrl:]')"
+    not_ready
 }
 
 # Whether a unit runs with programs other than those now in place. Replicas go on through an upgrade that
@@ -200,6 +204,7 @@ runs_old() {    # runs_old UNIT
         [[ $1 == er-vllm@* ]] && cmp -s {"$release","$target"}/share/replica-parts || return 0
     fi
     [[ $1 == er-vllm@* && -n $vllm_target ]] || return 1
+    ! with_own_vllm | grep -qxF "$1" || return 1
     for child in $(cat "/proc/$pid/task/$pid/children" 2>/dev/null); do
         [[ $(environment_of "$child") != "$opt"/vllm-* || $(environment_of "$child") == "$vllm_target" ]] || return 0
     done

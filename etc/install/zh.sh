@@ -13,6 +13,7 @@ sudo ./install.sh [选项]...
   --no-vllm     只装网关和控制台；副本在别处运行（url = "http://…"）
   --no-enable   开机不启动 er.target
   --dry-run     列出每个操作，不做任何改动
+  --rollback    回到之前安装的版本；再来一次则重新前进
   --uninstall   卸载 ER；/etc/er 和 /var/lib/er 保留
   --purge       与 --uninstall 合用：这两个目录也删除（模型文件绝不会动）
   --help        本说明
@@ -27,7 +28,7 @@ chinese=(
     ['no option %s']='没有选项 %s'
     ['--purge goes with --uninstall']='--purge 要与 --uninstall 合用'
     ['--demo needs vLLM: leave out --no-vllm']='--demo 需要 vLLM：去掉 --no-vllm'
-    ['--demo and --uninstall exclude each other']='--demo 和 --uninstall 不能同时使用'
+    ['--demo goes with neither --uninstall nor --rollback']='--demo 不能与 --uninstall 或 --rollback 同时使用'
     ['needs root: run it with sudo']='需要 root 权限：请用 sudo 运行'
     ['interrupted; run it again to finish, or --uninstall to undo']='已中断；重新运行可继续完成，--uninstall 可撤销'
     ['the step above failed (line %s); run it again when its cause is gone']='上面这一步失败了（第 %s 行）；排除原因后重新运行'
@@ -36,6 +37,18 @@ chinese=(
     ['systemd is not what runs this machine (PID 1 is %s), and ER is made
 of systemd units. On a server or a virtual machine it works; to try ER right here: ./install.sh --demo']='这台机器不由 systemd 管理（PID 1 是 %s），而 ER 由 systemd 单元组成。
 服务器或虚拟机上可以安装；要在这里试用 ER：./install.sh --demo'
+
+    # rollback.sh
+    ['er-gateway was restarted with the new version and does not come up: %s']='er-gateway 已用新版本重启，但没有起来：%s'
+    ['Back to %s, which ran before']='回到之前运行的 %s'
+    ['the new version did not come up; %s is in charge again, and what it served goes on']='新版本没有起来；%s 重新接管，原有服务继续运行'
+    ['ER is not installed here']='这里没有安装 ER'
+    ['there is no version to go back to: none was installed before %s']='没有可以回退的版本：%s 之前没有安装过其他版本'
+    ['%s, which was installed before, is gone or not whole; its own install.sh makes it again']='之前安装的 %s 已不在或不完整；用它自己的 install.sh 可重新安装'
+    ['Forward again to ER %s, from %s']='重新前进到 ER %s（当前为 %s）'
+    ['Back to ER %s, from %s']='回退到 ER %s（当前为 %s）'
+    ['%s ran with %s, which is gone or not whole. Nothing was changed.']='%s 当时使用的 %s 已不在或不完整。未做任何改动。'
+    ['  ER %s is in charge. Once more goes to %s: sudo ./install.sh --rollback']='  现在由 ER %s 接管。再来一次则到 %s：sudo ./install.sh --rollback'
 
     # machine.sh
     ['an unknown system']='未知系统'
@@ -60,9 +73,26 @@ Nothing was changed."]='有 NVIDIA GPU（%s），但驱动没有应答：
 请安装 NVIDIA 驱动并重启，然后重新运行；或不用 GPU：./install.sh --cpu
 未做任何改动。'
     ['there is a GPU that ER does not support (%s); it runs on NVIDIA GPUs and on the CPU.
-Go on without the GPU: ./install.sh --cpu. Nothing was changed.']='这块 GPU ER 不支持（%s）；ER 可在 NVIDIA GPU 和 CPU 上运行。
-不用 GPU 继续：./install.sh --cpu。未做任何改动。'
+Go on without the GPU: ./install.sh --cpu; or install the gateway alone, in front of vLLM servers that
+something else runs on it: ./install.sh --no-vllm. Nothing was changed.']='这块 GPU ER 不支持（%s）；ER 可在 NVIDIA GPU 和 CPU 上运行。
+不用 GPU 继续：./install.sh --cpu；或只装网关，后面接由其他方式在这块卡上运行的 vLLM：
+./install.sh --no-vllm。未做任何改动。'
+    ['GPU: whether vLLM runs on it could not be told']='GPU：无法判断 vLLM 能否在上面运行'
+    ['the NVIDIA driver here is %s (CUDA %s), too old for vLLM, which comes built for CUDA %s.
+Install driver %s or newer and reboot, then run this again; or go on without the GPU: ./install.sh --cpu;
+or install the gateway alone, with vLLM elsewhere or your own: ./install.sh --no-vllm
+PyPI has no other build: er help gpus. Nothing of ER was installed.']='这里的 NVIDIA 驱动是 %s（CUDA %s），对 vLLM 来说太旧：它是按 CUDA %s 构建的。
+请安装 %s 或更新的驱动并重启，然后重新运行；或不用 GPU 继续：./install.sh --cpu；
+或只装网关，vLLM 在别处或自备：./install.sh --no-vllm
+PyPI 上没有其他构建：er help gpus。没有安装 ER 的任何部分。'
+    ['GPU %s (%s, compute capability %s): too old for vLLM, which begins with %s; it is left out']='GPU %s（%s，计算能力 %s）：对 vLLM 太旧，vLLM 从 %s 起支持；不使用它'
+    ['GPU %s (%s) has no bfloat16: models on it need dtype = "float16" in er.toml']='GPU %s（%s）没有 bfloat16：其上的模型在 er.toml 里要写 dtype = "float16"'
+    ['GPU %s (%s, compute capability %s): newer than this vLLM, which knows up to %s; it may not start']='GPU %s（%s，计算能力 %s）：比这个 vLLM 更新，它最高到 %s；可能无法启动'
+    ['no GPU here can run vLLM. Go on without them: ./install.sh --cpu
+or install the gateway alone: ./install.sh --no-vllm. Nothing of ER was installed.']='这里没有能运行 vLLM 的 GPU。不用 GPU 继续：./install.sh --cpu
+或只装网关：./install.sh --no-vllm。没有安装 ER 的任何部分。'
     ['GPU: none found; the CPU build of vLLM is used (fine for trying, slow for work)']='GPU：没有找到；使用 vLLM 的 CPU 版（适合试用，正式使用会慢）'
+    ['a card of %s']='厂商 %s 的卡'
     ['%s at %s; ']='%s，位于 %s；'
     ['%s has %s MB free; this installation needs %s MB. Make room, or mount
 a larger disk at %s. Nothing was changed.']='%s 剩余 %s MB；本次安装需要 %s MB。请腾出空间，或把更大的磁盘
@@ -84,6 +114,7 @@ a larger disk at %s. Nothing was changed.']='%s 剩余 %s MB；本次安装需�
     ['  already there']='  已经有了'
     ['make the environment %s']='建立环境 %s'
     ['%s %s, in %s']='%s %s，位于 %s'
+    ['%s, as er vllm use has it: this ER brings the same vLLM as before']='%s，按 er vllm use 的选择：此版 ER 自带的 vLLM 与之前相同'
     ['  This fetches gigabytes and takes minutes.']='  要下载数 GB，需要几分钟。'
     ['  once more, in 5 seconds']='  5 秒后再试一次'
     ["pip could not install what %s needs; its message stands above. A proxy or a mirror is set in

@@ -237,4 +237,5 @@ SAID: dict[str, str] = {
     "that table can't be taken apart ({})": "那个表无法拆分（{}）",
     "the edit would mean something else": "这样改含义会变",
     "the edit would lose a comment ({})": "这样改会丢掉注释（{}）",
+    "on loopback": "在回环地址上",
 }

@@ -118,4 +118,12 @@ SAID: dict[str, str] = {
         "9 GiB（权重 1.2，其他 2），以及两个 CPU 核。因此把已有副本的 gpu_memory_utilization 换成"
         ' kv_cache = "6GiB"，并添加：'
     ),
+    (
+        "One replica may try another vLLM while the others serve. First sudo er vllm install "
+        "0.26.0, then, in its table (a version, or the path of an environment of your own: er "
+        "help vllm):"
+    ): (
+        "可以让一个副本试用另一个 vLLM，其他副本照常服务。先 sudo er vllm install 0.26.0，然后在"
+        "它的表中写（版本号，或自己的环境的路径：er help vllm）："
+    ),
 }

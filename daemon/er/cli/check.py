@@ -21,16 +21,19 @@ from er.cli import (
     check_batches,
     check_cache,
     check_cards,
+    check_fit,
     check_names,
+    check_packed,
+    check_programs,
     check_recipe,
     check_tls,
 )
-from er.config import Config, Finding, Model, directory, successor
+from er.config import Config, Finding, Model, Replica, directory, successor
 from er.config.reader import Reader
+from er.engine import fits
 from er.engine.build import Build, BuildError
-from er.gpus import Gpu, find, missing
-from er.model_files import ERS_OWN, HIDDEN, ModelFilesError
-from er.quantities import bytes_text
+from er.gpus import Driver, Gpu
+from er.model_files import ERS_OWN, HIDDEN, GgufError, ModelFilesError
 
 HOMES = tuple(map(Path, HIDDEN))
 
@@ -46,8 +49,10 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """What the check looks at; tests pass their own."""
 
     gpus: list[Gpu]
-    gpu_reason: str  # why there is none, "" when there are
+    gpu_reason: str  # why there is none, or not all; "" when all are
+    driver: Driver | None = None  # None where it does not answer
     build: Callable[[], Build]
+    own: Callable[[Replica], Build]  # of a replica with a `vllm`
     bind_error: Callable[[str], str | None]
     holder: Callable[[int], ports.Holder | None]
     running: frozenset[str]  # replicas whose launcher lives
@@ -78,8 +83,7 @@ class Check:
                 told = f"no name may end in {successor.SUFFIX}, as er restart --surge's do"
                 self._say("replica", index, "name", told, blocks=True)
         self._programs()
-        self._gpus()
-        self._memory()
+        self._cards()
         for idle in check_cards.findings(
             self._config, self._machine.gpus, self._weights(), self._machine.cores
         ):
@@ -135,7 +139,8 @@ class Check:
         self._facts[model.name] = facts
         if facts["error"]:
             level: Literal["error", "warning"] = "warning" if "unseen" in facts else "error"
-            self._say("model", index, "path", facts["error"], level=level)
+            final = "final" in facts
+            self._say("model", index, "path", facts["error"], level=level, blocks=final)
             return
         known = len(self.found)
         self._task(index, model, facts)
@@ -176,90 +181,40 @@ class Check:
     # -- programs ----------------------------------------------------------------------------
 
     def _programs(self) -> None:
-        local = [(i, r) for i, r in enumerate(self._config.replicas) if r.url is None]
-        if not local:
-            return
-        try:
-            build = self._machine.build()
-        except BuildError as error:
-            self._say("replica", local[0][0], "", str(error))
-            return
-        for index, replica in local:
-            if replica.cpu and not build.cpu:
-                message = (
-                    'gpu = "cpu" needs the CPU build of vLLM, and this machine has the CUDA build; '
-                    "name a GPU, or install the other: sudo ./install.sh --cpu"
-                )
-                self._say("replica", index, "gpu", message, blocks=True)
-            elif build.cpu and not replica.cpu:
-                cards = ", ".join(map(str, replica.gpu))
-                message = (
-                    f"GPU {cards}: the installed vLLM is the CPU build; run install.sh "
-                    'again on a machine with a working NVIDIA driver, or write gpu = "cpu"'
-                )
-                self._say("replica", index, "gpu", message)
-        if build.cpu and not self._machine.has_library("libnuma.so.1"):
-            message = "the CPU build of vLLM needs libnuma.so.1: apt-get install libnuma1"
-            self._say("replica", local[0][0], "gpu", message)
+        machine = self._machine
+        for wrong in check_programs.findings(
+            self._config, machine.build, machine.own, machine.has_library
+        ):
+            index, key, message, blocks, level = wrong
+            self._say("replica", index, key, message, level=level, blocks=blocks)
 
     # -- GPUs --------------------------------------------------------------------------------
 
-    def _gpus(self) -> None:
-        machine = self._machine
-        for index, replica in enumerate(self._config.replicas):
-            if replica.cpu or replica.url is not None:
-                continue
-            for wanted in replica.gpu:
-                card = find(machine.gpus, wanted)
-                if card is None:
-                    self._say(
-                        "replica", index, "gpu", missing(machine.gpus, wanted, machine.gpu_reason)
-                    )
-                elif card.instances:
-                    names = ", ".join(i.uuid for i in card.instances)
-                    message = f"GPU {wanted} is divided (MIG); name one of its instances: {names}"
-                    self._say("replica", index, "gpu", message)
-
-    def _memory(self) -> None:
-        """Two replicas on one card must fit there together, and beside what others hold."""
-        weights = self._weights()
-        shares: dict[str, float] = {}
-        names: dict[str, list[str]] = {}
-        for index, replica in enumerate(self._config.replicas):
-            if replica.cpu or replica.url is not None:
-                continue
-            key = "kv_cache" if replica.kv_cache else "gpu_memory_utilization"
-            for wanted in replica.gpu:
-                card = find(self._machine.gpus, wanted)
-                name = card.uuid if card else str(wanted)
-                share = check_cards.share(replica, card, weights.get(replica.model, 0))
-                before, shares[name] = shares.get(name, 0.0), shares.get(name, 0.0) + share
-                names.setdefault(name, []).append(replica.name)
-                if before and shares[name] > 1.0 + 1e-9:
-                    message = (
-                        f"GPU {wanted} is promised {shares[name]:.2f} times over by replicas "
-                        f"{', '.join(names[name])} together; all on one card must stay below 1.0"
-                    )
-                    self._say("replica", index, key, message, blocks=True)
-                elif card is not None:
-                    self._others(index, key, card, share)
+    def _cards(self) -> None:
+        config, machine = self._config, self._machine
+        read = {name: facts for name, facts in self._facts.items() if not facts["error"]}
+        try:
+            cuda = machine.build().cuda
+        except BuildError:
+            cuda = fits.CUDA  # as install.sh will fetch it
+        found = check_fit.findings(
+            config,
+            machine.gpus,
+            reason=machine.gpu_reason,
+            driver=machine.driver,
+            cuda=cuda,
+            facts=read,
+        )
+        packed = check_packed.findings(config, machine.gpus, read)
+        promised = check_fit.promised(config, machine.gpus, self._weights())
+        for one in (*found, *packed, *promised):
+            self._say(
+                "replica", one.number, one.key, one.message, level=one.level, blocks=one.blocks
+            )
 
     def _weights(self) -> dict[str, int]:
         """Bytes of the weights by model, where they could be seen."""
         return {name: facts.get("bytes", 0) for name, facts in self._facts.items()}
-
-    def _others(self, index: int, key: str, card: Gpu, share: float) -> None:
-        wanted = share * card.memory_total
-        strangers = [u for u in card.users if not ports.is_own(u.pid)]
-        held = sum(u.memory or 0 for u in strangers)
-        if strangers and held + wanted > card.memory_total:
-            who = "; ".join(str(u) for u in strangers[:3])
-            total = bytes_text(card.memory_total)
-            message = (
-                f"{bytes_text(wanted)} of the {total} of GPU {card.index} are wanted, but others "
-                f"hold {bytes_text(held)}: {who}; end them or ask for less"
-            )
-            self._say("replica", index, key, message, level="warning")
 
     # -- ports -------------------------------------------------------------------------------
 
@@ -356,8 +311,11 @@ def _facts(model: Model, seen: Path, path: Path, weights: bool) -> dict[str, Any
         return {"error": f"{path}: user er may not pass through {closed}; as root: {cure}"}
     try:
         files = model_files.read(seen)
+        if weights:
+            model_files.demand_weights(seen)
     except ModelFilesError as error:
-        return {"error": str(error).replace(str(seen), str(path))}
+        final = {"final": True} if isinstance(error, GgufError) else {}
+        return {"error": str(error).replace(str(seen), str(path)), **final}
     size, wrong = _weights(seen) if weights else (0, "")
     wrong = wrong or (model_files.lacking(files, seen) if weights else "")
     if wrong:
@@ -369,6 +327,10 @@ def _facts(model: Model, seen: Path, path: Path, weights: bool) -> dict[str, Any
         "prompt": files.prompt,
         "max_tokens": files.max_tokens,
         "dimensions": files.dimensions,
+        "heads": files.heads,
+        "kv_heads": files.kv_heads,
+        "inner": files.inner,
+        "packed": msgspec.to_builtins(files.packed),
         "embeds": (seen / "modules.json").exists(),
         "bytes": size,
         "unfit": unfit.replace(str(seen), str(path)),
@@ -397,4 +359,5 @@ def _weights(folder: Path) -> tuple[int, str]:
     if closed:
         cure = f"make it readable, for example: chmod -R o+rX on the folder ({len(closed)} in all)"
         return 0, f"user er can't read {closed[0]}; {cure}"
-    return sum(p.stat().st_size for p in files), ""
+    read = [p for p in files if p.suffix == ".safetensors"] or files  # vLLM leaves the others
+    return sum(p.stat().st_size for p in read), ""

@@ -5,19 +5,21 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from er import gpus, ports, status, systemctl
-from er.cli import check_quality
+from er import gpus, pci, ports, status, systemctl
+from er.cli import check_programs, check_quality
 from er.cli.check import Check, Found, Machine
-from er.config import Config, ConfigError, directory, load
+from er.config import Config, ConfigError, directory, load, parse
 from er.engine import build as engine_build
 
 
 def machine(config: Config) -> Machine:
     """The facts of this machine that bear on `config`. Up to a second."""
     cards = gpus.Gpus()
-    found = cards.read(users=True) if any(r.gpu and not r.cpu for r in config.replicas) else []
+    wanted = any(r.gpu and not r.cpu for r in config.replicas)
+    found = cards.read(users=True) if wanted else []
     now = time.time()
     samples = status.read_samples(directory("runtime"), config)
     units = systemctl.show(status.units_of(config)) or {}
@@ -30,8 +32,10 @@ def machine(config: Config) -> Machine:
     gateway = units.get(systemctl.GATEWAY)
     return Machine(
         gpus=found,
-        gpu_reason=cards.reason,
+        gpu_reason=reason(cards.reason, found, pci.cards()) if wanted else "",
+        driver=cards.driver() if found else None,
         build=lambda: engine_build.examine(engine_build.find_python(os.environ)),
+        own=lambda replica: check_programs.own(replica, os.environ),
         bind_error=ports.bind_error,
         holder=ports.holder,
         running=frozenset(running),
@@ -39,6 +43,17 @@ def machine(config: Config) -> Machine:
         or os.access(directory("runtime") / "admin.sock", os.F_OK),
         has_library=has_library,
         cores=len(os.sched_getaffinity(0)),
+    )
+
+
+def reason(said: str, found: Sequence[gpus.Gpu], there: Sequence[pci.PciCard]) -> str:
+    """Why no GPU can be used: of another make, or as the driver `said`."""
+    others = [str(card) for card in there if card.maker != pci.NVIDIA]
+    if found or not others or len(others) < len(there):
+        return said
+    return (
+        f"there is {', '.join(others)}, and ER runs on NVIDIA GPUs and on the CPU "
+        '(write gpu = "cpu")'
     )
 
 
@@ -63,6 +78,19 @@ def examined(path: Path) -> tuple[Config | None, list[Found], list[str]]:
         text = path.read_text(encoding="utf-8")
     except ConfigError as error:
         return None, [Found(finding, True) for finding in error.findings], []
+    return _examined(config, text)
+
+
+def examined_text(text: str, path: Path) -> tuple[Config | None, list[Found], list[str]]:
+    """The same of a `text` that may come to stand at `path`."""
+    try:
+        config = parse(text, path)
+    except ConfigError as error:
+        return None, [Found(finding, True) for finding in error.findings], []
+    return _examined(config, text)
+
+
+def _examined(config: Config, text: str) -> tuple[Config, list[Found], list[str]]:
     check = Check(config, text, machine(config))
     found = check.run()
     own = check_quality.findings(directory("configuration") / "canary")

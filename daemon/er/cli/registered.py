@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from er import __version__
-from er.cli import alert, quality
+from er.cli import alert, change_options, quality, vllm_options
 
 CLIENTS = ("dify", "ragflow", "fastgpt", "open-webui", "langchain", "llama-index", "curl")
 
@@ -129,6 +129,18 @@ COMMANDS = {
         "er.cli.connect",
         "what to paste into Dify, LangChain and others",
     ),
+    "replica": Registered(
+        "add, remove or move a replica: er.toml edited, shown, asked, applied",
+        change_options.replica,
+        "er.cli.replica",
+        "one more, one less, another card: er replica add",
+    ),
+    "model": Registered(
+        "add a model from its folder, or take one out: er.toml edited, shown, asked, applied",
+        change_options.model,
+        "er.cli.model",
+        "another model beside: er model add PATH",
+    ),
     "alert": Registered(
         "try whom er.toml's [[alert]] tables tell of trouble",
         alert.options,
@@ -152,6 +164,12 @@ COMMANDS = {
         _feedback,
         "er.cli.feedback",
         "what clients said of their answers",
+    ),
+    "vllm": Registered(
+        "the versions of vLLM that are here: list, install, use, rollback",
+        vllm_options.options,
+        "er.cli.vllm",
+        "which vLLM is here and in use; another one, and back",
     ),
     "disk": Registered(
         "what takes how much of the disk, what holds it, what frees it",

@@ -129,7 +129,7 @@ def _targets(config: Config, wish: Wish) -> list[Replica]:
 
 def _all(config: Config, targets: Sequence[Replica], wish: Wish) -> int:
     surge.clean_up(config, _run)
-    turns = list(_turns(config, targets, wish))
+    turns = list(planned(config, targets, wish))
     for turn in turns:
         print(f"{turn.name}: {turn.says}", flush=True)
     if any(turn.way == "gap" for turn in turns) and not wish.yes:
@@ -137,10 +137,11 @@ def _all(config: Config, targets: Sequence[Replica], wish: Wish) -> int:
             return _fail("nothing was restarted; where 503 is accepted, say so: --yes", WRONG_USE)
         if not consent.given("Go on?", sys.stdout):
             return _fail("nothing was restarted")
-    return _roll(config, turns)
+    return roll(config, turns)
 
 
-def _turns(config: Config, targets: Sequence[Replica], wish: Wish) -> Iterator[Turn]:
+def planned(config: Config, targets: Sequence[Replica], wish: Wish) -> Iterator[Turn]:
+    """How each of them would be restarted now."""
     there = rows()
     for replica in targets:
         row = there.get(replica.name)
@@ -187,7 +188,11 @@ def _others(replica: Replica, there: dict[str, Row]) -> list[str]:
 # -- done ------------------------------------------------------------------------------------
 
 
-def _roll(config: Config, turns: Sequence[Turn]) -> int:
+def roll(config: Config, turns: Sequence[Turn]) -> int:
+    """Restart them, each proven before the next. Returns 0; 1 at the first that fails, said why.
+
+    The caller holds `alone`.
+    """
     done: list[str] = []
     with Interrupt() as interrupt:
         for turn in turns:

@@ -68,7 +68,7 @@ def _count(number: int, what: str) -> str:
 # -- apply ---------------------------------------------------------------------------------------
 
 
-class _NoPlanError(Exception):
+class NoPlanError(Exception):
     """There is no plan; the text says why and what to do."""
 
 
@@ -85,14 +85,14 @@ def run_apply(which: Which = "edited", *, dry_run: bool) -> int:
             return _run_apply(which, dry_run)
         with turns.alone(lambda: print("Another change is under way; this one waits.", flush=True)):
             return _run_apply(which, dry_run)
-    except _NoPlanError as refused:
+    except NoPlanError as refused:
         return _fail("apply", f"{refused}")
     except OSError as error:
         return _fail("apply", f"{error}; {_REST}")
 
 
 def _run_apply(which: Which, dry_run: bool) -> int:
-    """Plan and do it. Raises _NoPlanError, OSError."""
+    """Plan and do it. Raises NoPlanError, OSError."""
     path = _source(which, dry_run)
     config, found = check_machine.examine(path)
     for item in found:
@@ -130,7 +130,7 @@ def run_plan(which: Which = "edited") -> int:
         path = _source(which, dry_run=True)
         config, found = check_machine.examine(path)
         changes, notes = _planned(which, path, config, found)
-    except _NoPlanError as refused:
+    except NoPlanError as refused:
         _print_json(as_data.planned(path, found, [], [], f"{refused}"))
         return 1
     _print_json(as_data.planned(path, found, changes, notes))
@@ -138,44 +138,54 @@ def run_plan(which: Which = "edited") -> int:
 
 
 def _check_place(dry_run: bool) -> None:
-    """Raises _NoPlanError where nothing can be applied, or not by this user."""
+    """Raises NoPlanError where nothing can be applied, or not by this user."""
     if not systemctl.booted():
-        raise _NoPlanError(
+        raise NoPlanError(
             "systemd does not run this machine, so there are no units to change; er-gateway and "
             f"er-vllm NAME read {edited_path()} themselves when they are started"
         )
     if os.geteuid() != 0 and not dry_run:
-        raise _NoPlanError("this changes systemd's files and needs root: sudo er apply")
+        raise NoPlanError("this changes systemd's files and needs root: sudo er apply")
 
 
 def _source(which: Which, dry_run: bool) -> Path:
-    """The file to apply. Raises _NoPlanError where there is none."""
+    """The file to apply. Raises NoPlanError where there is none."""
     if not os.access(ROOT / kept.FOLDER, os.X_OK) and os.geteuid() != 0 and which != "edited":
-        raise _NoPlanError(f"{ROOT / kept.FOLDER} is closed to you: sudo er apply")
+        raise NoPlanError(f"{ROOT / kept.FOLDER} is closed to you: sudo er apply")
     if which == "applied":
         try:
             return adoption.again(ROOT, dry_run=dry_run)
         except (UnitsError, ConfigError) as error:
-            raise _NoPlanError(f"{error}") from None
+            raise NoPlanError(f"{error}") from None
     if which == "edited":
         return edited_path()
     path = kept.before(ROOT, units.applied_text())
     if not os.access(path, os.R_OK):
-        raise _NoPlanError(f"there is no configuration before this one ({path} is missing)")
+        raise NoPlanError(f"there is no configuration before this one ({path} is missing)")
     return path
 
 
 def _planned(
     which: Which, path: Path, config: Config | None, found: Sequence[Found]
 ) -> tuple[list[Change], list[str]]:
-    """The steps, and notes on them. Raises _NoPlanError where there is no plan."""
+    """The steps, and notes on them. Raises NoPlanError where there is no plan."""
     if config is None or _blocked(found):
-        raise _NoPlanError(f"{path} can't be applied; correct it. Nothing was changed.")
+        raise NoPlanError(f"{path} can't be applied; correct it. Nothing was changed.")
     notes: list[str] = []
     try:
         return _plan(which == "applied", config, read_text(path), notes), notes
     except (UnitsError, OSError) as error:
-        raise _NoPlanError(f"{error}; nothing was changed") from None
+        raise NoPlanError(f"{error}; nothing was changed") from None
+
+
+def proposed(config: Config, text: str, *, dry_run: bool) -> tuple[list[Change], list[str]]:
+    """What `er apply` would do with `text` (which is `config`) as er.toml. Raises NoPlanError."""
+    _check_place(dry_run)
+    notes: list[str] = []
+    try:
+        return _plan(False, config, text, notes), notes
+    except (UnitsError, OSError) as error:
+        raise NoPlanError(f"{error}; nothing was changed") from None
 
 
 def _blocked(found: Sequence[Found]) -> bool:

@@ -16,6 +16,7 @@ from er.quantities import Rate
 WORKERS_MAX = 64
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*A-Z\"\\]+\Z", re.ASCII)
 USUAL_PORTS = {"http": ":80", "https": ":443"}  # which browsers leave out
+VERSION = re.compile(r"\d+\.\d+(\.\d+)?[a-z0-9.+]*\Z", re.ASCII)  # of vLLM, as its package has it
 GPU_UUID = re.compile(r"(GPU|MIG)-[0-9A-Za-z/-]+\Z")
 
 
@@ -64,6 +65,21 @@ class Fields:
             self.wrong(key, f"is {value!r}; it must be an absolute path, as in /etc/er/tls/…")
             return default
         return Path(value)
+
+    def engine(self, key: str) -> str | None:
+        """A version of vLLM, or an environment that has one: an absolute path."""
+        value = self.text(key)
+        if value is None or VERSION.match(value):
+            return value
+        folder = Path(value)
+        if not folder.is_absolute() or not value.isprintable():
+            told = 'write a version ("0.25.1") or the absolute path of an environment'
+            self.wrong(key, f"is {value!r}; {told}")
+        elif folder.parent.name == "bin":
+            self.wrong(key, f"names a program; name its environment: {folder.parent.parent}")
+        else:
+            return str(folder)
+        return None
 
     def texts(self, key: str) -> tuple[str, ...]:
         value = self.take(key)

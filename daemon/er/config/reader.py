@@ -277,6 +277,7 @@ class Reader:
             "port": f.integer("port", 0, 1, 65535, required="url" not in table),
             "gpu_memory_utilization": f.number("gpu_memory_utilization", 0.01, 1.0),
             "kv_cache": f.size("kv_cache", None, 1 << 20),
+            "vllm": f.engine("vllm"),
             "args": f.texts("args"),
             "env": f.environment("env"),
             "url": url,
@@ -293,7 +294,7 @@ class Reader:
             if arg.split("=")[0] in OWN_ARGS:
                 self.say("replica", index, "args", f"{arg} is set by er-vllm itself; leave it out")
         if url is not None:
-            for key in ("gpu", "port", "gpu_memory_utilization", "kv_cache", "args", "env"):
+            for key in (k for k in fields if k not in ("name", "model", "url")):
                 if key in table:
                     self.say(
                         "replica", index, key, f"{key} means nothing beside url; leave one out"

@@ -89,6 +89,9 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 0
     gpu_memory_utilization: float | None = None
     kv_cache: int | None = None  # bytes
+    vllm: str | None = (
+        None  # an installed version, or an environment's folder; None: the one in use
+    )
     args: tuple[str, ...] = ()
     env: dict[str, str] = {}
     url: str | None = None

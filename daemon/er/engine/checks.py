@@ -19,28 +19,33 @@ import orjson
 from er import gpus, model_files, ports
 from er.config import Model, Replica
 from er.engine import command as engine_command
-from er.engine.build import Build, BuildError, examine, find_python
+from er.engine import environments
+from er.engine.build import Build, BuildError
 from er.engine.identity import stamp
 from er.gpus import Gpu
 from er.health import question_ids
-from er.model_files import HIDDEN, ModelFiles, ModelFilesError
+from er.model_files import HIDDEN, GgufError, ModelFiles, ModelFilesError
 from er.prompts import Prompter
 
 WEIGHTS = ("*.safetensors", "*.bin")
+BAD_CONFIG = 78  # an exit code after which systemd starts nothing anew
 
 
 class Obstacle(Exception):  # noqa: N818 - a state of the machine, not a mistake
     """Why the engine can't be started now. `phase` is a word for status, "waiting …" or "failed".
 
     `waits`: it may go away by itself and is looked for every minute. `sandbox`: this process can't
-    see it go away, since a unit's devices and mounts are fixed when it starts.
+    see it go away, since a unit's devices and mounts are fixed when it starts. `final`: it never
+    does, before er.toml names something else.
     """
 
-    def __init__(self, text: str, phase: str = "failed", *, sandbox: bool = False) -> None:
+    def __init__(
+        self, text: str, phase: str = "failed", *, sandbox: bool = False, final: bool = False
+    ) -> None:
         super().__init__(text)
         self.phase = phase
         self.waits = phase.startswith("waiting")
-        self.sandbox = sandbox
+        self.sandbox, self.final = sandbox, final
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -109,6 +114,10 @@ def _model(model: Model) -> tuple[ModelFiles, int, int, str]:
             with open(file, "rb") as stream:
                 stream.read(1)
             size += file.stat().st_size
+        if not weights:
+            model_files.demand_weights(path)
+    except GgufError as error:
+        raise Obstacle(str(error), final=True) from None
     except ModelFilesError as error:
         hint = "; if it is there now, run: sudo er apply" if hidden and not _there(path) else ""
         raise Obstacle(f"{error}{hint}", waiting, sandbox=hidden) from None
@@ -157,17 +166,22 @@ def _gpus(replica: Replica, cards: gpus.Gpus) -> tuple[Gpu, ...]:
         if gpu is None:
             text = gpus.missing(found, wanted, cards.reason)
             raise Obstacle(text, f"waiting for GPU {wanted}", sandbox=True)
+        if gpu.mig:
+            cure = "name one of its MIG instances in er.toml; er check lists them"
+            raise Obstacle(f"GPU {wanted} is in MIG mode and can't be used as a whole; {cure}")
         chosen.append(gpu)
         for device in (f"/dev/nvidia{gpu.minor}", "/dev/nvidiactl", "/dev/nvidia-uvm"):
             _open_device(device, wanted)
+        for node in gpu.nodes:
+            _open_device(node, wanted, os.O_RDONLY)
     return tuple(chosen)
 
 
-def _open_device(device: str, wanted: int | str) -> None:
+def _open_device(device: str, wanted: int | str, how: int = os.O_RDWR) -> None:
     try:
-        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+        os.close(os.open(device, how | os.O_CLOEXEC))
     except FileNotFoundError:
-        cure = "nvidia-modprobe -u -c=0 makes it"
+        cure = "sudo systemctl restart er-nvidia.service makes it"
         raise Obstacle(
             f"GPU {wanted}: {device} is missing; {cure}", f"waiting for GPU {wanted}", sandbox=True
         ) from None
@@ -184,7 +198,11 @@ def _open_device(device: str, wanted: int | str) -> None:
 
 def _build(replica: Replica) -> Build:
     try:
-        build = examine(find_python(os.environ))
+        build = environments.of(replica, os.environ)
+    except environments.AbsentError as error:
+        # a unit is shown folders below /home as they were at its start
+        hidden = str(replica.vllm).startswith(HIDDEN)
+        raise Obstacle(str(error), "waiting for vLLM", sandbox=hidden) from None
     except BuildError as error:
         raise Obstacle(str(error)) from None
     if replica.cpu and not build.cpu:

@@ -22,8 +22,14 @@ from er.prompts import recipe
 GIB = 1 << 30
 # Modules of ours that run inside vLLM, by their names in the engine's own folder.
 FORMATTER, INSIDE, GRAPHS = "er_engine_format", "er_engine_inside", "er_engine_graphs"
-GUARD = "er_engine_guard"
-MODULES = {FORMATTER: "format.py", INSIDE: "inside.py", GRAPHS: "graphs.py", GUARD: "guard.py"}
+GUARD, MIG = "er_engine_guard", "er_engine_mig"
+MODULES = {
+    FORMATTER: "format.py",
+    INSIDE: "inside.py",
+    GRAPHS: "graphs.py",
+    GUARD: "guard.py",
+    MIG: "mig.py",
+}
 # yes and no become the two rows of a classifier, as Qwen3-Reranker was trained to be read.
 RERANKER = {
     "architectures": ["Qwen3ForSequenceClassification"],

@@ -45,9 +45,9 @@ class Driver(NamedTuple):
 
 
 class Card(NamedTuple):
-    """One card; `capability` is None where the driver does not say."""
+    """One card, by its number in PCI order; `capability` is None where the driver does not say."""
 
-    index: int
+    number: int
     name: str
     capability: Version | None
 
@@ -57,7 +57,7 @@ class Trouble(NamedTuple):
     has only "half" (float16, no bfloat16), or is "new"er than the build.
 
     `values`, all text. driver: its version, its CUDA ("" unknown), the build's CUDA, the first
-    driver that does. The others: index, name, capability, and the limit.
+    driver that does. The others: number, name, capability, and the limit.
     """
 
     kind: Kind
@@ -74,7 +74,7 @@ def troubles(driver: Driver, cards: Sequence[Card], cuda: Version = CUDA) -> lis
     for card in cards:
         if card.capability is None:
             continue
-        known = (str(card.index), card.name, text(card.capability))
+        known = (str(card.number), card.name, text(card.capability))
         if card.capability < OLDEST:
             found.append(Trouble("old", (*known, text(OLDEST))))
         elif card.capability < HALF_ONLY:

@@ -25,7 +25,7 @@ from er.engine import backoff, cores, measured
 from er.engine import command as engine_command
 from er.engine import log as engine_log
 from er.engine.backoff import Backoff
-from er.engine.checks import Locks, Obstacle, Prepared, prepare
+from er.engine.checks import BAD_CONFIG, Locks, Obstacle, Prepared, prepare
 from er.engine.identity import identity, stamp
 from er.engine.measured import Measured
 from er.engine.process import EngineProcess
@@ -74,13 +74,15 @@ class Keeper:
         self.stop = asyncio.Event()
 
     async def run(self) -> int:
-        """Keep the engine until `stop` is set (0) or systemd is to start anew (1)."""
+        """Keep the engine until `stop` is set (0), systemd is to start anew (1), or never (78)."""
         sampling = asyncio.create_task(self._sampler.run())
         try:
             while True:
                 try:
                     await self._attempt()
                 except Obstacle as obstacle:
+                    if obstacle.final:
+                        return await self._given_up(str(obstacle))
                     if await self._hindered(obstacle):
                         return 1
                 except Failed as failed:
@@ -252,6 +254,16 @@ class Keeper:
             await self._pause(min(left, 5.0))
         self._waited += time.monotonic() - began
         return obstacle.sandbox and self._by_systemd
+
+    async def _given_up(self, cause: str) -> int:
+        """Say what no further try cures. Returns the exit code."""
+        self._life.last_error = cause
+        self._voice.verdict("down", cause)
+        self._voice.say("err", f"{cause}; then: sudo er apply")
+        self._voice.status(cause)
+        with contextlib.suppress(OSError):
+            await self._sampler.write()
+        return BAD_CONFIG
 
     async def _failed(self, cause: str) -> bool:
         """End what is left of the engine and count; True when systemd is to start anew."""

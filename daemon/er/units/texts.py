@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from er.config import Audit, Config, Gateway, Model, Replica, Tls
-from er.gpus import Gpu, find
+from er.gpus import MIG_UUID, Gpu, find
 from er.model_files import HIDDEN
 from er.tls.credentials import ABSENT, CERTIFICATE, CLIENT_CA, KEY
 from er.units.https import HTTPS, PATH
@@ -55,6 +55,8 @@ def replica(
             f"WatchdogSec={seconds}",
         ]
     service += _bind(path)
+    if replica.vllm is not None:
+        service += _bind(Path(replica.vllm))  # a version is no path of these
     body = ["[Unit]", *unit]
     if service:
         body += ["", "[Service]", *service]
@@ -73,8 +75,10 @@ def _devices(replica: Replica, gpus: Sequence[Gpu]) -> list[str]:
             lines.append(f"DeviceAllow=/dev/nvidia{wanted} rw")
         else:
             lines.append(f"# GPU {wanted} was not seen when this was written: run er apply again.")
-        if isinstance(wanted, str) and wanted.startswith("MIG-"):
-            lines.append("DeviceAllow=char-nvidia-caps r")
+        if isinstance(wanted, str) and wanted.startswith(MIG_UUID):
+            # Its part of the card and its share of that; whose numbers nobody told: all instances'.
+            nodes = (gpu.nodes if gpu else ()) or ("char-nvidia-caps",)
+            lines += [f"DeviceAllow={node} r" for node in nodes]
     return lines
 
 

@@ -190,4 +190,15 @@ HEARD: dict[str, str] = {
         "{what}最多占用 {size}，但 {folder} 只剩 {room}；请调小，或腾出空间"
     ),
     "the cache of vectors": "向量缓存",
+    "vllm: {what} is not installed; {cure}": "vllm：{what} 未安装；{cure}",
+    "vllm: {what} is half made; {cure}": "vllm：{what} 没有做完；{cure}",
+    "vllm: {version} is not one that ER knows ({known})": (
+        "vllm：ER 不认识 {version}（认识 {known}）"
+    ),
+    "vllm: {path} has no bin/python; name the folder of an environment that has vLLM": (
+        "vllm：{path} 里没有 bin/python；请写含有 vLLM 的环境的目录"
+    ),
+    'vllm is {value}; write a version ("0.25.1") or the absolute path of an environment': (
+        'vllm 是 {value}；请写版本（"0.25.1"）或一个环境的绝对路径'
+    ),
 }

@@ -17,6 +17,22 @@ HEARD: dict[str, str] = {
     "no GPU is visible to this process": "此进程看不到任何 GPU",
     "the NVIDIA driver sees no GPU": "NVIDIA 驱动没有发现 GPU",
     "the NVIDIA driver says: {error}": "NVIDIA 驱动报告：{error}",
+    "the NVIDIA driver says of {part} cards: {error}": "NVIDIA 驱动报告 {part} 块卡有问题：{error}",
+    "which numbers the others have can't be told": "无法确定其余卡的编号",
+    "see: er doctor": "见 er doctor",
+    "GPU {gpu} is in MIG mode and can't be used as a whole": (
+        "GPU {gpu} 处于 MIG 模式，不能整块使用"
+    ),
+    "name one of its MIG instances in er.toml": "请在 er.toml 中写它的一个 MIG 实例",
+    "er check lists them": "er check 会列出",
+    "{path}: is in llama.cpp's format (GGUF), which vLLM does not load here": (
+        "{path}：是 llama.cpp 的格式（GGUF），这里的 vLLM 不能加载"
+    ),
+    "use the model's own folder with its *.safetensors, or to save memory one that is packed as "
+    "AWQ, GPTQ or FP8": (
+        "请用模型自己的目录（含 *.safetensors）；想省显存，用 AWQ、GPTQ 或 FP8 量化版"
+    ),
+    "then: sudo er apply": "然后：sudo er apply",
     "the NVIDIA driver does not answer: {error}": "NVIDIA 驱动没有应答：{error}",
     "no NVIDIA driver is installed (its library libnvidia-ml is missing)": (
         "未安装 NVIDIA 驱动（缺少 libnvidia-ml 库）"
@@ -101,6 +117,96 @@ HEARD: dict[str, str] = {
         '在 NVIDIA 驱动正常的机器上重新运行 install.sh，或写 gpu = "cpu"'
     ),
     "GPU {gpu} is divided (MIG)": "GPU {gpu} 已划分（MIG）",
+    "GPU {gpu} is in MIG mode and has no instance": "GPU {gpu} 处于 MIG 模式，但没有实例",
+    "make them ({command}), or end that mode: {other}": (
+        "创建实例（{command}），或退出该模式：{other}"
+    ),
+    "one engine can't run over MIG instances: a process is shown a single one": (
+        "一个引擎不能跨多个 MIG 实例：一个进程只能看到一个"
+    ),
+    "name one": "请只写一个",
+    "the NVIDIA driver {version} is too old for this vLLM, which is built for CUDA {cuda}": (
+        "NVIDIA 驱动 {version} 对这个 vLLM 太旧：它是按 CUDA {cuda} 构建的"
+    ),
+    "install driver {version} or newer and reboot: er help gpus": (
+        "请安装 {version} 或更新的驱动并重启：er help gpus"
+    ),
+    "GPU {gpu} is too old for vLLM, which begins with {limit}": (
+        "GPU {gpu} 对 vLLM 太旧：从 {limit} 起支持"
+    ),
+    "name another GPU": "请写另一块 GPU",
+    "GPU {gpu} has no bfloat16": "GPU {gpu} 没有 bfloat16",
+    'write dtype = "float16" in the [[model]] {name}': (
+        '在 [[model]] {name} 里写 dtype = "float16"'
+    ),
+    "GPU {gpu} is newer than vLLM's build, which knows up to {limit}": (
+        "GPU {gpu} 比这个 vLLM 的构建更新，它最高到 {limit}"
+    ),
+    "it may not start": "可能无法启动",
+    "{list} name a card twice, by its index and its UUID": (
+        "{list} 用序号和 UUID 把同一块卡写了两次"
+    ),
+    "name each once": "每块只写一次",
+    "GPUs {list} differ: the slowest and the smallest of them sets the pace of all": (
+        "GPU {list} 不一样：最慢、最小的那块决定整体"
+    ),
+    "{cards} GPUs: its {heads} attention heads can't be shared out evenly": (
+        "{cards} 块 GPU：{heads} 个注意力头无法平分"
+    ),
+    "{cards} GPUs: its {heads} heads of keys and values can't be shared out evenly": (
+        "{cards} 块 GPU：{heads} 个键值头无法平分"
+    ),
+    "{cards} GPUs: its inner width of {width} can't be shared out evenly in whole groups of {n}": (
+        "{cards} 块 GPU：内部宽度 {width} 无法按每组 {n} 平分"
+    ),
+    "{cards} GPUs: its inner width of {width} can't be shared out evenly": (
+        "{cards} 块 GPU：内部宽度 {width} 无法平分"
+    ),
+    "the number of GPUs can be {list}": "GPU 数可以是 {list}",
+    "{model}'s weights take {size} of GPU {gpu}, where this replica has room for {room}": (
+        "{model} 的权重要占 GPU {gpu} 的 {size}，而此副本只有 {room}"
+    ),
+    "use more cards (a list), a larger one, or packed weights: er help gpus": (
+        "用更多卡（列表）、更大的卡，或量化权重：er help gpus"
+    ),
+    "there is {card}, and ER runs on NVIDIA GPUs and on the CPU (write {gpu})": (
+        "这里是 {card}，而 ER 在 NVIDIA GPU 和 CPU 上运行（写 {gpu}）"
+    ),
+    "{path}: its weights are packed as {method}, which vLLM is not known to load": (
+        "{path}：权重的量化方式是 {method}，不知道 vLLM 能否加载"
+    ),
+    "use its plain safetensors, or those packed as AWQ, GPTQ or FP8": (
+        "请用不量化的 safetensors，或 AWQ、GPTQ、FP8 量化版"
+    ),
+    "{path}: its weights are packed as {method} with {bits} bits, and vLLM loads {able}": (
+        "{path}：权重用 {method} 量化为 {bits} 位，而 vLLM 能加载 {able} 位"
+    ),
+    "use such a folder, or the plain one": "请用这样的目录，或不量化的",
+    "{path}: its weights are packed as gptq with sym = false, which vLLM does not load": (
+        "{path}：权重用 gptq 量化且 sym = false，vLLM 不能加载"
+    ),
+    "use a folder with sym = true, or AWQ": "请用 sym = true 的目录，或 AWQ",
+    "{path}: its output layer (lm_head) is packed too, of which a reranker's scores are made and "
+    "which vLLM reads plain": (
+        "{path}：输出层（lm_head）也被量化了，而重排分数由它算出，vLLM 要求它不量化"
+    ),
+    "use a folder that leaves it plain": "请用不量化它的目录",
+    "{model}: weights packed as {method} are computed in bfloat16 or float16 alone, and {where}": (
+        "{model}：{method} 量化的权重只能用 bfloat16 或 float16 计算，而 {where}"
+    ),
+    'write dtype = "bfloat16" in its [[model]], or use the plain folder': (
+        '在它的 [[model]] 里写 dtype = "bfloat16"，或用不量化的目录'
+    ),
+    "{model}: weights packed as {method} were not tried with the CPU build of vLLM": (
+        "{model}：{method} 量化的权重没有在 vLLM 的 CPU 版上试过"
+    ),
+    "the plain folder was": "不量化的目录试过",
+    "GPU {gpu} can't load weights packed as {method}, which begin with {limit}": (
+        "GPU {gpu} 不能加载 {method} 量化的权重，从 {limit} 起支持"
+    ),
+    "use AWQ or GPTQ, or the plain folder": "请用 AWQ 或 GPTQ，或不量化的目录",
+    "GPU {gpu} has no FP8 arithmetic ({limit} has): weights packed as {method} save memory there, "
+    "not time": ("GPU {gpu} 没有 FP8 运算（{limit} 起有）：{method} 量化的权重只省显存，不省时间"),
     "name one of its instances: {names}": "请指定其中一个实例：{names}",
     "GPU {gpu} is promised {part} times over by replicas {names} together": (
         "GPU {gpu} 被副本 {names} 合计分配了 {part} 倍"
