@@ -278,6 +278,9 @@ PIECES: dict[str, tuple[str, ...]] = {
     ". Back to the one before: sudo er vllm rollback": (
         "vllm 0.26.0 is in use. Back to the one before: sudo er vllm rollback",
     ),
+    "stopped{}": (
+        "er models: stopped. What has come stays in /m.part; the same command goes on from there",
+    ),
     "is removed": ("replica a: is removed",),
     " by {}": (
         "port 80 is already in use by nginx (pid 9); stop that, or change listen in er.toml",

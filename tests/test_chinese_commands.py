@@ -30,7 +30,7 @@ HAN = re.compile(r"[\u4e00-\u9fff]")
 NAMES = frozenset(
     (
         *("embedding", "reranker", "web", "configuration", "replicas", "soon", "no", "nowhere"),
-        *("ok", "bulk", "document"),
+        *("ok", "bulk", "document", "refuse"),
     )
 )
 SHIPPED = (Path(__file__).parent.parent / "etc/er.toml").read_text("utf-8")

@@ -81,7 +81,7 @@ def catalogue() -> dict[str, str]:
 
 
 @cache
-def hearing() -> Hearing:
+def ear() -> Hearing:
     """What holds texts against the catalogue."""
     from er.chinese.status import LONE
 
@@ -90,12 +90,12 @@ def hearing() -> Hearing:
 
 def in_chinese(text: str) -> str:
     """An English text of ER, one or more lines, in Chinese as far as the catalogue has it."""
-    return hearing().block(text)
+    return ear().block(text)
 
 
 def cell(text: str) -> str:
     """A table's cell, in the language that is spoken; a name stays as it is."""
-    return hearing().piece(text) if _spoken else text
+    return ear().piece(text) if _spoken else text
 
 
 def comment(text: str) -> str:

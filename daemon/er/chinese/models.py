@@ -97,7 +97,6 @@ SAID: dict[str, str] = {
     "{n} %  {} of {}  {}/s  {} left  {}": "{} %  {}/{}  {}/秒  还剩 {}  {}",
     "{n} %  {} of {}  {}/s  stalled  {}": "{} %  {}/{}  {}/秒  停滞  {}",
     "{} left": "还剩 {}",
-    "stopped{}": "已停止{}",
     # what hubs, proxies and the list of files say
     "{} came with another checksum; fetching it anew": "{} 的校验和不符；重新下载",
     "{} has not the checksum that {} names: wanted {}, got {}": (
@@ -342,4 +341,7 @@ SAID: dict[str, str] = {
         "GPU {}（{}）对 vLLM 来说太旧，vLLM 要求 compute capability 至少 {}：不使用。"
     ),
     "{} has {}, but no main of it": "{} 有 {}，但没有它的 main",
+    "stopped. What has come stays in {}; the same command goes on from there": (
+        "已停止。已下载的保留在 {}；再次运行同一命令会从那里继续"
+    ),
 }
