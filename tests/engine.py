@@ -15,7 +15,7 @@ Also started as the launcher starts vLLM (`serve MODEL --port …`, `--model MOD
 A vector is a function of the ids alone (`expected`), so a test can tell whose answer it got.
 POST /_fault {"kind": K, "count": n|null, …} switches a fault on (null: until {"kind": "none"}):
 nan zero long_vector late_vector short long wrong_type 500 503 hang reset cut exit drop_idle,
-slow {"ms"}, 400_if_id {"id"}, nan_if_id {"id"}.
+slow {"ms"}, 400_if_id {"id"}, nan_if_id {"id"}, version {"is"}, no_version.
 {"kind": "fresh"} ends all faults and counts anew. GET /_seen says how it was called,
 GET /_named the headers NAMING of the last calls.
 """
@@ -228,8 +228,8 @@ class Connection(asyncio.Protocol):
             self.answer(200, b"", "text/plain")
         elif engine.secret not in ("", self.secret) and not path.startswith("/_"):
             raise Refused(401, "this vLLM answers ER's gateway alone; ask the gateway")
-        elif path == "/version":
-            self.json(200, {"version": VERSION})
+        elif path == "/version" and "no_version" not in engine.faults:
+            self.json(200, {"version": engine.faults.get("version", {}).get("is", VERSION)})
         elif path == "/v1/models":
             card = {"id": engine.name, "object": "model", "root": engine.root}
             card["max_model_len"] = engine.max_model_len  # type: ignore[assignment]

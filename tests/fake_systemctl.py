@@ -80,7 +80,8 @@ class Units:
         state = "active" if pid else "inactive"
         return (
             f"Id={unit}\nLoadState=loaded\nActiveState={state}\nSubState=\nStatusText=\n"
-            f"NRestarts=0\nMainPID={pid}\nStateChangeTimestamp=@{int(time.time())}\nResult=success\n"
+            f"NRestarts=0\nMainPID={pid}\nResult=success\n"
+            f"StateChangeTimestampMonotonic={int(time.monotonic() * 1e6)}\n"
         )
 
 

@@ -29,6 +29,7 @@ SIGNATURES = {
     "NRestarts": "u",
     "Wants": "as",
 }
+PROPERTY = "org.freedesktop.DBus.Error"
 INTERFACES = {"StatusText": IN_SERVICE, "MainPID": IN_SERVICE, "NRestarts": IN_SERVICE}
 
 
@@ -84,6 +85,7 @@ class FakeSystemd:
         self.result: str | None = "done"
         self.then: dict[str, Any] | None = None
         self.silent = False
+        self.lacks: set[str] = set()  # properties that this systemd has not
         self.asked: list[str] = []
         self.loads: list[str] = []
         self._jobs = 0
@@ -144,6 +146,8 @@ class FakeSystemd:
         if interface == JOB:
             unknown = "org.freedesktop.DBus.Error.UnknownObject"
             return Message.new_error(asked, unknown, "no such job")
+        if fact in self.lacks:
+            return Message.new_error(asked, f"{PROPERTY}.UnknownProperty", "Unknown property")
         name = name_of(asked.path or "")
         if name in self.unloaded:
             self.loads.append(name)

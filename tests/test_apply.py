@@ -421,7 +421,7 @@ def test_an_apply_that_ended_half_way_is_finished_by_the_next(
     machine.active = ["er-gateway.service", "er-vllm@e.service"]
     assert cli_units.run_apply(dry_run=False) == 0
     assert machine.ran == [
-        "systemctl kill --kill-whom=main --signal=HUP er-gateway.service",
+        "systemctl kill --kill-who=main --signal=HUP er-gateway.service",
         "systemctl restart --no-block er-vllm@e.service",
     ]
     machine.ran.clear()
@@ -544,7 +544,7 @@ def test_new_batches_need_new_workers(machine: Machine) -> None:
     machine.ran.clear()
     machine.toml.write_text(machine.text + '[batches]\nmax_file = "5MiB"\n')
     assert cli_units.run_apply(dry_run=False) == 0
-    assert machine.ran == ["systemctl kill --kill-whom=main --signal=HUP er-gateway.service"]
+    assert machine.ran == ["systemctl kill --kill-who=main --signal=HUP er-gateway.service"]
     machine.ran.clear()
     machine.toml.write_text(machine.text + '[batches]\nmax_file = "5MiB"\n[audit]\nkeep = "9d"\n')
     assert cli_units.run_apply(dry_run=False) == 0

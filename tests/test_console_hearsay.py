@@ -19,6 +19,7 @@ from er import gpus, status, vectors
 from er.admin import canary_judge as judging
 from er.admin.canary_book import Drifted
 from er.admin.canary_judge import Verdict
+from er.engine import build
 from er.engine import log as engine_log
 from er.ledger import Ledger
 from er.quality.reference import Reference
@@ -179,6 +180,13 @@ def test_the_gateways_status_line_is_understood(config: Any, tmp_path: Path) -> 
         assert strange(f"4 workers; {said}") == []
     finally:
         ledger.close()
+
+
+def test_an_engine_that_is_too_old_is_understood() -> None:
+    """What the prober says of a vLLM at a url."""
+    said = build.older("0.9.0", "http://10.0.0.7:8000")
+    assert strange(said) == []
+    assert "0.9.0" in heard(said) and "http://10.0.0.7:8000" in heard(said)
 
 
 def test_wrong_numbers_are_understood() -> None:

@@ -149,6 +149,16 @@ def test_a_refusal_names_the_command_that_may() -> None:
         found = refused("restart", ONE, error, "Interactive authentication required.", "joe")
         assert found.text == f"systemd refuses joe to restart {ONE} (polkit)"
         assert found.remedy == f"sudo systemctl restart {ONE}"
+    for error, said in (  # as systemd 257 told it, and as others do
+        ("org.freedesktop.systemd1.UnitMasked", "Unit polkit.service is masked."),
+        (
+            "org.freedesktop.DBus.Error.NoReply",
+            "Could not activate remote peer 'org.freedesktop.PolicyKit1': unit failed",
+        ),
+    ):
+        found = refused("stop", ONE, error, said, "joe")
+        assert found.text == f"systemd refuses joe to stop {ONE} (polkit)"
+        assert found.remedy == f"sudo systemctl stop {ONE}"
     found = refused(
         "start", ONE, "org.freedesktop.systemd1.NoSuchUnit", f"Unit {ONE} not found.", ""
     )

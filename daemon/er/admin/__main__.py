@@ -15,6 +15,8 @@ import socket
 import sys
 import threading
 import time
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,9 +28,10 @@ from er.admin.alerting import Alerting
 from er.admin.api import Desk, build
 from er.admin.canary_process import CanaryProcess
 from er.admin.certificate import Certificate
+from er.admin.introduced import Introduced
 from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer
-from er.admin.prober import Prober, Question
+from er.admin.prober import Ask, Prober, Question
 from er.admin.satisfaction import Satisfaction
 from er.child import Child
 from er.config import Config, Model, Replica, directory
@@ -109,6 +112,24 @@ def question(model: Model) -> Question:
     return Question(task=model.task, ids=ids, dimensions=files.dimensions)
 
 
+def _asker(client: httpx.AsyncClient, runtime: Path) -> Ask:
+    """What asks a replica its question; one at a url is asked for its version before."""
+
+    async def ask(replica: Replica, what: Question, timeout_s: float) -> Probe:
+        known = {} if replica.url else {wire.SECRET: engine_secret.known(runtime)}
+        return await health.probe(
+            replica.address,
+            what.task,
+            what.ids,
+            what.dimensions,
+            timeout_s,
+            client=client,
+            headers=known,
+        )
+
+    return Introduced(ask, partial(health.version, client))
+
+
 async def serve(child: Child) -> None:
     """Run until SIGTERM or the parent's end."""
     # uvicorn raises the signal again once it has served; there is more to do then.
@@ -131,20 +152,9 @@ async def serve(child: Child) -> None:
     )
     limits = httpx.Limits(max_keepalive_connections=0)  # a kept one says nothing of a new one
     async with httpx.AsyncClient(limits=limits, trust_env=False) as client:
-
-        async def ask(replica: Replica, what: Question, timeout_s: float) -> Probe:
-            known = {} if replica.url else {wire.SECRET: engine_secret.known(runtime)}
-            return await health.probe(
-                replica.address,
-                what.task,
-                what.ids,
-                what.dimensions,
-                timeout_s,
-                client=client,
-                headers=known,
-            )
-
-        prober = Prober(config, ledger, Questions(config), ask, observer.samples)
+        prober = Prober(
+            config, ledger, Questions(config), _asker(client, runtime), observer.samples
+        )
         observer.probes = prober.right
         canary = CanaryProcess(app, desk, prober, _give_back_memory)
         if config.gateway.metrics:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from er import gpus, pci, ports, status, systemctl
-from er.cli import check_programs, check_quality
+from er.cli import check_programs, check_quality, check_systemd
 from er.cli.check import Check, Found, Machine
 from er.config import Config, ConfigError, directory, load, parse
 from er.engine import build as engine_build
@@ -93,5 +93,8 @@ def examined_text(text: str, path: Path) -> tuple[Config | None, list[Found], li
 def _examined(config: Config, text: str) -> tuple[Config, list[Found], list[str]]:
     check = Check(config, text, machine(config))
     found = check.run()
+    found += [
+        Found(each, True) for each in check_systemd.findings(config.source, systemctl.version())
+    ]
     own = check_quality.findings(directory("configuration") / "canary")
     return config, [*found, *(Found(each, False) for each in own)], check.recipes()

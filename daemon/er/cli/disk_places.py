@@ -10,7 +10,7 @@ import msgspec
 
 from er import feedback, usage
 from er.backup.swapped import KEPT
-from er.cli import audit_journal
+from er.cli import audit_journal, system_journal
 from er.config import Config, directory
 from er.feedback.book import BYTES_MAX as FEEDBACK_MAX
 from er.quantities import written_time
@@ -71,11 +71,20 @@ def places(config: Config, opt: Path = OPT, engines: Path = ENGINES) -> Iterator
     beside = sorted(  # none where this user may not look
         found for place in (state, directory("configuration")) for found in place.glob(f"{KEPT}*")
     )
+    log = system_journal.folder(audit_journal.ROOTS)
+    of_all = "SystemMaxUse of journald; all programs' log"
     for name, folders, cap, bound, frees in (
         ("programs", [opt], None, "versions: the one in use and one before", "sudo er clean"),
         ("vectors", [cache / "vectors"], config.cache.size, "size in [cache]", SMALLER),
         ("batches", [state / "batches"], config.batches.quota, batches, OWN),
         ("audit", audit, config.audit.size, "size in [audit]", SMALLER),
+        (
+            "log",
+            [log] if log else [],
+            system_journal.cap(log) if log else None,
+            of_all,
+            f"{OWN}; sudo journalctl --vacuum-size=1G",
+        ),
         ("usage", [usage.folder(state)], USAGE_MAX, f"{KEPT_DAYS} days", OWN),
         ("feedback", [feedback.folder(state)], FEEDBACK_MAX, kept, OWN),
         ("hours", [state / "hourly"], None, "14 months", OWN),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import stat
@@ -12,15 +13,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import httpx
 import msgspec
 import psutil
 
-from er import gpus, keys, systemctl
+from er import gpus, health, keys, systemctl
 from er.cli import (
     as_user,
     audit_journal,
     check_machine,
     check_programs,
+    check_systemd,
     doctor_cards,
     doctor_network,
     network,
@@ -82,10 +85,13 @@ def examine(answer: dict[str, Any]) -> Iterator[Line]:
         yield from way_in(config)
         yield from graphics(config)
         yield from vllm(config)
+        yield from elsewhere(config)
     yield from replicas(answer)
     yield memory()
-    for kind in ("state", "runtime", "cache"):
-        yield from disk(directory(kind))
+    for folder in (directory("state"), directory("runtime"), directory("cache")):
+        # without systemd the cache is made when it is first needed
+        if folder.exists() or systemctl.booted() or folder != directory("cache"):
+            yield from disk(folder)
     if config is not None:
         yield from audit(config)
     yield clock()
@@ -97,9 +103,14 @@ def units() -> Iterator[Line]:
     """The state of the target, the sockets and the gateway."""
     if not systemctl.booted():
         name = _comm(1)
+        if name == "er-gateway":
+            yield Line("ok", "systemd", "not here: a container of the gateway")
+            return
         told = f"PID 1 is {name}, not systemd; run er-gateway and er-vllm NAME in the foreground"
         yield Line("!", "systemd", told)
         return
+    for one in check_systemd.lines(systemctl.version()):
+        yield Line(*one)
     sockets = [f"er-gateway-{name}.socket" for name in ("http", "local", "admin")]
     names = [systemctl.TARGET, *sockets, systemctl.GATEWAY]
     shown = systemctl.show(names)
@@ -185,6 +196,29 @@ def vllm(config: Config) -> Iterator[Line]:
             continue
         where = build.python.parent.parent
         yield Line("ok", name, f"{build.distribution} {build.version} in {where}")
+
+
+def elsewhere(config: Config) -> Iterator[Line]:
+    """Which vLLM answers at each `url`."""
+    for replica in (r for r in config.replicas if r.url):
+        name = f"vLLM of {replica.name}"
+        version = asyncio.run(_version(replica.address))
+        age = engine_build.age(version or "")
+        if age == "older":
+            told, _, cure = engine_build.older(version or "", replica.address).rpartition(": ")
+            yield Line("x", name, told, cure)
+        elif age == "newer":
+            told = engine_build.untried(version or "", replica.address)
+            yield Line("!", name, told, "er quality run compares its answers with before")
+        elif version:
+            yield Line("ok", name, f"{version} at {replica.address}")
+        else:
+            yield Line("!", name, f"{replica.address} tells no version: its answers alone count")
+
+
+async def _version(address: str) -> str | None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return await health.version(client, address)
 
 
 def replicas(answer: dict[str, Any]) -> Iterator[Line]:

@@ -39,7 +39,7 @@ SYSTEM = Path("/run/systemd/system")
 FOLDERS = Path("/run/er-vllm")  # of the replicas; root's, so nobody leads its removal elsewhere
 FIRST_PORT = 8100
 CPU_SPARE = 1.1  # times what the running one takes
-HUP = ("systemctl", "kill", "--kill-whom=main", "--signal=HUP", systemctl.GATEWAY)
+HUP = ("systemctl", "kill", "--kill-who=main", "--signal=HUP", systemctl.GATEWAY)
 
 
 def why_not(config: Config, replica: Replica, row: Row) -> str:

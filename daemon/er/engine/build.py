@@ -20,6 +20,8 @@ from er.small_file import DAMAGED
 
 OLDEST = (0, 25, 1)
 TOO_NEW = (0, 34)
+UNTAGGED = re.compile(r"0\.[01](\.0)?\.?dev")  # built from a clone without tags: of no known age
+Age = Literal["older", "known", "newer", "unknown"]
 INSTALLED = Path("/opt/er/vllm")  # a link to the environment of one version
 EXAMINE_S = 60.0
 
@@ -154,11 +156,27 @@ def chosen(
 
 def accepted(version: str) -> bool:
     """Whether ER knows how to run this version of vLLM. "0.25.1+cu130" counts as 0.25.1."""
+    return age(version) == "known"
+
+
+def age(version: str) -> Age:
+    """A vLLM's version against those that ER knows. unknown: no release's number."""
     found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
-    if not found:
-        return False
+    if not found or UNTAGGED.match(version):
+        return "unknown"
     numbers = tuple(int(n or 0) for n in found.groups())
-    return OLDEST <= numbers < TOO_NEW
+    return "older" if numbers < OLDEST else "known" if numbers < TOO_NEW else "newer"
+
+
+def older(version: str, url: str) -> str:
+    """Why the vLLM at `url` is not used."""
+    oldest = _dotted(OLDEST)
+    return f"vLLM {version} at {url} is older than {oldest}, the oldest ER accepts: upgrade it"
+
+
+def untried(version: str, url: str) -> str:
+    """What is said of the vLLM at `url`, which is used all the same."""
+    return f"vLLM {version} at {url} is not one that ER was tried with ({known()})"
 
 
 def known() -> str:

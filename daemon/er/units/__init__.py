@@ -220,7 +220,7 @@ def _gateway_steps(
     if same or not differs:
         return []
     says = "give the gateway new workers with the new configuration; the old ones finish"
-    hup = ("systemctl", "kill", "--kill-whom=main", "--signal=HUP", GATEWAY)
+    hup = ("systemctl", "kill", "--kill-who=main", "--signal=HUP", GATEWAY)
     return [Change(kind="run", says=says, argv=hup)]
 
 

@@ -114,6 +114,9 @@ HEARD: dict[str, str] = {
     "no answer within {s} s": "{s} 秒内没有应答",
     "no answer for {s} s": "{s} 秒没有应答",
     "can't be reached: {error}": "无法访问：{error}",
+    "vLLM {version} at {url} is older than {oldest}, the oldest ER accepts: upgrade it": (
+        "{url} 上的 vLLM {version} 早于 ER 接受的最低版本 {oldest}：请升级它"
+    ),
     "All connection attempts failed": "所有连接尝试都失败",
     "no connection within {s} s": "{s} 秒内未能连接",
     "no connection ({why})": "没有连接（{why}）",

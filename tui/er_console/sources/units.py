@@ -204,8 +204,11 @@ def ended(verb: str, unit: str, result: str, now: Unit | None) -> Outcome:
 
 
 def refused(verb: str, unit: str, error: str, said: str, operator: str) -> Outcome:
-    """Why systemd did not even begin: `error` is D-Bus's name of it, `said` systemd's words."""
-    if error in REFUSALS:
+    """Why systemd did not even begin: `error` is D-Bus's name of it, `said` systemd's words.
+
+    Where polkit can't be started, its unit being masked, say, these are of polkit and not of ours.
+    """
+    if error in REFUSALS or re.search("polkit|policykit", said, re.IGNORECASE):
         reason = say(REFUSED[verb], operator=operator, unit=unit)
         return Outcome(False, reason, f"sudo systemctl {verb} {unit}")
     why = " ".join(said.split()) or error
