@@ -26,7 +26,7 @@ from er import keys
 from er.capacity import result
 from er.capacity import words as capacity_words
 from er.capacity.result import Advice, Capacity, OfModel, Row
-from er.cli import manual
+from er.chinese import wanted
 from er.cli.__main__ import main
 from er.history.hourly import Event, Hour, OfReplica, Times
 from er.history.hourly import OfModel as HourOfModel
@@ -329,7 +329,7 @@ def test_the_language_is_that_of_the_locale() -> None:
     """--lang first, then the first of LC_ALL, LC_MESSAGES and LANG that is set."""
 
     def chosen(said: Any, environment: dict[str, str]) -> str:
-        return manual.wanted(environment, said)
+        return wanted(environment, said)
 
     assert chosen("en", {"LANG": "zh_CN.UTF-8"}) == "en" and chosen("zh", {}) == "zh"
     assert chosen(None, {"LANG": "zh_CN.UTF-8"}) == "zh" and chosen(None, {}) == "en"

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import msgspec
 
+from er import chinese
+from er.chinese.commented import commented
 from er.engine import fits
 from er.quantities import bytes_text
 
@@ -207,7 +209,12 @@ def main() -> None:
         notes, where = choose(cards)
         notes = [*left_out, *notes]
         another, half = more(cards), halves(cards, where)
-    sys.stdout.write(render(template, notes, where, another, half))
+    if not chinese.here():
+        sys.stdout.write(render(template, notes, where, another, half))
+        return
+    notes = [chinese.in_chinese(note) for note in notes]
+    text = render(template, notes, where, another, half)
+    sys.stdout.write(commented(text, chinese.comment))
 
 
 if __name__ == "__main__":

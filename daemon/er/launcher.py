@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from er import __version__, config, systemd
+from er import __version__, chinese, config, systemd
+from er.chinese.wording import worded
 from er.config import Config, ConfigError, Model, Replica, successor
 from er.engine.checks import BAD_CONFIG, only_one
 from er.engine.keeper import Keeper
@@ -45,12 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("name", help="the replica's name in er.toml")
     parser.add_argument("--config", type=Path, metavar="F", help="read F, not the applied er.toml")
     parser.add_argument("--version", action="version", version=f"er-vllm {__version__}")
-    options = parser.parse_args(argv)
+    with chinese.speaking(only_to_people=True):
+        options = worded(parser).parse_args(argv)
     try:
         found = find(options.config or config.active_path(), options.name)
         return asyncio.run(keep(*found))
     except Final as final:
-        log("err", f"er-vllm: {final}")
+        log("err", chinese.at_terminal(f"er-vllm: {final}"))
         systemd.Notifier().notify(status=str(final))
         return BAD_CONFIG
 

@@ -1,4 +1,4 @@
-"""What messages say, in English and Chinese. Reasons come as the status has them, in English."""
+"""What messages say, in English and Chinese. Reasons come from the status, which is in English."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from er.alert import Ending, Message
+from er.chinese import in_chinese
 from er.quantities import bytes_text
 
 NAMED = 5  # of several keys or places; the rest is a number
@@ -75,12 +76,14 @@ def text(message: Message, language: str, *, host: str, name: str, now: float) -
         head = words[f"still {message.event}"]
     else:
         head = words["better" if message.before == "down" else message.event]
-    lines = [head.format(host=host, before=message.before, status=message.status)]
+    heard = in_chinese if language == "zh" else str
+    states = {"before": heard(message.before), "status": heard(message.status)}
+    lines = [head.format(host=host, **states)]
     if message.since is not None:
         lasted = span(max(now - message.since, 0.0), language)
         lines.append(words["since"].format(since=day(message.since), span=lasted))
     if message.reason:
-        lines.append(message.reason[:REASON_MOST])
+        lines.append(heard(message.reason)[:REASON_MOST])
     if message.event != "recovered":
         lines.append(words["cure"])
     return "\n".join(lines)

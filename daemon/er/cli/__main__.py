@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from er import __version__
+from er import __version__, chinese
+from er.chinese.wording import worded
 from er.cli import registered
 from er.cli.manual import LANGUAGES, WRONG_USE, pages, show_help
 
 __all__ = ["main", "pages", "parser", "show_help"]
 
+AS_IT_IS = ("audit", "help", "report", "sbom")  # records, and what has its own --lang
 WISHED = ("audit", "bench", "embed", "restart", "tls", "usage")
 OVERVIEW = """\
 er {version}: embedding and reranking on your own GPUs
@@ -250,7 +252,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # a name in Chinese must not end a C locale
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    args = parser().parse_args(argv)
+    with chinese.speaking():
+        return _run(worded(parser()).parse_args(argv))
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.command in AS_IT_IS or vars(args).get("json") or vars(args).get("csv"):
+        chinese.as_it_is()
     try:
         return _dispatch(args)
     except KeyboardInterrupt:

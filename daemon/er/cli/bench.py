@@ -210,7 +210,7 @@ def lines(result: dict[str, Any], *, unicode: bool) -> list[str]:
     rows.append(("tokens/s", f"{result['tokens_per_s']:,}"))
     for percent, value in result["percentiles_ms"].items():
         rows.append((f"p{percent}", "-" if value is None else f"{value:,.2f} ms"))
-    shown += table(rows, indent="  ")
+    shown += table(rows, indent="  ", named=False)
     bars = result["histogram"]
     if bars:
         shown += ["", "  answers within"]

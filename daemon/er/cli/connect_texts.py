@@ -13,6 +13,8 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from er.chinese import heard, spoken
+from er.chinese.wording import folded, width
 from er.cli.screen import clean, table
 from er.job import Task
 
@@ -70,6 +72,10 @@ def told(facts: Facts, before: str = "") -> list[str]:
     models = [limits(model) for model in (facts.embed, facts.score) if model is not None]
     lines = []
     for said in (*models, *facts.remarks):
+        if spoken():
+            pieces = folded(heard(clean(said)), WIDTH - width(before) - 2)
+            lines += [f"{before}{'  ' * bool(at)}{piece}" for at, piece in enumerate(pieces)]
+            continue
         whole = WHOLE.sub(lambda found: found[0].replace(" ", "\0"), clean(said))
         wrapped = textwrap.wrap(
             whole,
@@ -88,7 +94,7 @@ def _table(facts: Facts, rows: Sequence[tuple[str, str | None, str | None]]) -> 
     columns = [c for c, model in ((1, facts.embed), (2, facts.score)) if model is not None]
     heads = ("field", "embedding model", "reranker")
     lines = [[row[0], *(row[c] or "" for c in columns)] for row in (heads, *rows)]
-    return [*table(lines, gap="   "), "", *told(facts)]
+    return [*table(lines, gap="   ", named=False), "", *told(facts)]
 
 
 def _name(model: Served | None) -> str | None:

@@ -12,7 +12,7 @@ import orjson
 
 from er.cli.disk_places import Place, places
 from er.cli.doctor import DISK_LOW
-from er.cli.screen import clean, table
+from er.cli.screen import table
 from er.config import ConfigError, active_path, load
 from er.quantities import bytes_text
 
@@ -48,7 +48,7 @@ def run(wish: Wish) -> int:
         )
         for place in found
     ]
-    print("\n".join(clean(line) for line in table(rows_)))
+    print("\n".join(table(rows_, named=False)))
     print()
     for disk in disks:
         print(

@@ -278,7 +278,7 @@ def _show(ref: str, as_json: bool, now: datetime) -> int:
     if of is not None:
         clients = ", ".join(one["client"] for one in of) or "nobody"
         rows.append(("its old secret is still used by", clients))
-    print("\n".join(table(rows)))
+    print("\n".join(table(rows, named=False)))
     return 0
 
 

@@ -1,17 +1,17 @@
 """`er help`: the manual's pages, in English (er/help/*.md) and Chinese (er/help/zh/*.md).
 
-The language is --lang, else that of LC_ALL, LC_MESSAGES or LANG, as the console chooses it
-(er_console/language.py): a terminal that can't show Chinese gets English.
+The language is --lang, else that of LC_ALL, LC_MESSAGES or LANG (er/chinese), as the console
+chooses it: a terminal that can't show Chinese gets English.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import Literal
+
+from er.chinese import shows, wanted
 
 LANGUAGES = ("en", "zh")
 WRONG_USE = 64
@@ -43,23 +43,10 @@ def pages(language: str = "en") -> dict[str, str]:
     return {p.name.removesuffix(".md"): p.read_text(encoding="utf-8") for p in found}
 
 
-def wanted(environment: Mapping[str, str], asked: str | None) -> Literal["en", "zh"]:
-    """One of LANGUAGES: `asked` (--lang), else as LC_ALL, LC_MESSAGES, LANG name it."""
-    names = ("LC_ALL", "LC_MESSAGES", "LANG")
-    found = asked or next((environment[name] for name in names if environment.get(name)), "en")
-    return "zh" if found.lower().startswith("zh") else "en"
-
-
-def shows_chinese(environment: Mapping[str, str], encoding: str | None) -> bool:
-    """Whether what reads the output, in that encoding, can show Chinese."""
-    utf8 = (encoding or "").lower().replace("-", "") == "utf8"
-    return utf8 and environment.get("TERM") != "linux"
-
-
 def show_help(topic: str | None, asked: str | None = None) -> int:
     """Print a page, or the list of pages. Returns 64 for a topic that there is not."""
     language = wanted(os.environ, asked)
-    if language == "zh" and not shows_chinese(os.environ, sys.stdout.encoding):
+    if language == "zh" and not shows(os.environ, sys.stdout.encoding):
         language = "en"
         if asked:
             print(WORDS["en"]["no terminal"])

@@ -14,7 +14,8 @@ import msgspec
 from er import __version__, config, durable, usage
 from er.capacity import result
 from er.capacity.words import Language
-from er.cli import asked, manual
+from er.chinese import heard, wanted
+from er.cli import asked
 from er.cli.admin_client import NoAdmin, call
 from er.cli.screen import clean
 from er.history import shelf
@@ -52,7 +53,7 @@ def run(wish: Wish) -> int:
         facts = gathered(state, since, until, now.timestamp())
     except OSError as error:
         return _fail(f"{error.filename or state}: {error.strerror}", 1)
-    words = Words(manual.wanted(os.environ, wish.lang))
+    words = Words(wanted(os.environ, wish.lang))
     if wish.html is None:
         unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
         print(markdown.page(summary(facts), words, unicode=unicode), end="")
@@ -65,7 +66,7 @@ def run(wish: Wish) -> int:
         durable.put(wish.html, text.encode(), 0o640)  # names of keys are in it
     except OSError as error:
         return _fail(f"{wish.html}: {error.strerror}", 1)
-    print(f"{wish.html} is written")
+    print(heard(f"{wish.html} is written"))
     return 0
 
 

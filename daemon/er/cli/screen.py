@@ -9,6 +9,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from er.chinese import cell, heard
+from er.chinese.wording import width
+
 GLYPHS = {
     "ok": "●",
     "up": "●",
@@ -21,6 +24,7 @@ GLYPHS = {
     "failed": "✖",
     "stopped": "○",
 }
+NAMED = ("NAME", "TEAM", "KEY", "MODEL", "REPLICA")  # heads of columns with names
 PLAIN = {"●": "+", "◐": "~", "▲": "!", "✖": "x", "○": "-"}
 
 
@@ -30,23 +34,36 @@ def clean(text: object) -> str:
     return "".join("?" if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c for c in words)
 
 
-def width(text: str) -> int:
-    """How many cells of a terminal `text` takes."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
+def table(
+    rows: Iterable[Sequence[object]], indent: str = "", gap: str = "  ", *, named: bool = True
+) -> list[str]:
+    """Lines with aligned columns; the last column is left as long as it is.
 
-
-def table(rows: Iterable[Sequence[object]], indent: str = "", gap: str = "  ") -> list[str]:
-    """Lines with aligned columns; the last column is left as long as it is."""
+    Cells are in the language that is spoken, but for names; a table where lines don't begin with
+    one is not `named`.
+    """
     cells = [[clean(value) for value in row] for row in rows]
+    names = {at for row in cells[:1] for at, text in enumerate(row) if text in NAMED}
+    names |= {0} if named else set()
+    cells = [
+        [
+            _said(text, name=at in names, word=not (line and (at or named)))
+            for at, text in enumerate(row)
+        ]
+        for line, row in enumerate(cells)
+    ]
     columns = max((len(row) for row in cells), default=0)
     widths = [max((width(r[i]) for r in cells if i < len(r)), default=0) for i in range(columns)]
     return [
         (indent + gap.join(c + " " * (widths[i] - width(c)) for i, c in enumerate(row))).rstrip()
         for row in cells
     ]
+
+
+def _said(text: str, *, name: bool, word: bool) -> str:
+    if name:
+        return heard(text) if " " in text or text.isupper() or text == "gateway" else text
+    return heard(text) if word else cell(text)
 
 
 def state(word: str, *, unicode: bool = True) -> str:

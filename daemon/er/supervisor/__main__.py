@@ -17,8 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from er import __version__, config, journal
+from er import __version__, chinese, config, journal
 from er.child import ADMIN
+from er.chinese.wording import worded
 from er.config import ConfigError, successor
 from er.ledger import LedgerError
 from er.supervisor import figures, nests, opening
@@ -194,12 +195,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = _Arguments(prog="er-gateway", description="ER's gateway, in the foreground.")
     parser.add_argument("--config", type=Path, metavar="F", help="read F, not the applied er.toml")
     parser.add_argument("--version", action="version", version=f"er-gateway {__version__}")
-    path = parser.parse_args(argv).config or config.active_path()
+    with chinese.speaking(only_to_people=True):
+        path = worded(parser).parse_args(argv).config or config.active_path()
     try:
         settings, text = successor.running(path)
     except ConfigError as error:
         for finding in error.findings:
-            journal.log("err", str(finding))
+            journal.log("err", chinese.at_terminal(str(finding)))
         return EX_CONFIG
     sockets = opening.take(settings)
     if sockets is None:
@@ -209,7 +211,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return asyncio.run(_supervise(path, generation, sockets))
     except (OSError, LedgerError) as error:
-        journal.log("err", f"er-gateway can't go on: {error}")
+        journal.log("err", chinese.at_terminal(f"er-gateway can't go on: {error}"))
         return EX_FOUND
 
 

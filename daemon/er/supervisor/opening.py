@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from er import config, journal, keys
+from er.chinese import at_terminal
 from er.config import Config
 from er.keys import KeysError
 from er.limits import Limits
@@ -36,18 +37,22 @@ def take(settings: Config) -> Sockets | None:
         # Made here once, so that workers find it as it should be.
         Limits.open(runtime / "limits").close()
     except BlockingIOError:
-        journal.log("err", f"another er-gateway runs with {runtime}; stop that one first")
+        _refuse(f"another er-gateway runs with {runtime}; stop that one first")
     except ListenError as error:
-        journal.log("err", _in_use(error))
+        _refuse(_in_use(error))
     except OSError as error:
         cure = "make it writable for this user, or set RUNTIME_DIRECTORY and STATE_DIRECTORY"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             cure = f"make room in {runtime}"
-        journal.log("err", f"{error.filename or runtime}: {error.strerror}; {cure}")
+        _refuse(f"{error.filename or runtime}: {error.strerror}; {cure}")
     else:
         return sockets
     sockets.close()
     return None
+
+
+def _refuse(why: str) -> None:
+    journal.log("err", at_terminal(why))
 
 
 def _listen(sockets: Sockets, settings: Config) -> None:

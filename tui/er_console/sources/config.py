@@ -226,7 +226,8 @@ class Config:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONUNBUFFERED": "1"}
+    """What er says is read here: in English, whatever language its reader speaks."""
+    return {**os.environ, "PYTHONUNBUFFERED": "1", "LC_ALL": "C.UTF-8"}
 
 
 def _other_version(command: str) -> str:
