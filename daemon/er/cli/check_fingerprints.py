@@ -16,8 +16,8 @@ from er.fingerprint.applied import Applied, Given, differs
 
 WAYS = (
     "what is stored under that name would no longer fit. Put the new model beside it, under a name "
-    "of its own (er help vectors), or, if all that is stored is to be built again: sudo er apply "
-    "--new-vectors"
+    "of its own (er model add, er help vectors), or, if all that is stored is to be built again: "
+    "sudo er apply --new-vectors"
 )
 ACCEPTED = "all that is stored under that name is to be built again, as --new-vectors has it"
 
