@@ -6,6 +6,8 @@
 set -euo pipefail
 
 # Root's umask, path, folder and Python settings may be anything; none of it may leak into what is installed.
+typed=("$0" "$@")
+began=$PWD
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" >/dev/null && pwd)
 cd /
 umask 022
@@ -19,6 +21,7 @@ python=/usr/bin/python3            # the distribution's: environments must outli
 mode=install demo='' start='' cpu='' vllm=yes enable=yes dry='' purge=''
 changes=0 first_secret='' vllm_target='' fresh=''
 former='' former_vllm=''; declare -A former_before=()      # what ran before, once something of it is exchanged
+fetch='' offline='' index_url='' proxy='' hub='' models=()
 
 usage() { cat <<'HELP'
 sudo ./install.sh [OPTION]...
@@ -36,11 +39,26 @@ Asks nothing, says what it does, and can be run again at any time (that is also 
   --uninstall   take ER off; /etc/er and /var/lib/er stay
   --purge       with --uninstall: remove these two as well (model files are never touched)
   --help        this text
+
+Where the network is poor (er help offline has more):
+  --index-url URL   pip fetches from this index; without it pip's own settings count
+  --proxy URL       what is fetched comes through this proxy
+  --fetch DIR       collect all that an installation needs in DIR, for a machine without network; needs no root;
+                    --cpu, --no-vllm and --demo say for which
+  --models NAME     with --fetch: the model to bring (again for each), a folder, or none; else Qwen3's two 0.6B ones
+  --from HUB        with --fetch: models come from modelscope, huggingface (as without it) or a URL
+  --offline DIR     install from such a folder, without any network
 HELP
 }
 
 # shellcheck source=etc/install/words.sh
 . "$here/etc/install/words.sh"
+
+value() { [[ -n ${2:-} && $2 != -* ]] || wrong '%s wants a value' "$1"; printf '%s\n' "$2"; }
+folder() {
+    local path
+    path=$(value "$@") && (cd -- "$began" && realpath -m -- "$path")
+}
 
 while [[ $# -gt 0 ]]; do
     case $1 in
@@ -52,6 +70,12 @@ while [[ $# -gt 0 ]]; do
         --dry-run) dry=yes ;;
         --rollback) mode=rollback ;;
         --uninstall) mode=uninstall ;;
+        --index-url) index_url=$(value "$@"); shift ;;
+        --proxy) proxy=$(value "$@"); shift ;;
+        --fetch) fetch=$(folder "$@"); shift ;;
+        --models) model=$(value "$@"); models+=("$model"); shift ;;
+        --from) hub=$(value "$@"); shift ;;
+        --offline) offline=$(folder "$@"); shift ;;
         --purge) purge=yes ;;
         --help | -h) usage; exit 0 ;;
         *) wrong 'no option %s' "$1" ;;
@@ -61,10 +85,16 @@ done
 [[ -z $purge || $mode == uninstall ]] || wrong '--purge goes with --uninstall'
 [[ -z $demo || -n $vllm ]] || wrong '--demo needs vLLM: leave out --no-vllm'
 [[ -z $demo || $mode == install ]] || wrong '--demo goes with neither --uninstall nor --rollback'
-[[ $(id -u) == 0 || -n $dry ]] || stop 'needs root: run it with sudo'
+[[ $(id -u) == 0 || -n $dry || -n $fetch ]] || stop 'needs root: run it with sudo'
 
 # shellcheck source=etc/install/machine.sh
 . "$here/etc/install/machine.sh"
+# shellcheck source=etc/install/network.sh
+. "$here/etc/install/network.sh"
+# shellcheck source=etc/install/offline.sh
+. "$here/etc/install/offline.sh"
+# shellcheck source=etc/install/fetch.sh
+. "$here/etc/install/fetch.sh"
 # shellcheck source=etc/install/programs.sh
 . "$here/etc/install/programs.sh"
 # shellcheck source=etc/install/system.sh
@@ -76,7 +106,12 @@ done
 # shellcheck source=etc/install/remove.sh
 . "$here/etc/install/remove.sh"
 
-interrupted() { trap - INT TERM; say; stop 'interrupted; run it again to finish, or --uninstall to undo'; }
+interrupted() {
+    trap - INT TERM
+    say
+    [[ -z $fetch ]] || stop 'interrupted; run it again: what is there is not fetched again'
+    stop 'interrupted; run it again to finish, or --uninstall to undo'
+}
 trap interrupted INT TERM
 failed() {
     complain 'the step above failed (line %s); run it again when its cause is gone' "$1"
@@ -84,6 +119,12 @@ failed() {
 }
 trap 'failed $LINENO' ERR
 set -E
+check_network_options
+
+if [[ -n $fetch ]]; then
+    fetch
+    exit 0
+fi
 
 # one run at a time: two would write over each other's half-made environments
 # (root's own folder is the lock: nobody else can open it, and no file is left behind)
@@ -100,6 +141,7 @@ if [[ $mode == uninstall ]]; then
 fi
 
 check_distribution
+[[ -z $offline ]] || check_offline
 if ! systemd_runs; then
     [[ -n $demo ]] || stop 'systemd is not what runs this machine (PID 1 is %s), and ER is made
 of systemd units. On a server or a virtual machine it works; to try ER right here: ./install.sh --demo' \
@@ -115,9 +157,11 @@ check_others
 follow_configuration /etc/er/er.toml
 check_gpu
 check_disk
+[[ -z $offline ]] || check_offline_parts
 show_ports
 [[ -z $demo ]] || demo_check
 [[ -e $opt/current ]] || fresh=yes    # nothing installed yet, or taken off since
+prepare_network
 
 install_packages
 check_fit       # where it could not be asked before, for want of Python
@@ -125,6 +169,7 @@ install_identity
 install_light
 [[ -z $vllm ]] || install_vllm
 [[ -z $demo ]] || demo_model
+[[ -z $offline ]] || install_models
 install_configuration
 accept_version
 remember_current

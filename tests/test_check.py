@@ -350,8 +350,11 @@ def test_a_replica_s_own_vllm(models: Path) -> None:
     found = run(text, models, own=lambda replica: CPU)
     assert found[0].blocks and "has the CPU build" in only(found)[0].message
     both = text.replace("port = 8001", 'port = 8001\nvllm = "0.26.0"')
-    broken = {"build": lambda: missing(None)}  # nobody asks for the one in use
-    assert run(both, models, **broken) == []
+
+    def none() -> Build:
+        raise BuildError("no vLLM here; run install.sh")
+
+    assert run(both, models, build=none) == [], "nobody takes the one in use"
 
 
 STRANGER = ports.Holder(77, "nginx", "", False)

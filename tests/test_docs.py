@@ -33,7 +33,7 @@ TEXTS = {**READMES, **manual.pages()}
 PROGRAMS = (
     *("er", "er-console", "er-gateway", "er-vllm", "curl", "tests/run", "tests/bench/run"),
     *("./install.sh", "systemctl", "journalctl", "sqlite3", "zcat", "shred", "cp", "ssh", "sh"),
-    *("export", "ufw", "podman"),
+    *("export", "ufw", "DIR/er/install.sh", "podman"),
 )
 MODEL = '[[model]]\nname = "Qwen3-Embedding-0.6B"\ntask = "embed"\npath = "/m"\n'
 REPLICA = '[[replica]]\nname = "one"\nmodel = "Qwen3-Embedding-0.6B"\ngpu = 0\nport = 8000\n'
@@ -126,6 +126,16 @@ ELSEWHERE = {
     ),
     "podman": ("test_containers.py", "test_the_gateway_runs_as_the_manual_says"),
     "./install.sh --demo": ("whole/test_a_demo.py", "test_demo"),
+    "./install.sh --fetch": (
+        "whole/test_a_offline.py",
+        "test_fetched_here_and_installed_without_a_network",
+    ),
+    "DIR/er/install.sh --offline": (
+        "whole/test_a_offline.py",
+        "test_fetched_here_and_installed_without_a_network",
+    ),
+    "./install.sh --index-url": ("test_network_settings.py", "test_the_lines_of_the_readmes"),
+    "./install.sh --proxy": ("test_network_settings.py", "test_the_lines_of_the_readmes"),
     "./install.sh": ("whole/test_b_install.py", "test_installed_and_answering"),
     "systemctl st": ("whole/test_d_operations.py", "test_stop_and_start_of_the_target"),
     "systemctl restart": (

@@ -46,8 +46,8 @@ def test_the_pages_that_the_contract_names_are_there() -> None:
     wanted = {"quickstart", "configuration", "api", "keys", "operating", "replicas", "faults"}
     more = {"tls", "batches", "bench", "console", "embed", "metrics", "status", "quality"}
     more |= {"proxies", "usage", "dependencies", "runbook", "moving", "recipes", "report"}
-    more |= {"alerts", "backup", "capacity", "changes", "gpus", "models", "vllm"}
-    more |= {"connect", "containers", "disk", "feedback", "tracing", *manual.APPLICATIONS}
+    more |= {"alerts", "backup", "capacity", "changes", "containers", "gpus", "models", "vllm"}
+    more |= {"connect", "disk", "feedback", "offline", "tracing", *manual.APPLICATIONS}
     assert wanted | more == set(PAGES)
     assert all(re.match(r"# \w.*: ", text) for text in PAGES.values())
 

@@ -23,6 +23,13 @@ PASSED_ON = ('"$@"', '"${message[@]}"')  # in words.sh itself
 FOR_PROGRAMS = {
     *('echo "${ID:-}"', 'echo "${VERSION_ID:-}"', 'echo "${PRETTY_NAME:-$ID}"'),
     *('echo "$version-$hash"', "printf '%s' \"$said\"", "printf '%s\\n' \"$path\""),
+    # packages; an option's value; a line to type; what apt reads
+    *("printf '%s\\n' \"${want[@]}\"", "printf '%s\\n' \"$2\"", "printf '%s\\n' \"$line\""),
+    *("printf -v source '%s; ' \"${parts[@]}\"", 'echo "$ID:$VERSION_ID"'),
+    'echo "$about_head" >"$fetch/about"',
+    'echo "deb [trusted=yes] file:$work/from/packages ./" >"$work/sources.list"',
+    "printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' "
+    '"${deb##*/}" "$(stat -c %s "$deb")" "${sum%% *}"',
 }
 
 

@@ -267,7 +267,7 @@ def test_one_at_a_url_comes_and_goes_without_a_restart(
     running(machine)
     assert main(["replica", "add", "--model", "m", "--url", "http://10.0.0.7:8000", "--yes"]) == 0
     assert replica(machine, "e-2") == {"name": "e-2", "model": "m", "url": "http://10.0.0.7:8000"}
-    assert machine.ran == ["systemctl kill --kill-whom=main --signal=HUP er-gateway.service"]
+    assert machine.ran == ["systemctl kill --kill-who=main --signal=HUP er-gateway.service"]
     earlier_workers(machine)
     assert main(["replica", "set", "e-2", "--url", "http://10.0.0.8:8000", "--yes"]) == 0
     assert main(["replica", "set", "e-2", "--port", "8005", "--yes"]) == 1

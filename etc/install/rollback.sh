@@ -92,7 +92,7 @@ restart_gateway() {
     systemctl restart --no-block er-gateway.service
     if await_gateway "${restarts:-0}"; then return; fi
     complain 'er-gateway was restarted with the new version and does not come up: %s' \
-        "$(journalctl -q -b -u er-gateway.service -n 3 -o cat --no-pager 2>/dev/null | tr '[:cntrl:]' ' ' || true)"
+        "$(journalctl -q -b _SYSTEMD_UNIT=er-gateway.service -n 3 -o cat --no-pager 2>/dev/null | tr '[:cntrl:]' ' ' || true)"
     not_ready
 }
 

@@ -18,6 +18,15 @@ sudo ./install.sh [选项]...
   --purge       与 --uninstall 合用：这两个目录也删除（模型文件绝不会动）
   --help        本说明
 
+网络条件不好时（详见 er help offline）：
+  --index-url URL   pip 从这个索引下载；不写则按 pip 自己的设置
+  --proxy URL       下载经过这个代理
+  --fetch DIR       把安装所需的一切收集到 DIR，供没有网络的机器使用；不需要 root；
+                    --cpu、--no-vllm、--demo 说明给什么样的机器用
+  --models NAME     与 --fetch 合用：要带上的模型（可多次），也可以是目录，或 none；默认是 Qwen3 的两个 0.6B 模型
+  --from HUB        与 --fetch 合用：模型取自 modelscope、huggingface（默认）或一个 URL
+  --offline DIR     从这样的目录安装，完全不用网络
+
 语言取自 LC_ALL、LC_MESSAGES 或 LANG；要英文：sudo LANG=C.UTF-8 ./install.sh
 HELP
 }
@@ -37,6 +46,110 @@ chinese=(
     ['systemd is not what runs this machine (PID 1 is %s), and ER is made
 of systemd units. On a server or a virtual machine it works; to try ER right here: ./install.sh --demo']='这台机器不由 systemd 管理（PID 1 是 %s），而 ER 由 systemd 单元组成。
 服务器或虚拟机上可以安装；要在这里试用 ER：./install.sh --demo'
+    ['%s wants a value']='%s 后面要有一个值'
+    ['interrupted; run it again: what is there is not fetched again']='已中断；重新运行即可：已经下载的不会再下载'
+
+    # network.sh
+    ['%s and %s exclude each other']='%s 和 %s 不能同时使用'
+    ['%s goes with %s']='%s 要与 %s 合用'
+    ['%s uses no network: leave out %s']='%s 不使用网络：去掉 %s'
+    ['%s goes by itself']='%s 要单独使用'
+    ['%s wants an address as https://HOST/simple']='%s 要写成 https://HOST/simple 这样的地址'
+    ['%s wants an address as http://HOST:PORT']='%s 要写成 http://HOST:PORT 这样的地址'
+    ['Note: a password in an option can be read by whoever lists processes while this runs; pip.conf, or
+  %s with the variable set before, keeps it hidden.']='注意：写在选项里的密码，运行期间谁列出进程都能看到；写进 pip.conf，或先设好变量再用
+  %s，就不会暴露。'
+    ['no index (no-index in %s)']='不用索引（%s 中的 no-index）'
+    ["pip's own default index"]='pip 自己的默认索引'
+    ['also %s (%s)']='以及 %s（%s）'
+    ['through the proxy %s (%s)']='经过代理 %s（%s）'
+    ['  apt: as its sources say, without a proxy']='  apt：按它自己的软件源，不经过代理'
+    ['  apt: as its sources say, through the proxy %s (%s)']='  apt：按它自己的软件源，经过代理 %s（%s）'
+    ['Where packages come from']='软件包的来源'
+    ['  Note: sudo left out settings of %s: %s. With them it is this line:
+    %s']='  注意：sudo 去掉了 %s 的设置：%s。要带上它们，请输入：
+    %s'
+    ['pip could not get what %s needs; its message stands above.
+It looked at: %s']='pip 没能取得 %s 所需的软件包；它的报错见上。
+查找的地方：%s'
+    ['sudo left out settings of %s; with them it is this line:
+  %s']='sudo 去掉了 %s 的设置；要带上它们，请输入：
+  %s'
+    ['An index without HTTPS needs PIP_TRUSTED_HOST=HOST in the environment as well.']='不是 HTTPS 的索引，还要在环境变量里设 PIP_TRUSTED_HOST=HOST。'
+    ['Try another index (%s), a proxy (%s), or set them in /etc/pip.conf; where
+there is no network: %s. Run this again then.']='请换一个索引（%s）或代理（%s），也可以写进 /etc/pip.conf；没有网络时见
+%s。之后重新运行。'
+
+    # fetch.sh
+    ['%s wants OWNER/NAME, a folder or none']='%s 要写 OWNER/NAME、一个目录，或 none'
+    ['another %s is filling %s']='另一个 %s 正在往 %s 里下载'
+    ['Fetch, into %s']='下载到 %s'
+    ["ER's own files"]='ER 自己的文件'
+    ['packages of the distribution']='发行版的软件包'
+    ['packages of Python']='Python 的软件包'
+    ['checksums']='校验和'
+    ['vLLM: none']='vLLM：不带'
+    ['vLLM: the build for the CPU']='vLLM：CPU 版'
+    ['vLLM: the build for NVIDIA GPUs (%s fetches the one for the CPU, %s none)']='vLLM：NVIDIA GPU 版（%s 下载 CPU 版，%s 不下载）'
+    ['this needs %s here: %s']='这一步在本机需要 %s：%s'
+    ['%s is no model: it has no %s']='%s 不是模型：里面没有 %s'
+    ['%s holds something else; %s wants a folder of its own. Nothing was changed.']='%s 里有别的东西；%s 要一个单独的目录。没有做任何改动。'
+    ['%s cannot be written to by %s']='%s 不能由 %s 写入'
+    ['%s has %s MB free; this needs %s MB at most, and %s MB are there.
+Nothing was changed.']='%s 可用空间 %s MB；最多需要 %s MB，其中 %s MB 已经有了。
+没有做任何改动。'
+    ['Disk: %s MB free in %s, at most %s MB needed, of which %s MB are there']='磁盘：可用 %s MB（%s），最多需要 %s MB，其中 %s MB 已经有了'
+    ['apt-get could not fetch %s; its message stands above. Run this again when it can.']='apt-get 没能下载 %s；它的报错见上。排除原因后重新运行。'
+    ['what pip has fetched into %s is not enough for it; its message stands above.
+Remove that folder and run this again.']='pip 下载到 %s 的软件包不够用；它的报错见上。
+请删除那个目录，再重新运行。'
+    ['the model in %s']='%s 里的模型'
+    ['the model %s']='模型 %s'
+    ['  models: %s (%s)']='  模型：%s（%s）'
+    ['  models: %s']='  模型：%s'
+    ['the model %s could not be fetched; the cause stands above.
+What is there stays; run this again, or leave it out: %s']='模型 %s 没能下载；原因见上。
+已经下载的会保留；可以重新运行，或者不带模型：%s'
+    ['  %s is for %s on %s with Python %s: %s MB in %s files, each with its checksum.']='  %s 适用于 %s、%s、Python %s：共 %s MB，%s 个文件，每个都有校验和。'
+    ['  Copy the folder to the other machine, and there:']='  把这个目录复制到另一台机器，在那里运行：'
+    ['  Checksum of the list itself, which %s shows as well: %s']='  清单本身的校验和（%s 也会显示）：%s'
+
+    # offline.sh
+    ['there is no folder %s. Nothing was changed.']='没有目录 %s。没有做任何改动。'
+    ['%s has no SHA256SUMS: %s did not come to its end, or not all was copied. Run it again, or copy
+the folder again. Nothing was changed.']='%s 里没有 SHA256SUMS：%s 没有做完，或者没有全部复制过来。请重新运行它，或重新复制
+这个目录。没有做任何改动。'
+    ['Checksums of %s (%s MB)']='核对 %s 的校验和（%s MB）'
+    ['  all right: %s files; checksum of the list itself: %s']='  全部正确：%s 个文件；清单本身的校验和：%s'
+    ['%s was fetched by another version of ER (%s; this is %s). Use its own: %s
+Nothing was changed.']='%s 是用另一个版本的 ER 下载的（%s；这里是 %s）。请用它自带的：%s
+没有做任何改动。'
+    ['%s was fetched for %s %s, and this machine has %s. Run --fetch on a machine like
+this one. Nothing was changed.']='%s 是为 %s %s 下载的，而这台机器是 %s。请在与本机相同的机器上
+运行 --fetch。没有做任何改动。'
+    ['%s is not as it was fetched:
+%s
+Copy it again, or run --fetch again. Nothing was changed.']='%s 与下载时不一致：
+%s
+请重新复制，或重新运行 --fetch。没有做任何改动。'
+    ['%s has files that --fetch did not put there:
+%s
+Remove them. Nothing was changed.']='%s 里有不是 --fetch 放进去的文件：
+%s
+请删除它们。没有做任何改动。'
+    ['%s has no %s, which this machine needs. Run %s anew, or go on without vLLM: %s
+Nothing was changed.']='%s 里没有这台机器需要的 %s。请重新运行 %s，或者不装 vLLM：%s
+没有做任何改动。'
+    ["%s has no model of the demo's: run --fetch with --demo. Nothing was changed."]='%s 里没有 demo 的模型：运行 --fetch 时请加 --demo。没有做任何改动。'
+    ['%s has %s MB free; the models need %s MB. Nothing was changed.']='%s 可用空间 %s MB；模型需要 %s MB。没有做任何改动。'
+    ['Network: not used; all comes from %s']='网络：不使用；一切取自 %s'
+    ['apt-get could not install %s from %s; its message stands above. Where it says that a version
+does not fit, this machine is newer or older than the one that fetched: update that one and run --fetch again.']='apt-get 没能安装 %s（取自 %s）；它的报错见上。如果说版本
+不合适，是这台机器比下载的那台新或旧：请更新那一台，再运行 --fetch。'
+    ['Models']='模型'
+    ['  %s is there; it stays as it is']='  %s 已经存在；保持不变'
+    ['  %s brings none']='  %s 没有带模型'
+    ['%s has not all that %s needs; the message of pip stands above']='%s 里没有 %s 所需的全部软件包；pip 的报错见上'
 
     # rollback.sh
     ['er-gateway was restarted with the new version and does not come up: %s']='er-gateway 已用新版本重启，但没有起来：%s'
@@ -117,9 +230,6 @@ a larger disk at %s. Nothing was changed.']='%s 剩余 %s MB；本次安装需�
     ['%s, as er vllm use has it: this ER brings the same vLLM as before']='%s，按 er vllm use 的选择：此版 ER 自带的 vLLM 与之前相同'
     ['  This fetches gigabytes and takes minutes.']='  要下载数 GB，需要几分钟。'
     ['  once more, in 5 seconds']='  5 秒后再试一次'
-    ["pip could not install what %s needs; its message stands above. A proxy or a mirror is set in
-pip's own way: /etc/pip.conf, or sudo PIP_INDEX_URL=… ./install.sh. Run this again when it can."]='pip 无法安装 %s 所需的包；其报错见上。代理或镜像按 pip 自己的方式设置：
-/etc/pip.conf，或 sudo PIP_INDEX_URL=… ./install.sh。解决后重新运行。'
 
     # system.sh
     ['User and group er, directories']='用户和组 er，目录'

@@ -129,7 +129,9 @@ def own(
             os.close(door)
     if "error" in told:
         raise BuildError(str(told["error"]).replace(str(seen), str(folder)))
-    return Build(folder / "bin" / "python", told["kind"], told["version"], tuple(told["entry"]))
+    cuda = None if told["cuda"] is None else tuple(told["cuda"])
+    python = folder / "bin" / "python"
+    return Build(python, told["kind"], told["version"], tuple(told["entry"]), cuda)
 
 
 def _asked(seen: Path, environ: Mapping[str, str], door: int) -> dict[str, object]:
@@ -142,7 +144,12 @@ def _asked(seen: Path, environ: Mapping[str, str], door: int) -> dict[str, objec
         build = examine(python, environ, door)
     except BuildError as error:
         return {"error": f"{error}"}
-    return {"kind": build.distribution, "version": build.version, "entry": list(build.entry)}
+    return {
+        "kind": build.distribution,
+        "version": build.version,
+        "entry": build.entry,
+        "cuda": build.cuda,
+    }
 
 
 def _leads_away(path: Path, folder: Path, hidden: bool) -> str:
