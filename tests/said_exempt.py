@@ -8,7 +8,7 @@ CODE = frozenset(
         *("aux", "allow", "any", "bin", "compare", "costs", "curl", "device", "du", "echo"),
         *("export", "from", "head", "import", "latest", "link", "nginx", "os", "proto", "ps"),
         *("python", "rw", "sbom", "sh", "shred", "sort", "tail", "tcp", "tls", "to", "usage"),
-        *("wait", "env", "proxies"),
+        *("wait", "env", "proxies", "polkitd", "unmask"),
     )
 )
 

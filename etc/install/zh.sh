@@ -263,19 +263,19 @@ Where it says that a name gives other vectors, and all that is stored is to be b
     ['%s was restarted with the new version and does not answer: %s
 The other replicas go on as they are. See `er status` and `er doctor`; then run this again.']='%s 已用新版本重启，但没有应答：%s
 其他副本维持原样。请看 `er status` 和 `er doctor`，然后重新运行。'
-    ['First API key']='第一个 API key'
-    ['  keys are there (a lost secret is replaced: sudo er keys rotate KEY)']='  已有 key（忘了密文可以更换：sudo er keys rotate KEY）'
+    ['First API key']='第一个 API 密钥'
+    ['  keys are there (a lost secret is replaced: sudo er keys rotate KEY)']='  已有密钥（密文丢失可以更换：sudo er keys rotate KEY）'
     ['  made; it is shown once, below']='  已生成；只显示一次，见下'
     ['Start']='启动'
     ['Dry run: %s actions, nothing was changed.']='试运行：%s 个操作，未做任何改动。'
     ['Done']='完成'
     ['  Nothing to do: all was as it should be.']='  无事可做：一切就绪。'
-    ['  Your API key, shown this once:   %s']='  您的 API key，只显示这一次：   %s'
+    ['  Your API key, shown this once:   %s']='  API 密钥，只显示这一次：   %s'
     ['  Next:']='  接下来：'
     ['    sudo er keys set first --rate-limit 1000/minute     # this key has 100 a minute
     er-console                                          # health, requests, keys, logs
-    sudo usermod -aG er,systemd-journal $USER           # steer ER without root']='    sudo er keys set first --rate-limit 1000/minute     # 这个 key 现在每分钟 100 次
-    er-console                                          # 健康状况、请求、key、日志
+    sudo usermod -aG er,systemd-journal $USER           # steer ER without root']='    sudo er keys set first --rate-limit 1000/minute     # 这个密钥现在每分钟 100 次
+    er-console                                          # 健康状况、请求、密钥、日志
     sudo usermod -aG er,systemd-journal $USER           # 不用 root 也能操作 ER'
 
     # demo.sh
@@ -289,7 +289,7 @@ Nothing was changed.']='这台机器已有配置（/etc/er/er.toml）；demo 只
     ['the replica did not get ready; the causes stand above']='副本没有就绪；原因见上'
     ['the answers were not as they should be']='应答不正确'
     ['How to go on']='下一步'
-    ['  It keeps running. Your key:  %s']='  它会一直运行。您的 key：  %s'
+    ['  It keeps running. Your key:  %s']='  它会一直运行。密钥：  %s'
     ['  For Qwen3, on a machine with a GPU: put the models of Qwen3-Embedding-0.6B and Qwen3-Reranker-0.6B under
   /mnt/workspace/model/Qwen/, then  sudo ./install.sh --uninstall --purge && sudo ./install.sh --start']='  要用 Qwen3，在有 GPU 的机器上：把 Qwen3-Embedding-0.6B 和 Qwen3-Reranker-0.6B 的模型放到
   /mnt/workspace/model/Qwen/，然后  sudo ./install.sh --uninstall --purge && sudo ./install.sh --start'
@@ -304,13 +304,13 @@ What is missing this way: restarts, start at boot, sandboxes, the journal.']='�
     ['  That machine keeps running. A shell in it:   %s']='  那台机器会一直运行。进入其中的 shell：   %s'
     ['  From here, port 2048 answers as well:        %s']='  在本机，端口 2048 同样应答：             %s'
     ['Start; what they say goes into %s']='启动；输出写入 %s'
-    ['  It runs until Ctrl-C. Your key:  %s']='  按 Ctrl-C 结束。您的 key：  %s'
+    ['  It runs until Ctrl-C. Your key:  %s']='  按 Ctrl-C 结束。密钥：  %s'
     ['  To remove the demo then:  sudo ./install.sh --uninstall --purge']='  之后删除 demo：  sudo ./install.sh --uninstall --purge'
     ['the gateway or the replica ended by itself; its last words stand above']='网关或副本自行结束了；最后的输出见上'
 
     # remove.sh
     ['Programs and caches']='程序和缓存'
-    ['Configuration, state, keys, audit, user']='配置、状态、key、审计、用户'
+    ['Configuration, state, keys, audit, user']='配置、状态、密钥、审计、用户'
     ['  Nothing of ER was here.']='  这里没有 ER 的任何东西。'
     ['  Kept: /etc/er and /var/lib/er (--purge removes them too).']='  保留：/etc/er 和 /var/lib/er（--purge 会一并删除）。'
     ['  Model files, untouched: %s']='  模型文件，未动：%s'

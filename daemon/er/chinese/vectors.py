@@ -91,4 +91,7 @@ SAID: dict[str, str] = {
         "{1} 中的 {0} 不是已应用的（{2}，已应用的是 {3}）：用 {4} 存下的向量就不再匹配。请放回旧"
         "文件；如果已存的都要重建：sudo er apply --new-vectors（er help vectors）"
     ),
+    "its scores change, and": "分数会改变，",
+    "({} before)": "（之前 {}）",
+    "{}, other {} in {}: {}, applied is {}": "{0}，{2} 中的 {1} 不同：{3}，已应用的是 {4}",
 }
