@@ -612,7 +612,7 @@ def test_other_weights_under_a_name_are_refused(
     monkeypatch.setattr(cli_units, "note", lambda *said: noted.append(said))
     assert cli_units.run_apply(dry_run=False) == 0
     machine.active, machine.ran = ["er-gateway.service", "er-vllm@e.service"], []
-    record = kept.fingerprints(machine.folder).read_text()
+    record = kept.fingerprints().read_text()
     capsys.readouterr()
     others(machine)
     assert cli_units.run_apply(dry_run=True) == 1
@@ -625,7 +625,7 @@ def test_other_weights_under_a_name_are_refused(
     assert cli_units.run_plan() == 1
     data = json.loads(capsys.readouterr().out)
     assert any(f["blocks"] and "other vectors" in f["message"] for f in data["findings"])
-    assert machine.ran == [] and kept.fingerprints(machine.folder).read_text() == record
+    assert machine.ran == [] and kept.fingerprints().read_text() == record
     assert main(["apply", "--new-vectors"]) == 0
     out, err = capsys.readouterr()
     assert "done: remember what each model's vectors are of" in out

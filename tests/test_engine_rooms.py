@@ -356,6 +356,8 @@ async def test_a_sample_has_gpu_and_engine(tmp_path: Path, stand_in: StandIn) ->
         assert json.loads((tmp_path / "one.json").read_text())["engine"] is None
         sampler.remove()
         assert not (tmp_path / "one.json").exists()
+        await sampler.write()  # one that was under way
+        assert not (tmp_path / "one.json").exists()
 
 
 def test_the_samples_shape_is_the_one_that_status_shows(tmp_path: Path) -> None:

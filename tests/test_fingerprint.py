@@ -364,7 +364,7 @@ def one(tmp_path: Path) -> Iterator[Launched]:
 def remembered(one: Launched, weights: str, recipe: str) -> None:
     """What root applied, as the unit is shown it."""
     record = Applied(names={"tiny": Given("embed", weights, recipe, str(one.model), "tiny")})
-    (one.folder / "state/fingerprints.json").write_text(applied.written(record))
+    (one.folder / "fingerprints.json").write_text(applied.written(record))
 
 
 @pytest.mark.slow

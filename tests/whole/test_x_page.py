@@ -35,7 +35,7 @@ def steps(page: str) -> Iterator[Step]:
     for line in [*page.splitlines(), ""]:
         if line.startswith("    "):
             block.append(line[4:])
-        elif block and line:
+        elif block:
             yield Step(heading, tuple(block))
             block = []
         if line.startswith("## "):
@@ -106,7 +106,8 @@ def test_the_page_is_followed_line_by_line(machines: list[Machine]) -> None:
     found = list(steps(manual.pages()["day-two"]))
     here = [step for step in found if not step.heading.startswith(("11.", "12."))]
     there = [step for step in found if step.heading.startswith(("11.", "12."))]
-    assert len(here) > 10 and len(there) == 2
+    numbers = [int(step.heading.partition(".")[0]) for step in found]
+    assert numbers == sorted(numbers) and {*numbers} == {*range(1, 13)} - {8}  # that has no line
     hub = Hub({PULLED: CACHE / "minilm"})
     with running(hub):
         machines.append(fresh(ROOTS[0]))

@@ -45,7 +45,7 @@ PARTS = {
             "configuration",
             "configuration",
             ". canary",
-            r"er\.toml|canary/[^/.\x00-\x1f][^/\x00-\x1f]*\.jsonl",
+            r"er\.toml|fingerprints\.json|canary/[^/.\x00-\x1f][^/\x00-\x1f]*\.jsonl",
         ),
         _part(
             "keys",
@@ -76,7 +76,7 @@ PARTS = {
             TLS,
             "configuration",
             "",
-            rf"(?!er\.toml\Z|before-restore)({_FILE}/)*{_FILE}",
+            rf"(?!(er\.toml|fingerprints\.json)\Z|before-restore)({_FILE}/)*{_FILE}",
         ),
     )
 }

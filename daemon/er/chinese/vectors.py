@@ -8,20 +8,20 @@ SAID: dict[str, str] = {
     ),
     (
         "what is stored under that name would no longer fit. Put the new model beside it, under "
-        "a name of its own (er help vectors), or, if all that is stored is to be built again: "
-        "sudo er apply --new-vectors"
+        "a name of its own (er model add, er help vectors), or, if all that is stored is to be "
+        "built again: sudo er apply --new-vectors"
     ): (
-        "用这个名称存下的就不再匹配。请把新模型用自己的名称放在旁边（er help vectors）；如果已存"
-        "的都要重建：sudo er apply --new-vectors"
+        "用这个名称存下的就不再匹配。请把新模型用自己的名称放在旁边（er model add，er help "
+        "vectors）；如果已存的都要重建：sudo er apply --new-vectors"
     ),
     "what is stored under that name would no longer fit": "用这个名称存下的就不再匹配",
     "what is stored under that name would no longer fit.": "用这个名称存下的就不再匹配。",
     (
-        "Put the new model beside it, under a name of its own (er help vectors), or, if all that "
-        "is stored is to be built again: sudo er apply --new-vectors"
+        "Put the new model beside it, under a name of its own (er model add, er help vectors), or, "
+        "if all that is stored is to be built again: sudo er apply --new-vectors"
     ): (
-        "请把新模型用自己的名称放在旁边（er help vectors）；如果已存的都要重建：sudo er apply "
-        "--new-vectors"
+        "请把新模型用自己的名称放在旁边（er model add，er help vectors）；如果已存的都要重建："
+        "sudo er apply --new-vectors"
     ),
     "all that is stored under that name is to be built again, as --new-vectors has it": (
         "用这个名称存下的都要重建，如 --new-vectors 所示"

@@ -86,8 +86,8 @@ def examine(path: Path) -> tuple[Config | None, list[Found]]:
     return examined(path)[:2]
 
 
-def examined(path: Path, root: Path = Path("/"), *, new_vectors: bool = False) -> Examined:
-    """The same and more. `root` is where root's own record of what was applied lies.
+def examined(path: Path, *, new_vectors: bool = False) -> Examined:
+    """The same and more.
 
     `new_vectors`: a name that gives other vectors than was applied is no reason to refuse.
     """
@@ -96,23 +96,23 @@ def examined(path: Path, root: Path = Path("/"), *, new_vectors: bool = False) -
         text = path.read_text(encoding="utf-8")
     except ConfigError as error:
         return Examined(None, [Found(finding, True) for finding in error.findings])
-    return _examined(config, text, root, new_vectors)
+    return _examined(config, text, new_vectors)
 
 
-def examined_text(text: str, path: Path, root: Path = Path("/")) -> Examined:
+def examined_text(text: str, path: Path) -> Examined:
     """The same of a `text` that may come to stand at `path`."""
     try:
         config = parse(text, path)
     except ConfigError as error:
         return Examined(None, [Found(finding, True) for finding in error.findings])
-    return _examined(config, text, root, False)
+    return _examined(config, text, False)
 
 
-def _examined(config: Config, text: str, root: Path, new_vectors: bool) -> Examined:
+def _examined(config: Config, text: str, new_vectors: bool) -> Examined:
     check = Check(config, text, machine(config))
     check.run()
     seen = check.fingerprints()
-    before = applied.read(kept.fingerprints(root))
+    before = applied.read(kept.fingerprints())
     for other in check_fingerprints.findings(config, seen, before, accepted=new_vectors):
         check.other_vectors(other)
     of_systemd = check_systemd.findings(config.source, systemctl.version())

@@ -111,12 +111,12 @@ def carry_out(
 
 def _checked(held: Held, text: str) -> check_machine.Examined:
     """What `text` means, its findings said. Raises ChangeError for errors that it brings."""
-    seen = check_machine.examined_text(text, held.path, cli_units.ROOT)
+    seen = check_machine.examined_text(text, held.path)
     config, found = seen.config, seen.found
     errors = [item for item in found if item.finding.level == "error"]
     if errors and config is not None:
         # An error that was there before is no reason against a change that leaves it as it is.
-        earlier = check_machine.examined_text(held.text, held.path, cli_units.ROOT).found
+        earlier = check_machine.examined_text(held.text, held.path).found
         known = {item.finding.message for item in earlier if not item.blocks}
         errors = [item for item in errors if item.finding.message not in known]
     for item in found:

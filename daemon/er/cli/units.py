@@ -42,7 +42,7 @@ def _print_json(data: dict[str, Any]) -> None:
 def run_check(path: Path | None, *, as_json: bool = False) -> int:
     """`er check`. Returns 1 when there is an error among the findings."""
     path = path or edited_path()
-    config, found, recipes, _ = check_machine.examined(path, ROOT)
+    config, found, recipes, _ = check_machine.examined(path)
     if as_json:
         _print_json(as_data.checked(path, config, found, recipes))
         return 1 if any(item.finding.level == "error" for item in found) else 0
@@ -97,7 +97,7 @@ def run_apply(which: Which = "edited", *, dry_run: bool, new_vectors: bool = Fal
 def _run_apply(which: Which, dry_run: bool, new_vectors: bool) -> int:
     """Plan and do it. Raises NoPlanError, OSError."""
     path = _source(which, dry_run)
-    seen = check_machine.examined(path, ROOT, new_vectors=new_vectors)
+    seen = check_machine.examined(path, new_vectors=new_vectors)
     config = seen.config
     for item in seen.found:
         print(item.finding, file=sys.stderr)
@@ -133,7 +133,7 @@ def run_plan(which: Which = "edited", *, new_vectors: bool = False) -> int:
     try:
         _check_place(dry_run=True)
         path = _source(which, dry_run=True)
-        seen = check_machine.examined(path, ROOT, new_vectors=new_vectors)
+        seen = check_machine.examined(path, new_vectors=new_vectors)
         found = seen.found
         changes, notes = _planned(which, path, seen)
     except NoPlanError as refused:
@@ -291,7 +291,7 @@ def _unseen(path: Path, pid: int) -> bool:
 
 def _remembered() -> applied.Applied:
     """What names gave vectors of at the last apply."""
-    return applied.read(kept.fingerprints(ROOT))
+    return applied.read(kept.fingerprints())
 
 
 def _apply(changes: Sequence[Change], dry_run: bool, others: Sequence[str] = ()) -> int:

@@ -142,7 +142,7 @@ class Keeper:
         """What names gave vectors of, for who runs from what was applied."""
         if self._source != applied_path():
             return None
-        return applied.read(directory("state") / applied.FILE)
+        return applied.read(directory("configuration") / applied.FILE)
 
     def _leave(self) -> None:
         """Take the sample away; who waits for this replica gives it a moment to be back."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import re
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,8 @@ class Sampler:
         self.address = ""  # where /metrics is asked, once the engine is ready
         self.rss, self.cpu_s = 0, 0.0
         self._latency = Latency()
+        self._writing = threading.Lock()
+        self._gone = False
 
     async def run(self) -> None:
         """Sample for ever; a sample that fails is left out."""
@@ -102,8 +105,10 @@ class Sampler:
         await asyncio.to_thread(self._store, figures)
 
     def remove(self) -> None:
-        """Take the file away: this launcher ends as it was asked to."""
-        self._path.unlink(missing_ok=True)
+        """Take the file away for good: this launcher ends as it was asked to."""
+        with self._writing:  # a sample that a thread is at would bring it back
+            self._gone = True
+            self._path.unlink(missing_ok=True)
 
     def _store(self, figures: dict[str, float | None] | None) -> None:
         life, engine = self._life, self._life.engine
@@ -129,8 +134,10 @@ class Sampler:
             "fingerprint": life.fingerprint,
         }
         fresh = self._path.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.encode(sample))
-        fresh.replace(self._path)
+        with self._writing:
+            if not self._gone:
+                fresh.write_bytes(msgspec.json.encode(sample))
+                fresh.replace(self._path)
 
     def _gpus(self) -> list[dict[str, Any]]:
         if not self._life.gpu or self._life.gpu == ("cpu",):

@@ -1,7 +1,7 @@
 """What each name gave vectors of when `er apply` was run last: what stored vectors are of. Pure.
 
-Root keeps it, in the folder that root alone writes; a launcher is shown it as it is shown the
-applied configuration. A name that is gone stays in it: vectors may still be stored under it.
+Root keeps it beside er.toml, in a folder that root alone writes. A name that is gone stays in it:
+vectors may still be stored under it.
 """
 
 from __future__ import annotations

@@ -310,7 +310,7 @@ def apply(changes: Sequence[Change], run: Run, root: Path = Path("/")) -> None:
             kept.store(root, change.text)
             store_applied(change.text)
         elif change.kind == "remember":
-            kept.remember(root, change.text)
+            kept.remember(change.text)
         else:
             run(change.argv)
 

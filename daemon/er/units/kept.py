@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from er import small_file
-from er.config import edited_path
+from er.config import directory, edited_path
 from er.fingerprint.applied import FILE
 from er.small_file import DAMAGED
 from er.units.change import Change
@@ -36,14 +36,17 @@ def previous(root: Path) -> Path:
     return root / FOLDER / "previous.toml"
 
 
-def fingerprints(root: Path) -> Path:
-    """What each name gave vectors of at the last apply (fingerprint/applied)."""
-    return root / FOLDER / FILE
+def fingerprints() -> Path:
+    """What each name gave vectors of at the last apply (fingerprint/applied).
+
+    Beside er.toml, whose names it is about: a backup takes both, and removing ER leaves both.
+    """
+    return directory("configuration") / FILE
 
 
-def remember(root: Path, text: str) -> None:
+def remember(text: str) -> None:
     """Make `text` the record of that. Raises UnitsError."""
-    _put(fingerprints(root), text)
+    write(fingerprints(), text, MODE, _owner())
 
 
 def source(root: Path) -> Path:
@@ -101,9 +104,7 @@ def _unfinished(root: Path) -> Path:
 
 
 def _put(path: Path, text: str) -> None:
-    owner = None
-    with contextlib.suppress(KeyError):
-        owner = (0, grp.getgrnam("er").gr_gid)
+    owner = _owner()
     try:
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True)
@@ -113,3 +114,10 @@ def _put(path: Path, text: str) -> None:
     except OSError as error:
         raise UnitsError(f"{path.parent} can't be made: {error.strerror}") from None
     write(path, text, MODE, owner)
+
+
+def _owner() -> tuple[int, int] | None:
+    """Root, and group er if there is one."""
+    with contextlib.suppress(KeyError):
+        return 0, grp.getgrnam("er").gr_gid
+    return None
