@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from er import status, systemctl
 from er.cli import screen
+from er.cli import status as of_command
+from er.cli.admin_client import NoAdmin
 from er.cli.status import lines
 from er.config import Config, parse
 from er.history.quantile import quantile_ms
@@ -230,6 +232,25 @@ def test_a_stopped_gateway_unit_says_how_to_start_it(config: Config) -> None:
         units = {systemctl.GATEWAY: unit(state, "")}
         gateway = status.build(facts(config, units=units, gateway=GatewayFacts()))["gateway"]
         assert gateway["state"] == word and cure in gateway["reason"]
+
+
+@pytest.mark.parametrize("ledger", [None, b"of another version"])
+def test_a_gateway_that_runs_and_does_not_answer_is_not_called_down(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ledger: bytes | None
+) -> None:
+    """After a reload the admin process comes last, and the ledger may be none that can be read."""
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(of_command.successor, "running", lambda _: (config, None))
+    units = {systemctl.GATEWAY: unit("active", "1 worker; 3 of 3 replicas up")}
+    monkeypatch.setattr(systemctl, "show", lambda _: units)
+    if ledger is not None:
+        (tmp_path / "ledger").write_bytes(ledger)
+    told = of_command.offline(NoAdmin("the admin process does not answer in time"))
+    if ledger is None:  # it has not made one yet
+        assert told["gateway"]["state"] == "starting"
+    else:
+        assert (told["status"], told["gateway"]["state"]) == ("unknown", "unknown")
+        assert "does not answer in time" in told["reason"]
 
 
 def test_gpus_stand_once_with_their_replicas(config: Config) -> None:

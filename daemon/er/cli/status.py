@@ -34,6 +34,7 @@ from er.status.traffic import quiet
 
 EXIT = {"ok": 0, "degraded": 1, "down": 2, "unknown": 3}
 LOOK_EVERY_S = 1.0
+PATIENT_S = 10.0  # after a reload the admin process comes last, and a busy machine takes its time
 _LEFT = (
     "{} serves while er restart --surge is at work; if none is, the next er restart or sudo er "
     "apply ends it"
@@ -44,7 +45,7 @@ COUNTDOWN = re.compile(r"waiting \d+ s")  # of a launcher's pause: each second i
 def current() -> dict[str, Any]:
     """The status: from the admin process when it answers, else from files and systemd."""
     try:
-        code, answer = call("GET", "/status")
+        code, answer = call("GET", "/status", timeout_s=PATIENT_S)
     except NoAdmin as error:
         return offline(error)
     if code != 200 or "status" not in answer:
@@ -68,7 +69,7 @@ def offline(why: NoAdmin) -> dict[str, Any]:
         with contextlib.closing(ledger):
             gateway = status.gateway_in(ledger, config)
             seen, totals = status.seen_in(ledger, config), ledger.totals()
-    elif not why.closed:
+    elif not why.closed and not (runtime / "ledger").exists():
         gateway = msgspec.structs.replace(gateway, unseen="")  # never ran: that is known well
     facts = status.Facts(
         config=config,
