@@ -21,7 +21,7 @@ python=/usr/bin/python3            # the distribution's: environments must outli
 mode=install demo='' start='' cpu='' vllm=yes enable=yes dry='' purge=''
 changes=0 first_secret='' vllm_target='' fresh='' new_vectors=''
 former='' former_vllm=''; declare -A former_before=()      # what ran before, once something of it is exchanged
-fetch='' offline='' index_url='' proxy='' hub='' models=()
+fetch='' offline='' index_url='' proxy='' hub='' models=() work=''
 
 usage() { cat <<'HELP'
 sudo ./install.sh [OPTION]...
