@@ -225,3 +225,22 @@ def test_the_gateway_is_waited_for(opt: Path, states: str, code: int) -> None:
     if code:
         assert "er-gateway was restarted with the new version and does not come up" in said
         assert "broken on purpose" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "stays"),
+    [
+        ('vllm = "0.30.0"', True),
+        ("vllm = '{opt}/vllm-cpu-0.30.0/'  # own", True),
+        ('vllm = "{opt}/vllm-cpu-0.30.0"', True),
+        ('vllm = "0.30.1"', False),
+    ],
+)
+def test_what_a_replica_names_is_kept(opt: Path, tmp_path: Path, text: str, stays: bool) -> None:
+    """Also where nothing was applied yet: a file that is missing is no failure to find it."""
+    file = tmp_path / "er.toml"
+    file.write_text(f"[[replica]]\n{text.format(opt=opt)}\n")
+    vllm(opt, "0.30.0")
+    script = f"configurations=({file} {tmp_path}/none); "
+    script += "if wanted_vllm $opt/vllm-cpu-0.30.0; then say wanted; else say no; fi"
+    assert run(opt, script) == (0, "wanted\n" if stays else "no\n")

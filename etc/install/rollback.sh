@@ -51,6 +51,8 @@ from er.engine.build import accepted
 sys.exit(not accepted(sys.argv[1]))' "${used#"$opt/$variant"-}"
 }
 
+configurations=(/etc/er/er.toml /var/lib/er-applied/applied.toml)
+
 # Whether something else than the link wants the environment: a replica by its `vllm`, an ER that can be gone back
 # to, or whoever had it made.
 wanted_vllm() {     # wanted_vllm FOLDER
@@ -60,8 +62,9 @@ wanted_vllm() {     # wanted_vllm FOLDER
     for link in "$opt"/vllm.before "$opt"/*/vllm; do
         [[ $(readlink "$link" 2>/dev/null) != "$1" ]] || return 0
     done
-    sed -nE "s/^[[:space:]]*vllm[[:space:]]*=[[:space:]]*([\"'])([^\"']*)\1.*/\2/p" /etc/er/er.toml \
-        /var/lib/er-applied/applied.toml /var/lib/er/applied.toml 2>/dev/null | grep -qxF -e "$version" -e "$1"
+    # one that is not there is no failure; nothing of user er's own folder is read
+    { sed -nE "s,^[[:space:]]*vllm[[:space:]]*=[[:space:]]*([\"'])([^\"']*[^\"'/])/*\1.*,\2,p" "${configurations[@]}" \
+        2>/dev/null || true; } | grep -xF -e "$version" -e "$1" >/dev/null
 }
 
 # The replicas whose vLLM is none of the link's business.
