@@ -299,3 +299,38 @@ def test_new_vectors_goes_to_an_er_that_knows_it(opt: Path, help_text: str, kept
     program.chmod(0o755)
     code, said = run(opt, 'new_vectors=yes; rollback; say "got <%s>" "$new_vectors"')
     assert code == 0 and f"got <{kept}>" in said, said
+
+
+@pytest.mark.parametrize(
+    ("unit", "state", "code"),
+    [
+        ("er-gateway.service", "active", 0),
+        ("er-gateway.service", "activating", 1),
+        ("er-gateway.service", "failed", 1),
+        ("er-vllm@a.service", "active", 0),
+        ("er-vllm@a.service", "inactive", 0),  # er.toml has it no longer
+        ("er-vllm@a.service", "failed", 1),
+    ],
+)
+def test_what_er_apply_restarts_is_waited_for(opt: Path, unit: str, state: str, code: int) -> None:
+    """A unit that the new version tells in other words is restarted there, and not old then."""
+    program = opt / "0.2.0-bbbbbbbb/bin/er"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho restarted; exit 1\n")
+    program.chmod(0o755)
+    script = f"""
+        sleep() {{ :; }}
+        journalctl() {{ echo 'broken on purpose'; }}
+        systemctl() {{
+            case $* in
+                list-units*) echo '{unit} loaded active running x' ;;
+                *ActiveState*) echo {state} ;;
+                *NRestarts*) echo 3 ;;
+                *StatusText*) echo 'attempt 3, waiting 4 s' ;;
+            esac
+        }}
+        apply --again; say on
+    """
+    status, said = run(opt, script)
+    assert status == code and "restarted" in said and ("on" in said.splitlines()) is not bool(code)
+    assert ("with the new version and does not" in said) is bool(code), said

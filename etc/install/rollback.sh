@@ -94,7 +94,11 @@ restart_gateway() {
     local restarts
     restarts=$(systemctl show -p NRestarts --value er-gateway.service)
     systemctl restart --no-block er-gateway.service
-    if await_gateway "${restarts:-0}"; then return; fi
+    gateway_is_back "${restarts:-0}"
+}
+
+gateway_is_back() {     # gateway_is_back RESTARTS: or the former version is
+    if await_gateway "$1"; then return; fi
     complain 'er-gateway was restarted with the new version and does not come up: %s' \
         "$(journalctl -q -b _SYSTEMD_UNIT=er-gateway.service -n 3 -o cat --no-pager 2>/dev/null | tr '[:cntrl:]' ' ' || true)"
     not_ready

@@ -173,8 +173,17 @@ rendered_as_applied() {
 
 # Findings about the machine (a model that is not there yet) don't stop an installation: the units wait.
 apply() {
+    local served unit
+    served=$(systemctl list-units --plain --no-legend --state=active er-gateway.service 'er-vllm@*.service')
     "$opt/current/bin/er" apply ${new_vectors:+--new-vectors} "$@" | sed 's/^/    /' ||
         say '  er apply found something; see er check'
+    # what it restarted, by a unit that this version tells in other words, is with this version now
+    while read -r unit _; do
+        case $unit in
+            er-gateway.service) gateway_is_back 0 ;;
+            er-vllm@*) [[ $(systemctl show -p ActiveState --value "$unit") == inactive ]] || await "$unit" ;;
+        esac
+    done <<<"$served"
 }
 
 restart_changed() {
