@@ -80,7 +80,9 @@ while [[ $# -gt 0 ]]; do
         --offline) offline=$(folder "$@"); shift ;;
         --purge) purge=yes ;;
         --help | -h) usage; exit 0 ;;
-        *) wrong 'no option %s' "$1" ;;
+        --index-url=* | --proxy=* | --fetch=* | --models=* | --from=* | --offline=*)
+            set -- "${1%%=*}" "${1#*=}" "${@:2}"; continue ;;
+        *) wrong 'no option %s' "${1%%=*}" ;;
     esac
     shift
 done

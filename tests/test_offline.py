@@ -244,7 +244,7 @@ def test_a_folder_that_is_whole(fetched: Path) -> None:
     assert files.returncode == 0  # others can check it too
 
 
-@pytest.mark.parametrize("what", ["damaged", "missing", "more", "link", "gone", "unlisted"])
+@pytest.mark.parametrize("what", ["damaged", "missing", "more", "link", "gone", "unlisted", "torn"])
 def test_a_folder_that_is_not_as_it_was_fetched(fetched: Path, what: str) -> None:
     file = fetched / "wheels/small.whl"
     why = "small.whl"
@@ -258,6 +258,11 @@ def test_a_folder_that_is_not_as_it_was_fetched(fetched: Path, what: str) -> Non
     elif what == "link":
         (fetched / "wheels/evil.whl").symlink_to("/etc/passwd")
         why = "./wheels/evil.whl"
+    elif what == "torn":  # a line that sha256sum passes over
+        file.write_text("wheeL\n")
+        sums = fetched / "SHA256SUMS"
+        lines = sums.read_text().splitlines(keepends=True)
+        sums.write_text("".join(x[8:] if x.endswith("small.whl\n") else x for x in lines))
     elif what == "gone":
         shutil.rmtree(fetched)
         why = "there is no folder"
