@@ -21,7 +21,7 @@ python=/usr/bin/python3            # the distribution's: environments must outli
 mode=install demo='' start='' cpu='' vllm=yes enable=yes dry='' purge=''
 changes=0 first_secret='' vllm_target='' fresh='' new_vectors=''
 former='' former_vllm=''; declare -A former_before=()      # what ran before, once something of it is exchanged
-fetch='' offline='' index_url='' proxy='' hub='' models=()
+fetch='' offline='' index_url='' proxy='' hub='' models=() work=''
 
 usage() { cat <<'HELP'
 sudo ./install.sh [OPTION]...
@@ -80,7 +80,9 @@ while [[ $# -gt 0 ]]; do
         --offline) offline=$(folder "$@"); shift ;;
         --purge) purge=yes ;;
         --help | -h) usage; exit 0 ;;
-        *) wrong 'no option %s' "$1" ;;
+        --index-url=* | --proxy=* | --fetch=* | --models=* | --from=* | --offline=*)
+            set -- "${1%%=*}" "${1#*=}" "${@:2}"; continue ;;
+        *) wrong 'no option %s' "${1%%=*}" ;;
     esac
     shift
 done

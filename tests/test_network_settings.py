@@ -277,6 +277,19 @@ exec env -i PATH="$PATH" HOME="$HOME" "${keep[@]}" "$@"
 """
 
 
+def test_the_demo_asks_its_own_gateway_directly(served: Index) -> None:
+    """What packages come through would be shown the key, and knows no port of this machine."""
+    proxy = f"http://{served.address}"
+    done = subprocess.run(
+        ["/usr/bin/python3", TOP / "etc/install/demo_requests.py"],
+        env={"ER_KEY": SECRET, "http_proxy": proxy, "HTTP_PROXY": proxy, "all_proxy": proxy},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and "v1/embeddings" in done.stdout
+    assert "refused" in done.stderr and "501" not in done.stderr  # as the index says to a POST
+
+
 # -- options -----------------------------------------------------------------------------------
 
 
@@ -292,6 +305,9 @@ exec env -i PATH="$PATH" HOME="$HOME" "${keep[@]}" "$@"
         ("--uninstall --offline /x", "--uninstall goes by itself"),
         ("--index-url index.example", "--index-url wants an address"),
         ("--proxy http://p:1/x", "--proxy wants an address"),
+        ("--proxy=http://p:1/x", "--proxy wants an address"),
+        ("--offline= --start", "--offline wants a value"),
+        (f"--proxi=http://joe:{SECRET}@p:1", "no option --proxi\n"),
         ("--fetch /x --models a/b/c", "--models wants OWNER/NAME"),
         ("--fetch /x --models a;b/$(id)", "--models wants OWNER/NAME"),
     ],

@@ -120,6 +120,26 @@ def test_a_fetch_that_ends_half_way_leaves_no_list(fetched: Path, tmp_path: Path
     assert "has no SHA256SUMS: --fetch did not come to its end" in done.stdout
 
 
+def test_the_tree_is_fetched_without_what_tools_and_operators_leave_in_it(tmp_path: Path) -> None:
+    """And is the same version then; a link would be one that no checksum speaks for."""
+    tree, folder = tmp_path / "tree", tmp_path / "d"
+    for path in ("daemon/er/a.py", "units/er.target", "daemon/.ruff_cache/x", ".git/config"):
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text(path)
+    for path in ("tui", "etc", ".venv/bin"):
+        (tree / path).mkdir(parents=True)
+    (tree / ".venv/bin/python").symlink_to("/usr/bin/python3")
+    (tree / "pyproject.toml").write_text('version = "1.2.3"\n')
+    (tree / "lock.light.txt").touch()
+    folder.mkdir()
+    done = bash(
+        f"here={tree} fetch={folder}; release; fetch_tree; here={folder}/er; release; "
+        f"find {folder} -type l; ls -A {folder}/er/daemon"
+    )
+    first, second, *rest = done.stdout.split()
+    assert first == second and first.startswith("1.2.3-") and rest == ["er"], done.stdout
+
+
 def test_a_disk_too_small_is_known_before(tmp_path: Path) -> None:
     script = "df() { echo head; echo 'd 900 0 100 0% /'; }; "
     done = bash(f"{STAND_IN} {script} fetch={tmp_path}/new; fetch")
@@ -224,7 +244,7 @@ def test_a_folder_that_is_whole(fetched: Path) -> None:
     assert files.returncode == 0  # others can check it too
 
 
-@pytest.mark.parametrize("what", ["damaged", "missing", "more", "link", "gone", "unlisted"])
+@pytest.mark.parametrize("what", ["damaged", "missing", "more", "link", "gone", "unlisted", "torn"])
 def test_a_folder_that_is_not_as_it_was_fetched(fetched: Path, what: str) -> None:
     file = fetched / "wheels/small.whl"
     why = "small.whl"
@@ -238,6 +258,11 @@ def test_a_folder_that_is_not_as_it_was_fetched(fetched: Path, what: str) -> Non
     elif what == "link":
         (fetched / "wheels/evil.whl").symlink_to("/etc/passwd")
         why = "./wheels/evil.whl"
+    elif what == "torn":  # a line that sha256sum passes over
+        file.write_text("wheeL\n")
+        sums = fetched / "SHA256SUMS"
+        lines = sums.read_text().splitlines(keepends=True)
+        sums.write_text("".join(x[8:] if x.endswith("small.whl\n") else x for x in lines))
     elif what == "gone":
         shutil.rmtree(fetched)
         why = "there is no folder"

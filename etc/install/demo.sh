@@ -113,7 +113,8 @@ What is missing this way: restarts, start at boot, sandboxes, the journal.'
         return
     fi
     "${machine[@]}" push "$here" /usr/src/er
-    "${machine[@]}" run -- /usr/src/er/install.sh --demo || exit 1
+    # proxies go in with the environment, an index does not
+    "${machine[@]}" run -- /usr/src/er/install.sh --demo ${index_url:+--index-url "$index_url"} || exit 1
     say
     say '  That machine keeps running. A shell in it:   %s' "ER_LAB_ROOT=$demo_root ./tests/lab/vm run -- bash"
     say '  From here, port 2048 answers as well:        %s' 'curl http://127.0.0.1:2048/health'
@@ -140,7 +141,7 @@ demo_in_foreground() {
     install_key
     local log=/var/cache/er/demo.log as_er=(setpriv --reuid er --regid er --init-groups env HOME=/var/cache/er-vllm
         VLLM_CACHE_ROOT=/var/cache/er-vllm/vllm XDG_CACHE_HOME=/var/cache/er-vllm)
-    trap 'trap - EXIT INT TERM HUP; kill -- $(jobs -p) 2>/dev/null || true; wait; exit' EXIT INT TERM HUP
+    trap 'trap - EXIT INT TERM HUP; kill -- $(jobs -p) 2>/dev/null || true; wait; rm -rf "${work:-}"; exit' EXIT INT TERM HUP
     step 'Start; what they say goes into %s' "$log"
     : >"$log"
     "${as_er[@]}" "$opt/current/bin/er-gateway" >>"$log" 2>&1 9>&- &

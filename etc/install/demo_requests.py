@@ -12,6 +12,9 @@ import time
 import urllib.request
 
 GATEWAY = "http://127.0.0.1:2048"
+# What packages come through (--proxy, http_proxy) has no business with this machine's own port,
+# nor with the key.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 TEXTS = [
     "I forgot my password and cannot log in",
     "How do I reset my lost login?",
@@ -54,7 +57,7 @@ def post(path: str, body: dict[str, object]) -> dict[str, object]:
         {"authorization": f"Bearer {os.environ['ER_KEY']}", "content-type": "application/json"},
     )
     began = time.perf_counter()
-    with urllib.request.urlopen(request, timeout=120) as response:
+    with DIRECT.open(request, timeout=120) as response:
         answer: dict[str, object] = json.load(response)
         timing = response.headers.get("server-timing", "")
     ms = (time.perf_counter() - began) * 1000

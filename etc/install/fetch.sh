@@ -106,7 +106,8 @@ Nothing was changed.' "$place" "$free" "$need" "$there"
     say 'Disk: %s MB free in %s, at most %s MB needed, of which %s MB are there' "$free" "$place" "$need" "$there"
 }
 
-# Without what version control, tests and tools leave beside it.
+# Without what version control, tests and tools leave beside it, and without links (an environment of the operator's
+# own, say): a list of checksums can't speak for them.
 fetch_tree() {
     [[ $here != "$fetch/er" ]] || return 0
     rm -rf "$fetch/er.new"
@@ -114,6 +115,7 @@ fetch_tree() {
     tar -C "$here" --exclude=.git --exclude=__pycache__ --exclude='.*_cache' --exclude='*.egg-info' \
         --exclude=node_modules --exclude="./${fetch#"$here"/}" -cf - . |
         tar -C "$fetch/er.new" --no-same-owner -xf -
+    find "$fetch/er.new" -type l -delete
     rm -rf "$fetch/er"
     mv -T "$fetch/er.new" "$fetch/er"
 }

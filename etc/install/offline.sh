@@ -51,7 +51,7 @@ offline_whole() {
     [[ -z $bad ]] || stop '%s is not as it was fetched:
 %s
 Copy it again, or run --fetch again. Nothing was changed.' "$offline" "$bad"
-    more=$(cd "$offline" && comm -13 <(sed 's/^[0-9a-f]*  //' SHA256SUMS | LC_ALL=C sort) \
+    more=$(cd "$offline" && LC_ALL=C comm -13 <(sed -E 's/^[0-9a-f]{64}  //' SHA256SUMS | LC_ALL=C sort) \
         <(find . ! -type d ! -path ./SHA256SUMS | LC_ALL=C sort) | head -n 10) || true
     [[ -z $more ]] || stop '%s has files that --fetch did not put there:
 %s

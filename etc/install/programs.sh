@@ -17,7 +17,8 @@ release() {
     local version hash
     version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$here/pyproject.toml")
     hash=$(cd "$here" && find daemon tui units etc pyproject.toml lock.*.txt -type f \
-        -not -path '*/__pycache__/*' -not -path '*.egg-info/*' -print0 |
+        -not -path '*/__pycache__/*' -not -path '*.egg-info/*' -not -path '*/.*_cache/*' \
+        -not -path '*/node_modules/*' -print0 |         # nor what a fetched tree has not (fetch.sh)
         LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-8)
     echo "$version-$hash"
 }

