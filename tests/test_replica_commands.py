@@ -325,6 +325,7 @@ def test_a_file_that_changed_while_the_question_stood_is_left_alone(
     assert main(["replica", "add", "--model", "m"]) == 1
     assert "was changed meanwhile" in capsys.readouterr().err
     assert machine.toml.read_text() == theirs and machine.ran == []
+    assert not Path(f"{machine.toml}{edited.BEFORE}").exists()  # another command's way back
 
 
 def test_a_full_disk_leaves_er_toml_as_it_is(
@@ -421,13 +422,19 @@ def test_an_er_toml_that_can_t_be_used_is_not_edited(
     assert "can't be read" in capsys.readouterr().err
 
 
-def test_a_link_stays_a_link(machine: Machine, cards: Cards) -> None:
-    """What it leads to is changed."""
+def test_a_link_stays_a_link(
+    machine: Machine, cards: Cards, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it leads to is changed, and the line back names what is kept beside that."""
     real = machine.folder / "elsewhere.toml"
     machine.toml.rename(real)
     machine.toml.symlink_to(real)
     assert main(["replica", "add", "--model", "m", "--yes"]) == 0
     assert machine.toml.is_symlink() and "e-2" in real.read_text()
+    out = capsys.readouterr().out
+    kept = Path(f"{real}{edited.BEFORE}")
+    assert kept.read_text() == machine.text and f"as it was before: {kept}\n" in out
+    assert f"sudo cp {kept} {machine.toml} && sudo er apply" in out
 
 
 def test_a_form_of_its_own_is_left_with_the_lines_to_write(

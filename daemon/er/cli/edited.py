@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import fcntl
 import os
 import stat
 import sys
@@ -101,7 +102,7 @@ def carry_out(
             raise ChangeError("nothing was changed")
     _write(held, text, command)
     note(command.replace(" ", "."), target)
-    print(f"done: {held.path} is changed; as it was before: {held.path}{BEFORE}", flush=True)
+    print(f"done: {held.path} is changed; as it was before: {_kept(held)}", flush=True)
     if not will.apply:
         print("In force with: sudo er apply")
         print(_back(held))
@@ -207,21 +208,36 @@ def _write(held: Held, text: str, command: str) -> None:
             if (there.st_uid, there.st_gid) != (os.geteuid(), os.getegid()):
                 os.fchown(file, there.st_uid, there.st_gid)
 
-        durable.put(Path(f"{path}{BEFORE}"), held.data, 0o600, owned)
-        if path.read_bytes() != held.data:
-            told = f"{path} was changed meanwhile, by somebody else; nothing was changed"
-            raise ChangeError(f"{told}: er {command} … again")
-        durable.put(path, text.encode("utf-8"), 0o600, owned)
-        durable.sync_folder(path.parent)
+        with _alone(path):
+            # First: what another command has kept is its way back.
+            if path.read_bytes() != held.data:
+                told = f"{path} was changed meanwhile, by somebody else; nothing was changed"
+                raise ChangeError(f"{told}: er {command} … again")
+            durable.put(_kept(held), held.data, 0o600, owned)
+            durable.put(path, text.encode("utf-8"), 0o600, owned)
+            durable.sync_folder(path.parent)
     except OSError as error:
         told = f"{error.filename or path}: {error.strerror or error}"
         cure = f": sudo er {command} …" if isinstance(error, PermissionError) else ""
         raise ChangeError(f"{told}; er.toml is as it was, nothing was applied{cure}") from None
 
 
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the lock on er.toml as it is now: whoever waits for it finds another file afterwards."""
+    with open(path, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _kept(held: Held) -> Path:
+    """Where er.toml is kept as it was: beside the file itself where that is a link."""
+    return Path(f"{os.path.realpath(held.path)}{BEFORE}")
+
+
 def _back(held: Held) -> str:
     path = held.path
-    return f"Back to what it was: sudo cp {path}{BEFORE} {path} && sudo er apply"
+    return f"Back to what it was: sudo cp {_kept(held)} {path} && sudo er apply"
 
 
 def _apply(held: Held, text: str, command: str) -> int:
