@@ -224,8 +224,14 @@ def test_a_record_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     bad.write_bytes(b"{\xff")
     form = tmp_path / "form"
     form.write_text(applied.written(msgspec.structs.replace(whole, form=0)))
-    for path in (link, bad, form, tmp_path / "none"):
-        assert applied.read(path) == Applied()
+    for path, why in (
+        (link, "it is a link"),
+        (bad, "it is damaged"),
+        (form, "it is of another ER"),
+        (tmp_path / "none", ""),
+    ):
+        assert applied.read(path) == Applied() and applied.wrong(path) == why
+    assert applied.wrong(file) == ""
 
 
 # -- the gateway ---------------------------------------------------------------------------------
@@ -362,7 +368,7 @@ def one(tmp_path: Path) -> Iterator[Launched]:
 
 
 def remembered(one: Launched, weights: str, recipe: str) -> None:
-    """What root applied, as the unit is shown it."""
+    """What root applied."""
     record = Applied(names={"tiny": Given("embed", weights, recipe, str(one.model), "tiny")})
     (one.folder / "fingerprints.json").write_text(applied.written(record))
 
