@@ -451,7 +451,38 @@ def test_an_alias_that_moves_waits_for_apply() -> None:
     )
     found = merged.config.model("search")
     assert found is not None and found.name == "a"
+    same = TWO.replace('"/m/b"', '"/m/a"\nkind = "query"')
+    merged = takeup.merge(
+        parse(same, Path("x")), parse(moved.replace('"/m/b"', '"/m/a"\nkind = "query"'), Path("x"))
+    )
+    assert len(merged.held) == 2  # of one folder, by another recipe
     gone = takeup.merge(
         parse(TWO, Path("x")), parse(TWO.replace('aliases = ["search"]\n', ""), Path("x"))
     )
     assert gone.held == () and gone.config.model("search") is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "held"),
+    [
+        (
+            'name = "b"',
+            'name = "c"\naliases = ["b"]',
+            ("model b: its name goes to c", "model c: the alias b"),
+        ),
+        (
+            'aliases = ["search"]\n[[model]]\nname = "b"',
+            '[[model]]\nname = "search"',
+            ("model a: the alias search", "model search: the name search"),
+        ),
+    ],
+)
+def test_a_name_that_a_new_model_takes_over_waits_for_apply(
+    old: str, new: str, held: tuple[str, ...]
+) -> None:
+    """With other vectors; whoever had it keeps it until then."""
+    edited = TWO.replace(old, new).replace("/m/b", "/m/c")
+    merged = takeup.merge(parse(TWO, Path("x")), parse(edited, Path("x")))
+    assert merged.held == tuple(f"{one} (other vectors under a name)" for one in held)
+    beside = takeup.merge(parse(TWO, Path("x")), parse(TWO.replace(old, new), Path("x")))
+    assert len(beside.held) == (0 if "aliases = [" in new else 2)  # the same folder, renamed

@@ -76,7 +76,11 @@ SAID: dict[str, str] = {
     ),
     "it was a name of {}": "它曾是 {} 的名称",
     "model {w}: {} (other vectors under a name)": "模型 {}：{}（名称下的向量不同）",
+    "model {w}: its name goes to {w} (other vectors under a name)": (
+        "模型 {}：名称改归 {}（名称下的向量不同）"
+    ),
     "the alias {}": "别名 {}",
+    "the name {}": "名称 {}",
     "remember what each model's vectors are of, by its fingerprint": (
         "记下每个模型的向量由什么算出（指纹）"
     ),
