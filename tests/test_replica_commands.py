@@ -523,6 +523,30 @@ def test_a_model_comes_with_a_replica_and_goes_with_it(
     assert machine.toml.read_text() == machine.text
 
 
+def test_another_model_under_a_name_that_is_gone(
+    machine: Machine, cards: Cards, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Vectors may still be stored under it: refused with a way that works."""
+    running(machine)
+    path = folder(machine, "Tiny-Embed")
+    add = ["model", "add", str(path), "--yes"]
+    assert main(add) == 0
+    earlier_workers(machine)
+    assert main(["model", "remove", "Tiny-Embed", "--yes"]) == 0
+    (path / "model.safetensors").write_bytes(b"another training")
+    capsys.readouterr()
+    assert main(add) == 1
+    err = capsys.readouterr().err
+    assert "Tiny-Embed gives other vectors than before" in err
+    assert "For er apply --new-vectors er.toml alone is changed with --no-apply" in err
+    assert machine.toml.read_text() == machine.text
+    assert main([*add, "--no-apply"]) == 0
+    earlier_workers(machine)
+    assert main(["apply"]) == 1
+    assert main(["apply", "--new-vectors"]) == 0
+    assert "Tiny-Embed" in applied(machine).read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from er import durable, systemctl, units
-from er.cli import check_machine, consent
+from er.cli import check_fingerprints, check_machine, consent
 from er.cli import units as cli_units
 from er.cli.audit import note
 from er.cli.manual import WRONG_USE
@@ -88,7 +88,7 @@ def carry_out(
     """
     if os.geteuid() != 0 and will.apply and not will.dry_run:
         raise ChangeError(f"this changes er.toml and units: sudo er {command} … (or --dry-run)")
-    seen = _checked(held, text)
+    seen = _checked(held, text, will)
     print("".join(f"{clean(line)}\n" for line in why), end="")
     print("".join(_diff(held, text)), end="")
     _tell_plan(held, seen, text, will)
@@ -110,7 +110,7 @@ def carry_out(
     return _apply(held, text, command)
 
 
-def _checked(held: Held, text: str) -> check_machine.Examined:
+def _checked(held: Held, text: str, will: Will) -> check_machine.Examined:
     """What `text` means, its findings said. Raises ChangeError for errors that it brings."""
     seen = check_machine.examined_text(text, held.path)
     config, found = seen.config, seen.found
@@ -122,8 +122,13 @@ def _checked(held: Held, text: str) -> check_machine.Examined:
         errors = [item for item in errors if item.finding.message not in known]
     for item in found:
         print(item.finding, file=sys.stderr)
-    if config is None or errors:
-        raise ChangeError("with this change er.toml would have errors (above); nothing was changed")
+    # Another model's vectors under an old name are refused, or agreed to, by er apply alone.
+    rest = [e for e in errors if not e.finding.message.endswith(check_fingerprints.WAYS)]
+    if config is None or rest or (errors and will.apply):
+        told = "with this change er.toml would have errors (above); nothing was changed"
+        if config is not None and not rest:
+            told += ". For er apply --new-vectors er.toml alone is changed with --no-apply"
+        raise ChangeError(told)
     new = [m.name for m in config.models if held.config.model(m.name) is None]
     print("".join(_recipes(seen.recipes, new)), end="")
     return seen
