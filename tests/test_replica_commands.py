@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -326,6 +327,18 @@ def test_a_file_that_changed_while_the_question_stood_is_left_alone(
     assert "was changed meanwhile" in capsys.readouterr().err
     assert machine.toml.read_text() == theirs and machine.ran == []
     assert not Path(f"{machine.toml}{edited.BEFORE}").exists()  # another command's way back
+
+
+def test_two_that_write_at_once(
+    machine: Machine, cards: Cards, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second one is refused, and waits for nobody."""
+    with open(machine.toml, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert main(["replica", "add", "--model", "m", "--yes"]) == 1
+    assert "was changed meanwhile, by somebody else" in capsys.readouterr().err
+    assert machine.toml.read_text() == machine.text and machine.ran == []
+    assert main(["replica", "add", "--model", "m", "--yes"]) == 0
 
 
 def test_a_full_disk_leaves_er_toml_as_it_is(

@@ -213,9 +213,9 @@ def _write(held: Held, text: str, command: str) -> None:
             if (there.st_uid, there.st_gid) != (os.geteuid(), os.getegid()):
                 os.fchown(file, there.st_uid, there.st_gid)
 
-        with _alone(path):
+        with _alone(path) as alone:
             # First: what another command has kept is its way back.
-            if path.read_bytes() != held.data:
+            if not alone or path.read_bytes() != held.data:
                 told = f"{path} was changed meanwhile, by somebody else; nothing was changed"
                 raise ChangeError(f"{told}: er {command} … again")
             durable.put(_kept(held), held.data, 0o600, owned)
@@ -228,11 +228,18 @@ def _write(held: Held, text: str, command: str) -> None:
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the lock on er.toml as it is now: whoever waits for it finds another file afterwards."""
+def _alone(path: Path) -> Iterator[bool]:
+    """Hold the lock on er.toml as it is now; False where another command is writing it.
+
+    Who may read the file could hold it too, so nobody waits for it.
+    """
     with open(path, "rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def _kept(held: Held) -> Path:
