@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Sequence
@@ -595,6 +596,23 @@ def test_a_file_that_is_not_ours_is_left_alone(
 
 
 # -- what names give vectors of ------------------------------------------------------------------
+
+
+def test_a_record_that_tells_nothing_is_not_written_over(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else the next apply would take any weights as those that were there all along."""
+    assert cli_units.run_apply(dry_run=False) == 0
+    record = kept.fingerprints()
+    assert stat.S_IMODE(record.stat().st_mode) == 0o644  # er check is anybody's
+    record.write_text("{")
+    capsys.readouterr()
+    assert cli_units.run_apply(dry_run=False) == 1
+    err = capsys.readouterr().err
+    assert f"{record}:0: error: it is damaged; so nothing tells" in err and "move it away" in err
+    assert record.read_text() == "{"
+    record.unlink()
+    assert cli_units.run_apply(dry_run=False) == 0 and "m" in record.read_text()
 
 
 def others(machine: Machine, name: str = "m") -> Path:

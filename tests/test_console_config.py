@@ -19,6 +19,7 @@ from textual.pilot import Pilot
 
 from er.cli import as_data
 from er.cli.check import Found
+from er.cli.check_fingerprints import LOST, WAYS
 from er.config import Finding, applied_path
 from er.units import Change
 from er_console.console import Console
@@ -498,6 +499,8 @@ async def test_a_full_disk_is_said_and_ends_nothing(
         "dimensions 9999: this model has 64",
         "port 2048 is taken by nginx (pid 7); end it, or choose another port in listen",
         "no model 'x'; models: a, b",
+        f"m gives other vectors than before, other weights in /m: a-b, applied is c-b; {WAYS}",
+        f"it is damaged; {LOST}",
     ],
 )
 def test_the_usual_findings_are_understood_in_chinese(said: str) -> None:

@@ -213,6 +213,7 @@ def test_a_webhook_s_address_is_not_shown() -> None:
     secret = "https://x.example/hook/TOKEN"
     text = f'[[alert]]\nwebhook = "{secret}"\n# webhook = \'{secret}\'\nwebhook="""{secret}\n"""\n'
     shown = edits.masked(f'{text}a = {{ webhook = "{secret}", b = 1 }}\nwebhook_file = "/x"\n')
+    assert "TOKEN" not in edits.masked('webhook = "https://x.example/a\\"TOKEN" # mine')
     assert "TOKEN" not in shown and shown.count("\n") == 7 and 'webhook_file = "/x"' in shown
 
 

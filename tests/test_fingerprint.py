@@ -224,8 +224,14 @@ def test_a_record_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     bad.write_bytes(b"{\xff")
     form = tmp_path / "form"
     form.write_text(applied.written(msgspec.structs.replace(whole, form=0)))
-    for path in (link, bad, form, tmp_path / "none"):
-        assert applied.read(path) == Applied()
+    for path, why in (
+        (link, "it is a link"),
+        (bad, "it is damaged"),
+        (form, "it is of another ER"),
+        (tmp_path / "none", ""),
+    ):
+        assert applied.read(path) == Applied() and applied.wrong(path) == why
+    assert applied.wrong(file) == ""
 
 
 # -- the gateway ---------------------------------------------------------------------------------
@@ -362,7 +368,7 @@ def one(tmp_path: Path) -> Iterator[Launched]:
 
 
 def remembered(one: Launched, weights: str, recipe: str) -> None:
-    """What root applied, as the unit is shown it."""
+    """What root applied."""
     record = Applied(names={"tiny": Given("embed", weights, recipe, str(one.model), "tiny")})
     (one.folder / "fingerprints.json").write_text(applied.written(record))
 
@@ -445,7 +451,38 @@ def test_an_alias_that_moves_waits_for_apply() -> None:
     )
     found = merged.config.model("search")
     assert found is not None and found.name == "a"
+    same = TWO.replace('"/m/b"', '"/m/a"\nkind = "query"')
+    merged = takeup.merge(
+        parse(same, Path("x")), parse(moved.replace('"/m/b"', '"/m/a"\nkind = "query"'), Path("x"))
+    )
+    assert len(merged.held) == 2  # of one folder, by another recipe
     gone = takeup.merge(
         parse(TWO, Path("x")), parse(TWO.replace('aliases = ["search"]\n', ""), Path("x"))
     )
     assert gone.held == () and gone.config.model("search") is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "held"),
+    [
+        (
+            'name = "b"',
+            'name = "c"\naliases = ["b"]',
+            ("model b: its name goes to c", "model c: the alias b"),
+        ),
+        (
+            'aliases = ["search"]\n[[model]]\nname = "b"',
+            '[[model]]\nname = "search"',
+            ("model a: the alias search", "model search: the name search"),
+        ),
+    ],
+)
+def test_a_name_that_a_new_model_takes_over_waits_for_apply(
+    old: str, new: str, held: tuple[str, ...]
+) -> None:
+    """With other vectors; whoever had it keeps it until then."""
+    edited = TWO.replace(old, new).replace("/m/b", "/m/c")
+    merged = takeup.merge(parse(TWO, Path("x")), parse(edited, Path("x")))
+    assert merged.held == tuple(f"{one} (other vectors under a name)" for one in held)
+    beside = takeup.merge(parse(TWO, Path("x")), parse(TWO.replace(old, new), Path("x")))
+    assert len(beside.held) == (0 if "aliases = [" in new else 2)  # the same folder, renamed

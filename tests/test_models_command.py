@@ -250,6 +250,21 @@ def test_a_disk_that_fills_up(hub: Hub, tmp_path: Path) -> None:
     assert " of them are there; " in done.stdout and "9 files" in done.stdout
 
 
+def test_a_full_disk_before_the_first_folder(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not even what the model's folder is to lie in could be made."""
+
+    def full(self: Path, *_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", str(self))
+
+    target = tmp_path / "owner" / "m"
+    monkeypatch.setattr(Path, "mkdir", full)
+    assert main(["models", "pull", REPO, "--to", str(target)]) == 1
+    err = capsys.readouterr().err
+    assert f"the disk of {tmp_path} is full (" in err and "make room there" in err
+
+
 # -- verify ------------------------------------------------------------------------------------
 
 

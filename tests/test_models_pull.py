@@ -552,6 +552,21 @@ def test_a_kill_at_the_very_end(hub: Hub, mirror: dict[str, str], tmp_path: Path
     assert not [p for p in hub.paths() if "/resolve/" in p] and read(tmp_path / "m") == NEEDED
 
 
+def test_what_was_checked_once_must_still_be_it(
+    hub: Hub, mirror: dict[str, str], tmp_path: Path
+) -> None:
+    """A file of an earlier try that a disk or somebody changed; it comes anew."""
+    pulled(tmp_path / "m", "huggingface", environment=mirror)
+    (tmp_path / "m").rename(tmp_path / "m.part")
+    file = tmp_path / "m.part" / WEIGHTS
+    file.write_bytes(b"x" + file.read_bytes()[1:])
+    with pytest.raises(PullError, match=f"{WEIGHTS} is not what came: somebody changed it, or"):
+        pulled(tmp_path / "m", "huggingface", environment=mirror)
+    assert not (tmp_path / "m").exists() and not file.exists()
+    pulled(tmp_path / "m", "huggingface", environment=mirror)
+    assert read(tmp_path / "m") == NEEDED
+
+
 def test_a_target_that_comes_meanwhile_stays(
     hub: Hub, mirror: dict[str, str], tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -325,6 +326,19 @@ def test_a_file_that_changed_while_the_question_stood_is_left_alone(
     assert main(["replica", "add", "--model", "m"]) == 1
     assert "was changed meanwhile" in capsys.readouterr().err
     assert machine.toml.read_text() == theirs and machine.ran == []
+    assert not Path(f"{machine.toml}{edited.BEFORE}").exists()  # another command's way back
+
+
+def test_two_that_write_at_once(
+    machine: Machine, cards: Cards, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second one is refused, and waits for nobody."""
+    with open(machine.toml, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert main(["replica", "add", "--model", "m", "--yes"]) == 1
+    assert "was changed meanwhile, by somebody else" in capsys.readouterr().err
+    assert machine.toml.read_text() == machine.text and machine.ran == []
+    assert main(["replica", "add", "--model", "m", "--yes"]) == 0
 
 
 def test_a_full_disk_leaves_er_toml_as_it_is(
@@ -421,13 +435,19 @@ def test_an_er_toml_that_can_t_be_used_is_not_edited(
     assert "can't be read" in capsys.readouterr().err
 
 
-def test_a_link_stays_a_link(machine: Machine, cards: Cards) -> None:
-    """What it leads to is changed."""
+def test_a_link_stays_a_link(
+    machine: Machine, cards: Cards, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it leads to is changed, and the line back names what is kept beside that."""
     real = machine.folder / "elsewhere.toml"
     machine.toml.rename(real)
     machine.toml.symlink_to(real)
     assert main(["replica", "add", "--model", "m", "--yes"]) == 0
     assert machine.toml.is_symlink() and "e-2" in real.read_text()
+    out = capsys.readouterr().out
+    kept = Path(f"{real}{edited.BEFORE}")
+    assert kept.read_text() == machine.text and f"as it was before: {kept}\n" in out
+    assert f"sudo cp {kept} {machine.toml} && sudo er apply" in out
 
 
 def test_a_form_of_its_own_is_left_with_the_lines_to_write(
@@ -514,6 +534,30 @@ def test_a_model_comes_with_a_replica_and_goes_with_it(
     assert main(["model", "remove", "Tiny-Embed", "--yes"]) == 0
     assert "requests for Tiny-Embed get 404" in capsys.readouterr().out
     assert machine.toml.read_text() == machine.text
+
+
+def test_another_model_under_a_name_that_is_gone(
+    machine: Machine, cards: Cards, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Vectors may still be stored under it: refused with a way that works."""
+    running(machine)
+    path = folder(machine, "Tiny-Embed")
+    add = ["model", "add", str(path), "--yes"]
+    assert main(add) == 0
+    earlier_workers(machine)
+    assert main(["model", "remove", "Tiny-Embed", "--yes"]) == 0
+    (path / "model.safetensors").write_bytes(b"another training")
+    capsys.readouterr()
+    assert main(add) == 1
+    err = capsys.readouterr().err
+    assert "Tiny-Embed gives other vectors than before" in err
+    assert "For er apply --new-vectors er.toml alone is changed with --no-apply" in err
+    assert machine.toml.read_text() == machine.text
+    assert main([*add, "--no-apply"]) == 0
+    earlier_workers(machine)
+    assert main(["apply"]) == 1
+    assert main(["apply", "--new-vectors"]) == 0
+    assert "Tiny-Embed" in applied(machine).read_text()
 
 
 @pytest.mark.parametrize(

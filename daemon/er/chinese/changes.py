@@ -72,6 +72,16 @@ SAID: dict[str, str] = {
     "with this change er.toml would have errors (above); nothing was changed": (
         "这样改的话 er.toml 会有错误（见上）；未作任何改动"
     ),
+    (
+        "with this change er.toml would have errors (above); nothing was changed. For er apply "
+        "--new-vectors er.toml alone is changed with --no-apply"
+    ): (
+        "这样改的话 er.toml 会有错误（见上）；未作任何改动。若要用 er apply --new-vectors，请加 "
+        "--no-apply 只改 er.toml"
+    ),
+    ". For er apply --new-vectors er.toml alone is changed with --no-apply": (
+        "。若要用 er apply --new-vectors，请加 --no-apply 只改 er.toml"
+    ),
     "{}. er.toml alone is changed with --no-apply": "{}。只改 er.toml 请加 --no-apply",
     "er.toml alone is changed with --no-apply": "只改 er.toml 请加 --no-apply",
     "note: er.toml has other changes that are not applied yet; they come with it": (

@@ -31,8 +31,8 @@ SAID: dict[str, str] = {
     "whether the files are still what was pulled": "检查文件是否仍与下载时相同",
     "a model's folder": "模型的目录",
     "{w} from {} into {}": "{}，来自 {}，放入 {}",
-    "{} has it already, whole by its sizes; by sums: er models verify {}": (
-        "{} 中已有，按大小是完整的；按校验和检查：er models verify {}"
+    "{} has it already, whole by its sizes; by sums: {}": (
+        "{} 中已有，按大小是完整的；按校验和检查：{}"
     ),
     "{}: {n} files, {}, each with the checksum that the hub names": (
         "{}：{} 个文件，{}，校验和都与模型站给出的一致"
@@ -68,8 +68,8 @@ SAID: dict[str, str] = {
     ),
     "Another hub: {}": "可换模型站：{}",
     "{}. Another hub: {}": "{}。可换模型站：{}",
-    "{}. sudo drops proxies, HF_ENDPOINT and HF_TOKEN; if you have set any: {}": (
-        "{}。sudo 会去掉代理、HF_ENDPOINT 和 HF_TOKEN；如果设过：{}"
+    "{}. sudo drops proxies, addresses and tokens of hubs; if you have set any: {}": (
+        "{}。sudo 会去掉代理、模型站的地址和令牌；如果设过：{}"
     ),
     "the disk of {} is full ({} free): make room there": (
         "{} 所在的磁盘已满（剩余 {}）：请在那里腾出空间"
@@ -215,6 +215,10 @@ SAID: dict[str, str] = {
     "{} came there meanwhile; what was pulled is whole in {}": (
         "{} 在此期间出现；下载的内容完整地在 {} 中"
     ),
+    (
+        "{} is not what came: somebody changed it, or the disk errs. It is removed; the same "
+        "command fetches it anew"
+    ): "{} 与下载时不同：有人改过，或磁盘出错。它已被删除；再次运行同一命令会重新下载它",
     "{} is no file of a pull; remove {}": "{} 不是下载产生的文件；请删除 {}",
     "{}: behind @ stands a branch, a tag or a commit of the repository": (
         "{}：@ 后面写仓库的分支、标签或提交"

@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 SAID: dict[str, str] = {
+    (
+        "so nothing tells whether names give other vectors than before. Bring it back from a "
+        "backup (er help backup), or move it away: then the next er apply takes what they give as "
+        "it is"
+    ): (
+        "因此无法判断各名称给出的向量是否与之前不同。请从备份恢复它（er help backup），或把它移走："
+        "之后的 er apply 会以现在给出的为准"
+    ),
+    "it is damaged": "它已损坏",
+    "it is a link": "它是一个链接",
+    "it is of another ER": "它属于另一个版本的 ER",
     "names may give other vectors than before: what is stored is to be built again": (
         "名称可以对应与之前不同的向量：已存的要重建"
     ),
@@ -65,7 +76,11 @@ SAID: dict[str, str] = {
     ),
     "it was a name of {}": "它曾是 {} 的名称",
     "model {w}: {} (other vectors under a name)": "模型 {}：{}（名称下的向量不同）",
+    "model {w}: its name goes to {w} (other vectors under a name)": (
+        "模型 {}：名称改归 {}（名称下的向量不同）"
+    ),
     "the alias {}": "别名 {}",
+    "the name {}": "名称 {}",
     "remember what each model's vectors are of, by its fingerprint": (
         "记下每个模型的向量由什么算出（指纹）"
     ),

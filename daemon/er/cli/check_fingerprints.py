@@ -19,6 +19,10 @@ WAYS = (
     "of its own (er model add, er help vectors), or, if all that is stored is to be built again: "
     "sudo er apply --new-vectors"
 )
+LOST = (
+    "so nothing tells whether names give other vectors than before. Bring it back from a backup "
+    "(er help backup), or move it away: then the next er apply takes what they give as it is"
+)
 ACCEPTED = "all that is stored under that name is to be built again, as --new-vectors has it"
 
 

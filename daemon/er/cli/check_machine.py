@@ -13,7 +13,7 @@ from typing import NamedTuple
 from er import gpus, pci, ports, status, systemctl
 from er.cli import check_fingerprints, check_programs, check_quality, check_systemd
 from er.cli.check import Check, Found, Machine
-from er.config import Config, ConfigError, directory, load, parse
+from er.config import Config, ConfigError, Finding, directory, load, parse
 from er.engine import build as engine_build
 from er.fingerprint import Fingerprint, applied
 from er.units import kept
@@ -112,11 +112,14 @@ def _examined(config: Config, text: str, new_vectors: bool) -> Examined:
     check = Check(config, text, machine(config))
     check.run()
     seen = check.fingerprints()
-    before = applied.read(kept.fingerprints())
+    record = kept.fingerprints()
+    before = applied.read(record)
     for other in check_fingerprints.findings(config, seen, before, accepted=new_vectors):
         check.other_vectors(other)
     of_systemd = check_systemd.findings(config.source, systemctl.version())
     own = check_quality.findings(directory("configuration") / "canary")
     found = [*check.found, *(Found(each, True) for each in of_systemd)]
     found += [Found(each, False) for each in own]
+    if why := applied.wrong(record):
+        found.append(Found(Finding(str(record), 0, f"{why}; {check_fingerprints.LOST}"), True))
     return Examined(config, found, check.recipes(), seen)

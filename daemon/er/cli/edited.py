@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import fcntl
 import os
 import stat
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from er import durable, systemctl, units
-from er.cli import check_machine, consent
+from er.cli import check_fingerprints, check_machine, consent
 from er.cli import units as cli_units
 from er.cli.audit import note
 from er.cli.manual import WRONG_USE
@@ -87,7 +88,7 @@ def carry_out(
     """
     if os.geteuid() != 0 and will.apply and not will.dry_run:
         raise ChangeError(f"this changes er.toml and units: sudo er {command} … (or --dry-run)")
-    seen = _checked(held, text)
+    seen = _checked(held, text, will)
     print("".join(f"{clean(line)}\n" for line in why), end="")
     print("".join(_diff(held, text)), end="")
     _tell_plan(held, seen, text, will)
@@ -101,7 +102,7 @@ def carry_out(
             raise ChangeError("nothing was changed")
     _write(held, text, command)
     note(command.replace(" ", "."), target)
-    print(f"done: {held.path} is changed; as it was before: {held.path}{BEFORE}", flush=True)
+    print(f"done: {held.path} is changed; as it was before: {_kept(held)}", flush=True)
     if not will.apply:
         print("In force with: sudo er apply")
         print(_back(held))
@@ -109,7 +110,7 @@ def carry_out(
     return _apply(held, text, command)
 
 
-def _checked(held: Held, text: str) -> check_machine.Examined:
+def _checked(held: Held, text: str, will: Will) -> check_machine.Examined:
     """What `text` means, its findings said. Raises ChangeError for errors that it brings."""
     seen = check_machine.examined_text(text, held.path)
     config, found = seen.config, seen.found
@@ -121,8 +122,13 @@ def _checked(held: Held, text: str) -> check_machine.Examined:
         errors = [item for item in errors if item.finding.message not in known]
     for item in found:
         print(item.finding, file=sys.stderr)
-    if config is None or errors:
-        raise ChangeError("with this change er.toml would have errors (above); nothing was changed")
+    # Another model's vectors under an old name are refused, or agreed to, by er apply alone.
+    rest = [e for e in errors if not e.finding.message.endswith(check_fingerprints.WAYS)]
+    if config is None or rest or (errors and will.apply):
+        told = "with this change er.toml would have errors (above); nothing was changed"
+        if config is not None and not rest:
+            told += ". For er apply --new-vectors er.toml alone is changed with --no-apply"
+        raise ChangeError(told)
     new = [m.name for m in config.models if held.config.model(m.name) is None]
     print("".join(_recipes(seen.recipes, new)), end="")
     return seen
@@ -207,21 +213,43 @@ def _write(held: Held, text: str, command: str) -> None:
             if (there.st_uid, there.st_gid) != (os.geteuid(), os.getegid()):
                 os.fchown(file, there.st_uid, there.st_gid)
 
-        durable.put(Path(f"{path}{BEFORE}"), held.data, 0o600, owned)
-        if path.read_bytes() != held.data:
-            told = f"{path} was changed meanwhile, by somebody else; nothing was changed"
-            raise ChangeError(f"{told}: er {command} … again")
-        durable.put(path, text.encode("utf-8"), 0o600, owned)
-        durable.sync_folder(path.parent)
+        with _alone(path) as alone:
+            # First: what another command has kept is its way back.
+            if not alone or path.read_bytes() != held.data:
+                told = f"{path} was changed meanwhile, by somebody else; nothing was changed"
+                raise ChangeError(f"{told}: er {command} … again")
+            durable.put(_kept(held), held.data, 0o600, owned)
+            durable.put(path, text.encode("utf-8"), 0o600, owned)
+            durable.sync_folder(path.parent)
     except OSError as error:
         told = f"{error.filename or path}: {error.strerror or error}"
         cure = f": sudo er {command} …" if isinstance(error, PermissionError) else ""
         raise ChangeError(f"{told}; er.toml is as it was, nothing was applied{cure}") from None
 
 
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[bool]:
+    """Hold the lock on er.toml as it is now; False where another command is writing it.
+
+    Who may read the file could hold it too, so nobody waits for it.
+    """
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _kept(held: Held) -> Path:
+    """Where er.toml is kept as it was: beside the file itself where that is a link."""
+    return Path(f"{os.path.realpath(held.path)}{BEFORE}")
+
+
 def _back(held: Held) -> str:
     path = held.path
-    return f"Back to what it was: sudo cp {path}{BEFORE} {path} && sudo er apply"
+    return f"Back to what it was: sudo cp {_kept(held)} {path} && sudo er apply"
 
 
 def _apply(held: Held, text: str, command: str) -> int:

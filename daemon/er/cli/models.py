@@ -26,7 +26,16 @@ from er.quantities import bytes_text
 
 PLACE = Path("/mnt/workspace/model")  # OWNER/NAME beneath it, where er.toml does not say
 FULL = (errno.ENOSPC, errno.EDQUOT)
-DROPPED = "HF_ENDPOINT,HF_TOKEN,https_proxy,http_proxy,no_proxy"  # by sudo
+# By sudo; SSL_CERT_FILE is a company's own authority.
+DROPPED = (
+    "HF_ENDPOINT,HF_TOKEN,MODELSCOPE_DOMAIN,MODELSCOPE_API_TOKEN,https_proxy,http_proxy,no_proxy,"
+    "SSL_CERT_FILE"
+)
+# With one of these sudo was told to keep them.
+KEPT = (
+    *("HF_ENDPOINT", "HF_TOKEN", "MODELSCOPE_API_TOKEN"),
+    *("https_proxy", "http_proxy", "no_proxy", "HTTPS_PROXY", "HTTP_PROXY"),
+)
 
 
 class Wish(msgspec.Struct, kw_only=True):
@@ -86,7 +95,8 @@ def _pull(wish: Wish) -> int:
         return _fail(_refused(target, error, shown))
     shown.clear()
     if not pulled.fresh:
-        print(f"{target} has it already, whole by its sizes; by sums: er models verify {target}")
+        verify = shlex.join(["er", "models", "verify", str(target)])
+        print(f"{target} has it already, whole by its sizes; by sums: {verify}")
         return 0
     size = sum(one.size for one in pulled.manifest.files)
     count = len(pulled.manifest.files)
@@ -154,19 +164,20 @@ def _hint(asked: Hub, environment: Mapping[str, str]) -> str:
     """What else may be tried, and what sudo may have taken away."""
     other = {"huggingface": "--from modelscope", "modelscope": "--from huggingface"}
     told = f". Another hub: {other[asked.kind]}" if asked.kind else ""
-    kept = any(environment.get(name) for name in (*DROPPED.split(","), "HTTPS_PROXY", "HTTP_PROXY"))
-    if kept or not environment.get("SUDO_USER"):
+    if any(environment.get(name) for name in KEPT) or not environment.get("SUDO_USER"):
         return told
     line = shlex.join(["sudo", f"--preserve-env={DROPPED}", "er", *sys.argv[1:]])
-    return f"{told}. sudo drops proxies, HF_ENDPOINT and HF_TOKEN; if you have set any: {line}"
+    return f"{told}. sudo drops proxies, addresses and tokens of hubs; if you have set any: {line}"
 
 
 def _refused(target: Path, error: OSError, shown: Shown) -> str:
     where = error.filename or target
     if error.errno in FULL:
-        disk = os.statvfs(target.parent)
+        # The first that is there: it may have been a folder above it that could not be made.
+        parent = next(one for one in target.parents if one.exists())
+        disk = os.statvfs(parent)
         free = bytes_text(disk.f_bavail * disk.f_frsize)
-        told = f"the disk of {target.parent} is full ({free} free): make room there"
+        told = f"the disk of {parent} is full ({free} free): make room there"
         return told + _left(target, shown)
     if error.errno in (errno.EACCES, errno.EPERM):
         told = f"{where}: {error.strerror}; use sudo, or a folder of yours: --to DIR"

@@ -23,7 +23,9 @@ STATEMENT = re.compile(r"(\s*)([\w-]+)(\s*)=(\s*)")
 MARK = "\ufeff"  # some editors begin a file with it; TOML has none
 # A webhook's address is a secret, in a comment too.
 SECRET = re.compile(
-    r"""(\bwebhook["']?\s*=\s*)(?:(\"{3}|'{3}).*?\2|"[^"\n]*"?|'[^'\n]*'?)""", re.DOTALL
+    r"""(\bwebhook["']?\s*=\s*)"""
+    r"""(?:(\"{3}|'{3}).*?\2|"(?:\\[^\n]|[^"\\\n])*"?|'[^'\n]*'?)""",
+    re.DOTALL,
 )
 
 

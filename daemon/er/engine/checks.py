@@ -107,7 +107,7 @@ def _demand_same(model: Model, before: Given | None, now: Fingerprint) -> None:
         f"{model.name} would no longer fit. Put the old files back, or, if all that is stored is "
         "to be built again: sudo er apply --new-vectors (er help vectors)",
         MODEL,
-        sandbox=True,  # what was applied is shown to a unit as it was when that was started
+        sandbox=str(model.path).startswith(HIDDEN),  # a folder there is seen as it was at the start
     )
 
 

@@ -6,6 +6,7 @@ vectors may still be stored under it.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -42,11 +43,26 @@ class Applied(msgspec.Struct, frozen=True):
 
 def read(path: Path) -> Applied:
     """The record at `path`; an empty one where there is none, or none that can be read."""
+    found = _read(path)
+    return found if isinstance(found, Applied) else Applied()
+
+
+def wrong(path: Path) -> str:
+    """Why what stands at `path` tells nothing; "" where it does, and where nothing is."""
+    found = _read(path)
+    return found if isinstance(found, str) else ""
+
+
+def _read(path: Path) -> Applied | str:
     try:
         found = msgspec.json.decode(small_file.read(path), type=Applied)
-    except (OSError, *DAMAGED):
-        return Applied()
-    return found if found.form == FORM else Applied()
+    except (FileNotFoundError, PermissionError):  # none, or none that this user may see
+        return ""
+    except OSError as error:
+        return "it is a link" if error.errno == errno.ELOOP else f"{error.strerror or error}"
+    except DAMAGED:
+        return "it is damaged"
+    return found if found.form == FORM else "it is of another ER"
 
 
 def written(applied: Applied) -> str:

@@ -234,11 +234,24 @@ class Place:
     # -- the end ---------------------------------------------------------------------------------
 
     def publish(self, listing: Listing, now: datetime) -> Manifest:
-        """Make it the target. Raises PullError where something else came there meanwhile."""
+        """Make it the target.
+
+        Raises PullError where something else came there meanwhile, and where a file that an
+        earlier try has checked is not that any more.
+        """
+        listed = {file.path: file for file in listing.files}
         for path in self._files:
             if path not in self._sums:
                 with self._open(path, os.O_RDONLY) as file:
-                    self._sums[path] = sums(path, file)
+                    found = sums(path, file)
+                if not found.right(listed[path]):
+                    with self._within(path) as (folder, name):
+                        os.unlink(name, dir_fd=folder)
+                    raise PullError(
+                        f"{self.path / path} is not what came: somebody changed it, or the disk "
+                        "errs. It is removed; the same command fetches it anew"
+                    )
+                self._sums[path] = found
         manifest = Manifest(
             format=FORMAT,
             er=__version__,

@@ -126,11 +126,13 @@ class Web:
         if "CERTIFICATE_VERIFY_FAILED" in said:
             return PullError(
                 f"the certificate of {host(url)} is not trusted here ({said}). Where a proxy of "
-                "your company signs anew, give its authority: SSL_CERT_FILE=/path/to/ca.pem"
+                "your company signs anew, give its authority: SSL_CERT_FILE=/path/to/ca.pem",
+                environment=True,
             )
         if isinstance(error, httpx.ProxyError) and "407" in said:
             return PullError(
-                "the proxy wants a name and a password: http://NAME:PASSWORD@HOST:PORT"
+                "the proxy wants a name and a password: http://NAME:PASSWORD@HOST:PORT",
+                environment=True,
             )
         if isinstance(error, httpx.ReadTimeout):
             return AgainError(f"nothing came from {way} for {self._stall_s:g} s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -110,7 +111,7 @@ def _already(target: Path, listed: Listing, files: Sequence[Remote]) -> Manifest
     if bad:
         raise PullError(
             f"{target} is not whole: {bad[0].path} {bad[0].what}. Move it away and pull it again; "
-            f"er models verify {target} tells more"
+            f"er models verify {shlex.quote(str(target))} tells more"
         )
     return manifest
 

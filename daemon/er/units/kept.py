@@ -45,8 +45,8 @@ def fingerprints() -> Path:
 
 
 def remember(text: str) -> None:
-    """Make `text` the record of that. Raises UnitsError."""
-    write(fingerprints(), text, MODE, _owner())
+    """Make `text` the record of that, which `er check` reads whoever asks. Raises UnitsError."""
+    write(fingerprints(), text, 0o644, _owner())
 
 
 def source(root: Path) -> Path:

@@ -121,6 +121,9 @@ def _models(
         new = news.get(name)
         if new == old:
             result.append(old)
+        elif new is None and (heir := edited.model(name)) and _others(old, heir):
+            held.append(f"model {name}: its name goes to {heir.name} (other vectors under a name)")
+            result.append(old)
         elif new is None and name not in busy:
             taken.append(f"model {name}: gone")
         elif new is None:
@@ -138,7 +141,9 @@ def _models(
             taken.append(f"model {name}: {', '.join(changed)}")
             result.append(new)
     for name, new in news.items():
-        if name not in olds:
+        if name not in olds and (moved := _come(new, applied)):
+            held.append(f"model {name}: {', '.join(moved)} (other vectors under a name)")
+        elif name not in olds:
             result.append(new)
             taken.append(f"model {name}: is new")
     return tuple(result)
@@ -148,15 +153,33 @@ def _other_vectors(old: Model, new: Model, applied: Config, edited: Config) -> l
     """What may give a name of an embedding model other vectors; `er apply` alone looks at them."""
     if new.task != "embed":
         return []
-    fields = [*VECTOR_FIELDS, *(["instruction"] if new.kind == "query" else [])]
-    found = [f for f in fields if getattr(old, f) != getattr(new, f)]
-    left = ((name, edited) for name in old.aliases)
-    come = ((name, applied) for name in new.aliases)
-    for name, other in (*left, *come):
-        model = other.model(name)
-        if model is not None and model.name != new.name and model.path not in (None, new.path):
+    found = [f for f in _vector_fields(new) if getattr(old, f) != getattr(new, f)]
+    for name in old.aliases:
+        model = edited.model(name)
+        if model is not None and model.name != new.name and _others(model, new):
             found.append(f"the alias {name}")
-    return found
+    return found + _come(new, applied)
+
+
+def _vector_fields(model: Model) -> tuple[str, ...]:
+    return (*VECTOR_FIELDS, *(("instruction",) if model.kind == "query" else ()))
+
+
+def _others(one: Model, new: Model) -> bool:
+    """Whether the two may give other vectors; nobody here knows those of one without a folder."""
+    if one.path is None or new.task != "embed":
+        return False
+    return any(getattr(one, f) != getattr(new, f) for f in _vector_fields(new))
+
+
+def _come(new: Model, applied: Config) -> list[str]:
+    """The names that were another model's, of other vectors."""
+    pairs = ((name, applied.model(name)) for name in (new.name, *new.aliases))
+    return [
+        f"the name {name}" if name == new.name else f"the alias {name}"
+        for name, was in pairs
+        if was is not None and was.name != new.name and _others(was, new)
+    ]
 
 
 def _pair(name: str, old: object, new: object) -> str:

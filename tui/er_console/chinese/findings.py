@@ -233,6 +233,29 @@ HEARD: dict[str, str] = {
     ),
     "known here: {list}": "此处可用：{list}",
     "{n} errors, {more} warnings": "{n} 个错误，{more} 个警告",
+    # What names give vectors of.
+    "{name} gives other vectors than before, other {what} in {path}: {now}, applied is {before}": (
+        "{name} 的向量与之前不同，{path} 中的 {what} 不同：{now}，已应用的是 {before}"
+    ),
+    "{name} gives other vectors than before: it was a name of {model}, other {what} in {path}: "
+    "{now}, applied is {before}": (
+        "{name} 的向量与之前不同：它曾是 {model} 的名称，{path} 中的 {what} 不同：{now}，"
+        "已应用的是 {before}"
+    ),
+    "what is stored under that name would no longer fit. Put the new model beside it, under a name "
+    "of its own (er model add, er help vectors), or, if all that is stored is to be built again: "
+    "sudo er apply --new-vectors": (
+        "用这个名称存下的就不再匹配。请把新模型用自己的名称放在旁边（er model add，er help "
+        "vectors）；如果已存的都要重建：sudo er apply --new-vectors"
+    ),
+    "it is damaged": "它已损坏",
+    "it is a link": "它是一个链接",
+    "it is of another ER": "它属于另一个版本的 ER",
+    "so nothing tells whether names give other vectors than before. Bring it back from a backup "
+    "(er help backup), or move it away: then the next er apply takes what they give as it is": (
+        "因此无法判断各名称给出的向量是否与之前不同。请从备份恢复它（er help backup），或把它移走："
+        "之后的 er apply 会以现在给出的为准"
+    ),
     # Alerts.
     "{path}: user er may not run it": "{path}：er 用户无权运行它",
     "{path}: the gateway's unit does not see {folder}": "{path}：网关的单元看不到 {folder}",
