@@ -223,6 +223,15 @@ def test_a_name_that_is_a_sentence_of_er_is_none(place: Path, capsys: Output) ->
         assert f"名称        {name}\n" in shown and "团队        all\n" in shown
 
 
+def test_where_a_new_replica_goes_is_said_in_chinese(place: Path, capsys: Output) -> None:
+    add = ("replica", "add", "--model", "Qwen3-Embedding-0.6B", "--dry-run")
+    assert re.search(r"^embedding-2: .* 的副本，端口 \d+$", run(capsys, *add, "--gpu", "cpu"), re.M)
+    elsewhere = run(capsys, *add, "--url", "http://127.0.0.1:9")
+    assert "embedding-2: Qwen3-Embedding-0.6B 的副本，地址 http://127.0.0.1:9\n" in elsewhere
+    assert "现有：无" in run(capsys, "vllm", "use", "0.26.0")
+    assert re.search(r"^合计 ", run(capsys, "usage"), re.M)
+
+
 def test_a_diff_shows_comments_of_a_file_as_they_are(
     place: Path, capsys: Output, monkeypatch: Any
 ) -> None:
@@ -235,7 +244,7 @@ def test_a_diff_shows_comments_of_a_file_as_they_are(
     file.write_text(f"{file.read_text('utf-8')}\n{added}", "utf-8")
     assert chinese.in_chinese(own) != own
     text = run(capsys, "replica", "remove", "far", "--no-apply", "--dry-run")
-    assert '-name = "far"' in text
+    assert '-name = "far"' in text and "er.toml (改动之后)" in text
     assert own in text
 
 
