@@ -60,7 +60,7 @@ _MANUAL = (  # er help has its own two languages
     "(This terminal can't show Chinese: it needs UTF-8 and TERM not linux.)\n",
     *("no terminal", "no page"),
 )
-_DIFF = ("{} (changed)", "no {}")  # a diff's head; a setting that a hand takes out
+_DIFF = ("{} ({})", "no {}")  # a diff's head; a setting that a hand takes out
 _NAMES = (". canary", ". hourly")  # of files
 NOT_SAID = frozenset(
     (*_FOR_ENGINES, *_FILES, *_PASTED, *_READ, *_RECORDS, *_MANUAL, *_DIFF, *_NAMES)

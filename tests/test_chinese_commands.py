@@ -189,7 +189,7 @@ def test_a_key_from_its_making_to_its_end(place: Path, capsys: Output) -> None:
     assert re.search(r"^    sk-er-k\w{8}-[\w-]{40,}$", made, re.MULTILINE)
     assert re.match(r"新密钥 k\w{8}（usage）。\n密文，只显示这一次", made)
     for words in (("list",), ("show", "usage"), ("rotate", "usage"), ("set", "usage")):
-        text = run(capsys, "keys", *words)
+        text = re.sub(r"\bk\w{8}\b", "", run(capsys, "keys", *words))  # ids can be all letters
         assert english(text.replace("usage", "")) == [], words
         assert words == ("set", "usage") or words[0] == "rotate" or "usage" in text
     assert "已吊销" in run(capsys, "keys", "revoke", "usage")
@@ -208,6 +208,44 @@ def test_a_name_that_is_a_word_is_no_word(place: Path) -> None:
         ["up", "usage", "○", "已停止"],
         ["audit", "-", "永不"],
     ]
+
+
+def test_a_name_that_is_a_sentence_of_er_is_none(place: Path, capsys: Output) -> None:
+    sentence = "No keys. Make one: sudo er keys create --name web"
+    for name in ("NAME", "never", sentence):
+        run(capsys, "keys", "create", "--name", name, "--team", "all")
+    listed = run(capsys, "keys", "list").splitlines()
+    assert listed[0].split()[1:4] == ["名称", "团队", "状态"]
+    assert listed[1].split()[1:4] == ["NAME", "all", "有效"]
+    assert re.search(f"  {sentence}  all +有效", listed[3])
+    for name in ("NAME", "never"):
+        shown = run(capsys, "keys", "show", name)
+        assert f"名称        {name}\n" in shown and "团队        all\n" in shown
+
+
+def test_where_a_new_replica_goes_is_said_in_chinese(place: Path, capsys: Output) -> None:
+    add = ("replica", "add", "--model", "Qwen3-Embedding-0.6B", "--dry-run")
+    assert re.search(r"^embedding-2: .* 的副本，端口 \d+$", run(capsys, *add, "--gpu", "cpu"), re.M)
+    elsewhere = run(capsys, *add, "--url", "http://127.0.0.1:9")
+    assert "embedding-2: Qwen3-Embedding-0.6B 的副本，地址 http://127.0.0.1:9\n" in elsewhere
+    assert "现有：无" in run(capsys, "vllm", "use", "0.26.0")
+    assert re.search(r"^合计 ", run(capsys, "usage"), re.M)
+
+
+def test_a_diff_shows_comments_of_a_file_as_they_are(
+    place: Path, capsys: Output, monkeypatch: Any
+) -> None:
+    """Also where a comment reads like one of ER's own sentences."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    file = place / "configuration/er.toml"
+    own = "# note: nothing was changed; er.toml is as it was, nothing was applied"
+    near = '[[replica]]\nname = "far"\nmodel = "Qwen3-Embedding-0.6B"\n'
+    added = f'{near}url = "http://127.0.0.1:9"\n{own}\n'
+    file.write_text(f"{file.read_text('utf-8')}\n{added}", "utf-8")
+    assert chinese.in_chinese(own) != own
+    text = run(capsys, "replica", "remove", "far", "--no-apply", "--dry-run")
+    assert '-name = "far"' in text and "er.toml (改动之后)" in text
+    assert own in text
 
 
 def test_data_is_as_it_is_in_english(place: Path, capsys: Output, monkeypatch: Any) -> None:

@@ -18,6 +18,7 @@ from er.chinese.hearing import Hearing
 from er.chinese.voice import Voice
 
 _spoken = False
+_settled: set[str] = set()  # lines that are not heard: a file's, a table's
 
 
 def wanted(environment: Mapping[str, str], asked: str | None = None) -> Literal["en", "zh"]:
@@ -110,6 +111,21 @@ def heard(text: str) -> str:
     return in_chinese(text) if _spoken else text
 
 
+def settled(line: str) -> str:
+    """The same line; where it is printed it stays as it is: a file's own, or one heard by parts."""
+    if _spoken:
+        _settled.add(line)
+    return line
+
+
+def aloud(text: str) -> str:
+    """What is printed, in Chinese but for its settled lines."""
+    lines = text.split("\n")
+    if _settled.isdisjoint(lines):
+        return in_chinese(text)
+    return "\n".join(line if line in _settled else in_chinese(line) for line in lines)
+
+
 def spoken() -> bool:
     """Whether Chinese is spoken now."""
     return _spoken
@@ -144,7 +160,7 @@ def speaking(
     ):
         yield
         return
-    voices = Voice(out, in_chinese), Voice(err, in_chinese)
+    voices = Voice(out, aloud), Voice(err, aloud)
     sys.stdout, sys.stderr = cast("tuple[Any, Any]", voices)
     _spoken = True
     try:
@@ -155,11 +171,13 @@ def speaking(
         for voice in voices:
             with contextlib.suppress(OSError, ValueError):  # its reader may be gone
                 voice.flush()
+        _settled.clear()
 
 
 def as_it_is() -> None:
     """What goes to stdout from now on is no talk: data, records, a page of its own language."""
     if isinstance(sys.stdout, Voice):
+        sys.stdout.flush()
         sys.stdout = sys.stdout.stream
 
 

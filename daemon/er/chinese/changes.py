@@ -194,6 +194,10 @@ SAID: dict[str, str] = {
     ),
     "{} does not fit: {}; {}": "{} 放不下：{}；{}",
     "{} does not fit: {}": "{} 放不下：{}",
+    "as it would be": "改动之后",
+    "none": "无",
+    "a replica of {v}, on port {n}": "{} 的副本，端口 {}",
+    "a replica of {w}, at {v}": "{} 的副本，地址 {}",
     "no model {}; there are: {} (another: er model add)": (
         "没有模型 {}；现有：{}（另加：er model add）"
     ),

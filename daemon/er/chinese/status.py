@@ -264,6 +264,6 @@ LONE = frozenset(
         *("draining", "drained", "stopping", "ready", "active", "inactive", "activating"),
         *("deactivating", "reloading", "elsewhere", "operator", "launcher", "all", "never"),
         *("default", "off", "revoked", "expired", "nobody", "interrupted", "changed", "gone"),
-        *("error", "warning", "gateway", "total", "enough", "removed"),
+        *("error", "warning", "gateway", "total", "enough", "removed", "none"),
     )
 )

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from er import durable, systemctl, units
+from er.chinese import heard, settled
 from er.cli import check_fingerprints, check_machine, consent
 from er.cli import units as cli_units
 from er.cli.audit import note
@@ -147,9 +148,10 @@ def _recipes(lines: Sequence[str], models: Sequence[str]) -> Iterator[str]:
 def _diff(held: Held, text: str) -> Iterator[str]:
     """What changes of er.toml, without the secrets in it."""
     old, new = (masked(one).splitlines() for one in (held.text, text))
-    names = (str(held.path), f"{held.path} (changed)")
-    for line in difflib.unified_diff(old, new, *names, n=AROUND, lineterm=""):
-        yield f"{_shown(line)}\n"
+    names = (str(held.path), f"{held.path} ({heard('as it would be')})")
+    lines = difflib.unified_diff(old, new, *names, n=AROUND, lineterm="")
+    for at, line in enumerate(lines):
+        yield f"{_shown(line) if at < 2 else settled(_shown(line))}\n"  # the names come first
 
 
 def _shown(line: str) -> str:

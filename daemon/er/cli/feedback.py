@@ -14,7 +14,7 @@ import orjson
 
 from er import config, usage
 from er.cli import asked
-from er.cli.screen import clean, table
+from er.cli.screen import Name, clean, table
 from er.feedback import Given, folder
 from er.feedback.book import Book
 from er.feedback.report import answer
@@ -105,10 +105,10 @@ def _lines(found: dict[str, Any]) -> list[str]:
         [
             _moment(one["at"]),
             one["request_id"],
-            one["model"],
+            Name(one["model"]),
             f"click, rank {one['rank'] or '?'}" if one["kind"] == "click" else "rating",
             "" if one["rating"] is None else f"{one['rating']:g}",
-            clean(one["comment"])[:60],
+            Name(clean(one["comment"])[:60]),
         ]
         for one in found["recent"][:SHOWN]
     ]

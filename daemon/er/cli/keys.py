@@ -14,7 +14,7 @@ import orjson
 
 from er import keys
 from er.cli.audit import note
-from er.cli.screen import clean, table
+from er.cli.screen import Name, clean, table
 from er.config import ConfigError, active_path, load
 from er.keys import KeysError
 from er.keys.bounds import DEFAULT_SCOPES, Fields
@@ -260,11 +260,11 @@ def _show(ref: str, as_json: bool, now: datetime) -> int:
     of = key["previous_used_by"]
     rows = [
         ("id", key["id"] + (" (its secret was another server's)" if key["imported"] else "")),
-        ("name", key["name"]),
+        ("name", Name(key["name"])),
         ("state", _state(key, now)),
-        ("team", key["team"] or "-"),
+        ("team", Name(key["team"] or "-")),
         ("scopes", ", ".join(key["scopes"])),
-        ("models", ", ".join(key["models"] or ("all",))),
+        ("models", Name(", ".join(key["models"])) if key["models"] else "all"),
         ("networks", ", ".join(key["networks"] or ("all",))),
         ("rate limit", key["rate_limit"] or "default"),
         ("concurrency", str(key["concurrency"] or "off")),
@@ -285,10 +285,10 @@ def _show(ref: str, as_json: bool, now: datetime) -> int:
 def _row(key: Mapping[str, Any], now: datetime) -> list[str]:
     return [
         key["id"],
-        key["name"] + (" *" if _bounded(key) else ""),
+        Name(key["name"] + (" *" if _bounded(key) else "")),
         _state(key, now),
         key["rate_limit"] or "default",
-        ", ".join(key["models"]) if key["models"] is not None else "all",
+        Name(", ".join(key["models"])) if key["models"] is not None else "all",
         _day(key["expires"]) or "never",
         _day(key["created"]),
         _day(key["last_used"]) or "-",

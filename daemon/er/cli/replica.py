@@ -70,7 +70,7 @@ def added(held: Held, text: str, model: str, name: str, wish: Any) -> tuple[str,
         if any(given is not None for given in (wish.gpu, wish.port, wish.kv_cache)):
             raise ChangeError("--url names a vLLM that runs elsewhere; leave the others out")
         values: dict[str, Any] = {"name": name, "model": model, "url": wish.url}
-        return edits.add(text, "replica", values), [f"{name}: {model} at {wish.url}"]
+        return edits.add(text, "replica", values), [f"{name}: a replica of {model}, at {wish.url}"]
     like = next((r for r in config.replicas if r.model == model and r.url is None), None)
     gpu, why, beside = _card(config, like, wish)
     port = placing.port_for(config, _in_use) if wish.port is None else wish.port
@@ -82,7 +82,7 @@ def added(held: Held, text: str, model: str, name: str, wish: Any) -> tuple[str,
     if like is not None:  # the same engine: what makes the others what they are
         values |= {key: value for key in ("vllm", "args", "env") if (value := getattr(like, key))}
     text, told = _fitted(held, edits.add(text, "replica", values), name)
-    return text, [f"{name}: {model}, port {port}", *why, *told]
+    return text, [f"{name}: a replica of {model}, on port {port}", *why, *told]
 
 
 def _in_use(port: int) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from er.chinese import cell, heard
+from er.chinese import cell, heard, settled
 from er.chinese.wording import width
 
 GLYPHS = {
@@ -28,6 +28,10 @@ NAMED = ("NAME", "TEAM", "KEY", "MODEL", "REPLICA")  # heads of columns with nam
 PLAIN = {"●": "+", "◐": "~", "▲": "!", "✖": "x", "○": "-"}
 
 
+class Name(str):
+    """A table's cell that is somebody's own word, whatever it reads: it stays as it is."""
+
+
 def clean(text: object) -> str:
     """`text` on one line, without characters that a terminal would obey."""
     words = " ".join(str(text).split())
@@ -39,25 +43,28 @@ def table(
 ) -> list[str]:
     """Lines with aligned columns; the last column is left as long as it is.
 
-    Cells are in the language that is spoken, but for names; a table where lines don't begin with
-    one is not `named`.
+    Cells are in the language that is spoken, but for names: what stands below a head of NAMED, and
+    each Name. A table where lines don't begin with one is not `named`.
     """
-    cells = [[clean(value) for value in row] for row in rows]
+    given = [list(row) for row in rows]
+    cells = [[clean(value) for value in row] for row in given]
     names = {at for row in cells[:1] for at, text in enumerate(row) if text in NAMED}
-    names |= {0} if named else set()
     cells = [
         [
-            _said(text, name=at in names, word=not (line and (at or named)))
+            text
+            if isinstance(given[line][at], Name) or (line and at in names)
+            else _said(text, name=named and not at, word=not (line and (at or named)))
             for at, text in enumerate(row)
         ]
         for line, row in enumerate(cells)
     ]
     columns = max((len(row) for row in cells), default=0)
     widths = [max((width(r[i]) for r in cells if i < len(r)), default=0) for i in range(columns)]
-    return [
-        (indent + gap.join(c + " " * (widths[i] - width(c)) for i, c in enumerate(row))).rstrip()
-        for row in cells
-    ]
+    found = []
+    for row in cells:
+        padded = (c + " " * (widths[i] - width(c)) for i, c in enumerate(row))
+        found.append(settled((indent + gap.join(padded)).rstrip()))
+    return found
 
 
 def _said(text: str, *, name: bool, word: bool) -> str:

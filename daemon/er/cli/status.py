@@ -16,7 +16,7 @@ from er import __version__, status, systemctl
 from er.batches import Store
 from er.capacity import result
 from er.cli.admin_client import NoAdmin, call
-from er.cli.screen import age, clean, number, state, table
+from er.cli.screen import Name, age, clean, number, state, table
 from er.config import (
     Config,
     ConfigError,
@@ -227,12 +227,12 @@ def _gpu_row(gpu: dict[str, Any]) -> tuple[str, ...]:
     power = f"{number(gpu.get('power_w'))}/{number(gpu.get('power_limit_w'))} W"
     return (
         f"GPU {gpu.get('index')}",
-        str(gpu.get("name")),
+        Name(gpu.get("name")),
         f"{number(gpu.get('utilization'))} %",
         f"{bytes_text(used)} of {bytes_text(total)}" if used is not None and total else "-",
         f"{number(gpu.get('temperature'))} °C",
         power,
-        ", ".join(gpu["replicas"]),
+        Name(", ".join(gpu["replicas"])),
     )
 
 

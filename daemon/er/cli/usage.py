@@ -11,6 +11,7 @@ import msgspec
 import orjson
 
 from er import config
+from er.chinese import heard
 from er.cli import asked
 from er.cli.screen import clean, table
 from er.usage import Sums, folder
@@ -89,7 +90,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     wide = [max(len(f), *(len(row[i]) for row in figures)) for i, f in enumerate(FIGURES)]
     heads = [f.upper().rjust(wide[i]) for i, f in enumerate(FIGURES)]
     right = [[text.rjust(wide[i]) for i, text in enumerate(row)] for row in figures]
-    total = ["TOTAL", *[""] * (len(names) - 1)]
+    total = [heard("TOTAL"), *[""] * (len(names) - 1)]
     every = [[*(name.upper() for name in names), *heads]]
     every += [[*row, *numbers] for row, numbers in zip([*rows, total], right, strict=True)]
     return [f"{found['since']} to {found['until']}", "", *table(every)]
