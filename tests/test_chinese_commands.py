@@ -232,6 +232,14 @@ def test_where_a_new_replica_goes_is_said_in_chinese(place: Path, capsys: Output
     assert re.search(r"^合计 ", run(capsys, "usage"), re.M)
 
 
+def test_the_form_of_a_command_is_typed_as_it_stands(
+    place: Path, capsys: Output, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = run(capsys, "replica", "set", "embedding", "--port", "x")
+    assert re.search(r"^ +NAME$", said, re.M) and "用法：er replica set" in said
+
+
 def test_a_diff_shows_comments_of_a_file_as_they_are(
     place: Path, capsys: Output, monkeypatch: Any
 ) -> None:

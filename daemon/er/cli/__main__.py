@@ -45,7 +45,9 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong, then how it is used; ends with 64 as the contract has it."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message}\n{self.format_usage().rstrip()}", file=sys.stderr)
+        first, *more = self.format_usage().rstrip().split("\n")
+        usage = "\n".join((first, *map(chinese.settled, more)))  # NAME alone in a line is no word
+        print(f"{self.prog}: {message}\n{usage}", file=sys.stderr)
         print(f"More: {self.prog} --help", file=sys.stderr)
         sys.exit(WRONG_USE)
 
