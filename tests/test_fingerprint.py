@@ -384,7 +384,7 @@ def test_files_exchanged_in_place_are_not_served(one: Launched) -> None:
     one.systemd()
     del one.env["NOTIFY_SOCKET"]  # it stays itself; with systemd the unit is started anew
     one.start(patience=QUICK)
-    said = f"the weights in {one.model} are not what was applied"
+    said = f"{one.model} has other weights than what was applied"
     one.said(f"{said} ({weights.of(one.model)}-{recipe(one.model)}, applied is {mine}-")
     one.said("sudo er apply --new-vectors")
     sample = until(lambda: (s := one.sample()).get("phase", "").startswith("waiting") and s)

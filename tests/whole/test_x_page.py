@@ -19,7 +19,7 @@ ROOTS = [Path("/var/lib/er-test-first"), Path("/var/lib/er-test-second")]
 EMBED = "Qwen3-Embedding-0.6B"
 PULLED = "sentence-transformers/all-MiniLM-L6-v2"
 # Lines that ask before they do it, which they do here without a terminal.
-ASKS = re.compile(r"er (replica|model|clean$|restore \S+$)")
+ASKS = re.compile(r"er (replica |model |clean$|restore \S+$)")
 
 
 class Step(NamedTuple):

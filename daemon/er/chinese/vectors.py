@@ -91,19 +91,11 @@ SAID: dict[str, str] = {
     "{}: {}; copy the folder again": "{}：{}；请重新复制该目录",
     "copy the folder again": "请重新复制该目录",
     (
-        "the {} in {} are not what was applied ({}, applied is {}): vectors that are stored "
-        "under {} would no longer fit. Put the old files back, or, if all that is stored is to "
-        "be built again: sudo er apply --new-vectors (er help vectors)"
-    ): (
-        "{1} 中的 {0} 不是已应用的（{2}，已应用的是 {3}）：用 {4} 存下的向量就不再匹配。请放回旧"
-        "文件；如果已存的都要重建：sudo er apply --new-vectors（er help vectors）"
-    ),
-    (
-        "the {} in {} is not what was applied ({}, applied is {}): vectors that are stored under "
+        "{} has other {} than what was applied ({}, applied is {}): vectors that are stored under "
         "{} would no longer fit. Put the old files back, or, if all that is stored is to be "
         "built again: sudo er apply --new-vectors (er help vectors)"
     ): (
-        "{1} 中的 {0} 不是已应用的（{2}，已应用的是 {3}）：用 {4} 存下的向量就不再匹配。请放回旧"
+        "{0} 中的 {1} 不是已应用的（{2}，已应用的是 {3}）：用 {4} 存下的向量就不再匹配。请放回旧"
         "文件；如果已存的都要重建：sudo er apply --new-vectors（er help vectors）"
     ),
     "its scores change, and": "分数会改变，",

@@ -102,8 +102,8 @@ def _demand_same(model: Model, before: Given | None, now: Fingerprint) -> None:
     if before is None or not (what := differs(before, now)):
         return
     raise Obstacle(
-        f"the {what} in {model.path} {'are' if 'weights' in what else 'is'} not what was applied "
-        f"({now.weights}-{now.recipe}, applied is {before}): vectors that are stored under "
+        f"{model.path} has other {what} than what was applied ({now.weights}-{now.recipe}, "
+        f"applied is {before}): vectors that are stored under "
         f"{model.name} would no longer fit. Put the old files back, or, if all that is stored is "
         "to be built again: sudo er apply --new-vectors (er help vectors)",
         MODEL,

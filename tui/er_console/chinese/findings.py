@@ -248,6 +248,13 @@ HEARD: dict[str, str] = {
         "用这个名称存下的就不再匹配。请把新模型用自己的名称放在旁边（er model add，er help "
         "vectors）；如果已存的都要重建：sudo er apply --new-vectors"
     ),
+    "{path} has other {what} than what was applied ({now}, applied is {before}): vectors that are "
+    "stored under {name} would no longer fit. Put the old files back, or, if all that is stored is "
+    "to be built again: sudo er apply --new-vectors (er help vectors)": (
+        "{path} 中的 {what} 不是已应用的（{now}，已应用的是 {before}）：以 {name} 存下的向量就不再"
+        "匹配。请放回旧文件；如果已存的都要重建：sudo er apply --new-vectors（er help vectors）"
+    ),
+    "{what}; copy the folder again": "{what}；请重新复制该目录",
     "it is damaged": "它已损坏",
     "it is a link": "它是一个链接",
     "it is of another ER": "它属于另一个版本的 ER",
