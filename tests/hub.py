@@ -44,7 +44,7 @@ class Hub:
         self.refuse: list[tuple[int, dict[str, str]]] = []  # the next answers to GETs of files
         self.cut: list[int] = []  # bytes after which the next answers' connections are cut
         self.stall_s: list[float] = []  # seconds that the next answers stop in their middle
-        self.ranges = "yes"  # "no": ignored, "lies": another place than was asked for
+        self.ranges = "yes"  # "no": ignored, "lies": another place than was asked for, "babbles"
         self.flip: list[str] = []  # paths, once each: a byte of it is another
         self.slow_s = 0.0  # for each piece
         self.listed: dict[str, dict[str, Any]] = {}  # path -> what its list says in place of truth
@@ -197,6 +197,8 @@ def _file(
         if hub.ranges == "lies":
             start = max(0, start - 7)
         more["content-range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        if hub.ranges == "babbles":
+            start, more["content-range"] = 0, f"bytes {'1' * 5000}-2/3"
     ask.send_response(status)
     for name, value in {"content-length": str(len(data) - start), **more}.items():
         ask.send_header(name, value)

@@ -239,7 +239,7 @@ def test_a_stalled_one_times_out(hub: Hub, mirror: dict[str, str], tmp_path: Pat
     assert ranges(hub)[1].startswith("bytes=1")
 
 
-@pytest.mark.parametrize("how", ["no", "lies"])
+@pytest.mark.parametrize("how", ["no", "lies", "babbles"])
 def test_servers_without_ranges_or_that_misstate_them(
     hub: Hub, mirror: dict[str, str], tmp_path: Path, how: str
 ) -> None:

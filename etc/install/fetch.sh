@@ -94,7 +94,11 @@ fetch_space() {
             [[ -e $name/config.json ]] || stop '%s is no model: it has no %s' "$name" config.json
             need=$((need + $(du -smL "$name" | cut -f1)))
         else
-            need=$((need + 1300))
+            case ${name##*/} in         # 2 bytes a weight; of others only their hub knows, and the pull asks it
+                *-8B*) need=$((need + 16500)) ;;
+                *-4B*) need=$((need + 8500)) ;;
+                *) need=$((need + 1300)) ;;
+            esac
         fi
     done
     while [[ ! -e $place ]]; do place=$(dirname "$place"); done

@@ -12,6 +12,8 @@ from er.pull.place import Place
 from er.pull.web import PAUSES_S, Web, host, insist
 
 WRONG_MOST = 2  # a resumed file may be mixed, a whole one broken by what is between
+NUMBER = re.compile(r"\d{1,19}")  # int() refuses very long ones in its own way
+RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 
 
 def fetch(
@@ -88,11 +90,11 @@ def _start(file: Remote, have: int, tag: str, answer: httpx.Response) -> int | N
         raise PullError(f"{told}; is there a proxy that does so?")
     if answer.status_code == 200:
         length = answer.headers.get("content-length", "")
-        if length.isdecimal() and int(length) != file.size:
+        if NUMBER.fullmatch(length) and int(length) != file.size:
             told = f"{file.path} has {length} bytes at {host(file.url)}, {file.size} in the list"
             raise ChangedError(told)
         return 0
-    found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", answer.headers.get("content-range", ""))
+    found = RANGE.fullmatch(answer.headers.get("content-range", ""))
     if answer.status_code != 206 or found is None or int(found[1]) != have:
         return None
     if found[3] not in ("*", str(file.size)):

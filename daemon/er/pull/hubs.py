@@ -223,7 +223,7 @@ def _sized(web: Web, base: str, path: str, digest: str) -> Remote:
             size = answer.headers.get("content-length", "")
     except StatusError as error:
         raise PullError(f"{base} lists {path} but has none of it: {error}") from None
-    if not size.isdecimal():
+    if not re.fullmatch(r"\d{1,19}", size):
         raise AgainError(f"{host(url)} does not say how large {path} is")
     return Remote(path=path, size=int(size), sha256=digest, url=url)
 
