@@ -123,7 +123,8 @@ def test_a_fetch_that_ends_half_way_leaves_no_list(fetched: Path, tmp_path: Path
 def test_the_tree_is_fetched_without_what_tools_and_operators_leave_in_it(tmp_path: Path) -> None:
     """And is the same version then; a link would be one that no checksum speaks for."""
     tree, folder = tmp_path / "tree", tmp_path / "d"
-    for path in ("daemon/er/a.py", "units/er.target", "daemon/.ruff_cache/x", ".git/config"):
+    hidden = ("daemon/.ruff_cache/x", ".git/config", ".hypothesis/constants/x")
+    for path in ("daemon/er/a.py", "units/er.target", *hidden):
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
         (tree / path).write_text(path)
     for path in ("tui", "etc", ".venv/bin"):
@@ -134,7 +135,7 @@ def test_the_tree_is_fetched_without_what_tools_and_operators_leave_in_it(tmp_pa
     folder.mkdir()
     done = bash(
         f"here={tree} fetch={folder}; release; fetch_tree; here={folder}/er; release; "
-        f"find {folder} -type l; ls -A {folder}/er/daemon"
+        f"find {folder} -type l; ls -A {folder}/er/daemon; cd {folder}/er; ls -Ad .[a-z]*"
     )
     first, second, *rest = done.stdout.split()
     assert first == second and first.startswith("1.2.3-") and rest == ["er"], done.stdout

@@ -116,7 +116,7 @@ fetch_tree() {
     [[ $here != "$fetch/er" ]] || return 0
     rm -rf "$fetch/er.new"
     mkdir "$fetch/er.new"
-    tar -C "$here" --exclude=.git --exclude=__pycache__ --exclude='.*_cache' --exclude='*.egg-info' \
+    tar -C "$here" --exclude='./.*' --exclude=__pycache__ --exclude='.*_cache' --exclude='*.egg-info' \
         --exclude=node_modules --exclude="./${fetch#"$here"/}" -cf - . |
         tar -C "$fetch/er.new" --no-same-owner -xf -
     find "$fetch/er.new" -type l -delete
