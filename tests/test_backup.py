@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -566,6 +567,7 @@ def test_a_killed_one_is_taken_back(
 
 
 def test_ctrl_c(
+    request: pytest.FixtureRequest,
     file: Path,
     fresh: Machine,
     monkeypatch: pytest.MonkeyPatch,
@@ -573,6 +575,9 @@ def test_ctrl_c(
 ) -> None:
     """While files are written: nothing has changed. While they are swapped: it goes to its end."""
     before, true = fresh.tree(), os.fchmod
+    # a test before this one, or a library of its, may have left another
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     count = 0
 
     def interrupted(descriptor: int, mode: int) -> None:

