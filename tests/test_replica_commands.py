@@ -647,6 +647,7 @@ def test_a_running_gateway_takes_it_up_and_lets_it_go(
             assert main(["reload"]) == 0
             assert "replica e-2: gone" in capsys.readouterr().out
             two.kill()
+            assert main(["wait", "--timeout", "30s"]) == 0
             assert gateway.embed().status == 200
         finally:
             gateway.stop()
