@@ -8,6 +8,7 @@ stay English. tests/test_chinese.py finds what has no Chinese.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,11 @@ from typing import Any, Literal, cast
 from er.chinese.hearing import Hearing
 from er.chinese.voice import Voice
 
+ROOMS = (
+    *("apply", "cards", "changes", "check", "clients", "config", "disk"),
+    *("engine", "keys", "load", "machine", "models", "quality", "starts"),
+    *("status", "usage", "vectors", "vllms"),
+)  # the files with templates; where two have the same one, the later counts
 _spoken = False
 _settled: set[str] = set()  # lines that are not heard: a file's, a table's
 
@@ -37,47 +43,7 @@ def shows(environment: Mapping[str, str], encoding: str | None) -> bool:
 @cache
 def catalogue() -> dict[str, str]:
     """Every template with its Chinese. Imported when it is wanted: English needs none of it."""
-    from er.chinese import (
-        apply,
-        cards,
-        changes,
-        check,
-        clients,
-        config,
-        disk,
-        engine,
-        keys,
-        load,
-        machine,
-        models,
-        quality,
-        starts,
-        status,
-        usage,
-        vectors,
-        vllms,
-    )
-
-    rooms = (
-        apply,
-        cards,
-        changes,
-        check,
-        clients,
-        config,
-        disk,
-        engine,
-        keys,
-        load,
-        machine,
-        models,
-        quality,
-        starts,
-        status,
-        usage,
-        vectors,
-        vllms,
-    )
+    rooms = (importlib.import_module(f"{__name__}.{name}") for name in ROOMS)
     return {english: chinese for room in rooms for english, chinese in room.SAID.items()}
 
 

@@ -12,7 +12,7 @@ import fcntl
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -77,6 +77,19 @@ def read() -> Held:
     except ConfigError as error:
         told = "\n".join(map(str, error.findings))
         raise ChangeError(f"{told}\ncorrect that first; nothing was changed") from None
+
+
+def run(command: str, change: Callable[[Held], tuple[str, str, list[str]]], will: Will) -> int:
+    """Read er.toml, `change` it and carry that out. Returns 0 done, 1 not done, 64 nobody to ask.
+
+    `change` makes of what is held the new text, the change's target, and why it is so.
+    """
+    try:
+        held = read()
+        text, target, why = change(held)
+        return carry_out(held, text, will, command=command, target=target, why=why)
+    except (ChangeError, EditError) as error:
+        return refused(command, error)
 
 
 def carry_out(

@@ -12,7 +12,6 @@ import msgspec
 from er.cli import check, edited, placing, replica
 from er.cli.edited import ChangeError, Held, Will
 from er.config import Model, edits
-from er.config.edits import EditError
 
 Task = Literal["embed", "score"]
 GGUF = (
@@ -41,14 +40,9 @@ class Wish(msgspec.Struct, kw_only=True):
 
 def run(wish: Wish) -> int:
     """Do it. Returns 0 done, 1 not done, 64 nobody to ask."""
-    command = f"model {wish.action}"
-    try:
-        held = edited.read()
-        text, target, why = (_add if wish.action == "add" else _remove)(held, wish)
-        will = Will(dry_run=wish.dry_run, yes=wish.yes, apply=not wish.no_apply)
-        return edited.carry_out(held, text, will, command=command, target=target, why=why)
-    except (ChangeError, EditError) as error:
-        return edited.refused(command, error)
+    how = {"add": _add, "remove": _remove}[wish.action]
+    will = Will(dry_run=wish.dry_run, yes=wish.yes, apply=not wish.no_apply)
+    return edited.run(f"model {wish.action}", lambda held: how(held, wish), will)
 
 
 def _add(held: Held, wish: Wish) -> tuple[str, str, list[str]]:

@@ -11,7 +11,6 @@ from er import ports
 from er.cli import check_machine, edited, placing
 from er.cli.edited import ChangeError, Held, Will
 from er.config import Config, Replica, edits
-from er.config.edits import EditError
 from er.engine.build import BuildError
 from er.gpus import Gpus
 from er.quantities import written_size
@@ -35,15 +34,9 @@ class Wish(msgspec.Struct, kw_only=True):
 
 def run(wish: Wish) -> int:
     """Do it. Returns 0 done, 1 not done, 64 nobody to ask."""
-    command = f"replica {wish.action}"
-    try:
-        held = edited.read()
-        how = {"add": _add, "remove": _remove, "set": _set}[wish.action]
-        text, target, why = how(held, wish)
-        will = Will(dry_run=wish.dry_run, yes=wish.yes, apply=not wish.no_apply)
-        return edited.carry_out(held, text, will, command=command, target=target, why=why)
-    except (ChangeError, EditError) as error:
-        return edited.refused(command, error)
+    how = {"add": _add, "remove": _remove, "set": _set}[wish.action]
+    will = Will(dry_run=wish.dry_run, yes=wish.yes, apply=not wish.no_apply)
+    return edited.run(f"replica {wish.action}", lambda held: how(held, wish), will)
 
 
 def _add(held: Held, wish: Wish) -> tuple[str, str, list[str]]:
