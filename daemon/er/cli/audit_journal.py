@@ -80,7 +80,7 @@ def fits(found: Sequence[Piece], audit: Audit, now: float) -> tuple[bool, str]:
     keep = written_time(audit.keep_s)
     rate = f"{entries * DAY_S / span_s:,.0f} records a day take {bytes_text(a_day)}"
     good = days * DAY_S >= audit.keep_s
-    shown = f"{days:,.0f}" if days >= 10 else f"{days:.1f}"
+    shown = f"{days:,.0f}" if days >= 9.95 else f"{days:.1f}"  # never "10.0"
     what = f'{rate}; size = "{written_size(audit.size)}" keeps {shown} days of that'
     return good, f'{what}, {"enough" if good else "too little"} for keep = "{keep}"'
 
