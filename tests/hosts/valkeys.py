@@ -178,7 +178,7 @@ class Valkey(Server):
         if self.of is not None:
             lines += [f"replicaof {self.of.place.address} {self.of.port}"]
         if self.cluster:
-            lines += ["cluster-enabled yes", "cluster-node-timeout 2000"]
+            lines += ["cluster-enabled yes", "cluster-node-timeout 1000"]
             lines += [f"cluster-port {self.bus}"]
         return lines
 
