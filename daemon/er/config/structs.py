@@ -141,6 +141,25 @@ class Tracing(msgspec.Struct, frozen=True, kw_only=True):
     sample: float = 0.01  # of the requests that begin a trace of their own
 
 
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """The Valkey (or Redis) that several hosts share; `config.state.address` reads the url."""
+
+    url: str
+    password_file: Path | None = None
+    name: str = "er"  # several installations may share one Valkey
+    ca: Path | None = None  # None: the system's
+    certificate: Path | None = None  # of this host, for a Valkey that asks for one
+    key: Path | None = None
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """This machine among those that share a Valkey."""
+
+    name: str = ""  # "": the hostname
+    listen: tuple[str, ...] = ("0.0.0.0:2049",)  # where other hosts reach this one's replicas
+    address: str | None = None  # what they are told; None: where this host reaches Valkey from
+
+
 AlertKind = Literal["feishu", "dingtalk", "wecom", "slack", "json"]
 ALERT_EVENTS = ("down", "degraded", "recovered", "certificate", "key", "disk")
 
@@ -177,6 +196,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     feedback: Feedback = Feedback()
     tracing: Tracing | None = None  # None: off
     alerts: tuple[Alert, ...] = ()
+    state: State | None = None  # None: this machine alone, in files of its own
+    host: Host = Host()
 
     def model(self, name: str) -> Model | None:
         """The model that a client means by `name`: its name or one of its aliases."""
