@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ import pytest
 import certificates
 from faulty_link import FaultyLink
 from hosts.clocks import Clock
+from hosts.host import Host
 from hosts.network import HERE, Network
 from hosts.valkeys import Cluster, Failed, Valkey, Watched
 from launched import alive, until
@@ -105,6 +107,7 @@ def test_threads_and_processes_stay_where_they_began(network: Network) -> None:
 
 LEFT = """
 import os, signal, subprocess, sys
+from hosts.host import Host
 from hosts.network import Network
 from hosts.valkeys import Valkey
 from pathlib import Path
@@ -222,12 +225,42 @@ def test_a_cluster_shares_the_keys(tmp_path: Path) -> None:
             if other is not owner:
                 with pytest.raises(Failed, match=f"MOVED .*{owner.address}"):
                     other.ask("GET", "er:{er}:keys")
-        owner.kill()
-        left = [one for one in cluster.nodes if one is not owner]
-        until(lambda: all("cluster_state:fail" in n.ask("CLUSTER", "INFO") for n in left), 20)
-        owner.start()
-        until(lambda: all("cluster_state:ok" in n.ask("CLUSTER", "INFO") for n in left), 20)
-        assert owner.ask("GET", "er:{er}:keys") == "1"
+
+
+# -- hosts of ER -----------------------------------------------------------------------------------
+
+
+def test_hosts_of_er_in_their_networks(tmp_path: Path, network: Network) -> None:
+    """Each has its clock, is reached from others unless they are split, and is gone when killed."""
+    one, two, _ = network.hosts.values()
+    with Valkey(tmp_path / "valkey", two, user="er", password="sesame") as valkey:
+        hosts = [
+            Host(tmp_path / name, network[name], {"url": valkey.url}, password="sesame", ahead_s=s)
+            for name, s in (("one", 0), ("three", -180))
+        ]
+        try:
+            for host in hosts:
+                host.start(wait=False)
+            for host in hosts:
+                host.wait_for("answers right", 40)
+            for host, ahead_s in zip(hosts, (0, -180), strict=True):
+                key = host.secrets()[0]
+                reply = host.embed(key=key, connection=host.connection(source=two))
+                told = parsedate_to_datetime(reply.headers["date"]).timestamp()
+                assert reply.status == 200 and abs(told - time.time() - ahead_s) < 60
+                assert "sesame" not in host.text() + host.config.read_text()
+            network.split("one", "two")
+            with pytest.raises(TimeoutError):
+                hosts[0].embed(connection=hosts[0].connection(0.3, source=two))
+            assert hosts[0].embed(key=hosts[0].secrets()[0]).status == 200
+            hosts[0].kill()
+            assert one.processes() == []
+            with pytest.raises(ConnectionRefusedError):
+                hosts[0].embed()
+        finally:
+            network.heal()
+            for host in hosts:
+                host.kill()
 
 
 # -- links and clocks ------------------------------------------------------------------------------
