@@ -122,8 +122,8 @@ SAID: dict[str, str] = {
     "{k} has a user or password in it, which ER does not send; leave it out": (
         "{} 中有用户名或密码，ER 不会发送；请去掉"
     ),
-    "{k} must begin with valkey://, valkeys:// (TLS), valkey+sentinel:// or valkey+cluster://, as in "
-    '"{}"': (
+    "{k} must begin with valkey://, valkeys:// (TLS), valkey+sentinel:// or valkey+cluster://, "
+    'as in "{}"': (
         "{} 必须以 valkey://、valkeys://（TLS）、valkey+sentinel:// 或 valkey+cluster:// 开头，"
         '例如 "{}"'
     ),

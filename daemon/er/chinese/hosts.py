@@ -16,4 +16,6 @@ SAID = {
     "does not answer in time": "未及时应答",
     "is not reached: {}": "连接不上：{}",
     "answers {}": "应答 {}",
+    "only this host's is shown: {}": "只显示本机的：{}",
+    "an entry that can't be read is left out: {}": "略去一项无法读取的记录：{}",
 }
