@@ -114,7 +114,7 @@ class Scheduler:
         if best <= 0:
             return None
         choice = [load for load in loads if load.rank == best]
-        free = [x for x in self.others.worth(choice, now) if self.calls(x.replica) < CALLS]
+        free = [x for x in self.others.worth(choice) if self.calls(x.replica) < CALLS]
         if len(free) > 1:
             free.sort(key=self._busyness)
         if self.stuck and (twin := self._twin(loads, free, now)) is not None:
@@ -323,9 +323,9 @@ class Scheduler:
             self._waits(item.ticket, 1)
         return None
 
-    def busy(self, batch: Batch, now: int) -> None:
+    def busy(self, batch: Batch) -> None:
         """Another host had no room for the call: queue its sequences again, first in turn."""
-        self.others.busy(batch.replica, now)
+        self.others.busy(batch.replica)
         if self._lands(batch) is None:
             for item in batch.live():
                 self._again.add(item)
