@@ -14,13 +14,13 @@ Pure: the clock and the dice are arguments. What the parts that carry the calls 
 * Only own replicas make a worker `full`: while they are and a look is due anyway, a new request
   needs no decision of its own.
 
-Own replicas come first as long as they have room in their budget: what goes away comes later, and
-on what is known of the others, up to a second old, nobody can balance finely. What own replicas
-have no room for goes to one of two taken at random among those that are known to have room for a
-whole call: the emptier one, where distance counts as the tokens that are computed meanwhile. All
-hosts see the same empty replica at the same time; two at random keep them from running there
-together, and who comes too late is told so by the owner, who alone knows. A host without a replica
-of its own asks also those that seem full, with one call at a time: it is as one more worker there.
+Own replicas come first: one elsewhere counts as if one more call, a quarter of the budget, lay
+there, and the tokens that are computed during the way to it and back. On what is known of the
+others, up to a second old, nobody can balance finely. Two are taken at random among those that are
+known to have room for a whole call. All hosts see the same empty replica at the same time: two at
+random keep them from running there together, and who comes too late is told so by the owner, who
+alone knows. A host without a replica of its own asks also those that seem full, with one call at a
+time: it is as one more worker there.
 Measured by tests/bench/hosts_sim.py.
 """
 
@@ -33,12 +33,8 @@ from er.tickets import Load
 
 LOOK_NS = 100_000_000  # how often all others are looked at
 LOOKED_AT = 2
-TOKENS_S = 250_000  # what a replica computes in a second: distance as tokens
-
-
-def distance(load: Load) -> int:
-    """The way to a replica and back, as tokens that could have been computed meanwhile."""
-    return int(load.away_s * TOKENS_S)
+TOKENS_S = 250_000  # what a replica computes in a second: the way there and back as tokens
+OWN_CALLS = 1  # of a quarter of the budget: as if so many more lay on each replica elsewhere
 
 
 def admits(tokens: int, others: int, call: int, budget: int) -> bool:
@@ -86,9 +82,12 @@ class Others:
         return [
             load
             for load in choice
-            if not load.away_s
-            or ((none or self.room(load)) and load.replica not in self._busy)
+            if not load.away_s or ((none or self.room(load)) and load.replica not in self._busy)
         ]
+
+    def weighs(self, load: Load) -> int:
+        """The tokens that count as in flight on a replica elsewhere."""
+        return load.tokens + self._budget // 4 * OWN_CALLS + int(load.away_s * TOKENS_S)
 
     def room(self, load: Load) -> bool:
         """Whether a whole call, a quarter of the budget, has room there."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hosts.cluster import Cluster, Host
-from hosts.engine import STEP_TOKENS
+from hosts.engine import STEP_TOKENS, texts_s
 from hosts.events import MS, SECOND
 from hosts.worker import Request
 
@@ -60,6 +60,7 @@ class Told(NamedTuple):
 
     came: int
     took: int
+    key: str
     caught: bool  # it was in the gateway of a host that died, or came to it
 
 
@@ -75,9 +76,13 @@ class Clients:
 
     # -- at a rate -----------------------------------------------------------------------------
 
-    def at_rate(self, load: float, shares: Sequence[float], keys: int) -> None:
-        """Requests at random moments: `load` of what all engines can, a share of it each host."""
-        texts = load * _texts_s(self.cluster, self.drawn.mean_tokens)
+    def at_rate(self, load: float, shares: Sequence[float], keys: int = 20) -> None:
+        """Requests at random moments: `load` of what all engines can, a share of it each host.
+
+        What they can is reckoned with full steps; light ones, which is what comes at random, get
+        two thirds of it done.
+        """
+        texts = load * len(self.cluster.replicas) * texts_s(self.drawn.mean_tokens)
         gap_ns = SECOND * self.drawn.mean_size / texts
         self._bounds = list(itertools.accumulate(shares))
         self._keys = [f"k{i}" for i in range(keys)]
@@ -106,9 +111,7 @@ class Clients:
 
     # -- each request --------------------------------------------------------------------------
 
-    def ask(
-        self, host: Host, sequences: list[range], key: str, *, loop: bool = False
-    ) -> None:
+    def ask(self, host: Host, sequences: list[range], key: str, *, loop: bool = False) -> None:
         """One request comes to `host`."""
         self.asked += 1
 
@@ -134,7 +137,9 @@ class Clients:
             request = Request(list(old.sequences), old.key, old.ends)
             self._first[request] = came, True
             living = [host for host in self.cluster.hosts if host.alive]
-            self.day.after(self.cluster.times.front_ns, self._to, self.day.clients.choice(living), request)
+            self.day.after(
+                self.cluster.times.front_ns, self._to, self.day.clients.choice(living), request
+            )
 
     def _ends(self, request: Request) -> None:
         if request not in self._first:
@@ -143,7 +148,7 @@ class Clients:
         came, caught = self._first.pop(request)
         self.ended += 1
         if request.over == "done":
-            self.told.append(Told(came, self.day.now - came, caught))
+            self.told.append(Told(came, self.day.now - came, request.key, caught))
             self.tokens[request.key] += sum(map(len, request.sequences))
         else:
             self.failed += 1
@@ -152,9 +157,3 @@ class Clients:
     def open(self) -> int:
         """Requests under way."""
         return len(self._first)
-
-
-def _texts_s(cluster: Cluster, mean_tokens: float) -> float:
-    from hosts.engine import texts_s
-
-    return len(cluster.replicas) * texts_s(mean_tokens)

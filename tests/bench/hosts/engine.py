@@ -62,6 +62,7 @@ class Engine:
         self.slow = 1
         self.dead = False
         self.busy_ns = 0  # a step was computed, since it was set to 0
+        self.computed = 0  # tokens, likewise
         self._api_free = 0  # when its API process is done with what it has
         self._waiting: deque[tuple[int, Call]] = deque()  # sequences
         self._stepping = False
@@ -121,6 +122,7 @@ class Engine:
             tokens = STEP_TOKENS - room
             price = self.slow * (STEP_NS + taken * STEP_SEQUENCE_NS + tokens * TOKEN_NS)
             self.busy_ns += price
+            self.computed += tokens
             self._day.after(price, self._stepped, self._life, ended)
 
     def _stepped(self, life: int, ended: list[Call]) -> None:

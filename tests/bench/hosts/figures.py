@@ -1,4 +1,4 @@
-"""What is told of a day: balance, delays, fairness, who computed what, how soon it was well again."""
+"""What is told of a day: balance, delays, fairness, who computed what, when all was well again."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ def jain(shares: Iterable[float]) -> float:
     return sum(each) ** 2 / squares if squares else 1.0
 
 
+def _most(each: Sequence[float]) -> float:
+    return max(each) / (sum(each) / len(each)) if any(each) else 1.0
+
+
 class Window:
     """Figures of the time between two moments."""
 
@@ -31,19 +35,27 @@ class Window:
         """From now on."""
         self._cluster, self._clients, self._since = cluster, clients, cluster.day.now
         for replica in cluster.replicas.values():
-            replica.engine.busy_ns = 0
+            replica.engine.busy_ns = replica.engine.computed = 0
         for host in cluster.hosts:
             for worker in host.workers:
                 worker.computed = dict.fromkeys(worker.computed, 0)
                 worker.calls = dict.fromkeys(worker.calls, 0)
         clients.tokens.clear()
 
-    def figures(self) -> dict[str, float]:
-        """Until now. Milliseconds; shares from 0 to 1."""
-        cluster, now = self._cluster, self._cluster.day.now
-        took = sorted(t.took for t in self._clients.told if t.came >= self._since and not t.caught)
+    def figures(self, prefix: str = "") -> dict[str, float]:
+        """Until now; delays and fairness of keys that begin so. Milliseconds; shares from 0 to 1.
+
+        `busy` is the share of time in which an engine computes: light steps cost nearly as much as
+        full ones, so balance is told by tokens computed, too.
+        """
+        cluster, now, tokens = self._cluster, self._cluster.day.now, self._clients.tokens
+        took = sorted(
+            one.took
+            for one in self._clients.told
+            if one.came >= self._since and not one.caught and one.key.startswith(prefix)
+        )
         busy = [r.engine.busy_ns / (now - self._since) for r in cluster.replicas.values()]
-        mean = sum(busy) / len(busy)
+        work = [r.engine.computed for r in cluster.replicas.values()]
         workers = [worker for host in cluster.hosts for worker in host.workers]
         own, other = (sum(w.computed[x] for w in workers) for x in ("own", "other"))
         calls = {x: sum(w.calls[x] for w in workers) for x in workers[0].calls}
@@ -51,8 +63,9 @@ class Window:
         return {
             "requests": len(took),
             "texts_s": (own + other) / (now - self._since) * SECOND,
-            "use_mean": mean,
-            "use_max_to_mean": max(busy) / mean if mean else 1.0,
+            "busy": sum(busy) / len(busy),
+            "busy_max_to_mean": _most(busy),
+            "work_max_to_mean": _most(work),
             "p50_ms": percentile(took, 50) / MS,
             "p99_ms": percentile(took, 99) / MS,
             "p999_ms": percentile(took, 99.9) / MS,
@@ -60,7 +73,7 @@ class Window:
             "busy_refusals": calls["busy"] / sent,
             "busy_of_away": calls["busy"] / max(1, calls["other"]),
             "twins": calls["twins"] / sent,
-            "jain": jain(self._clients.tokens.values()),
+            "jain": jain(n for key, n in tokens.items() if key.startswith(prefix)),
         }
 
 

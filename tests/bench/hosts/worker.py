@@ -11,6 +11,7 @@ from hosts.engine import STEP_TOKENS, Call
 from hosts.events import MS
 
 RECHECK_NS, STUCK_NS, WATCH_NS = 2 * MS, 20 * MS, 250 * MS  # as the mover's
+BACKOFF_NS, BACKOFF_MAX_NS = 250 * MS, 4_000 * MS  # as replicas/pools'
 
 
 class Request(Ticket):
@@ -34,6 +35,7 @@ class Worker:
         self.calls = {"own": 0, "other": 0, "busy": 0, "failed": 0, "twins": 0}
         self._away = [r for r in cluster.replicas.values() if r.host is not host]
         self._flying: dict[Batch, Call | None] = {}
+        self._shunned: dict[str, tuple[int, int]] = {}  # replica -> until when, times in a row
         self._recheck = self._watching = self._watching_stuck = False
 
     # -- in ------------------------------------------------------------------------------------
@@ -57,6 +59,8 @@ class Worker:
     def _load(self, replica: Replica) -> Load:
         name, host = replica.name, self.host
         rank = 2 if self._cluster.seems_up(host, replica) else 0
+        if rank and name in self._shunned and self._shunned[name][0] > self._day.now:
+            rank = 1
         if replica.host is host:
             return Load(name, rank, replica.tokens, self.mine[name])
         tokens = host.heard[name][0] + host.sent[name]
@@ -161,14 +165,25 @@ class Worker:
         if batch not in self._flying:
             return  # given up meanwhile
         self._forget(batch)
+        twin = batch.twin
         handed, finished = self.scheduler.done(batch, self._day.now)
         own = self._cluster.replicas[batch.replica].host is self.host
         self.computed["own" if own else "other"] += len(handed)
-        self._drop(self.scheduler.unwanted() if batch.hedged else [])
+        self._shunned.pop(batch.replica, None)
+        if twin is not None:
+            if twin.taken < batch.taken:
+                self._outrun(twin.replica)
+            self._drop(self.scheduler.unwanted())
         self.pump()
         for ticket in finished:
             assert isinstance(ticket, Request)
             ticket.ends(ticket)
+
+    def _outrun(self, replica: str) -> None:
+        """Another one was faster with the same call: it is the last choice for a moment."""
+        _, times = self._shunned.get(replica, (0, 0))
+        until = self._day.now + min(BACKOFF_MAX_NS, BACKOFF_NS * 2**times)
+        self._shunned[replica] = until, times + 1
 
     def _busy(self, batch: Batch) -> None:
         if batch in self._flying:
