@@ -168,6 +168,10 @@ async def serve(child: Child) -> None:
         tasks = [alive, *map(asyncio.create_task, (*lasting, alerting.run()))]
         if observer.certificate is not None:
             tasks.append(asyncio.create_task(observer.certificate.run()))
+        if config.state is not None:
+            from er.admin.shared import SharedState  # with [state] alone: it brings a client along
+
+            tasks.append(asyncio.create_task(SharedState(config).run()))
         child.ready()
         try:
             await server.serve(sockets=list(child.sockets["admin"]))

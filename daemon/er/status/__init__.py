@@ -98,6 +98,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     machine: dict[str, Any] | None
     probes: Mapping[str, tuple[float, float]] = {}  # the last right one: when, and its ms
     tls: dict[str, Any] | None = None  # of HTTPS, see er.tls.facts; None without it
+    state: dict[str, Any] | None = None  # see er.shared_state.verdict; None without [state]
 
 
 def build(facts: Facts) -> dict[str, Any]:
@@ -114,13 +115,14 @@ def build(facts: Facts) -> dict[str, Any]:
         for model in facts.config.models
     ]
     gateway = _gateway(facts)
-    status, reason = verdict(models, gateway)
+    status, reason = verdict(models, gateway, facts.state)
     return {
         "version": __version__,
         "time": facts.now,
         "status": status,
         "reason": reason,
         "gateway": gateway,
+        "state": facts.state,
         "models": models,
         "gpus": gpus(facts),
         "traffic": {
@@ -132,10 +134,13 @@ def build(facts: Facts) -> dict[str, Any]:
     }
 
 
-def verdict(models: list[dict[str, Any]], gateway: dict[str, Any]) -> tuple[str, str]:
+def verdict(
+    models: list[dict[str, Any]], gateway: dict[str, Any], state: dict[str, Any] | None = None
+) -> tuple[str, str]:
     """("ok" | "degraded" | "down" | "unknown", the worst cause by name).
 
-    ok: every replica answers. degraded: some model answers. down: none does, or no gateway.
+    ok: every replica answers, and the shared state where there is one. degraded: some model
+    answers. down: none does, or no gateway.
     """
     if gateway["state"] != "up":
         if gateway["state"] == "unknown":
@@ -145,16 +150,29 @@ def verdict(models: list[dict[str, Any]], gateway: dict[str, Any]) -> tuple[str,
     out = [r for r in rows.values() if r["state"] != "up"]
     empty = [m["name"] for m in models if not m["replicas"]]
     answering = [m for m in models if any(r["state"] == "up" for r in m["replicas"])]
+    apart = _apart(state)
     if not out and not empty:
+        if apart:
+            return "degraded", apart
         return "ok", f"{len(rows)} of {len(rows)} replicas answer"
     causes = [
         f"replica {r['name']} is {r['state']}: {r['reason'] or 'no reason known'}" for r in out
     ]
     causes += [f"model {name} has no replica" for name in empty]
+    causes += [apart] if apart else []
     reason = causes[0] + (f" (and {len(causes) - 1} more)" if len(causes) > 1 else "")
     if rows and all(r["state"] == "unknown" for r in rows.values()):
         return "unknown", reason
     return ("degraded" if answering else "down"), reason
+
+
+def _apart(state: dict[str, Any] | None) -> str:
+    """Why this host is cut off from what hosts share; "" where it is not."""
+    if state is None:
+        return ""
+    from er.shared_state import verdict as verdicts  # with [state] alone
+
+    return verdicts.trouble(state)
 
 
 def _gateway(facts: Facts) -> dict[str, Any]:
@@ -376,6 +394,15 @@ def sample_of(runtime: Path, name: str) -> dict[str, Any] | None:
         return dict(orjson.loads(text))
     except (OSError, *DAMAGED, orjson.JSONDecodeError):
         return None
+
+
+def shared_state(runtime: Path, config: Config, now: float) -> dict[str, Any] | None:
+    """What the admin process found last of the shared state; None without [state]."""
+    if config.state is None:
+        return None
+    from er.shared_state import verdict as verdicts
+
+    return verdicts.shown(runtime, now)
 
 
 def units_of(config: Config) -> list[str]:
