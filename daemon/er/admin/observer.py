@@ -26,6 +26,7 @@ from er.recent import Recent
 from er.recent.busiest import Busiest
 from er.recent.record import Told
 from er.recent.trail import Trails
+from er.status.judged import shared_state
 from er.status.machine import Machine, Meter
 from er.status.traffic import Traffic
 from er.status.work import Work, by_replica
@@ -107,7 +108,7 @@ class Observer:
 
     def shared_state(self) -> dict[str, Any] | None:
         """What is known of the shared state; None without [state]."""
-        return status.shared_state(self._runtime, self.config, time.time())
+        return shared_state(self._runtime, self.config, time.time())
 
     async def status(self) -> dict[str, Any]:
         """The answer to GET /status, at most FRESH_S old."""

@@ -29,6 +29,7 @@ from er.config import (
 )
 from er.ledger import Ledger, LedgerError
 from er.quantities import bytes_text
+from er.status.judged import shared_state
 from er.status.machine import Meter
 from er.status.traffic import quiet
 
@@ -81,7 +82,7 @@ def offline(why: NoAdmin) -> dict[str, Any]:
         traffic=quiet(totals.get("requests")),
         machine=msgspec.to_builtins(Meter().sample(time.monotonic())),
         tls=_tls(config.gateway.tls),
-        state=status.shared_state(runtime, config, time.time()),
+        state=shared_state(runtime, config, time.time()),
     )
     return status.build(facts)
 
