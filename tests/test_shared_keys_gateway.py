@@ -23,7 +23,6 @@ from fakes import EngineProcess
 from running import DIMENSIONS, Gateway
 from state_server import StateServer
 
-
 GOES_ON = "traffic goes on with the last known keys and limits"
 
 

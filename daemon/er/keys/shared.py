@@ -186,6 +186,13 @@ class Shared:
         at = max(seen.answered if seen else 0.0, known.at if known else 0.0)
         return f", of {written_time(max(0, round(self._clock() - at)))} ago" if at else ""
 
+    def standing(self) -> News:
+        """How the copy stands to the shared ones, changing nothing. Raises Away."""
+        try:
+            return self._standing(self._get())
+        except Damaged as error:
+            return News("damaged", _damaged(error))
+
     def told_uses(self) -> None:
         """Tell when this host's keys were last used, and hear of the others. Raises Away, OSError.
 
