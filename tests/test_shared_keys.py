@@ -145,7 +145,7 @@ def test_an_empty_shared_state_takes_nothing_from_a_host(hosts: tuple[Machine, M
     new = b.make("new")
     use(a, old)
     news = a.shared.follow()
-    assert news.standing == "own" and "1 of them in use is not" in news.text
+    assert news.standing == "own" and "in use here (1 of them)" in news.text
     assert new not in a.ids()
     assert a.shared.take_in(file.read(a.path)) == (2, 3)
     assert a.shared.take_in(file.read(a.path)) == (0, 3)

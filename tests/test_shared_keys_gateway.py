@@ -306,7 +306,7 @@ def test_a_host_with_keys_of_its_own_keeps_them(tmp_path: Path, cluster: Cluster
         gateway.stop()
         gateway.shared, gateway.host = cluster.one.shared, {"name": "three"}
         gateway.start()
-        gateway.wait_for("is not in the shared state: sudo er state move")
+        gateway.wait_for("the shared state lacks keys that are in use here")
         assert gateway.embed().status == 200
         told = soon(lambda: (s := shared(gateway))["state"] == "away" and s)
         assert told["reason"].startswith("its keys are not used")

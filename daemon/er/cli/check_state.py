@@ -39,7 +39,7 @@ def findings(config: Config) -> list[Odd]:
     if state is None:
         return []
     found = _files(state)
-    if any(odd.level == "error" or "ask again with sudo" in odd.message for odd in found):
+    if any(odd.level == "error" for odd in found) or any(map(_closed, _paths(state).values())):
         return [*found, *_plain(state)]
     try:
         told = as_user.ask(lambda: [list(odd) for odd in _server(config, state)])
@@ -52,16 +52,16 @@ def findings(config: Config) -> list[Odd]:
 
 
 def _files(state: State) -> list[Odd]:
-    found: list[Odd] = []
-    for key in ("password_file", "ca", "certificate", "key"):
-        path: Path | None = getattr(state, key)
-        if path is not None:
-            found += _file(key, path)
-    return found
+    return [odd for key, path in _paths(state).items() for odd in _file(key, path)]
+
+
+def _paths(state: State) -> dict[str, Path]:
+    keys_ = ("password_file", "ca", "certificate", "key")
+    return {key: path for key in keys_ if (path := getattr(state, key)) is not None}
 
 
 def _file(key: str, path: Path) -> list[Odd]:
-    if os.geteuid() != 0 and not os.access(path, os.R_OK) and _there(path):
+    if _closed(path):
         told = f"{path}: only root can look there; ask again with sudo"
         return [Odd(key, told, "warning")]
     why = as_user.ask(lambda: _unreadable(path))
@@ -74,7 +74,10 @@ def _file(key: str, path: Path) -> list[Odd]:
     return []
 
 
-def _there(path: Path) -> bool:
+def _closed(path: Path) -> bool:
+    """Whether only root could tell what user er may: this is neither, and may not look."""
+    if os.geteuid() == 0 or os.access(path, os.R_OK):
+        return False
     try:
         path.stat()
     except FileNotFoundError:
@@ -194,12 +197,11 @@ def _memory(client: Any) -> list[Odd]:
     policy = str(told.get("maxmemory_policy") or "noeviction")
     if policy == "noeviction":
         return []
-    cure = "CONFIG SET maxmemory-policy noeviction, and so in its file"
+    cure = "CONFIG SET maxmemory-policy noeviction"
     if not int(told.get("maxmemory") or 0):
-        message = f"its maxmemory-policy is {policy}: with a maxmemory it would throw keys away"
-        return [Odd("url", f"{message}; on the server: {cure}", "warning")]
-    message = f"its maxmemory-policy is {policy}, so it throws keys and limits away when it is full"
-    return [Odd("url", f"{message}; on the server: {cure}")]
+        message = f"the server's maxmemory-policy {policy} would throw keys away: {cure}"
+        return [Odd("url", message, "warning")]
+    return [Odd("url", f"the server throws keys and limits away when it is full: {cure}")]
 
 
 def _disk(client: Any) -> list[Odd]:
@@ -219,8 +221,8 @@ def _disk(client: Any) -> list[Odd]:
         old = time.time() - float(told.get("rdb_last_save_time") or 0) > UNSAVED_S
         if not old or not int(told.get("rdb_changes_since_last_save") or 0):
             return []
-    message = "the server keeps nothing on a disk: after a restart hosts put their keys back, and "
-    return [Odd("url", f"{message}all else is lost; set appendonly yes", "warning")]
+    message = "the server keeps nothing on a disk, so a restart loses it: CONFIG SET appendonly yes"
+    return [Odd("url", message, "warning")]
 
 
 def _clock(client: Any) -> list[Odd]:
@@ -231,8 +233,7 @@ def _clock(client: Any) -> list[Odd]:
     apart = seconds + micros / 1e6 - (before + after) / 2
     if abs(apart) - (after - before) / 2 <= CLOCK_S:
         return []
-    way = "ahead of" if apart > 0 else "behind"
-    told = f"the server's clock is {abs(apart):.0f} s {way} this host's; timedatectl shows why"
+    told = f"the server's clock is {apart:+.0f} s apart from this host's; timedatectl shows why"
     return [Odd("url", told, "warning")]
 
 

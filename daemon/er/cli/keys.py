@@ -92,8 +92,8 @@ def place() -> Where:
     except ConfigError as error:
         with contextlib.suppress(OSError, UnicodeDecodeError):
             if STATE.search(read_text(source)):
-                told = "whether hosts share the keys can't be told, so none changed: "
-                raise KeysError("invalid", f"{told}{error.findings[0]}") from None
+                told = "no key changed, as hosts may share them, and er.toml does not say how"
+                raise KeysError("invalid", f"{told}; {error.findings[0]}") from None
     return keys.path()
 
 

@@ -41,7 +41,8 @@ _UNSURE = (
     "whether the key changed is not known: look with er keys list when it answers again, and "
     "revoke a key whose secret nobody saw"
 )
-MOVE = "sudo er state move carries this host's keys over"
+MOVE = "sudo er state move carries them over"
+_LAST_KNOWN = "these are the last known keys"
 
 
 class News(NamedTuple):
@@ -171,20 +172,18 @@ class Shared:
         try:
             return self.follow().text
         except Away as error:
-            return f"{error.text}; these are the last known keys{self._age()}"
+            return f"{error.text}; {self._last_known()}"
         except (KeysError, OSError) as error:
-            known = self._age()
-            return (
-                f"these are the last known keys{known}; there are newer, which root sees: {error}"
-            )
+            return f"{self._last_known()}; root sees newer ones: {error}"
 
-    def _age(self) -> str:
+    def _last_known(self) -> str:
         """How old the copy is: since the shared state answered last, or it was written."""
         from er.shared_state import verdict
 
         seen, known = verdict.read(directory("runtime")), origin.read(self.path)
         at = max(seen.answered if seen else 0.0, known.at if known else 0.0)
-        return f", of {written_time(max(0, round(self._clock() - at)))} ago" if at else ""
+        age = written_time(max(0, round(self._clock() - at)))
+        return f"these are the last known keys, of {age} ago" if at else _LAST_KNOWN
 
     def standing(self) -> News:
         """How the copy stands to the shared ones, changing nothing. Raises Away."""
@@ -286,12 +285,14 @@ class Shared:
         if held is None:
             if not mine:
                 return News("ok")
-            told = "there are no keys in the shared state yet; this host's own count here alone: "
-            return News("unmoved", told + MOVE)
+            told = "the shared state has no keys yet, so this host's own count here alone"
+            return News("unmoved", f"{told}; {MOVE}")
         if lacking := self._in_use(mine, held):
-            told = f"this host goes on with its own keys, as {lacking} of them in use "
-            lacks = "is" if lacking == 1 else "are"
-            return News("own", f"{told}{lacks} not in the shared state: {MOVE}", "", held.version)
+            told = (
+                f"the shared state lacks keys that are in use here ({lacking} of them), so this "
+                f"host's own count here alone; {MOVE}"
+            )
+            return News("own", told, version=held.version)
         return News("ok", version=held.version)
 
     def _mine(self) -> tuple[Record, ...]:
