@@ -130,6 +130,8 @@ class Gateway:
         self.tracing: dict[str, Any] = {}  # [tracing]
         self.alerts: list[dict[str, Any]] = []  # [[alert]]
         self.tls: dict[str, Any] = {}  # [gateway.tls], without `listen`
+        self.shared: dict[str, Any] = {}  # [state]
+        self.host: dict[str, Any] = {}  # [host]
         self.https_port = free_port()
         self.state, self.runtime = folder / "state", folder / "run"
         self.config = folder / "er.toml"
@@ -153,6 +155,10 @@ class Gateway:
         if self.tracing:
             text += "\n[tracing]\n"
             text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in self.tracing.items())
+        for name, table in (("state", self.shared), ("host", self.host)):
+            if table:
+                text += f"\n[{name}]\n"
+                text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in table.items())
         many = (("alert", self.alerts), ("model", self.models), ("replica", self.replicas))
         for kind, tables in many:
             for table in tables:

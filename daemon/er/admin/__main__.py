@@ -34,6 +34,7 @@ from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer
 from er.admin.prober import Ask, Prober, Question
 from er.admin.satisfaction import Satisfaction
+from er.admin.shared import SharedState
 from er.admin.used_elsewhere import UsedElsewhere
 from er.child import Child
 from er.config import Config, Model, Replica, directory
@@ -171,7 +172,11 @@ async def serve(child: Child) -> None:
         tasks = [alive, *map(asyncio.create_task, (*lasting, alerting.run()))]
         if config.state is not None:
             host = host_name(config.host)
-            for shared in (UsedElsewhere(config.state, host), DayByDay(config.state, host)):
+            for shared in (
+                SharedState(config),
+                UsedElsewhere(config.state, host),
+                DayByDay(config.state, host),
+            ):
                 tasks.append(asyncio.create_task(shared.run()))
         if observer.certificate is not None:
             tasks.append(asyncio.create_task(observer.certificate.run()))

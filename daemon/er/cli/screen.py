@@ -18,6 +18,7 @@ GLYPHS = {
     "starting": "◐",
     "waiting": "◐",
     "degraded": "▲",
+    "away": "▲",
     "draining": "▲",
     "drained": "▲",
     "down": "✖",

@@ -172,11 +172,23 @@ class ModelHealth(Shown):
     reason: str | UnsetType = UNSET
 
 
+class SharedHealth(Shown):
+    """What several hosts share: not usable ("away"), the last known keys and limits count."""
+
+    state: Literal["ok", "away", "unknown"]
+    reason: str | UnsetType = UNSET
+    since: float | UnsetType = UNSET
+
+
 class Health(Shown):
-    """ok: every replica answers; degraded: some model does; down: none does."""
+    """ok: every replica answers; degraded: some model does; down: none does.
+
+    `state` where several hosts share one: a host that is cut off from it is degraded.
+    """
 
     status: Literal["ok", "degraded", "down"]
     models: list[ModelHealth]
+    state: SharedHealth | UnsetType = UNSET
 
 
 # -- refusals --------------------------------------------------------------------------------------

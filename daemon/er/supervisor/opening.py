@@ -88,7 +88,7 @@ def first_key(settings: Config) -> None:
     if not settings.gateway.first_key_in_log:
         return
     try:
-        made = keys.ensure_first(keys.path(), now=datetime.now(UTC))
+        made = keys.ensure_first(keys.where(settings), now=datetime.now(UTC))
     except KeysError as error:
         journal.log("err", f"the first API key could not be made: {error}")
         return
