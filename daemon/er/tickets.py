@@ -87,5 +87,6 @@ class Load(NamedTuple):
 
     replica: str
     rank: int  # higher is better; 0: give it nothing
-    tokens: int  # in flight, all workers
+    tokens: int  # in flight, all workers; of another host's, as far as it is known
     mine: int  # in flight, this worker
+    away_s: float = 0.0  # there and back; 0: it is this host's own
