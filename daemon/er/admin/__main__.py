@@ -23,11 +23,13 @@ import httpx
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from er import engine_secret, exposition, health, model_files, wire
+from er import engine_secret, exposition, health, hosts, model_files, wire
 from er.admin.alerting import Alerting
 from er.admin.api import Desk, build
 from er.admin.canary_process import CanaryProcess
 from er.admin.certificate import Certificate
+from er.admin.far_probe import FarProbes, either
+from er.admin.host_certificate import HostCertificate
 from er.admin.introduced import Introduced
 from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer
@@ -36,6 +38,7 @@ from er.admin.satisfaction import Satisfaction
 from er.child import Child
 from er.config import Config, Model, Replica, directory
 from er.health import Probe
+from er.hosts import Hosts
 from er.journal import Audit, log, mishap
 from er.ledger import Ledger
 from er.model_files import ModelFilesError
@@ -127,7 +130,8 @@ def _asker(client: httpx.AsyncClient, runtime: Path) -> Ask:
             headers=known,
         )
 
-    return Introduced(ask, partial(health.version, client))
+    far = FarProbes(Hosts(runtime / hosts.FILE))
+    return Introduced(either(ask, far), partial(health.version, client))
 
 
 async def serve(child: Child) -> None:
@@ -168,6 +172,8 @@ async def serve(child: Child) -> None:
         tasks = [alive, *map(asyncio.create_task, (*lasting, alerting.run()))]
         if observer.certificate is not None:
             tasks.append(asyncio.create_task(observer.certificate.run()))
+        if config.state is not None:
+            tasks.append(asyncio.create_task(HostCertificate(config).run()))
         child.ready()
         try:
             await server.serve(sockets=list(child.sockets["admin"]))

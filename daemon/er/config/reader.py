@@ -41,6 +41,7 @@ DAY_S = 86400.0
 QUOTA_MIN, KEEP_MAX_S = 1 << 20, 3650 * DAY_S
 QUALITY_MIN_S = 10.0
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
+ELSEWHERE = re.compile(r"[a-z0-9][a-z0-9-]{0,47}@[a-z0-9][a-z0-9-]{0,47}\Z")  # REPLICA@HOST
 PRICE_MIN, PRICE_MAX = 0.0001, 1e6  # of a GPU-hour
 CURRENCY = re.compile(r"[A-Z]{3}\Z")
 HOLDS = ("off", "bulk", "all")
@@ -51,9 +52,10 @@ OWN_ARGS = {"--port", "--host", "--uds", "--model", "--served-model-name", "--ru
 class Reader:
     """Knows the text, so that a finding can name its line."""
 
-    def __init__(self, text: str, file: str) -> None:
+    def __init__(self, text: str, file: str, elsewhere: bool = False) -> None:
+        """`elsewhere`: replicas of other hosts may stand there."""
         self.lines = text.splitlines()
-        self.file = file
+        self.file, self.elsewhere = file, elsewhere
         self.findings: list[Finding] = []
 
     # -- where things stand ------------------------------------------------------------------
@@ -269,7 +271,8 @@ class Reader:
 
     def replica(self, table: dict[str, Any], index: int) -> Replica:
         f = Fields(self.say, table, "replica", index)
-        url = f.url("url")
+        far = self.elsewhere and ELSEWHERE.match(str(table.get("name")))
+        url = f.url("url", "https" if far else "http")
         fields: dict[str, Any] = {
             "name": f.text("name", "", required=True) or "?",
             "model": f.text("model", "", required=True) or "?",
@@ -283,7 +286,7 @@ class Reader:
             "url": url,
         }
         self.unknown(table, set(fields), "replica", index)
-        if not NAME.match(fields["name"]):
+        if not far and not NAME.match(fields["name"]):
             message = "a replica's name has only a-z, 0-9 and -, and begins with a letter or digit"
             self.say("replica", index, "name", message)
         if fields["gpu_memory_utilization"] and fields["kv_cache"]:
@@ -318,7 +321,7 @@ class Reader:
                 self._via(config, model, i)
         if not config.models:
             self.findings.append(Finding(self.file, 1, "no [[model]]; name at least one"))
-        if len(config.replicas) > REPLICAS_MAX:
+        if sum(not r.host for r in config.replicas) > REPLICAS_MAX:
             self.say("replica", REPLICAS_MAX, "", f"more than {REPLICAS_MAX} replicas")
         ports: dict[int, str] = {
             int(a.rsplit(":", 1)[1]): "the gateway" for a in config.gateway.listen

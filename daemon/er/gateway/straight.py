@@ -289,6 +289,8 @@ class Straight:
         values, plan = result.values, passage.plan
         began = time.monotonic_ns()
         if plan is not None:
+            if "@" in passage.replica:
+                plan.unkept()
             values = plan.merge(None if plan.known else values)
         body = openai.one(values, passage.base64, passage.way.json, passage.tokens)
         now = time.monotonic_ns()
