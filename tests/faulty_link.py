@@ -19,11 +19,15 @@ class FaultyLink:
 
     def __init__(self, target: int) -> None:
         self.state = "good"
-        self._target = target
+        self._target = target  # 0: to be said later
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
         self.address = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def leads_to(self, target: int) -> None:
+        """Pass on to another port from now on."""
+        self._target = target
 
     def __enter__(self) -> FaultyLink:
         return self
@@ -36,9 +40,13 @@ class FaultyLink:
         while True:
             try:
                 client, _ = self._listening.accept()
-                server = socket.create_connection(("127.0.0.1", self._target))
             except OSError:
                 return
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:  # nobody is there just now
+                client.close()
+                continue
             self._open += (client, server)
             for source, to, back in ((client, server, False), (server, client, True)):
                 threading.Thread(target=self._pass, args=(source, to, back), daemon=True).start()

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from er.tls import made_own, own
 from fakes import EngineProcess, free_port
 from running import DIMENSIONS, Gateway, Reply
@@ -77,15 +79,28 @@ class Host(Gateway):
         models = json.loads(self.ask("GET", "/health", key=None).body)["models"]
         return {r["name"]: r["state"] for m in models for r in m["replicas"]}
 
+    def admin(self, method: str, path: str) -> int:
+        """One request to the admin API; returns its status."""
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.runtime / "admin.sock"))) as c:
+            return c.request(method, f"http://er{path}", timeout=20).status_code
+
+    def status_of(self, replica: str) -> dict[str, Any]:
+        """What GET /status of the admin API says of a replica."""
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.runtime / "admin.sock"))) as c:
+            models = c.get("http://er/status", timeout=20).json()["models"]
+        rows = {r["name"]: r for m in models for r in m["replicas"]}
+        found: dict[str, Any] = rows[replica]
+        return found
+
     def why(self, replica: str) -> str:
         models = json.loads(self.ask("GET", "/health", key=None).body)["models"]
         rows = {r["name"]: r for m in models for r in m["replicas"]}
         return str(rows[replica].get("reason", ""))
 
     def until_up(self, *replicas: str, state: str = "up") -> None:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 40
         while any(self.states().get(name) != state for name in replicas):
-            assert time.monotonic() < until, (self.states(), self.text()[-3000:])
+            assert time.monotonic() < until, (self.states(), [self.why(r) for r in replicas])
             time.sleep(0.05)
 
 
@@ -97,8 +112,13 @@ def _put(path: Path, text: str, mode: int) -> None:
 
 
 @contextlib.contextmanager
-def hosts(folder: Path, engines: Sequence[int], **settings: Any) -> Iterator[list[Host]]:
-    """Running hosts gpu1, gpu2, …, each with that many stand-in engines, that know of each other."""
+def hosts(
+    folder: Path, engines: Sequence[int], *, start: bool = True, **settings: Any
+) -> Iterator[list[Host]]:
+    """Running hosts gpu1, gpu2, …, each with that many stand-in engines, that know of each other.
+
+    Without `start` they don't run yet.
+    """
     with contextlib.ExitStack() as stack:
         found: list[Host] = []
         for number, count in enumerate(engines, 1):
@@ -108,17 +128,18 @@ def hosts(folder: Path, engines: Sequence[int], **settings: Any) -> Iterator[lis
             stack.callback(host.kill)
         for host in found:
             host.knows([other for other in found if other is not host])
-            host.start(wait=False)
-        for host in found:
+            if start:
+                host.start(wait=False)
+        for host in found if start else ():
             host.wait_for("answers at")
             host.key = (host.secrets() or [""])[-1]
-        for host in found:
+        for host in found if start else ():
             host.until_up(*host.states())
         yield found
 
 
 class Clients:
-    """Threads that ask one host for embeddings of texts that are told apart, and keep the replies."""
+    """Threads that ask one host for embeddings of texts, and keep the replies."""
 
     def __init__(self, host: Host, count: int, texts: Sequence[str], items: int = 1) -> None:
         self.host, self.items = host, items

@@ -20,7 +20,7 @@ from er.journal import Level, log, mishap
 from er.ledger import Ledger, State
 
 EVERY_S = 2.0
-FAR_EVERY_S = 8.0  # of another host, which looks more often itself, as long as it answers
+FAR_EVERY_S = 4.0  # of another host, which looks more often itself, as long as it answers
 VOUCHED_NS = 4_000_000_000  # a real answer this recent needs no probe beside it
 TIMEOUT_S = 5.0
 LATE_IN_A_ROW = 2  # one late answer may be a long batch in front of it
