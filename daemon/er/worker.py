@@ -91,9 +91,9 @@ class Worker:
         self._audit = Audit()
         self._served = Served(settings)
         self._fingerprints = Fingerprints(self._served, runtime)
-        secret = partial(engine_secret.known, runtime)
         self._lender, dimensions = Lender(child, runtime), self._served.dimensions
-        both: dict[str, Any] = {"secret": secret, "hosts": self._lender.hosts}
+        both: dict[str, Any] = {"secret": partial(engine_secret.known, runtime)}
+        both["hosts"] = self._lender.hosts
         self._replicas = Replicas(settings, dimensions, self._ledger, **both)
         self._cache = Cache(settings, config.directory("cache") / "vectors", runtime)
         self._workshop = Workshop(self._served, self._replicas, self._cache)

@@ -23,7 +23,7 @@ import httpx
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from er import engine_secret, exposition, health, hosts, model_files, wire
+from er import engine_secret, exposition, health, model_files, wire
 from er.admin.alerting import Alerting
 from er.admin.api import Desk, build
 from er.admin.canary_process import CanaryProcess
@@ -38,7 +38,6 @@ from er.admin.satisfaction import Satisfaction
 from er.child import Child
 from er.config import Config, Model, Replica, directory
 from er.health import Probe
-from er.hosts import Hosts
 from er.journal import Audit, log, mishap
 from er.ledger import Ledger
 from er.model_files import ModelFilesError
@@ -130,8 +129,7 @@ def _asker(client: httpx.AsyncClient, runtime: Path) -> Ask:
             headers=known,
         )
 
-    far = FarProbes(Hosts(runtime / hosts.FILE))
-    return Introduced(either(ask, far), partial(health.version, client))
+    return Introduced(either(ask, FarProbes(runtime)), partial(health.version, client))
 
 
 async def serve(child: Child) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from er import hosts
 from er.admin.prober import Question
 from er.config import Replica
 from er.health import Probe, State, judge
@@ -25,8 +27,8 @@ HEAD = f"\r\n{PROBE}: 1".encode()
 class FarProbes:
     """One process's ways to them."""
 
-    def __init__(self, hosts: Hosts) -> None:
-        self._hosts = hosts
+    def __init__(self, runtime: Path) -> None:
+        self._hosts = Hosts(runtime / hosts.FILE)
 
     async def __call__(self, replica: Replica, what: Question, timeout_s: float) -> Probe:
         """What came of one probe; never raises for what the other side does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -326,9 +327,11 @@ class Reader:
         ports: dict[int, str] = {
             int(a.rsplit(":", 1)[1]): "the gateway" for a in config.gateway.listen
         }
-        self._https(config, ports)
         if config.gateway.metrics:
             ports[int(config.gateway.metrics.rsplit(":", 1)[1])] = "the gateway's metrics"
+        tls = config.gateway.tls
+        self._ports_of(tls.listen if tls else (), "gateway.tls", "HTTPS", ports)
+        self._ports_of(config.host.listen if config.state else (), "host", "other hosts", ports)
         seen: set[str] = set()
         for i, replica in enumerate(config.replicas):
             if replica.name in seen:
@@ -350,19 +353,17 @@ class Reader:
                     )
                 ports[replica.port] = f"replica {replica.name}"
 
-    def _https(self, config: Config, ports: dict[int, str]) -> None:
-        """The ports of HTTPS, which nothing else may have; they are added to `ports`."""
-        gateway = config.gateway
-        for address in gateway.tls.listen if gateway.tls else ():
+    def _ports_of(
+        self, listen: Sequence[str], table: str, what: str, ports: dict[int, str]
+    ) -> None:
+        """Ports of `what`, which nothing else may have; they are added to `ports`."""
+        for address in listen:
             port = int(address.rsplit(":", 1)[1])
-            taken = ports.get(port)
-            if gateway.metrics and port == int(gateway.metrics.rsplit(":", 1)[1]):
-                taken = "the gateway's metrics"
-            if taken:
+            if taken := ports.get(port):
                 # At two addresses it could be meant, but nobody would know which one answers.
                 message = f"listen has port {port}, which is taken by {taken}; choose another"
-                self.say("gateway.tls", 0, "listen", message)
-            ports[port] = "HTTPS"
+                self.say(table, 0, "listen", message)
+            ports[port] = what
 
     def _via(self, config: Config, model: Model, index: int) -> None:
         target = next((m for m in config.models if m.name == model.via), None)

@@ -91,7 +91,7 @@ class Door(asyncio.Protocol):
 
     def _begin(self) -> None:
         self._url, self._secret, self._more = b"", b"", b""
-        self._length = -1
+        self._length, self._named = -1, 0  # said of the body; bytes of headers
         self._probe = self._chunked = self._admitted = False
         self._name = ""
         self._body = bytearray()
@@ -140,7 +140,10 @@ class Door(asyncio.Protocol):
             if not self._over:
                 self._refuse(400, "bad_request", "This is not HTTP/1.1.", end=True)
         if not self._over and not self._admitted and self._head > HEAD_BYTES:
-            self._refuse(431, "bad_request", f"A head has at most {HEAD_BYTES} bytes.", end=True)
+            self._too_large()
+
+    def _too_large(self) -> None:
+        self._refuse(431, "bad_request", f"A head has at most {HEAD_BYTES} bytes.", end=True)
 
     def look(self, now: float) -> None:
         """End it if its present part takes too long."""
@@ -176,10 +179,9 @@ class Door(asyncio.Protocol):
 
     def on_url(self, url: bytes) -> None:
         self._url += url
-        if len(self._url) > HEAD_BYTES:
-            self._over = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._named += len(name) + len(value)
         low = name.lower()
         if low == b"authorization":
             self._secret = value
@@ -203,7 +205,9 @@ class Door(asyncio.Protocol):
             self._stranger()
             return
         place = PATH.match(self._url)
-        if self._parser.get_method() != b"POST":
+        if self._named + len(self._url) > HEAD_BYTES:
+            self._too_large()
+        elif self._parser.get_method() != b"POST":
             self._refuse(405, "bad_request", "Only POST is taken here.", end=True)
         elif place is None or not self._house.lending.lends(place[1].decode()):
             self._refuse(404, "unknown", "This host has no such replica of its own.", end=True)
