@@ -29,6 +29,8 @@ from er.admin.api import Desk, build
 from er.admin.canary_process import CanaryProcess
 from er.admin.certificate import Certificate
 from er.admin.day_by_day import DayByDay
+from er.admin.far_probe import FarProbes, either
+from er.admin.host_certificate import HostCertificate
 from er.admin.introduced import Introduced
 from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer
@@ -131,7 +133,7 @@ def _asker(client: httpx.AsyncClient, runtime: Path) -> Ask:
             headers=known,
         )
 
-    return Introduced(ask, partial(health.version, client))
+    return Introduced(either(ask, FarProbes(runtime)), partial(health.version, client))
 
 
 async def serve(child: Child) -> None:
@@ -176,6 +178,7 @@ async def serve(child: Child) -> None:
                 SharedState(config),
                 UsedElsewhere(config.state, host),
                 DayByDay(config.state, host),
+                HostCertificate(config),
             ):
                 tasks.append(asyncio.create_task(shared.run()))
         if observer.certificate is not None:

@@ -105,6 +105,11 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     def cpu(self) -> bool:
         return self.gpu == ("cpu",)
 
+    @property
+    def host(self) -> str:
+        """The other host that it is of, "" for this one's own: see config.elsewhere."""
+        return self.name.partition("@")[2]
+
 
 class Cache(msgspec.Struct, frozen=True, kw_only=True):
     size: int = 2 << 30  # bytes; 0 = off

@@ -40,7 +40,7 @@ def report(served: Served, ledger: Ledger, now: float, now_ns: int) -> dict[str,
     """
     models = [_model(served, m, ledger, now, now_ns) for m in served.config.models]
     answering = [m for m in models if m["answers"]]
-    whole = all(m["answers"] and all(r["state"] == "up" for r in m["replicas"]) for m in models)
+    whole = all(m["answers"] and all(map(_well, m["replicas"])) for m in models)
     status = "ok" if whole else "degraded" if answering else "down"
     return {"status": status, "models": models}
 
@@ -52,6 +52,11 @@ def _with_state(found: dict[str, Any], now: float) -> dict[str, Any]:
     state = verdict.public(directory("runtime"), now)
     degraded = found["status"] == "ok" and state["state"] == "away"
     return {**found, "status": "degraded" if degraded else found["status"], "state": state}
+
+
+def _well(replica: dict[str, Any]) -> bool:
+    """Whether it answers; one of another host is that host's business."""
+    return replica["state"] == "up" or "@" in replica["name"]
 
 
 def ready(served: Served, ledger: Ledger, now: float, now_ns: int) -> bool:

@@ -209,6 +209,8 @@ def _fingerprint(facts: Facts, model: str) -> str | None:
     """What its living launchers say that its answers are of; None where none says it."""
     said = []
     for replica in facts.config.replicas_of(model):
+        if replica.host:
+            continue
         sample = facts.samples.get(replica.name) or {}
         if replica.url is not None:
             said.append(Fingerprint())
