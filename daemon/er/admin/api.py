@@ -33,7 +33,7 @@ from er.small_file import DAMAGED
 from er.tls import Credentials, TlsError
 from er.usage import report
 
-By = Literal["operator", "launcher"]
+By = Literal["operator", "launcher"]  # who asks here; a host drains by itself
 GRACE = "24h"
 KEY_STATUS = {"not_found": 404, "exists": 409, "invalid": 400, "damaged": 500, "disk": 507}
 
