@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import socket
-import subprocess
 import time
 import tomllib
 from collections.abc import Iterator
@@ -32,7 +29,7 @@ from er.members import (
     written,
 )
 from er.members.roll import LEAVES_S, Serving
-from fakes import free_port
+from valkeys import Server
 
 HERE = Own(
     id="a",
@@ -323,20 +320,8 @@ def test_what_outlives_a_process(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
-    program = shutil.which("valkey-server") or shutil.which("redis-server")
-    assert program is not None
-    port, folder = free_port(), tmp_path_factory.mktemp("valkey")
-    options = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder))
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([program, *options], stdout=log, stderr=log)
-    for _ in range(500):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.02)
-    yield State(url=f"valkey://127.0.0.1:{port}")
-    process.kill()
-    process.wait()
+    with Server(tmp_path_factory.mktemp("valkey")) as server:
+        yield State(url=server.url)
 
 
 @pytest.fixture
