@@ -114,7 +114,7 @@ class Gateway:
 
     def __init__(self, folder: Path, engines: Sequence[EngineProcess] = (), **gateway: Any) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.listen, self.port = "127.0.0.1", free_port()
         self.engines = engines
         self.settings = {"workers": 1, "metrics": "", "rate_limit": "off", **gateway}
         self.models: list[dict[str, Any]] = [
@@ -140,7 +140,7 @@ class Gateway:
 
     def write_config(self) -> None:
         """er.toml from settings, models and replicas."""
-        text = f'[gateway]\nlisten = ["127.0.0.1:{self.port}"]\n'
+        text = f'[gateway]\nlisten = ["{self.listen}:{self.port}"]\n'
         text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in self.settings.items())
         if self.tls:
             text += f'\n[gateway.tls]\nlisten = ["127.0.0.1:{self.https_port}"]\n'

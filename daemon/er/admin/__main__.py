@@ -29,13 +29,16 @@ from er.admin.alerting import Alerting
 from er.admin.api import Desk, build
 from er.admin.canary_process import CanaryProcess
 from er.admin.certificate import Certificate
+from er.admin.day_by_day import DayByDay
 from er.admin.introduced import Introduced
 from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer
 from er.admin.prober import Ask, Prober, Question
 from er.admin.satisfaction import Satisfaction
+from er.admin.used_elsewhere import UsedElsewhere
 from er.child import Child
 from er.config import Config, Model, Replica, directory
+from er.config.state import host_name
 from er.health import Probe
 from er.journal import Audit, log, mishap
 from er.ledger import Ledger
@@ -172,6 +175,10 @@ async def serve(child: Child) -> None:
         alerting = Alerting(config, observer.status, lambda: _end(observer))
         lasting = (prober.run(), observer.run(), canary.run(), Satisfaction(config).run())
         tasks = [alive, *map(asyncio.create_task, (*lasting, alerting.run()))]
+        if config.state is not None:
+            host = host_name(config.host)
+            for shared in (UsedElsewhere(config.state, host), DayByDay(config.state, host)):
+                tasks.append(asyncio.create_task(shared.run()))
         if observer.certificate is not None:
             tasks.append(asyncio.create_task(observer.certificate.run()))
         if hosts is not None:
