@@ -48,8 +48,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         for name in ("one", "two"):
             made = Gateway(folder / name, [engine])
             made.folder.mkdir(exist_ok=True)
-            made.shared = {"url": server.url, "password_file": str(password)}
-            made.host = {"name": name}
+            state = {"url": server.url, "password_file": str(password)}
+            made.shared = {"state": state, "host": {"name": name}}
             gateways.append(made)
             made.start()
         one, two = gateways
@@ -129,7 +129,7 @@ def test_both_change_keys_at_once_and_nothing_is_lost(cluster: Cluster) -> None:
 
     def work(gateway: Gateway) -> None:
         for i in range(12):
-            name = f"{gateway.host['name']} {i}"
+            name = f"{gateway.shared['host']['name']} {i}"
             ids.append(admin(gateway, "POST", "/keys", {"name": name}).json()["id"])
 
     ends = [threading.Thread(target=work, args=(gateway,)) for gateway in cluster.both]

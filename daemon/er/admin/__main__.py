@@ -17,10 +17,11 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from er import engine_secret, exposition, health, model_files, wire
@@ -48,8 +49,12 @@ from er.model_files import ModelFilesError
 from er.prompts import Prompter
 from er.tls import Safe
 
+if TYPE_CHECKING:
+    from er.admin.hosts import Hosts
+
 READ_AGAIN_S = 30.0  # model files that were missing are looked for again
 GRACEFUL_S = 10
+ALONE_WITHOUT = ("members.toml", "hosts.json", "members", "draining")  # what other hosts led to
 
 
 class PeerProtocol(HttpToolsProtocol):
@@ -163,6 +168,7 @@ async def serve(child: Child) -> None:
         )
         observer.probes = prober.right
         canary = CanaryProcess(app, desk, prober, _give_back_memory)
+        hosts = _hosts(config, ledger, app, desk, prober)
         if config.gateway.metrics:
             await door.open(config.gateway.metrics)
         tls = config.gateway.tls
@@ -183,6 +189,8 @@ async def serve(child: Child) -> None:
                 tasks.append(asyncio.create_task(shared.run()))
         if observer.certificate is not None:
             tasks.append(asyncio.create_task(observer.certificate.run()))
+        if hosts is not None:
+            tasks.append(asyncio.create_task(hosts.run()))
         child.ready()
         try:
             await server.serve(sockets=list(child.sockets["admin"]))
@@ -190,10 +198,31 @@ async def serve(child: Child) -> None:
             for task_ in tasks:
                 task_.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if hosts is not None:
+                await hosts.end()
             await door.close()
             await asyncio.to_thread(observer.close)
             audit.close()
             ledger.close()
+
+
+def _hosts(
+    config: Config, ledger: Ledger, app: FastAPI, desk: Desk, prober: Prober
+) -> Hosts | None:
+    """What announces this host and hears the others; None on a machine alone."""
+    if config.state is None:
+        for name in ALONE_WITHOUT:
+            with contextlib.suppress(OSError):
+                (directory("runtime") / name).unlink(missing_ok=True)
+        return None
+    from er.admin import hosts_api  # with the client of the shared state, which one alone needs not
+    from er.admin.hosts import Hosts
+    from er.admin.hosts_own import Asked
+
+    hosts = Hosts(config, ledger, config.state, Asked(prober, desk.observer.samples))
+    desk.observer.hosts = hosts.rows
+    hosts_api.add(app, desk, hosts)
+    return hosts
 
 
 def _end(observer: Observer) -> float | None:

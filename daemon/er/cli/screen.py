@@ -22,6 +22,8 @@ GLYPHS = {
     "draining": "▲",
     "drained": "▲",
     "down": "✖",
+    "silent": "✖",
+    "away": "✖",
     "failed": "✖",
     "stopped": "○",
 }
