@@ -90,7 +90,8 @@ class Grantor:
             del self.entries[0]
         for name, (n, until) in list(self.out.items()):
             if until <= now and name != host:
-                self._insert(now + 1, n, period)  # it may have used it until this moment
+                if n:  # it may have used it until this moment
+                    self._insert(now + 1, n, period)
                 del self.out[name]
         mine = self.out.get(host, [0, 0])[0]
         for age, n in asked.used:
@@ -155,10 +156,22 @@ class Grantor:
 # -- the host's part -----------------------------------------------------------------------------
 
 
-def take(words: memoryview, now: int, n: int) -> bool:
-    """Take `n` from the balance at `now` (ns), if they are there."""
+def left(words: memoryview, rate: Rate) -> int:
+    """How many more pass by `rate`, as far as is known here; below 0: it is another, lower one."""
+    return words[LEFT] + words[BALANCE] + rate.count - words[COUNT]
+
+
+def take(words: memoryview, rate: Rate, now: int, n: int) -> bool:
+    """Take `n` from the balance at `now` (ns), if they are there.
+
+    A `rate` below the one that was asked with (batches have a part of a limit) may allow less.
+    """
     balance = words[BALANCE]
-    if balance < n or now >= words[EXPIRES]:
+    if (
+        balance < n
+        or now >= words[EXPIRES]
+        or (rate.count < words[COUNT] and left(words, rate) < n)
+    ):
         return False
     words[BALANCE] = balance - n
     words[USED] += n
@@ -183,16 +196,15 @@ def low(words: memoryview) -> bool:
     return bool(2 * words[BALANCE] < words[SIZE])
 
 
-def beyond(words: memoryview, rate: Rate, n: int) -> bool:
-    """Whether `n` more are over a `rate` of less than the limit, by what is known here."""
-    left = words[LEFT] + words[BALANCE] - (words[COUNT] - rate.count)
-    return bool(rate.count < words[COUNT] and left < n)
-
-
-def refused(words: memoryview, now: int, n: int) -> bool:
+def refused(words: memoryview, rate: Rate, now: int, n: int) -> bool:
     """Whether it is known that `n` do not pass."""
     believed = now < words[AGAIN_AT] and now < words[RETRY_AT]
-    return bool(believed and n > words[LEFT] + words[BALANCE])
+    return bool(believed and n > left(words, rate))
+
+
+def share(rate: Rate, members: int) -> Rate:
+    """What one of so many hosts lets through while it hears nothing of the others."""
+    return Rate(max(1, rate.count // max(1, members)), rate.period_s)
 
 
 def clear(words: memoryview) -> None:
@@ -217,7 +229,10 @@ def ask(
     `words`; `unasked` puts it there again. `back`: the balance is given back.
     """
     known = words[EPOCH] == epoch
-    used = words[USED] if known else window.counted(counted, rate, now)
+    alone = words[UNDER_WAY] == 0 or now - words[ASKED] > LOST_NS
+    used = words[USED]
+    if not known:  # told once, by whoever is the first to ask
+        used = window.counted(counted, rate, now) if alone else 0
     if not known or now >= words[EXPIRES]:
         words[BALANCE] = 0  # it counts as used there, or as nothing
     balance, elapsed = words[BALANCE], max(MS_NS, now - words[ASKED])
@@ -227,7 +242,6 @@ def ask(
     if not back:
         ahead = math.ceil(max(0, used) * AHEAD_S * SECOND_NS / elapsed) if known else 0
         want = min(WANT_MAX, max(0, max(2, ahead) - balance))
-    alone = words[UNDER_WAY] == 0 or now - words[ASKED] > LOST_NS
     words[UNDER_WAY] = 1 if alone else words[UNDER_WAY] + 1
     words[BALANCE] = keep = balance - give
     words[USED] = 0
@@ -252,6 +266,7 @@ def unasked(words: memoryview, asked: Ask) -> None:
     """Nobody heard it, or nobody knows: what was reported is reported again."""
     words[USED] += sum(n for _, n in asked.used)
     words[UNDER_WAY] = max(0, words[UNDER_WAY] - 1)
+    words[ASKED] = 0
 
 
 def answered(
@@ -265,11 +280,8 @@ def answered(
     words[USED] -= grant.granted
     words[EXPIRES] = sent + int(HOLD_S * SECOND_NS)
     words[SIZE] = words[BALANCE] - grant.granted if grant.extra else 0
-    words[LEFT], words[COUNT], words[PERIOD] = (
-        max(0, grant.left),
-        asked.rate.count,
-        asked.rate.period_s,
-    )
+    words[LEFT] = grant.left
+    words[COUNT], words[PERIOD] = asked.rate.count, asked.rate.period_s
     words[RESET_AT], words[EPOCH] = now + grant.reset_ms * MS_NS, epoch
     words[UNDER_WAY] = max(0, words[UNDER_WAY] - 1)
     words[AGAIN_AT] = 0

@@ -187,11 +187,17 @@ def wait_s(window: memoryview, rate: Rate, before: int, now: int) -> float:
         at = _FIRST + 2 * ((window[_TAIL] + index) % ENTRIES)
         if window[at] + period > now:
             places.append((window[at] + period - now, window[at + 1]))
+    return turn_s(places, rate, before)
+
+
+def turn_s(places: list[tuple[int, int]], rate: Rate, before: int) -> float:
+    """The same, where `places` leave: in how many ns, and how many."""
+    period = rate.period_s * 1_000_000_000
     free = rate.count - sum(count for _, count in places)
     if before < free:
         return 0.0
     if free > 0:
-        places.append((period, free))  # those who pass now
+        places = [*places, (period, free)]  # those who pass now
     # Whoever passes makes room for another one a period later.
     rounds, place = divmod(before - free, max(rate.count, rate.count - free))
     for left, count in places:
