@@ -36,7 +36,7 @@ from er.config import Tls
 from er.feedback.book import Book
 from er.feedback.memory import Memory
 from er.garbage import Garbage
-from er.gateway import Gateway
+from er.gateway import Gateway, limited
 from er.gateway.batches import Shelf
 from er.gateway.bounded import Bounded
 from er.gateway.client import Trusted
@@ -97,7 +97,7 @@ class Worker:
         self._replicas = Replicas(settings, dimensions, self._ledger, **both)
         self._cache = Cache(settings, config.directory("cache") / "vectors", runtime)
         self._workshop = Workshop(self._served, self._replicas, self._cache)
-        limits = Limits.open(runtime / "limits")
+        limits, self._beside = limited.opened(settings, runtime)
         limits.running.claim(child.slot)
         state = config.directory("state")
         self._meter = Meter(usage.folder(state), runtime if settings.state else None)
@@ -167,11 +167,9 @@ class Worker:
         loop.add_signal_handler(RETIRE, self._retire)
         loop.add_signal_handler(signal.SIGINT, self._cut.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: None)  # the terminal's; the parent says
-        background = [
-            loop.create_task(self._served.load(self._loaded)),
-            loop.create_task(self._beat()),
-            loop.create_task(self._tick()),
-        ]
+        runs = [self._served.load(self._loaded), self._beat(), self._tick()]
+        runs += [beside() for beside in self._beside]
+        background = [loop.create_task(run) for run in runs]
         batches = loop.create_task(self._runner.run())
         stop = [loop.create_task(self._drain.wait()), loop.create_task(self._cut.wait())]
         first = loop.create_task(self._served.looked.wait())
