@@ -1,4 +1,4 @@
-"""Two gateways behind HAProxy or nginx as etc/front has them, and what is done to a host of them."""
+"""Two gateways behind HAProxy or nginx as etc/front has them, and what is done to one of them."""
 
 from __future__ import annotations
 
@@ -108,23 +108,26 @@ def haproxy(folder: Path, hosts: Sequence[Gateway], *marks: str) -> Iterator[Fro
         yield front
 
 
-def nginx_config(folder: Path, to: Sequence[str], front: Front) -> str:
-    """etc/front/nginx.conf before the hosts at these addresses."""
+def nginx_config(folder: Path, to: Sequence[str], front: Front, source: str = "") -> str:
+    """etc/front/nginx.conf before the hosts at these addresses; it asks them from `source`."""
     crt, key = certificate(folder, Authority("a front's authority"))
     text = (FOLDER / "nginx.conf").read_text(encoding="utf-8")
     changes = [(f"10.0.0.1{n}:2048", address) for n, address in enumerate(to, 1)]
     changes += [("/etc/nginx/er.crt", str(crt)), ("/etc/nginx/er.key", str(key))]
     changes += [("listen 2048", f"listen {front.port}"), ("listen 2443", f"listen {front.https}")]
+    if source:
+        changes += [("proxy_pass http://er;", f"proxy_pass http://er; proxy_bind {source};")]
     text = whole_nginx(folder, put(text, *changes))
     return put(text, ("master_process off;", PROCESSES))
 
 
 @contextlib.contextmanager
-def nginx(folder: Path, hosts: Sequence[Gateway]) -> Iterator[Front]:
-    """nginx before these."""
+def nginx(folder: Path, hosts: Sequence[Gateway], source: str = "") -> Iterator[Front]:
+    """nginx before these; it asks them from `source`, an address of the loopback."""
     front = Front(free_port(), free_port(), folder)
     config = folder / "nginx.conf"
-    config.write_text(nginx_config(folder, [f"{ADDRESS}:{host.port}" for host in hosts], front))
+    to = [f"{ADDRESS}:{host.port}" for host in hosts]
+    config.write_text(nginx_config(folder, to, front, source))
     with front_running(nginx_command(folder, config), front.port, folder / "nginx.log"):
         yield front
 

@@ -32,6 +32,14 @@ def reason(runtime: Path) -> str:
     return ""
 
 
+def drained_s(runtime: Path, now: float) -> float:
+    """For how long it is drained, at `now` in Unix seconds; 0 where it is not."""
+    try:
+        return max(0.0, now - (runtime / DRAINING).stat().st_mtime)
+    except OSError:
+        return 0.0
+
+
 def leave(runtime: Path) -> None:
     """Say that this gateway stops. Raises OSError."""
     (runtime / LEAVING).touch(mode=0o640)

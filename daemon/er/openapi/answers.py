@@ -154,7 +154,7 @@ class Alive(Shown):
 
 
 class Ready(Shown):
-    """Whether requests are wanted here; "leaving": the host is drained or stops, as `reason` says."""
+    """Whether requests are wanted here; "leaving": the host is drained or stops, says `reason`."""
 
     status: Literal["ok", "down", "leaving"]
     reason: str | UnsetType = UNSET

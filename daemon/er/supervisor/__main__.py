@@ -143,7 +143,10 @@ class Supervisor:
 
     async def _leave(self) -> None:
         """Let balancers look away first: for `leave_time` only /readyz differs."""
-        wait_s, runtime = self._generations.serving.config.gateway.leave_time_s, directory("runtime")
+        wait_s, runtime = (
+            self._generations.serving.config.gateway.leave_time_s,
+            directory("runtime"),
+        )
         if not wait_s:
             return
         try:
