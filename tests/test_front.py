@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -162,7 +163,7 @@ def test_readyz_says_that_a_host_is_about_to_go(tmp_path: Path) -> None:
         assert ready() == (200, {"status": "ok"})
         assert running.process is not None
         running.process.terminate()
-        running.wait_for("leaving: /readyz says 503, for 300 s all else is served")
+        running.wait_for("leaving: /readyz says 503, for 300.0 s all else is served")
         assert ready() == away("this gateway stops")
         reply = running.embed()
         assert reply.status == 200 and "connection" not in reply.headers
@@ -192,6 +193,11 @@ def test_a_file_that_says_too_much_or_nothing_readable(tmp_path: Path) -> None:
     leaving.stay(tmp_path)
     leaving.stay(tmp_path)
     assert leaving.reason(tmp_path) == ""
+    assert leaving.drained_s(tmp_path, 5.0) == 0.0
+    flag.touch()
+    os.utime(flag, (1000.0, 1000.0))
+    assert leaving.drained_s(tmp_path, 1030.0) == 30.0
+    assert leaving.drained_s(tmp_path, 900.0) == 0.0  # the clock was set back
 
 
 def asked_by_nginx(cluster: Cluster, number: int) -> int:

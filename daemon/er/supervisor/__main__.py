@@ -142,20 +142,22 @@ class Supervisor:
         self._stopping.set()
 
     async def _leave(self) -> None:
-        """Let balancers look away first: for `leave_time` only /readyz differs."""
-        wait_s, runtime = (
-            self._generations.serving.config.gateway.leave_time_s,
-            directory("runtime"),
-        )
-        if not wait_s:
+        """Let balancers look away first: for `leave_time` only /readyz differs.
+
+        Who was drained that long ago has said it already.
+        """
+        runtime = directory("runtime")
+        wait_s = self._generations.serving.config.gateway.leave_time_s
+        wait_s -= leaving.drained_s(runtime, time.time())
+        if wait_s <= 0:
             return
         try:
             leaving.leave(runtime)
         except OSError as error:
             journal.log("warning", f"stopping at once, as /readyz can't say so before: {error}")
             return
-        self._notifier.stopping(f"leaving: /readyz says 503 for {wait_s:g} s, all else is served")
-        journal.log("info", f"leaving: /readyz says 503, for {wait_s:g} s all else is served")
+        self._notifier.stopping(f"leaving: /readyz says 503 for {wait_s:.1f} s, all else is served")
+        journal.log("info", f"leaving: /readyz says 503, for {wait_s:.1f} s all else is served")
         await self._gone(self._workers(), wait_s, self._hurry)
 
     async def _drain(self) -> None:
