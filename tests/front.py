@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -59,12 +60,6 @@ def put(text: str, *changes: tuple[str, str]) -> str:
     return text
 
 
-def commented(text: str, mark: str) -> str:
-    """The text with its lines `#MARK …` in force."""
-    assert f"    #{mark} " in text
-    return text.replace(f"    #{mark} ", "    ")
-
-
 def certificate(folder: Path, authority: Authority) -> tuple[Path, Path]:
     """A front's own: (certificate, key)."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,25 +69,36 @@ def certificate(folder: Path, authority: Authority) -> tuple[Path, Path]:
     return paths
 
 
+SERVERS = "".join(f"    server {name} 10.0.0.1{n}:2048\n" for n, name in enumerate(NAMES, 1))
+
+
 def haproxy_config(folder: Path, to: Sequence[str], front: Front, *marks: str) -> str:
-    """etc/front/haproxy.cfg before the hosts at these addresses, with those lines in force."""
-    authority = Authority("a front's authority")
-    both = certificate(folder, authority)
+    """etc/front/haproxy.cfg before the hosts at these addresses.
+
+    `marks`: which of its commented lines are in force, "tls" and "again".
+    """
+    both = certificate(folder, Authority("a front's authority"))
     (folder / "er.pem").write_bytes(b"".join(path.read_bytes() for path in both))
     text = (FOLDER / "haproxy.cfg").read_text(encoding="utf-8")
-    plain = [f"    server {name} 10.0.0.1{n}:2048\n" for n, name in enumerate(NAMES, 1)]
-    for mark in marks:
-        text = commented(text, mark)
+    assert text.count(SERVERS) == 2
+    servers = SERVERS
     if "tls" in marks:
-        text = put(text, *((line, "") for line in plain))
-        text = put(text, ("/etc/haproxy/er-ca.pem", str(folder / "hosts-ca.pem")))
+        text, _, lines = text.partition("\n# Over TLS")
+        servers = "".join(re.findall(r"^#( .*\n)", lines, re.MULTILINE)[-3:])
+        servers = put(servers, ("/etc/haproxy/er-ca.pem", str(folder / "hosts-ca.pem")))
+        text = text.replace(SERVERS, servers)
+    if "again" in marks:
+        assert text.count("    #again ") == 2
+        text = text.replace("    #again ", "    ")
     port = 2443 if "tls" in marks else 2048
-    changes = [(f"10.0.0.1{n}:{port}", address) for n, address in enumerate(to, 1)]
-    # What is only told, so that nobody else's address is asked for.
-    changes += [("/etc/haproxy/er.pem", str(folder / "er.pem"))]
+    here = servers
+    for n, address in enumerate(to, 1):
+        here = put(here, (f"10.0.0.1{n}:{port}", address))
+    assert text.count(servers) == 2
+    changes = [("/etc/haproxy/er.pem", str(folder / "er.pem"))]
     changes += [("/run/haproxy/admin.sock", str(front.admin))]
     changes += [("bind :2048", f"bind :{front.port}"), ("bind :2443", f"bind :{front.https}")]
-    return put(text.replace("#tls ", "# "), *changes)
+    return put(text.replace(servers, here), *changes)
 
 
 @contextlib.contextmanager
@@ -132,6 +138,13 @@ def nginx(folder: Path, hosts: Sequence[Gateway], source: str = "") -> Iterator[
         yield front
 
 
+def _bound(port: int) -> socket.socket:
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind((ADDRESS, port))
+    return held
+
+
 class Mixed(Asker):
     """Mostly small requests, some batches."""
 
@@ -157,6 +170,8 @@ class Cluster:
                     url = f"http://{ADDRESS}:{port}"
                     host.replicas.append({"name": name, "model": model, "url": url})
         self._share_key()
+        # Bound, so that no other test takes a port while a host is down, and not listening.
+        self._held = [_bound(port) for h in self.hosts for port in (h.port, h.https_port)]
 
     def _share_key(self) -> None:
         """One key that both hosts know."""
@@ -185,6 +200,8 @@ class Cluster:
         finally:
             for host in self.hosts:
                 host.kill()
+            for held in self._held:
+                held.close()
             for engine in self.engines:
                 engine.kill()
 

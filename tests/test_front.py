@@ -31,9 +31,10 @@ from proxies import nginx_command, through
 from running import Reply, gateway
 
 pytestmark = pytest.mark.slow
+RATE, LONG_RATE = 20.0, 50.0  # requests a second through each front
 CLIENTS = ("127.0.0.5", "127.0.0.6", "127.0.0.7", "127.0.0.8")
 LIAR, NGINX = "9.9.9.9", "127.0.0.2"
-SPOKEN: dict[str, Any] = {"proxy_protocol": True, "leave_time": "2s"}
+SPOKEN: dict[str, Any] = {"proxy_protocol": True, "leave_time": "4s"}
 
 
 class Fronts(NamedTuple):
@@ -228,7 +229,7 @@ def restarted(cluster: Cluster, fronts: Fronts, number: int, *, drained: bool) -
 
 def test_hosts_are_restarted_and_no_request_fails(fronts: Fronts, cluster: Cluster) -> None:
     """Behind HAProxy and nginx, one drained before, the other only told to stop."""
-    ways = [cluster.traffic(front, rate=40.0) for front in fronts]
+    ways = [cluster.traffic(front, rate=RATE) for front in fronts]
     with ways[0] as one, ways[1] as other:
         restarted(cluster, fronts, 0, drained=True)
         cluster.stop(1)
@@ -243,7 +244,7 @@ def test_hosts_are_restarted_and_no_request_fails(fronts: Fronts, cluster: Clust
 @pytest.mark.timeout(1800)
 def test_ten_restarts_of_each_host(fronts: Fronts, cluster: Cluster) -> None:
     """The same at 200 requests a second."""
-    ways = [cluster.traffic(front, rate=100.0) for front in fronts]
+    ways = [cluster.traffic(front, rate=LONG_RATE) for front in fronts]
     with ways[0] as one, ways[1] as other:
         for turn in range(20):
             restarted(cluster, fronts, turn % 2, drained=turn % 4 < 2)
@@ -261,14 +262,14 @@ def test_haproxy_asks_the_hosts_over_tls_and_http2(tmp_path: Path) -> None:
         host.tls = certificates.put(host.folder / "tls", authority.issue("localhost", "127.0.0.1"))
     with made.running(), haproxy(tmp_path, made.hosts, "tls") as front:
         believed(made, front)
-        with made.traffic(front, rate=100.0) as load:
+        with made.traffic(front, rate=LONG_RATE) as load:
             for number in (0, 1):
-                load.until(300)
+                load.until(100)
                 made.stop(number)
                 made.start(number)
                 front.until(NAMES[number], "UP")
-            load.until(300)
-    judged(load, least=900)
+            load.until(100)
+    judged(load, least=300)
     assert not any("is refused" in host.text() for host in made.hosts)
 
 
@@ -281,7 +282,7 @@ def test_a_host_that_is_killed(tmp_path: Path, marks: tuple[str, ...]) -> None:
     """
     made = Cluster(tmp_path, **SPOKEN)
     with made.running(), haproxy(tmp_path, made.hosts, *marks) as front:
-        with made.traffic(front, rate=100.0) as load:
+        with made.traffic(front, rate=LONG_RATE) as load:
             load.until(300)
             killed = time.monotonic()
             made.hosts[0].kill()
