@@ -297,3 +297,4 @@ def test_a_host_that_is_killed(tmp_path: Path, marks: tuple[str, ...]) -> None:
     if marks:
         assert all("(upload" in told or "(pieces" in told for told in load.said), report
     assert len(load.unhappy) < 40, report
+    print(json.dumps(report))
