@@ -304,7 +304,7 @@ def test_a_host_with_keys_of_its_own_keeps_them(tmp_path: Path, cluster: Cluster
         gateway.start()
         assert gateway.embed().status == 200
         gateway.stop()
-        gateway.shared, gateway.host = cluster.one.shared, {"name": "three"}
+        gateway.shared = {**cluster.one.shared, "host": {"name": "three"}}
         gateway.start()
         gateway.wait_for("the shared state lacks keys that are in use here")
         assert gateway.embed().status == 200

@@ -1,4 +1,7 @@
-"""What /health and /readyz say: the ledger's verdicts put together, per model and in all."""
+"""What /health and /readyz say: the ledger's verdicts put together, per model and in all.
+
+/readyz is what a balancer asks, so it says besides whether this host wants requests (er.leaving).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from er import leaving
 from er.config import Model, directory
 from er.gateway.exchange import Response
 from er.gateway.served import Served
@@ -22,6 +26,10 @@ def page(path: str, served: Served, ledger: Ledger) -> Response:
     if path == "/livez":
         return Response(200, b'{"status":"ok"}')
     if path == "/readyz":
+        away = leaving.reason(directory("runtime"))
+        if away:
+            said = orjson.dumps({"status": "leaving", "reason": away})
+            return Response(503, said, headers=[SOON])
         if ready(served, ledger, now, now_ns):
             return Response(200, b'{"status":"ok"}')
         return Response(503, b'{"status":"down"}', headers=[SOON])
