@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import http.client
 import json
 import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from fakes import EngineProcess
+from faulty_link import FaultyLink
 from hosts.clocks import Clock
 from hosts.network import Namespace, Place
+from launched import until
 from running import DIMENSIONS, Gateway
 
 PR_SET_PDEATHSIG = 1
@@ -39,7 +45,8 @@ class Host(Gateway):
     """er-gateway on one of several hosts that share a state; `folder` has its name.
 
     `shared` is the table [state], without password_file: that is written where `password` is
-    given. All times that its gateway knows are those of `clock`.
+    given. All times that its gateway knows are those of `clock`. What other hosts send to it comes
+    over `link`.
     """
 
     def __init__(
@@ -60,6 +67,8 @@ class Host(Gateway):
         self.name, self.place, self.listen = folder.name, place, place.address
         self.port, self.inner_port = place.port(2048), place.port(2049)
         self.clock = Clock(folder, ahead_s)
+        with place.entered():
+            self.link = FaultyLink((place.address, self.inner_port), place.address)
         self.shared = dict(shared)
         if password:
             self.password_file = folder / "valkey.password"
@@ -76,7 +85,7 @@ class Host(Gateway):
         here = {
             "name": self.name,
             "listen": [f"{self.place.address}:{self.inner_port}"],
-            "address": f"{self.place.address}:{self.inner_port}",
+            "address": f"{self.place.address}:{self.link.port}",
         }
         text = ""
         for table, values in (("state", self.shared), ("host", here)):
@@ -112,7 +121,47 @@ class Host(Gateway):
         """A connection to its gateway, from the host itself or from `source`."""
         return Connection(source or self.place, self.place.address, self.port, timeout)
 
-    def status(self) -> dict[str, Any]:
+    def health(self) -> dict[str, Any]:
         """What GET /health says, without a key."""
         found: dict[str, Any] = self.ask("GET", "/health", key=None).json
         return found
+
+    def replicas(self, state: str = "up") -> set[str]:
+        """The replicas in that state, by their names on this host."""
+        models = self.health()["models"]
+        return {r["name"] for m in models for r in m["replicas"] if r["state"] == state}
+
+    def er(self, *words: str) -> Any:
+        """What that command of er prints as JSON there. Raises RuntimeError with what it says."""
+        command = [sys.executable, "-m", "er.cli", *words, "--json"]
+        with self.place.entered():
+            done = subprocess.run(
+                command, env=self.environment(), capture_output=True, text=True, timeout=60
+            )
+        if done.returncode:
+            raise RuntimeError(f"er {' '.join(words)}: {done.returncode} {done.stderr}")
+        return json.loads(done.stdout)
+
+    def says(self, what: str) -> Callable[[], bool]:
+        """Whether its journal has said that since now."""
+        before = self.text().count(what)
+        return lambda: self.text().count(what) > before
+
+
+@contextlib.contextmanager
+def together(hosts: Sequence[Host]) -> Iterator[Sequence[Host]]:
+    """These hosts started, with the one key that they share; killed at the end."""
+    try:
+        for host in hosts:
+            host.start(wait=False)
+        for host in hosts:
+            host.wait_for("answers at", 40)
+        key = next(secret for host in hosts for secret in host.secrets())
+        for host in hosts:
+            host.key = key
+            until(lambda h=host: h.embed().status == 200, 40, host.text()[-2000:])
+        yield hosts
+    finally:
+        for host in hosts:
+            host.kill()
+            host.link.__exit__()
