@@ -6,10 +6,9 @@ apart all the time. Sentinels and what is between two hosts: tests/test_hosts_fa
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -81,20 +80,13 @@ def saw(row: fault_rows.Fault, traffic: Traffic, hosts: list[Host]) -> None:
 
 def well(site: Site, row: fault_rows.Fault) -> None:
     """Within the row's time a key made on one host is good on all, and /health says nothing."""
-    made = until(lambda: made_key(site.hosts[0]), row.within_s)
+    made = until(site.hosts[0].made_key, row.within_s)
     for host in site.hosts:
         until(lambda h=host: h.embed(key=made["secret"]).status == 200, row.within_s, host.text())
         until(lambda h=host: h.health()["state"]["state"] == "ok", row.within_s)
     site.hosts[1].er("keys", "revoke", made["id"])
     for host in site.hosts:
         until(lambda h=host: h.embed(key=made["secret"]).status == 401, row.within_s)
-
-
-def made_key(host: Host) -> Any:
-    """A new key, where one can be made."""
-    with contextlib.suppress(RuntimeError):
-        return host.er("keys", "create", "--name", f"k{time.monotonic_ns()}")
-    return None
 
 
 Fault = Callable[[Site], Callable[[], None]]  # does it; what it gives cures it

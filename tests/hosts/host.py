@@ -9,6 +9,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,12 @@ class Host(Gateway):
         if done.returncode:
             raise RuntimeError(f"er {' '.join(words)}: {done.returncode} {done.stderr}")
         return json.loads(done.stdout)
+
+    def made_key(self) -> Any:
+        """A new key, as `er keys create` shows it; None where none can be made."""
+        with contextlib.suppress(RuntimeError):
+            return self.er("keys", "create", "--name", f"k{time.monotonic_ns()}")
+        return None
 
     def says(self, what: str) -> Callable[[], bool]:
         """Whether its journal has said that since now."""
