@@ -138,7 +138,7 @@ class Network:
         self.hosts: dict[str, Namespace] = {}
         self._apart: set[tuple[str, str]] = set()
         with contextlib.ExitStack() as undo:
-            switch = Namespace("switch", 1)
+            switch = self.switch = Namespace("switch", 1)
             undo.callback(switch.close)
             switch.ip("link add switch type bridge", "link set switch up")
             for number, name in enumerate(names, start=11):
