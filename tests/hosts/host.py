@@ -70,10 +70,10 @@ class Host(Gateway):
         self.clock = Clock(folder, ahead_s)
         with place.entered():
             self.link = FaultyLink((place.address, self.inner_port), place.address)
-        self.shared = dict(shared)
+        self.shares = dict(shared)
         if password:
             self.password_file = folder / "valkey.password"
-            self.shared["password_file"] = str(self.password_file)
+            self.shares["password_file"] = str(self.password_file)
             self.set_password(password)
 
     def set_password(self, password: str) -> None:
@@ -89,7 +89,7 @@ class Host(Gateway):
             "address": f"{self.place.address}:{self.link.port}",
         }
         text = ""
-        for table, values in (("state", self.shared), ("host", here)):
+        for table, values in (("state", self.shares), ("host", here)):
             text += f"\n[{table}]\n"
             text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items())
         with self.config.open("a") as config:
