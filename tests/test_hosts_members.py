@@ -79,7 +79,7 @@ def all_up(site: Site, row: fault_rows.Fault) -> None:
     """Within the row's time each host has all replicas up, its own and the others'."""
     for host in site.hosts:
         wanted = {"e0", *(f"e0@{other.name}" for other in site.hosts if other is not host)}
-        until(lambda h=host, w=wanted: h.replicas() == w, row.within_s, str(host.health()))
+        until(lambda h=host, w=wanted: h.up() == w, row.within_s, host.text()[-2000:])
 
 
 def saw(row: fault_rows.Fault, traffic: Traffic) -> None:
@@ -102,7 +102,7 @@ def test_a_host_dies_under_load(site: Site, power: bool) -> None:
             dying.kill()
             began = time.monotonic()
             for host in others:
-                until(lambda h=host: "e0@gpu2" not in h.replicas(), 30, host.text()[-2000:])
+                until(lambda h=host: "e0@gpu2" not in h.up(), 30, host.text()[-2000:])
             until(lambda: min(traffic.counted(h, began)["200"] for h in others) > 50, 30)
     finally:
         site.network.heal()
@@ -132,7 +132,7 @@ def test_the_network_between_hosts_is_split(site: Site, cut_off: tuple[str, ...]
         site.network.split(first.name, *cut_off)
         began = time.monotonic()
         lost = {f"e0@{name}" for name in cut_off if name != "state"}
-        until(lambda: not first.replicas() & lost, 40, str(first.health()))
+        until(lambda: not first.up() & lost, 40, str(first.health()))
         until(lambda: min(traffic.counted(h, began)["200"] for h in site.hosts) > 50, 30)
         site.network.heal()
         all_up(site, SPLIT)
@@ -146,7 +146,7 @@ def test_the_link_to_another_host_is_no_good(site: Site, state: str) -> None:
     first.engines[0].kill()
     link = second.link
     try:
-        until(lambda: "e0" not in first.replicas(), 30)
+        until(lambda: "e0" not in first.up(), 30)
         with Traffic([first], site.network["clients"], clients=4) as traffic:
             until(lambda: traffic.counted()["200"] > 20)
             if state == "late":

@@ -127,10 +127,10 @@ class Host(Gateway):
         found: dict[str, Any] = self.ask("GET", "/health", key=None).json
         return found
 
-    def replicas(self, state: str = "up") -> set[str]:
-        """The replicas in that state, by their names on this host."""
+    def up(self) -> set[str]:
+        """The replicas that answer, as it knows them: e0, and e0@HOST of another host."""
         models = self.health()["models"]
-        return {r["name"] for m in models for r in m["replicas"] if r["state"] == state}
+        return {r["name"] for m in models for r in m["replicas"] if r["state"] == "up"}
 
     def er(self, *words: str) -> Any:
         """What that command of er prints as JSON there. Raises RuntimeError with what it says."""
