@@ -45,7 +45,7 @@ def test_sentinels_promote_the_replica(tmp_path: Path, cut_off: bool) -> None:
                 until(lambda: watched.primary() is not first, 40)
                 made = until(lambda: hosts[0].made_key(), FAILS_OVER.within_s)
                 for host in hosts:
-                    until(lambda h=host: h.embed(key=made["secret"]).status == 200, 30, host.text())
+                    until(lambda h=host: h.embed(key=made["secret"]).status == 200, 30, host.end)
                 if cut_off:
                     network.heal()
                     until(lambda: first.facts("replication")["role"] == "slave", 40)

@@ -82,7 +82,7 @@ def well(site: Site, row: fault_rows.Fault) -> None:
     """Within the row's time a key made on one host is good on all, and /health says nothing."""
     made = until(site.hosts[0].made_key, row.within_s)
     for host in site.hosts:
-        until(lambda h=host: h.embed(key=made["secret"]).status == 200, row.within_s, host.text())
+        until(lambda h=host: h.embed(key=made["secret"]).status == 200, row.within_s, host.end)
         until(lambda h=host: h.health()["state"]["state"] == "ok", row.within_s)
     site.hosts[1].er("keys", "revoke", made["id"])
     for host in site.hosts:
@@ -142,7 +142,7 @@ def test_valkey_is_away(
         cure = fault(site)
         try:
             for host, now in zip(site.hosts, said, strict=True):
-                until(now, 20, host.text()[-1000:])
+                until(now, 20, host.end)
                 health = host.health()
                 assert health["status"] == "degraded" and cause in health["state"]["reason"]
                 assert host.ask("GET", "/readyz", key=None).status == 200
@@ -151,7 +151,7 @@ def test_valkey_is_away(
         finally:
             cure()
         for host, now in zip(site.hosts, over, strict=True):
-            until(now, AWAY.within_s, host.text()[-1000:])
+            until(now, AWAY.within_s, host.end)
         well(site, AWAY)
     saw(AWAY, traffic, site.hosts)
 
@@ -182,7 +182,7 @@ def test_a_host_is_cut_off_from_valkey(site: Site) -> None:
     with Traffic(site.hosts, site.network["clients"]) as traffic:
         said = lone.says(GOES_ON)
         site.network.split("gpu1", "state")
-        until(said, 20, lone.text()[-1000:])
+        until(said, 20, lone.end)
         other.er("keys", "revoke", made["id"])
         until(lambda: site.hosts[2].embed(key=made["secret"]).status == 401)
         assert lone.embed(key=made["secret"]).status == 200

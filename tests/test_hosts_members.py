@@ -79,7 +79,7 @@ def all_up(site: Site, row: fault_rows.Fault) -> None:
     """Within the row's time each host has all replicas up, its own and the others'."""
     for host in site.hosts:
         wanted = {"e0", *(f"e0@{other.name}" for other in site.hosts if other is not host)}
-        until(lambda h=host, w=wanted: h.up() == w, row.within_s, host.text()[-2000:])
+        until(lambda h=host, w=wanted: h.up() == w, row.within_s, host.end)
 
 
 def saw(row: fault_rows.Fault, traffic: Traffic) -> None:
@@ -102,7 +102,7 @@ def test_a_host_dies_under_load(site: Site, power: bool) -> None:
             dying.kill()
             began = time.monotonic()
             for host in others:
-                until(lambda h=host: "e0@gpu2" not in h.up(), 30, host.text()[-2000:])
+                until(lambda h=host: "e0@gpu2" not in h.up(), 30, host.end)
             until(lambda: min(traffic.counted(h, began)["200"] for h in others) > 50, 30)
     finally:
         site.network.heal()
@@ -118,7 +118,7 @@ def test_a_hosts_own_replicas_die(site: Site) -> None:
         until(lambda: traffic.counted()["200"] > 20)
         lone.engines[0].kill()
         began = time.monotonic()
-        until(lambda: traffic.counted(since=began)["200"] > 100, 30, str(traffic.counted()))
+        until(lambda: traffic.counted(since=began)["200"] > 100, 30, traffic.counted)
         lone.engines[0].start()
         all_up(site, ENGINES)
     saw(ENGINES, traffic)
@@ -132,7 +132,7 @@ def test_the_network_between_hosts_is_split(site: Site, cut_off: tuple[str, ...]
         site.network.split(first.name, *cut_off)
         began = time.monotonic()
         lost = {f"e0@{name}" for name in cut_off if name != "state"}
-        until(lambda: not first.up() & lost, 40, str(first.health()))
+        until(lambda: not first.up() & lost, 40, first.end)
         until(lambda: min(traffic.counted(h, began)["200"] for h in site.hosts) > 50, 30)
         site.network.heal()
         all_up(site, SPLIT)
@@ -158,7 +158,7 @@ def test_the_link_to_another_host_is_no_good(site: Site, state: str) -> None:
             else:
                 link.state = state
             began = time.monotonic()
-            until(lambda: traffic.counted(since=began)["200"] > 100, 60, str(traffic.counted()))
+            until(lambda: traffic.counted(since=began)["200"] > 100, 60, traffic.counted)
             link.state, link.delay_s, link.lost = "good", 0.0, 0.0
     finally:
         link.state, link.delay_s, link.lost = "good", 0.0, 0.0

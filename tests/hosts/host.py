@@ -132,6 +132,11 @@ class Host(Gateway):
         models = self.health()["models"]
         return {r["name"] for m in models for r in m["replicas"] if r["state"] == "up"}
 
+    def end(self) -> str:
+        """The end of its journal, but for the audit; what a test that fails shows."""
+        lines = [line for line in self.text().splitlines() if not line.startswith("{")]
+        return f"{self.name}, {self.health()['models'][0]}:\n" + "\n".join(lines[-20:])
+
     def er(self, *words: str) -> Any:
         """What that command of er prints as JSON there. Raises RuntimeError with what it says."""
         command = [sys.executable, "-m", "er.cli", *words, "--json"]
@@ -166,7 +171,7 @@ def together(hosts: Sequence[Host]) -> Iterator[Sequence[Host]]:
         key = next(secret for host in hosts for secret in host.secrets())
         for host in hosts:
             host.key = key
-            until(lambda h=host: h.embed().status == 200, 40, host.text()[-2000:])
+            until(lambda h=host: h.embed().status == 200, 40, host.end)
         yield hosts
     finally:
         for host in hosts:
