@@ -89,8 +89,8 @@ def examine(answer: dict[str, Any]) -> Iterator[Line]:
         if config.state is not None:
             from er.cli import doctor_hosts  # with what only several hosts need
 
-            for told in doctor_hosts.lines(config):
-                yield Line(*told)
+            for far in doctor_hosts.lines(config):
+                yield Line(*far)
     yield from replicas(answer)
     yield memory()
     for folder in (directory("state"), directory("runtime"), directory("cache")):

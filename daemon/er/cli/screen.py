@@ -23,7 +23,6 @@ GLYPHS = {
     "drained": "▲",
     "down": "✖",
     "silent": "✖",
-    "away": "✖",
     "failed": "✖",
     "stopped": "○",
 }
