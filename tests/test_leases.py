@@ -197,6 +197,26 @@ def test_a_busy_host_asks_seldom_and_one_that_is_slow_never_waits() -> None:
     assert waited == 0
 
 
+@pytest.mark.parametrize("count", [100, 600, 3_000])
+def test_who_asks_for_too_much_gets_all_of_the_limit_minute_after_minute(count: int) -> None:
+    """Three hosts of unequal traffic, half as much again as passes, for four minutes."""
+    grantor, rate = Grantor(), Rate(count, 60)
+    hosts = {n: Host(n, grantor, rate) for n in "abc"}
+    began, asked = 1_000 * SECOND, count * 6
+    for i in range(asked):
+        now = began + i * 240 * SECOND // asked
+        host = hosts["aaaabbc"[i % 7]]
+        host.take(now, others=hosts)
+        if leases.low(host.words):
+            host.ask(now)
+    passed = [at for host in hosts.values() for at, _ in host.passed]
+    for minute in range(4):
+        first = began + minute * 60 * SECOND
+        found = sum(first <= at < first + 60 * SECOND for at in passed)
+        assert count * 0.985 <= found <= count, (minute, found)
+    assert most_in_a_period(hosts, 60 * SECOND) <= count
+
+
 def test_a_host_that_the_grantor_does_not_know_tells_all_it_used() -> None:
     """The shared state lost its data: each host's first ask brings back what it used, and when."""
     before = Grantor()

@@ -186,8 +186,8 @@ def use(words: memoryview, now: int, n: int) -> None:
 
 
 def give_back(words: memoryview, n: int) -> None:
-    """Unuse `n`: what was not reported goes to the balance, the rest will be uncounted there."""
-    words[BALANCE] += min(n, max(0, words[USED]))
+    """Unuse `n`. Balance and use are what is out, together; so what was reported is taken back."""
+    words[BALANCE] += n
     words[USED] -= n
 
 
