@@ -167,7 +167,7 @@ def test_what_was_lost_of_an_answer_counts_and_is_over_after_a_period() -> None:
     grantor.ask("a", asked, now // MS)
     leases.unasked(host.words, asked)
     host.ask(now + SECOND)
-    assert sum(n for n, _ in grantor.out.values()) == host.words[leases.BALANCE]
+    assert sum(n for n, *_ in grantor.out.values()) == host.words[leases.BALANCE]
     for i in range(200):
         host.take(now + 2 * SECOND + i)
     assert 94 <= len(host.passed) <= 100
@@ -272,7 +272,7 @@ def script(server: valkey.Valkey) -> Callable[[str, Ask, int], Grant]:
         server.delete("clock")
         server.rpush("clock", now // 1000, now % 1000 * 1000)
         fixed = ["1", host, "1", "call:", int(leases.HOLD_S * 1000)]
-        args = [*fixed, "k", asked.rate.count, asked.rate.period_s * 1000, *asked[2:], *()]
+        args = [*fixed, "k", asked.rate.count, asked.rate.period_s * 1000, asked.number, *asked[3:]]
         pairs = [number for pair in asked.used for number in pair]
         found = run(keys=["epoch", "hosts", "h", "l"], args=[*args, len(asked.used), *pairs])
         assert found[0] == b"1"
@@ -292,6 +292,7 @@ asks = st.lists(
         st.integers(0, 3),  # least
         st.integers(0, 60),  # want
         st.sampled_from([0, 1, 119, 120, 5_000, 11_000, 61_000]),
+        st.sampled_from([0, 1, 1, 1, 2]),  # which number follows
     ),
     max_size=25,
 )
@@ -307,10 +308,11 @@ def test_the_script_says_what_its_model_says(
 ) -> None:
     server.delete("h", "l", "call:a", "call:b", "call:c")
     model, now = Grantor(), 1_800_000_000_000
-    for host, used, back, keep, need, least, want, gap in steps:
-        now += gap
+    number = 0
+    for host, used, back, keep, need, least, want, gap, follows in steps:
+        now, number = now + gap, number + follows
         pairs = tuple((age, n) for age, n in used if n)
-        asked = Ask(rate, pairs, back, keep, need, min(need, least), want)
+        asked = Ask(rate, number, pairs, back, keep, need, min(need, least), want)
         assert script(host, asked, now) == model.ask(host, asked, now)
     called = [c.decode() for h in "abc" for c in server.lrange(f"call:{h}", 0, -1)]
     assert len(called) == len(model.calls)
@@ -318,6 +320,6 @@ def test_the_script_says_what_its_model_says(
 
 def test_what_it_keeps_goes_away(server: valkey.Valkey, script: Any) -> None:
     server.delete("h", "l")
-    script("a", Ask(MINUTE, (), 0, 0, 1, 1, 2), 1_800_000_000_000)
+    script("a", Ask(MINUTE, 1, (), 0, 0, 1, 1, 2), 1_800_000_000_000)
     for name in ("h", "l"):
         assert 0 < server.pttl(name) <= 60_000 + 2_000 * leases.HOLD_S

@@ -200,7 +200,8 @@ class Leasing:
         for one in asked:
             keys += (key(name, "limit", one.name), key(name, "limit", one.name, "used"))
             ask = one.ask
-            said += (one.name, ask.rate.count, ask.rate.period_s * 1000, *ask[2:], len(ask.used))
+            said += (one.name, ask.rate.count, ask.rate.period_s * 1000, ask.number, *ask[3:])
+            said.append(len(ask.used))
             said += [number for pair in ask.used for number in pair]
         if limits.alone:
             return await self._within(PROBE_S, keys, said)
