@@ -47,7 +47,7 @@ def test_the_pages_that_the_contract_names_are_there() -> None:
     more = {"tls", "batches", "bench", "console", "embed", "metrics", "status", "quality"}
     more |= {"proxies", "usage", "dependencies", "runbook", "moving", "recipes", "report"}
     more |= {"alerts", "backup", "capacity", "changes", "containers", "day-two"}
-    more |= {"gpus", "models", "offline", "vectors", "vllm"}
+    more |= {"gpus", "hosts", "models", "offline", "vectors", "vllm"}
     more |= {"connect", "disk", "feedback", "tracing", *manual.APPLICATIONS}
     assert wanted | more == set(PAGES)
     assert all(re.match(r"# \w.*: ", text) for text in PAGES.values())

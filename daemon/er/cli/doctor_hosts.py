@@ -48,15 +48,15 @@ def _own_certificate(config: Config) -> Told:
     if pair is None:
         return Told("x", what, "has no certificate for other hosts", cure)
     try:
-        left = facts.read(pair.certificate).not_after - time.time()
+        end = facts.read(pair.certificate).not_after
     except TlsError as error:
         return Told("x", what, f"its certificate: {error}", cure)
+    left, day = end - time.time(), facts.day(end)
     if left <= 0:
         return Told("x", what, "its certificate has ended; other hosts refuse it", cure)
-    days = f"{left / 86400:.0f} days"
     if left < (1 - own.DUE) / 2 * own.DAYS * 86400:
-        return Told("!", what, f"its certificate ends in {days} and was not renewed", cure)
-    return Told("ok", what, f"its certificate for other hosts is good for {days}; ER renews it")
+        return Told("!", what, f"its certificate ends on {day} and was not renewed", cure)
+    return Told("ok", what, f"its certificate for other hosts is good until {day}; ER renews it")
 
 
 def _own_port(address: str) -> Told:

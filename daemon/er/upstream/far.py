@@ -26,7 +26,7 @@ HANDSHAKE_S = 3.0
 FIRST_AWAY_S = 0.001  # until something was measured; 0 would be this host's own
 FORGET = 0.02  # by which a least time comes nearer to longer ones
 KINDS: dict[str, ErrorKind] = {
-    **{kind: kind for kind in ("refused", "broken", "busy", "bad_request", "wrong", "late")},  # type: ignore[dict-item]
+    **{kind: kind for kind in ("refused", "broken", "busy", "bad_request", "wrong", "late")},
     "out": "refused",  # the replica itself: down, drained
 }
 
