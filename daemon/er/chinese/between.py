@@ -29,8 +29,7 @@ SAID: dict[str, str] = {
     "look at who answers there, and at both clocks; er hosts": (
         "看看那里是谁在应答，并核对两边的时钟；er hosts"
     ),
-    "is not reached at {} ({})": "在 {} 连不到（{}）",
-    "open its port for this host: sudo ufw allow from {} to any port {} proto tcp; er help hosts": (
-        "让本机能连到它的端口：sudo ufw allow from {} to any port {} proto tcp；er help hosts"
+    "is not reached at {} ({}); its firewall has to let us in": (
+        "在 {} 连不到（{}）；它的防火墙要放本机进来"
     ),
 }

@@ -17,7 +17,6 @@ from er.tls import Credentials, TlsError, facts, own
 
 CONNECT_S = 2.0
 AT_ONCE = 16
-OPEN = "open its port for this host: sudo ufw allow from {} to any port {} proto tcp; er help hosts"
 
 
 class Told(NamedTuple):
@@ -88,8 +87,8 @@ def _way_to(known: Hosts, name: str, other: Other) -> Told:
         told = f"at {other.address} shows another certificate than it announces"
         return Told("x", what, told, "look at who answers there, and at both clocks; er hosts")
     except OSError as error:
-        told = f"is not reached at {other.address} ({_why(error)})"
-        return Told("x", what, told, OPEN.format(mine, port))
+        told = f"is not reached at {other.address} ({_why(error)}); its firewall has to let us in"
+        return Told("x", what, told, f"sudo ufw allow from {mine} to any port {port} proto tcp")
 
 
 def _why(error: OSError) -> str:
