@@ -104,8 +104,7 @@ class Worker:
         bounded = Bounded(limits, self._meter.months)
         known = Keys(keys.path())
         journal.hide(known.blotted)
-        both = {"served": self._served, "keys": known}
-        both |= {"limits": limits, "audit": self._audit}
+        both = {"served": self._served, "keys": known, "limits": limits, "audit": self._audit}
         kept = settings.batches
         store = Store(state / "batches", quota=kept.quota, keep_s=kept.keep_s)
         self._traces = self._tracing()
