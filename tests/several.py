@@ -9,11 +9,13 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from er import keys
 from er.tls import made_own, own
 from fakes import EngineProcess, free_port
 from running import DIMENSIONS, Gateway, Reply
@@ -34,6 +36,9 @@ class Host(Gateway):
         self.state.mkdir()
         self.runtime.mkdir()
         made_own.care(self.state, name)
+        # Without the shared state no key is made; this one is what was known last.
+        file = self.state / "er_api_keys.json"
+        self.key = keys.create(file, name="test", now=datetime.now(UTC)).secret
 
     def write_config(self) -> None:
         super().write_config()
@@ -132,7 +137,6 @@ def hosts(
                 host.start(wait=False)
         for host in found if start else ():
             host.wait_for("answers at")
-            host.key = (host.secrets() or [""])[-1]
         for host in found if start else ():
             host.until_up(*host.states())
         yield found

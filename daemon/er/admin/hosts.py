@@ -64,6 +64,7 @@ class Hosts:
         self._said = set(self._memory.said)
         self._seldom = Seldom()
         self._foreign = 0  # beats in a row at which another machine had this one's id
+        self._heard = False  # whether the shared state has answered this process
         self._distance: dict[str, float] = {}  # ms, by address
         self.away = "not asked yet"  # why the shared state gives no answer; "": it does
 
@@ -111,7 +112,7 @@ class Hosts:
         except Away as error:
             self.away = error.text
             return False
-        self.away = ""
+        self.away, self._heard = "", True
         return True
 
     async def _put_back(self, answer: members.Answer) -> None:
@@ -157,6 +158,8 @@ class Hosts:
 
     async def _follow(self) -> None:
         now = time.monotonic()
+        if not self._heard and not self._roll.others(now):
+            return  # nothing is known: what the process before this one wrote stays
         self._usable, self._odd = self._roll.usable(self._own(), now)
         self._say()
         self._verdicts(now)
