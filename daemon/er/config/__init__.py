@@ -15,6 +15,7 @@ from typing import Literal
 from er import small_file
 from er.config.alert import alerts
 from er.config.reader import Reader
+from er.config.state import host, state
 from er.config.structs import (
     Alert,
     Audit,
@@ -26,9 +27,11 @@ from er.config.structs import (
     Finding,
     Gateway,
     Hold,
+    Host,
     Model,
     Quality,
     Replica,
+    State,
     Tls,
     Tracing,
 )
@@ -45,9 +48,11 @@ __all__ = [
     "Finding",
     "Gateway",
     "Hold",
+    "Host",
     "Model",
     "Quality",
     "Replica",
+    "State",
     "Tls",
     "Tracing",
     "active_path",
@@ -111,9 +116,12 @@ def read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def parse(text: str, path: Path) -> Config:
-    """Turn the text of an er.toml into a Config. Raises ConfigError with every finding."""
-    reader = Reader(text, str(path))
+def parse(text: str, path: Path, *, elsewhere: bool = False) -> Config:
+    """Turn the text of an er.toml into a Config. Raises ConfigError with every finding.
+
+    `elsewhere`: it may have replicas of other hosts, as no file that people write has.
+    """
+    reader = Reader(text, str(path), elsewhere)
     try:
         # Some editors begin a file with a mark that says UTF-8; TOML has none.
         tree = tomllib.loads(text.removeprefix("\ufeff"))
@@ -126,7 +134,7 @@ def parse(text: str, path: Path) -> Config:
     models = tuple(reader.model(t, i) for i, t in enumerate(reader.tables(tree, "model")))
     replicas = tuple(reader.replica(t, i) for i, t in enumerate(reader.tables(tree, "replica")))
     tables = {"gateway", "cache", "batches", "audit", "costs", "quality", "feedback", "tracing"}
-    reader.unknown(tree, tables | {"alert", "model", "replica"}, "", 0)
+    reader.unknown(tree, tables | {"alert", "host", "model", "replica", "state"}, "", 0)
     config = Config(
         gateway=gateway,
         cache=cache,
@@ -137,6 +145,8 @@ def parse(text: str, path: Path) -> Config:
         feedback=reader.feedback(tree),
         tracing=tracing(reader, tree),
         alerts=alerts(reader, tree),
+        state=state(reader, tree),
+        host=host(reader, tree),
         models=models,
         replicas=replicas,
         source=path,

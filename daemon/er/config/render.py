@@ -21,8 +21,7 @@ def render(config: Config) -> str:
     parts = [HEAD, _table("[gateway]", _gateway(config.gateway))]
     if config.gateway.tls is not None:
         tls = _set(config.gateway.tls)
-        values = {k: str(v) if isinstance(v, Path) else v for k, v in tls.items()}
-        parts.append(_table("[gateway.tls]", values))
+        parts.append(_table("[gateway.tls]", _written(tls)))
     if cache := _set(config.cache):
         if "size" in cache:
             cache["size"] = f"{config.cache.size}B" if config.cache.size else 0
@@ -47,6 +46,9 @@ def render(config: Config) -> str:
     if config.tracing is not None:
         sent = {"endpoint": config.tracing.endpoint, "sample": config.tracing.sample}
         parts.append(_table("[tracing]", sent))
+    for header, table in (("[state]", config.state), ("[host]", config.host)):
+        if table is not None and (values := _set(table)):
+            parts.append(_table(header, _written(values)))
     parts += [_table("[[alert]]", _alert(a)) for a in config.alerts]
     parts += [_table("[[model]]", _model(m)) for m in config.models]
     parts += [replica_table(r) for r in config.replicas]
@@ -63,7 +65,7 @@ def _gateway(gateway: Gateway) -> dict[str, Any]:
     values.pop("tls", None)
     if "rate_limit" in values:
         values["rate_limit"] = "off" if gateway.rate_limit is None else str(gateway.rate_limit)
-    for name in ("timeout", "stop_timeout", "rate_wait"):
+    for name in ("timeout", "stop_timeout", "leave_time", "rate_wait"):
         if f"{name}_s" in values:
             values[name] = f"{values.pop(f'{name}_s')!r}s"
     if "max_body" in values:
@@ -83,7 +85,7 @@ def _batches(batches: Batches) -> dict[str, Any]:
 
 
 def _alert(alert: Alert) -> dict[str, Any]:
-    values = {k: str(v) if isinstance(v, Path) else v for k, v in _set(alert).items()}
+    values = _written(_set(alert))
     for name in ("after", "again"):
         if f"{name}_s" in values:
             values[name] = f"{values.pop(f'{name}_s')!r}s"
@@ -104,6 +106,10 @@ def _replica(replica: Replica) -> dict[str, Any]:
     if replica.kv_cache is not None:
         values["kv_cache"] = f"{replica.kv_cache}B"
     return values
+
+
+def _written(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
 
 
 def _set(struct: msgspec.Struct) -> dict[str, Any]:

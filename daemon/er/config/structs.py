@@ -49,6 +49,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     rate_wait_s: float = 0.0  # over its rate, a request is held so long for its turn
     timeout_s: float = 600.0
     stop_timeout_s: float = 60.0  # for requests in flight at a stop; what is left gets a 503
+    leave_time_s: float = 0.0  # before a stop /readyz says 503 so long, and all else goes on
     max_body: int = 32 << 20  # bytes
     max_inputs: int = 2048  # texts to embed in one request
     max_documents: int = 10_000  # to rank in one request
@@ -105,6 +106,11 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     def cpu(self) -> bool:
         return self.gpu == ("cpu",)
 
+    @property
+    def host(self) -> str:
+        """The other host that it is of, "" for this one's own: see config.elsewhere."""
+        return self.name.partition("@")[2]
+
 
 class Cache(msgspec.Struct, frozen=True, kw_only=True):
     size: int = 2 << 30  # bytes; 0 = off
@@ -139,6 +145,25 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True):
 class Tracing(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str  # of a collector that takes OTLP over HTTP, without /v1/traces
     sample: float = 0.01  # of the requests that begin a trace of their own
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """The Valkey (or Redis) that several hosts share; `config.state.address` reads the url."""
+
+    url: str
+    password_file: Path | None = None
+    name: str = "er"  # several installations may share one Valkey
+    ca: Path | None = None  # None: the system's
+    certificate: Path | None = None  # of this host, for a Valkey that asks for one
+    key: Path | None = None
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """This machine among those that share a Valkey."""
+
+    name: str = ""  # "": the hostname
+    listen: tuple[str, ...] = ("0.0.0.0:2049",)  # where other hosts reach this one's replicas
+    address: str | None = None  # what they are told; None: where this host reaches Valkey from
 
 
 AlertKind = Literal["feishu", "dingtalk", "wecom", "slack", "json"]
@@ -177,6 +202,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     feedback: Feedback = Feedback()
     tracing: Tracing | None = None  # None: off
     alerts: tuple[Alert, ...] = ()
+    state: State | None = None  # None: this machine alone, in files of its own
+    host: Host = Host()
 
     def model(self, name: str) -> Model | None:
         """The model that a client means by `name`: its name or one of its aliases."""
