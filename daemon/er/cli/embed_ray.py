@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from er import config, quantities
+from er.cli import embed_ray_vllm
 from er.cli.bench_load import Where, Wrong
 from er.cli.embed import Common, summary
 from er.cli.embed_ask import Unreached, cards
@@ -98,10 +99,10 @@ def check(wish: Wish) -> Checked:
         raise ValueError("standard input is no input for --ray; name files, a folder or s3://…")
     if wish.ray.startswith("ray://"):
         raise ValueError("--ray ray://…: run the command on a host of the cluster: --ray auto")
-    for name in ("actors", "gpus"):
-        value = getattr(wish, name)
-        if value is not None and value <= 0:
-            raise ValueError(f"--{name} {value}: it must be over 0")
+    if wish.actors is not None and wish.actors <= 0:
+        raise ValueError(f"--actors {wish.actors}: it must be over 0")
+    if wish.gpus is not None and wish.gpus < 0:
+        raise ValueError(f"--gpus {wish.gpus}: 0 or more")
     try:
         size = quantities.size_bytes(wish.part)
     except ValueError as error:
@@ -260,7 +261,8 @@ class _Job:
     ) -> None:
         """One job of Ray for all that is left. Raises Broken, Stop."""
         actors = self._session.actors(work.lane, self._wish.actors)
-        cost.gpus = self._wish.gpus or actors * work.lane.gpus
+        own = self._wish.vllm is not None
+        cost.gpus = actors * work.lane.gpus if own else self._wish.gpus or 0.0
         watch = Watch(self._session, plan, cost, (self._done, before), self._progress)
         parts = [(part, plan.stem(part)) for part in left]
         for result in self._session.embedded(work, parts, actors):
@@ -283,9 +285,13 @@ class _Job:
             dimensions=plan.dimensions,
             cut=wish.cut,
         )
-        lane: Any = Lane(
-            gateways=checked.gateways, key=checked.key, wish=request, clients=wish.clients
-        )
+        lane: Any
+        if wish.vllm is not None:
+            gpus = 1.0 if wish.gpus is None else wish.gpus
+            lane = embed_ray_vllm.Lane(folder=wish.vllm, wish=request, gpus=gpus)
+        else:
+            asked = {"gateways": checked.gateways, "key": checked.key, "clients": wish.clients}
+            lane = Lane(wish=request, **asked)
         return Work(
             source=checked.source,
             out=checked.out,

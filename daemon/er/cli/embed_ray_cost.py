@@ -78,7 +78,7 @@ class Cost:
             self._store.put(self._path, msgspec.json.encode(Run(seconds=self.took, gpus=self.gpus)))
 
     def text(self, done: float = 1.0) -> str:
-        """In words: hours so far and their price; with a part `done` also that of all. "" without GPUs.
+        """Hours so far and their price; with a part `done` also that of all. "" without GPUs.
 
         What is left is taken to cost as much a row as this run's rows did.
         """

@@ -12,6 +12,7 @@ import logging
 import os
 import pickle
 import queue
+import sys
 import threading
 import time
 from collections.abc import Iterator, MutableMapping, Sequence
@@ -85,11 +86,9 @@ class Session:
         context.print_on_execution_start = False
 
     def close(self) -> None:
-        """Leave the cluster; its actors end."""
-        import ray
-
-        if ray.is_initialized():
-            ray.shutdown()
+        """Leave the cluster, if it was joined; its actors end."""
+        if "ray" in sys.modules:
+            sys.modules["ray"].shutdown()
 
     def _alone(self) -> Any:
         """The board, under a name that only one job has. Raises Stop."""

@@ -97,7 +97,12 @@ class Embedder:
         self._work, self._board = work, board
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        self._engine: Engine = self._here(_engine(work.lane))
+        self._engine: Engine
+        self._failed = ""  # why there is no engine, as every part is told: Ray would try for ever
+        try:
+            self._engine = self._here(_engine(work.lane))
+        except Hopeless as error:
+            self._failed = f"{socket.gethostname()}: {error}"
         self._told: dict[int, tuple[float, int, int]] = {}
 
     def _here(self, coroutine: Any) -> Any:
@@ -110,6 +115,8 @@ class Embedder:
         done, stop = None, ""
         try:
             done = kept(self._work.out, self._work.notes, item["stem"])
+            if done is None and self._failed:
+                raise Stop(self._failed)
             if done is None:
                 run = _Run(self._work, part, item["stem"], self._engine, self._note, listed)
                 done = self._here(run.whole())
@@ -139,7 +146,8 @@ async def _engine(lane: Any) -> Engine:
         return embed_ray_gateways.Gateways(lane)
     from er.cli import embed_ray_vllm  # it brings vLLM
 
-    return await embed_ray_vllm.start(lane)
+    started: Engine = await embed_ray_vllm.start(lane)
+    return started
 
 
 def kept(out: Store, notes: str, stem: str) -> PartDone | None:
