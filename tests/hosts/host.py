@@ -100,12 +100,17 @@ class Host(Gateway):
 
     def start(self, *, wait: bool = True, **more: Any) -> Host:
         """Start its engines and its gateway (again); with `wait`, until that says it answers."""
+        self.start_engines()
+        with self.place.entered():
+            super().start(wait=wait, preexec_fn=_with_us, **more)
+        return self
+
+    def start_engines(self) -> None:
+        """Start those that do not run."""
         with self.place.entered():
             for engine in self.engines:
                 if engine.process is None or engine.process.poll() is not None:
                     engine.start()
-            super().start(wait=wait, preexec_fn=_with_us, **more)
-        return self
 
     def kill(self) -> None:
         """All processes of the host end at once, and the kernel says so to whoever asks.
