@@ -21,7 +21,7 @@ from er.chinese.voice import Voice
 ROOMS = (
     *("apply", "cards", "changes", "check", "clients", "config", "disk"),
     *("engine", "hosts", "keys", "load", "machine", "models", "quality", "starts"),
-    *("status", "usage", "vectors", "vllms"),
+    *("state", "status", "usage", "vectors", "vllms"),
 )  # the files with templates; where two have the same one, the later counts
 _spoken = False
 _settled: set[str] = set()  # lines that are not heard: a file's, a table's
