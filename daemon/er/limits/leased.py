@@ -125,7 +125,8 @@ class Leased(Limits):
             if not counted.allowed:  # by its shared entries, which leave late
                 counted = window.take(row.window, Rate(RATE_MAX, rate.period_s), now, n)
             left = max(0, leases.left(words, rate))
-            return counted._replace(limit=rate.count, remaining=left)
+            at, until = counted.at, counted.until
+            return Taken(True, rate.count, left, 0.0, float(rate.period_s), at, until)
         if self._head[ALONE]:
             share = leases.share(rate, self.members(now))
             counted = window.take(row.window, share, now, n)

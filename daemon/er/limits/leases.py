@@ -24,10 +24,11 @@ from er.quantities import Rate
 
 SECOND_NS, MS_NS = 1_000_000_000, 1_000_000
 BELIEVED_NS = 100 * MS_NS  # a refusal: then somebody may have given something back
+TOGETHER_NS = 100 * MS_NS  # what was used since is reported as one
 LOST_NS = 2 * SECOND_NS  # an ask that has no answer by then gets none
 HOLD_S = 10.0  # that a balance may be used after it was last asked; then it counts as used
 REPORT_S = 4.0  # after which a host that has some asks or gives back
-AHEAD_S = 0.2  # of its use that a host asks for
+AHEAD_S = 1.0  # of its use that a host asks for
 SLOTS = 500  # entries of the grantor's window a period: what leaves does up to 1/500 of it late
 PLACES = 128  # that a refusal tells of
 SPREAD = 16  # entries of a report at most
@@ -36,7 +37,7 @@ WANT_MAX = 1_000_000_000
     BALANCE,  # granted, not used
     USED,  # and not reported; below 0: granted as used at once, and not used so far
     EXPIRES,  # ns: until when the balance is good
-    SIZE,  # of the balance when it was last granted: half of it gone, more is asked for
+    SIZE,  # of the balance when it was last granted: with a quarter of it left, more is asked for
     LEFT,  # of the limit beside this host's balance, as last known
     COUNT,  # the limit that was asked with, and its period in s
     PERIOD,
@@ -198,7 +199,7 @@ def give_back(words: memoryview, n: int) -> None:
 
 def low(words: memoryview) -> bool:
     """Whether it is time to ask for more, though nobody waits."""
-    return bool(2 * words[BALANCE] < words[SIZE])
+    return bool(4 * words[BALANCE] < words[SIZE])
 
 
 def refused(words: memoryview, rate: Rate, now: int, n: int) -> bool:
@@ -263,7 +264,7 @@ def _report(
 ) -> tuple[tuple[int, int], ...]:
     if used <= 0:
         return ((0, used),) if used else ()
-    if known and now - words[ASKED] < SECOND_NS:
+    if known and now - words[ASKED] < TOGETHER_NS:
         return ((max(0, now - words[NEWEST]) // MS_NS, used),)
     return window.ages(counted, rate, now, used, SPREAD)
 
