@@ -100,7 +100,7 @@ class Worker:
         limits = Limits.open(runtime / "limits")
         limits.running.claim(child.slot)
         state = config.directory("state")
-        self._meter = Meter(usage.folder(state))
+        self._meter = Meter(usage.folder(state), runtime if settings.state else None)
         bounded = Bounded(limits, self._meter.months)
         known = Keys(keys.path())
         journal.hide(known.blotted)

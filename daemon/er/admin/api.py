@@ -17,23 +17,23 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from er import __version__, exposition, keys, usage
+from er import __version__, days, exposition, keys, usage
 from er.admin import callers, satisfaction
 from er.admin.certificate import may
 from er.admin.key_use import KeyUse
 from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer, known_keys
 from er.admin.reload import ReloadError, reload
-from er.config import directory
+from er.config import State, directory
 from er.history import SPANS
 from er.journal import Audit
 from er.moments import expiry, past, span_s
 from er.recent import SPANS as RECENT_SPANS
 from er.small_file import DAMAGED
 from er.tls import Credentials, TlsError
-from er.usage import report
+from er.usage import others, report
 
-By = Literal["operator", "launcher"]
+By = Literal["operator", "launcher"]  # who asks here; a host drains by itself
 GRACE = "24h"
 KEY_STATUS = {"not_found": 404, "exists": 409, "invalid": 400, "damaged": 500, "disk": 507}
 
@@ -115,7 +115,7 @@ def build(desk: Desk) -> FastAPI:
     _reading(app, desk)
     _keys(app, desk)
     _changes(app, desk)
-    satisfaction.add(app, Trouble)
+    satisfaction.add(app, Trouble, desk.observer.config.state)
     return app
 
 
@@ -155,8 +155,7 @@ def _reading(app: FastAPI, desk: Desk) -> None:
         except ValueError as error:
             raise Trouble(400, "invalid_request", str(error)) from None
         asked = report.Asked(names, begin.timestamp(), time.time())
-        where = usage.folder(directory("state"))
-        return JSONResponse(await asyncio.to_thread(report.answer, where, asked, known_keys()))
+        return JSONResponse(await asyncio.to_thread(_used, desk.observer.config.state, asked))
 
     @app.get("/metrics", summary="Metrics in Prometheus' text format, or OpenMetrics by Accept")
     async def metrics_text(request: Request) -> Response:
@@ -167,6 +166,14 @@ def _reading(app: FastAPI, desk: Desk) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(page(app.openapi()))
+
+
+def _used(state: State | None, asked: report.Asked) -> dict[str, Any]:
+    theirs, missing = days.told(state, "usage", asked.since, asked.until)
+    where = usage.folder(directory("state"))
+    found = report.answer(where, asked, known_keys(), others.rows(theirs))
+    found["damaged"] += missing
+    return found
 
 
 def _known_span(seconds: int, spans: Collection[int]) -> None:

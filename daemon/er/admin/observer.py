@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -54,6 +54,7 @@ class Observer:
         self._reading = threading.Lock()  # what the workers told
         self.probes: Mapping[str, tuple[float, float]] = {}  # the prober's `right`
         self.certificate: Certificate | None = None  # of HTTPS
+        self.hosts: Callable[[], list[dict[str, Any]]] = list  # each host, where several share
         self._machine: Machine | None = None
         self._telling = Telling(config, ledger)
         self._parent = os.getppid()
@@ -133,6 +134,7 @@ class Observer:
                 machine=msgspec.to_builtins(self._machine) if self._machine else None,
                 probes=self.probes,
                 tls=self.certificate.row() if self.certificate else None,
+                hosts=tuple(self.hosts()),
             )
         )
 

@@ -77,6 +77,8 @@ class Prober:
         self.right: dict[str, tuple[float, float]] = {}
         # Why a replica must not answer clients though its engine does (the canary's word); "": no.
         self.barred: Callable[[str], str] = lambda name: ""
+        # What another host says of a replica of its own that can't answer, or its silence.
+        self.told: Mapping[str, tuple[State, str]] = {}
         self._late: dict[str, int] = {}
         self._said: dict[str, State] = {}
 
@@ -98,6 +100,9 @@ class Prober:
             await asyncio.sleep(FAR_EVERY_S if replica.host and up else EVERY_S)
 
     async def _look(self, replica: Replica) -> None:
+        if replica.name in self.told:
+            self._say(replica, *self.told[replica.name])
+            return
         known = self._ledger.verdict(replica.name)
         patience_s = 0.0
         if self._ledger.tokens_in_flight(replica.name):

@@ -20,7 +20,7 @@ from er.chinese.voice import Voice
 
 ROOMS = (
     *("apply", "between", "cards", "changes", "check", "clients", "config", "disk"),
-    *("engine", "keys", "load", "machine", "models", "quality", "starts"),
+    *("engine", "hosts", "keys", "load", "machine", "models", "quality", "starts"),
     *("status", "usage", "vectors", "vllms"),
 )  # the files with templates; where two have the same one, the later counts
 _spoken = False

@@ -21,6 +21,8 @@ GLYPHS = {
     "draining": "▲",
     "drained": "▲",
     "down": "✖",
+    "silent": "✖",
+    "away": "✖",
     "failed": "✖",
     "stopped": "○",
 }

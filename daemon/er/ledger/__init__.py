@@ -29,13 +29,13 @@ from er.ledger.layout import (
 )
 
 State = Literal["unknown", "starting", "up", "down"]
-By = Literal["operator", "launcher"]
+By = Literal["operator", "launcher", "host"]  # host: the one it is on is drained, or says so
 
 VERDICT_AGE_S = 30.0  # several rounds of the prober
 PACE_S = 0.005  # seconds a token, until a call was measured: a large batch on a slow CPU
 PATIENCE = 4  # times the expected
 STATES: tuple[State, ...] = ("unknown", "starting", "up", "down")
-DRAINED: dict[By, int] = {"operator": 1, "launcher": 2}
+DRAINED: dict[By, int] = {"operator": 1, "launcher": 2, "host": 4}
 UP, LAST_CHOICE, OUT = 2, 1, 0
 
 

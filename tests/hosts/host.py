@@ -1,0 +1,118 @@
+"""One host of ER in a namespace: er-gateway over stand-in engines, its own folders and clock."""
+
+from __future__ import annotations
+
+import ctypes
+import http.client
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+from fakes import EngineProcess
+from hosts.clocks import Clock
+from hosts.network import Namespace, Place
+from running import DIMENSIONS, Gateway
+
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _with_us() -> None:
+    """In a child before its program: it ends when the tests' process does, however that ends."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Connection(http.client.HTTPConnection):
+    """HTTP from somewhere to an address."""
+
+    def __init__(self, source: Place, address: str, port: int, timeout: float) -> None:
+        super().__init__(address, port, timeout=timeout)
+        self._source = source
+
+    def connect(self) -> None:
+        with self._source.entered():
+            super().connect()
+
+
+class Host(Gateway):
+    """er-gateway on one of several hosts that share a state; `folder` has its name.
+
+    `shared` is the table [state], without password_file: that is written where `password` is
+    given. All times that its gateway knows are those of `clock`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        place: Place,
+        shared: dict[str, Any],
+        *,
+        password: str = "",
+        engines: int = 1,
+        ahead_s: int = 0,
+        **gateway: Any,
+    ) -> None:
+        folder.mkdir(parents=True)
+        with place.entered():
+            stand_ins = [EngineProcess(dim=DIMENSIONS) for _ in range(engines)]
+        super().__init__(folder, stand_ins, **gateway)
+        self.name, self.place, self.listen = folder.name, place, place.address
+        self.port, self.inner_port = place.port(2048), place.port(2049)
+        self.clock = Clock(folder, ahead_s)
+        self.shared = dict(shared)
+        if password:
+            self.password_file = folder / "valkey.password"
+            self.shared["password_file"] = str(self.password_file)
+            self.set_password(password)
+
+    def set_password(self, password: str) -> None:
+        """What its user at the shared state has from now on, as an operator writes it."""
+        self.password_file.write_text(password + "\n")
+        self.password_file.chmod(0o600)
+
+    def write_config(self) -> None:
+        super().write_config()
+        here = {
+            "name": self.name,
+            "listen": [f"{self.place.address}:{self.inner_port}"],
+            "address": f"{self.place.address}:{self.inner_port}",
+        }
+        text = ""
+        for table, values in (("state", self.shared), ("host", here)):
+            text += f"\n[{table}]\n"
+            text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items())
+        with self.config.open("a") as config:
+            config.write(text)
+
+    def environment(self) -> dict[str, str]:
+        return {**super().environment(), **self.clock.told}
+
+    def start(self, *, wait: bool = True, **more: Any) -> Host:
+        """Start its engines and its gateway (again); with `wait`, until that says it answers."""
+        with self.place.entered():
+            for engine in self.engines:
+                if engine.process is None or engine.process.poll() is not None:
+                    engine.start()
+            super().start(wait=wait, preexec_fn=_with_us, **more)
+        return self
+
+    def kill(self) -> None:
+        """All processes of the host end at once, and the kernel says so to whoever asks.
+
+        As if it lost its power, when nobody is told: take it off the network before.
+        """
+        if isinstance(self.place, Namespace):
+            self.place.kill()
+        super().kill()
+        for engine in self.engines:
+            engine.kill()
+
+    def connection(self, timeout: float = 20.0, source: Place | None = None) -> Connection:
+        """A connection to its gateway, from the host itself or from `source`."""
+        return Connection(source or self.place, self.place.address, self.port, timeout)
+
+    def status(self) -> dict[str, Any]:
+        """What GET /health says, without a key."""
+        found: dict[str, Any] = self.ask("GET", "/health", key=None).json
+        return found
