@@ -48,7 +48,7 @@ def test_the_pages_that_the_contract_names_are_there() -> None:
     more |= {"proxies", "usage", "dependencies", "runbook", "moving", "recipes", "report"}
     more |= {"alerts", "backup", "capacity", "changes", "containers", "day-two"}
     more |= {"gpus", "models", "offline", "vectors", "vllm"}
-    more |= {"connect", "disk", "feedback", "tracing", *manual.APPLICATIONS}
+    more |= {"connect", "disk", "feedback", "hosts", "tracing", *manual.APPLICATIONS}
     assert wanted | more == set(PAGES)
     assert all(re.match(r"# \w.*: ", text) for text in PAGES.values())
 
@@ -192,6 +192,8 @@ def test_every_command_and_option_is_in_the_manual() -> None:
         "status",
         "wait",
         "drain",
+        "undrain",
+        "hosts",
         "resume",
         "doctor",
         "bench",

@@ -20,7 +20,7 @@ from er.chinese.voice import Voice
 
 ROOMS = (
     *("apply", "cards", "changes", "check", "clients", "config", "disk"),
-    *("engine", "hosts", "keys", "load", "machine", "models", "quality", "starts"),
+    *("engine", "hosts", "members", "keys", "load", "machine", "models", "quality", "starts"),
     *("status", "usage", "vectors", "vllms"),
 )  # the files with templates; where two have the same one, the later counts
 _spoken = False
