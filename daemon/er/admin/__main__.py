@@ -30,11 +30,14 @@ from er.admin.api import Desk, build
 from er.admin.canary_process import CanaryProcess
 from er.admin.certificate import Certificate
 from er.admin.day_by_day import DayByDay
+from er.admin.far_probe import FarProbes, either
+from er.admin.host_certificate import HostCertificate
 from er.admin.introduced import Introduced
 from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer
 from er.admin.prober import Ask, Prober, Question
 from er.admin.satisfaction import Satisfaction
+from er.admin.shared import SharedState
 from er.admin.used_elsewhere import UsedElsewhere
 from er.child import Child
 from er.config import Config, Model, Replica, directory
@@ -135,7 +138,7 @@ def _asker(client: httpx.AsyncClient, runtime: Path) -> Ask:
             headers=known,
         )
 
-    return Introduced(ask, partial(health.version, client))
+    return Introduced(either(ask, FarProbes(runtime)), partial(health.version, client))
 
 
 async def serve(child: Child) -> None:
@@ -177,7 +180,12 @@ async def serve(child: Child) -> None:
         tasks = [alive, *map(asyncio.create_task, (*lasting, alerting.run()))]
         if config.state is not None:
             host = host_name(config.host)
-            for shared in (UsedElsewhere(config.state, host), DayByDay(config.state, host)):
+            for shared in (
+                SharedState(config),
+                UsedElsewhere(config.state, host),
+                DayByDay(config.state, host),
+                HostCertificate(config),
+            ):
                 tasks.append(asyncio.create_task(shared.run()))
         if observer.certificate is not None:
             tasks.append(asyncio.create_task(observer.certificate.run()))

@@ -20,6 +20,7 @@ from er.config import Config, ConfigError, Replica, applied_path, edited_path, l
 from er.fingerprint import Fingerprint, parsed, together
 from er.ledger import VERDICT_AGE_S, Ledger
 from er.small_file import DAMAGED
+from er.status.judged import verdict
 from er.status.work import UNKNOWN, in_engine
 from er.systemctl import GATEWAY, Unit, replica_unit
 
@@ -98,6 +99,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     machine: dict[str, Any] | None
     probes: Mapping[str, tuple[float, float]] = {}  # the last right one: when, and its ms
     tls: dict[str, Any] | None = None  # of HTTPS, see er.tls.facts; None without it
+    state: dict[str, Any] | None = None  # see er.shared_state.verdict; None without [state]
     hosts: tuple[dict[str, Any], ...] = ()  # see er.members.shown; none on a machine alone
 
 
@@ -115,13 +117,14 @@ def build(facts: Facts) -> dict[str, Any]:
         for model in facts.config.models
     ]
     gateway = _gateway(facts)
-    status, reason = verdict(models, gateway)
+    status, reason = verdict(models, gateway, facts.state)
     return {
         "version": __version__,
         "time": facts.now,
         "status": status,
         "reason": reason,
         "gateway": gateway,
+        "state": facts.state,
         "models": models,
         "gpus": gpus(facts),
         "traffic": {
@@ -132,31 +135,6 @@ def build(facts: Facts) -> dict[str, Any]:
         "machine": facts.machine,
         "hosts": list(facts.hosts),
     }
-
-
-def verdict(models: list[dict[str, Any]], gateway: dict[str, Any]) -> tuple[str, str]:
-    """("ok" | "degraded" | "down" | "unknown", the worst cause by name).
-
-    ok: every replica answers. degraded: some model answers. down: none does, or no gateway.
-    """
-    if gateway["state"] != "up":
-        if gateway["state"] == "unknown":
-            return "unknown", gateway["reason"]
-        return "down", f"the gateway is {gateway['state']}: {gateway['reason']}"
-    rows = {r["name"]: r for m in models for r in m["replicas"]}
-    out = [r for r in rows.values() if r["state"] != "up"]
-    empty = [m["name"] for m in models if not m["replicas"]]
-    answering = [m for m in models if any(r["state"] == "up" for r in m["replicas"])]
-    if not out and not empty:
-        return "ok", f"{len(rows)} of {len(rows)} replicas answer"
-    causes = [
-        f"replica {r['name']} is {r['state']}: {r['reason'] or 'no reason known'}" for r in out
-    ]
-    causes += [f"model {name} has no replica" for name in empty]
-    reason = causes[0] + (f" (and {len(causes) - 1} more)" if len(causes) > 1 else "")
-    if rows and all(r["state"] == "unknown" for r in rows.values()):
-        return "unknown", reason
-    return ("degraded" if answering else "down"), reason
 
 
 def _gateway(facts: Facts) -> dict[str, Any]:
@@ -233,6 +211,8 @@ def _fingerprint(facts: Facts, model: str) -> str | None:
     """What its living launchers say that its answers are of; None where none says it."""
     said = []
     for replica in facts.config.replicas_of(model):
+        if replica.host:
+            continue
         sample = facts.samples.get(replica.name) or {}
         if replica.url is not None:
             said.append(Fingerprint())
