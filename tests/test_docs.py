@@ -84,6 +84,11 @@ ELSEWHERE = {
         "test_replica_commands.py",
         "test_a_port_moves_and_that_replica_alone_is_restarted",
     ),
+    "er hosts": ("test_members_gateways.py", "test_they_find_each_other"),
+    "er hosts forget": ("test_members_gateways.py", "test_one_that_is_killed_is_silent"),
+    "er hosts rotate": ("test_members_gateways.py", "test_the_secret_changes_while_traffic_runs"),
+    "er drain HOST": ("test_members_gateways.py", "test_a_drain_holds_on_all"),
+    "er undrain": ("test_members_gateways.py", "test_a_drain_holds_on_all"),
     "er model": ("test_replica_commands.py", "test_a_model_comes_with_a_replica_and_goes_with_it"),
     "cp /etc/er/er.toml.before": (
         "test_replica_commands.py",

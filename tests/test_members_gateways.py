@@ -23,8 +23,8 @@ from er.config import State
 from er.ledger import Ledger
 from er.tls import own
 from fakes import EngineProcess, free_port
+from hosts.valkeys import Valkey
 from running import DIMENSIONS, Gateway
-from valkeys import Server
 
 PATIENCE_S = 20.0
 
@@ -98,7 +98,7 @@ def quiet(host: Gateway) -> bool:
 class Hosts:
     """Two hosts and their Valkey, made once: a start takes seconds."""
 
-    def __init__(self, folder: Path, server: Server, engines: list[EngineProcess]) -> None:
+    def __init__(self, folder: Path, server: Valkey, engines: list[EngineProcess]) -> None:
         self.server, self.folder = server, folder
         self.all: list[Gateway] = []
         for number, engine in enumerate(engines, start=1):
@@ -119,7 +119,7 @@ class Hosts:
         """Both run and are members to each other."""
         if self.server.process is None or self.server.process.poll() is not None:
             self.server.start()
-        self.server.pause(on=False)
+        self.server.resume()
         for host in self.all:
             if host.process is None or host.process.poll() is not None:
                 host.start(wait=False)
@@ -136,7 +136,9 @@ class Hosts:
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     folder = tmp_path_factory.mktemp("hosts")
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(Server(folder / "valkey"))
+        server = Valkey(folder / "valkey")
+        server.start()
+        stack.callback(server.kill)
         engines = [stack.enter_context(EngineProcess(dim=DIMENSIONS)) for _ in range(2)]
         found = Hosts(folder, server, engines)
         for host in found.all:
@@ -272,9 +274,9 @@ def test_the_shared_state_comes_back(hosts: Hosts) -> None:
     assert file(one, "members") == "2"
     hosts.server.start()
     hosts.settled()
-    hosts.server.pause(on=True)
+    hosts.server.pause()
     until(lambda: "does not answer in time" in er(one, "hosts").stdout, "it is only late")
-    hosts.server.pause(on=False)
+    hosts.server.resume()
     hosts.settled()
     assert secret(one) == secret(two) == before
     assert one.text().count("new workers take them up") == generation, "no reason for any"
@@ -311,7 +313,7 @@ def test_two_of_one_name_and_a_third(hosts: Hosts) -> None:
         third = hosts.made("gpu2", engine, "again")
         try:
             third.start()
-            one.wait_for("two hosts are called gpu2, that at")
+            one.wait_for("two hosts are called gpu2: that at")
             until(lambda: "give it another [host] name" in er(third, "hosts").stdout, "not told")
             assert members(one) == ["e0@gpu2"] and members(third) == ["e0@gpu1"]
             third.stop()

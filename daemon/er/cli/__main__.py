@@ -104,7 +104,9 @@ def parser() -> Parser:
 def _drain(drain: argparse.ArgumentParser) -> None:
     drain.add_argument("name", metavar="NAME", help="a replica's name, or a host's")
     drain.add_argument("--host", action="store_true", help="NAME is a host's, whatever else is")
-    drain.add_argument("--wait", action="store_true", help="until it has finished what it had")
+    drain.add_argument(
+        "--wait", action="store_true", help="return when it has finished what it had"
+    )
 
 
 def _restart(restart: argparse.ArgumentParser) -> None:
