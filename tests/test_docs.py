@@ -86,6 +86,7 @@ ELSEWHERE = {
     ),
     "er hosts": ("test_members_gateways.py", "test_they_find_each_other"),
     "er hosts forget": ("test_members_gateways.py", "test_one_that_is_killed_is_silent"),
+    "er state move": ("test_state_move.py", "test_over_and_back"),
     "er hosts rotate": ("test_members_gateways.py", "test_the_secret_changes_while_traffic_runs"),
     "er drain HOST": ("test_members_gateways.py", "test_a_drain_holds_on_all"),
     "er undrain": ("test_members_gateways.py", "test_a_drain_holds_on_all"),
