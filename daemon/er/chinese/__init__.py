@@ -19,7 +19,7 @@ from er.chinese.hearing import Hearing
 from er.chinese.voice import Voice
 
 ROOMS = (
-    *("apply", "cards", "changes", "check", "clients", "config", "disk"),
+    *("apply", "bulk", "cards", "changes", "check", "clients", "config", "disk"),
     *("engine", "keys", "load", "machine", "models", "quality", "starts"),
     *("status", "usage", "vectors", "vllms"),
 )  # the files with templates; where two have the same one, the later counts
