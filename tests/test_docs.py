@@ -49,6 +49,8 @@ ELSEWHERE = {
     "er apply --previous": ("test_apply.py", "test_the_way_back"),
     "er apply --new-vectors": ("test_apply.py", "test_other_weights_under_a_name_are_refused"),
     "er apply --again": ("test_apply.py", "test_what_is_applied_again"),
+    "er embed --ray": ("test_ray.py", "test_an_actor_and_the_driver_killed_and_gone_on"),
+    "er embed --ray auto --vllm": ("test_ray_vllm.py", "test_vllm_in_the_actors"),
     "er backup": (
         "test_backup_gateway.py",
         "test_a_running_gateway_is_taken_up_on_a_fresh_machine",
