@@ -280,6 +280,8 @@ def test_the_files_and_the_turn() -> None:
     assert not turn.due(text, False, 200.0), "not again for the same"
     assert turn.due(text, False, 705.0), "but when that was not taken up for long"
     assert not turn.due(text, True, 9000.0)
+    found = written.Turn(none, asked=100.0)  # by the next generation, which came of an older file
+    assert found.due(text, False, 105.0) and not found.due(text, True, 105.0)
 
 
 def test_loads_are_no_news_for_workers() -> None:

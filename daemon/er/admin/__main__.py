@@ -54,7 +54,8 @@ if TYPE_CHECKING:
 
 READ_AGAIN_S = 30.0  # model files that were missing are looked for again
 GRACEFUL_S = 10
-ALONE_WITHOUT = ("members.toml", "hosts.json", "members", "draining")  # what other hosts led to
+# What other hosts led to.
+ALONE_WITHOUT = ("members.toml", "members.asked", "hosts.json", "members", "draining")
 
 
 class PeerProtocol(HttpToolsProtocol):

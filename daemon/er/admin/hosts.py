@@ -68,7 +68,7 @@ class Hosts:
         self.away = "not asked yet"  # why the shared state gives no answer; "": it does
 
     def _turn_found(self) -> tuple[str, float]:
-        path = self._runtime / written.MEMBERS
+        path = self._runtime / written.ASKED
         try:
             ago = max(0.0, time.time() - path.stat().st_mtime)
             return path.read_text("utf-8"), time.monotonic() - ago
@@ -164,6 +164,8 @@ class Hosts:
         others = self._roll.others(now)
         await asyncio.to_thread(self._write, text, others, now)
         if self._turn.due(text, self._in_force(), now):
+            where = self._runtime / written.ASKED
+            await asyncio.to_thread(durable.put, where, text.encode(), 0o640)
             self._turn.asked(text, now)
             names = ", ".join(u.name for u in self._usable) or "none"
             log("info", f"other hosts' replicas are now: {names}; new workers take them up")
@@ -191,8 +193,9 @@ class Hosts:
         )
 
     def _in_force(self) -> bool:
-        wanted = {u.name for u in self._usable}
-        return wanted == {r.name for r in self._config.replicas if "@" in r.name}
+        wanted = {(u.name, u.offered.model, f"https://{u.address}") for u in self._usable}
+        far = [r for r in self._config.replicas if r.host]
+        return wanted == {(r.name, r.model, r.url) for r in far}
 
     def _verdicts(self, now: float) -> None:
         """The others' drains and silence, in the ledger's rows of their replicas."""
