@@ -193,6 +193,8 @@ def test_every_command_and_option_is_in_the_manual() -> None:
         "status",
         "wait",
         "drain",
+        "undrain",
+        "hosts",
         "resume",
         "doctor",
         "bench",

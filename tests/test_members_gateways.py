@@ -21,9 +21,10 @@ import pytest
 from er import shared_state
 from er.config import State
 from er.ledger import Ledger
+from er.tls import own
 from fakes import EngineProcess, free_port
+from hosts.valkeys import Valkey
 from running import DIMENSIONS, Gateway
-from valkeys import Server
 
 PATIENCE_S = 20.0
 
@@ -97,7 +98,7 @@ def quiet(host: Gateway) -> bool:
 class Hosts:
     """Two hosts and their Valkey, made once: a start takes seconds."""
 
-    def __init__(self, folder: Path, server: Server, engines: list[EngineProcess]) -> None:
+    def __init__(self, folder: Path, server: Valkey, engines: list[EngineProcess]) -> None:
         self.server, self.folder = server, folder
         self.all: list[Gateway] = []
         for number, engine in enumerate(engines, start=1):
@@ -118,7 +119,7 @@ class Hosts:
         """Both run and are members to each other."""
         if self.server.process is None or self.server.process.poll() is not None:
             self.server.start()
-        self.server.pause(on=False)
+        self.server.resume()
         for host in self.all:
             if host.process is None or host.process.poll() is not None:
                 host.start(wait=False)
@@ -135,7 +136,9 @@ class Hosts:
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     folder = tmp_path_factory.mktemp("hosts")
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(Server(folder / "valkey"))
+        server = Valkey(folder / "valkey")
+        server.start()
+        stack.callback(server.kill)
         engines = [stack.enter_context(EngineProcess(dim=DIMENSIONS)) for _ in range(2)]
         found = Hosts(folder, server, engines)
         for host in found.all:
@@ -152,7 +155,8 @@ def test_they_find_each_other(hosts: Hosts) -> None:
         address = other.shared["host"]["address"]
         assert table == {"name": f"e0@{name}", "model": "embed", "url": f"https://{address}"}
         known = json.loads((host.runtime / "hosts.json").read_text())
-        assert known["hosts"] == {name: {"address": address, "certificates": []}}
+        shown = own.announced(other.state)
+        assert known["hosts"] == {name: {"address": address, "certificates": shown}}
         assert (host.runtime / "hosts.json").stat().st_mode & 0o777 == 0o600
         until(lambda host=host: file(host, "members") == "2", "the fair share is of two")
         host.wait_for(f"other hosts' replicas are now: e0@{name}; new workers take them up")
@@ -176,17 +180,18 @@ def test_they_find_each_other(hosts: Hosts) -> None:
 
 
 def test_a_certificate_is_announced_when_there_is_one(hosts: Hosts) -> None:
+    """The one in force, and its successor as soon as it is made."""
     one, two = hosts.settled()
-    pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
-    (two.state / "host.pem").write_text(f"before\n{pem}between\n{pem.replace('AAAA', 'BBBB')}")
+    pem = own.announced(two.state)[0]
+    (two.state / "host-next.pem").write_text(pem.replace("A", "B"))
 
     def told() -> list[str]:
         known = json.loads((one.runtime / "hosts.json").read_text())["hosts"]
         return list(known["gpu2"]["certificates"])
 
-    assert until(told, "none was told") == [pem, pem.replace("AAAA", "BBBB")]
-    (two.state / "host.pem").unlink()
-    until(lambda: not told(), "it is announced on")
+    until(lambda: told() == [pem, pem.replace("A", "B")], "not both were told")
+    (two.state / "host-next.pem").unlink()
+    until(lambda: told() == [pem], "it is announced on")
 
 
 def test_a_drain_holds_on_all(hosts: Hosts) -> None:
@@ -269,9 +274,9 @@ def test_the_shared_state_comes_back(hosts: Hosts) -> None:
     assert file(one, "members") == "2"
     hosts.server.start()
     hosts.settled()
-    hosts.server.pause(on=True)
+    hosts.server.pause()
     until(lambda: "does not answer in time" in er(one, "hosts").stdout, "it is only late")
-    hosts.server.pause(on=False)
+    hosts.server.resume()
     hosts.settled()
     assert secret(one) == secret(two) == before
     assert one.text().count("new workers take them up") == generation, "no reason for any"
@@ -308,7 +313,7 @@ def test_two_of_one_name_and_a_third(hosts: Hosts) -> None:
         third = hosts.made("gpu2", engine, "again")
         try:
             third.start()
-            one.wait_for("two hosts are called gpu2, that at")
+            one.wait_for("two hosts are called gpu2: that at")
             until(lambda: "give it another [host] name" in er(third, "hosts").stdout, "not told")
             assert members(one) == ["e0@gpu2"] and members(third) == ["e0@gpu1"]
             third.stop()

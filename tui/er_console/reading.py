@@ -23,6 +23,7 @@ from er_console.state import (
     Recent,
     Replica,
     Sample,
+    Shared,
     Status,
     Sums,
     Traffic,
@@ -291,6 +292,19 @@ def read_status(data: Mapping[str, Any]) -> Status:
         traffic=read_traffic(traffic if isinstance(traffic, dict) else {}),
         machine={name: number(value) for name, value in machine.items()},
         raw=data,
+        shared=read_shared(data.get("state")),
+    )
+
+
+def read_shared(data: object) -> Shared | None:
+    """The member `state` of GET /status, which is null where hosts share nothing."""
+    if not isinstance(data, dict):
+        return None
+    return Shared(
+        state=text(data.get("state")),
+        since=number(data.get("since")),
+        reason=text(data.get("reason")),
+        keys_reason=text(_object(data.get("keys")).get("reason")),
     )
 
 

@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,8 +55,7 @@ if TYPE_CHECKING:
 
 READ_AGAIN_S = 30.0  # model files that were missing are looked for again
 GRACEFUL_S = 10
-# What other hosts led to.
-ALONE_WITHOUT = ("members.toml", "members.asked", "hosts.json", "members", "draining")
+ALONE_WITHOUT = ("members.toml", "hosts.json", "members", "draining")  # what other hosts led to
 
 
 class PeerProtocol(HttpToolsProtocol):
@@ -179,19 +179,9 @@ async def serve(child: Child) -> None:
         alerting = Alerting(config, observer.status, lambda: _end(observer))
         lasting = (prober.run(), observer.run(), canary.run(), Satisfaction(config).run())
         tasks = [alive, *map(asyncio.create_task, (*lasting, alerting.run()))]
-        if config.state is not None:
-            host = host_name(config.host)
-            for shared in (
-                SharedState(config),
-                UsedElsewhere(config.state, host),
-                DayByDay(config.state, host),
-                HostCertificate(config),
-            ):
-                tasks.append(asyncio.create_task(shared.run()))
+        tasks += map(asyncio.create_task, _together(config, hosts))
         if observer.certificate is not None:
             tasks.append(asyncio.create_task(observer.certificate.run()))
-        if hosts is not None:
-            tasks.append(asyncio.create_task(hosts.run()))
         child.ready()
         try:
             await server.serve(sockets=list(child.sockets["admin"]))
@@ -205,6 +195,20 @@ async def serve(child: Child) -> None:
             await asyncio.to_thread(observer.close)
             audit.close()
             ledger.close()
+
+
+def _together(config: Config, hosts: Hosts | None) -> list[Coroutine[Any, Any, None]]:
+    """What runs only where hosts share a state."""
+    if config.state is None or hosts is None:
+        return []
+    name = host_name(config.host)
+    return [
+        hosts.run(),
+        SharedState(config).run(),
+        UsedElsewhere(config.state, name).run(),
+        DayByDay(config.state, name).run(),
+        HostCertificate(config).run(),
+    ]
 
 
 def _hosts(

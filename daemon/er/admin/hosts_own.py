@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from er import __version__, small_file
+from er import __version__
 from er.admin.prober import Prober
 from er.config import Config, Replica, State, directory, successor
 from er.config.state import address as state_address
@@ -20,10 +20,9 @@ from er.fingerprint import Fingerprint, parsed, together
 from er.ledger import Ledger
 from er.members import PROTOCOL, Announced, Offered
 from er.members.roll import Serving
+from er.tls.own import announced as certificates_of
 
-CERTIFICATE = "host.pem"  # in the state directory; what `[host] listen` shows
 STEPS = 2  # of an engine may be in flight on a replica, see er.scheduler
-END = "-----END CERTIFICATE-----"
 
 
 class Asked(NamedTuple):
@@ -55,7 +54,7 @@ class This:
         """What to announce now."""
         if not self.address:
             self.address = await asyncio.to_thread(self._reached_from)
-        certificates = await asyncio.to_thread(_certificates)
+        certificates = tuple(await asyncio.to_thread(certificates_of, directory("state")))
         samples = self._asked.samples()
         self.last = Announced(
             id=self.id,
@@ -136,17 +135,6 @@ class This:
         except OSError:
             return ""
         return f"[{own}]:{self._port()}" if ":" in own else f"{own}:{self._port()}"
-
-
-def _certificates() -> tuple[str, ...]:
-    """What STATE/host.pem has, each by itself; none while it is not there."""
-    try:
-        text = small_file.read(directory("state") / CERTIFICATE).decode("ascii")
-    except (OSError, UnicodeDecodeError):
-        return ()
-    begin = "-----BEGIN CERTIFICATE-----"
-    parts = [begin + part for part in text.split(begin)[1:]]
-    return tuple(part.partition(END)[0] + END + "\n" for part in parts if END in part)
 
 
 def _started(pid: int) -> float:

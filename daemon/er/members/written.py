@@ -15,7 +15,6 @@ from er.members.exchange import Secret
 from er.members.roll import Other, Usable
 
 MEMBERS, HOSTS = "members.toml", "hosts.json"
-ASKED = "members.asked"  # members.toml as it was when a generation was asked for last
 HEAD = "# The other hosts' replicas, by what they announce; written by ER (er hosts).\n"
 PAUSE_S = 5.0  # between two generations of workers
 MOST = 448  # replicas of others: with 64 of its own as many as a host's ledger has rows for
@@ -60,10 +59,7 @@ class Turn:
     """When a new generation of workers is due: only when WHICH replicas there are has changed."""
 
     def __init__(self, text: str, asked: float) -> None:
-        """`text` is members.toml as a generation was asked for it last, `asked` when that was (s).
-
-        Not as it is: it may have changed since this generation was made of it.
-        """
+        """`text` is members.toml as this generation found it, `asked` when it was written (s)."""
         self._asked_for, self._asked = text, asked
 
     def due(self, text: str, in_force: bool, now: float) -> bool:
@@ -71,8 +67,9 @@ class Turn:
 
         `in_force`: the running generation has just these replicas.
         """
-        pause_s = AGAIN_S if text == self._asked_for else PAUSE_S
-        return not in_force and now - self._asked >= pause_s
+        if text != self._asked_for:
+            return now - self._asked >= PAUSE_S
+        return not in_force and now - self._asked >= AGAIN_S
 
     def asked(self, text: str, now: float) -> None:
         self._asked_for, self._asked = text, now
