@@ -95,7 +95,7 @@ def test_a_host_dies_under_load(site: Site, power: bool) -> None:
     others = [host for host in site.hosts if host is not dying]
     others[0].engines[0].kill()  # so that much of its traffic goes to the one that dies
     try:
-        with Traffic(site.hosts, site.network["clients"], elsewhere=True, clients=4) as traffic:
+        with Traffic(site.hosts, site.network["clients"], elsewhere=True, clients=2) as traffic:
             until(lambda: min(traffic.counted(h)["200"] for h in site.hosts) > 20, 30)
             if not power:
                 site.network.alone(dying.name)
@@ -114,7 +114,7 @@ def test_a_host_dies_under_load(site: Site, power: bool) -> None:
 
 def test_a_hosts_own_replicas_die(site: Site) -> None:
     lone = site.hosts[2]
-    with Traffic([lone], site.network["clients"], clients=4) as traffic:
+    with Traffic([lone], site.network["clients"], clients=2) as traffic:
         until(lambda: traffic.counted()["200"] > 20)
         lone.engines[0].kill()
         began = time.monotonic()
@@ -147,7 +147,7 @@ def test_the_link_to_another_host_is_no_good(site: Site, state: str) -> None:
     link = second.link
     try:
         until(lambda: "e0" not in first.up(), 30)
-        with Traffic([first], site.network["clients"], clients=4) as traffic:
+        with Traffic([first], site.network["clients"], clients=2) as traffic:
             until(lambda: traffic.counted()["200"] > 20)
             if state == "late":
                 link.delay_s = 0.05
