@@ -130,8 +130,7 @@ class Gateway:
         self.tracing: dict[str, Any] = {}  # [tracing]
         self.alerts: list[dict[str, Any]] = []  # [[alert]]
         self.tls: dict[str, Any] = {}  # [gateway.tls], without `listen`
-        self.shared: dict[str, Any] = {}  # [state]
-        self.host: dict[str, Any] = {}  # [host]
+        self.shared: dict[str, dict[str, Any]] = {}  # [state] and [host], by name
         self.https_port = free_port()
         self.state, self.runtime = folder / "state", folder / "run"
         self.config = folder / "er.toml"
@@ -146,6 +145,9 @@ class Gateway:
         if self.tls:
             text += f'\n[gateway.tls]\nlisten = ["127.0.0.1:{self.https_port}"]\n'
             text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in self.tls.items())
+        for name, values in self.shared.items():
+            text += f"\n[{name}]\n"
+            text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items())
         if self.batches:
             text += "\n[batches]\n"
             text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in self.batches.items())
@@ -155,10 +157,6 @@ class Gateway:
         if self.tracing:
             text += "\n[tracing]\n"
             text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in self.tracing.items())
-        for name, table in (("state", self.shared), ("host", self.host)):
-            if table:
-                text += f"\n[{name}]\n"
-                text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in table.items())
         many = (("alert", self.alerts), ("model", self.models), ("replica", self.replicas))
         for kind, tables in many:
             for table in tables:

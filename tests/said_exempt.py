@@ -34,7 +34,7 @@ _FILES = (  # what is written into files, whose comments are in English
     "# A batch of this model takes a CPU minutes, and a probe waits behind it.",
     "# GPU {} was not seen when this was written; usually it is:",
     "# GPU {} was not seen when this was written: run er apply again.",
-    "# Requests in flight may take as long as `stop_timeout` allows.",
+    "# `leave_time`, then requests in flight may take as long as `stop_timeout` allows.",
     "{}; a change here is lost. Your own lines: another file beside this one\n",
     *("# More replicas on a card", 'dtype = "float16"                # its card has no bfloat16\n'),
 )

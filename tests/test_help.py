@@ -119,6 +119,7 @@ def test_the_defaults_are_the_code_s() -> None:
     assert values["rate_wait"] == "off" and not gateway.rate_wait_s
     assert values["timeout"] == f"{gateway.timeout_s:.0f}s"
     assert values["stop_timeout"] == f"{gateway.stop_timeout_s:.0f}s"
+    assert values["leave_time"] == "off" and not gateway.leave_time_s
     assert values["max_body"] == f"{gateway.max_body >> 20}MiB"
     for key in ("max_inputs", "max_documents", "max_request_tokens", "max_rerank_tokens"):
         assert values[key] == getattr(gateway, key)

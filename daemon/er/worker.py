@@ -36,7 +36,7 @@ from er.config import Tls
 from er.feedback.book import Book
 from er.feedback.memory import Memory
 from er.garbage import Garbage
-from er.gateway import Gateway
+from er.gateway import Gateway, limited
 from er.gateway.batches import Shelf
 from er.gateway.bounded import Bounded
 from er.gateway.client import Trusted
@@ -56,6 +56,7 @@ from er.http2 import Http2
 from er.journal import Audit
 from er.keys import Keys
 from er.ledger import Ledger, LedgerError
+from er.lending.lender import Lender
 from er.limits import Limits
 from er.recent.trail import Trail
 from er.replicas import Replicas
@@ -90,18 +91,20 @@ class Worker:
         self._audit = Audit()
         self._served = Served(settings)
         self._fingerprints = Fingerprints(self._served, runtime)
-        secret = partial(engine_secret.known, runtime)
-        self._replicas = Replicas(settings, self._served.dimensions, self._ledger, secret=secret)
+        self._lender, dimensions = Lender(child, runtime), self._served.dimensions
+        both: dict[str, Any] = {"secret": partial(engine_secret.known, runtime)}
+        both["hosts"] = self._lender.hosts
+        self._replicas = Replicas(settings, dimensions, self._ledger, **both)
         self._cache = Cache(settings, config.directory("cache") / "vectors", runtime)
         self._workshop = Workshop(self._served, self._replicas, self._cache)
-        limits = Limits.open(runtime / "limits")
+        limits, self._beside = limited.opened(settings, runtime)
         limits.running.claim(child.slot)
         state = config.directory("state")
         self._meter = Meter(usage.folder(state), runtime if settings.state else None)
         bounded = Bounded(limits, self._meter.months)
         known = Keys(keys.path())
         journal.hide(known.blotted)
-        both: dict[str, Any] = {"served": self._served, "keys": known}
+        both = {"served": self._served, "keys": known}
         both |= {"limits": limits, "audit": self._audit}
         kept = settings.batches
         store = Store(state / "batches", quota=kept.quota, keep_s=kept.keep_s)
@@ -164,11 +167,9 @@ class Worker:
         loop.add_signal_handler(RETIRE, self._retire)
         loop.add_signal_handler(signal.SIGINT, self._cut.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: None)  # the terminal's; the parent says
-        background = [
-            loop.create_task(self._served.load(self._loaded)),
-            loop.create_task(self._beat()),
-            loop.create_task(self._tick()),
-        ]
+        runs = [self._served.load(self._loaded), self._beat(), self._tick()]
+        runs += [beside() for beside in self._beside]
+        background = [loop.create_task(run) for run in runs]
         batches = loop.create_task(self._runner.run())
         stop = [loop.create_task(self._drain.wait()), loop.create_task(self._cut.wait())]
         first = loop.create_task(self._served.looked.wait())
@@ -177,6 +178,7 @@ class Worker:
         )
         if not self._drain.is_set() and not self._cut.is_set():
             await self._listen()
+            await self._lender.listen(self._replicas, self._ledger, self._served.dimensions)
             self._child.ready()
             await asyncio.wait(stop, return_when=asyncio.FIRST_COMPLETED)
         batches.cancel()  # another worker goes on with them at once
@@ -284,6 +286,7 @@ class Worker:
             self.gateway.tally.flush()
             garbage.look(not self.gateway.tally.in_flight)
             await self._look_at_credentials()
+            await self._lender.look()
             if time.monotonic() - looked >= EVERY_S:
                 looked = time.monotonic()
                 stalled.look(self._state.connections, looked)
@@ -311,6 +314,7 @@ class Worker:
             server.close()
         if self._tls is not None:
             self._tls.close()
+        self._lender.close()
         for sockets in self._child.sockets.values():
             for sock in sockets:
                 sock.close()
@@ -352,7 +356,7 @@ class Worker:
     def _open(self) -> bool:
         """Whether somebody is there: requests, connections, or handshakes of HTTPS."""
         hands = self._tls is not None and self._tls.under_way()
-        return bool(self._state.connections or self._state.tasks or hands)
+        return bool(self._state.connections or self._state.tasks or hands or self._lender.busy())
 
     async def _until_empty(self, until: float) -> None:
         while self._open():
@@ -361,16 +365,6 @@ class Worker:
                 return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._cut.wait(), min(0.02, left))
-
-
-class _ToJournal(logging.Handler):
-    """uvicorn's and asyncio's own errors, as lines of the journal."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info and record.exc_info[1] is not None:
-            journal.mishap(record.exc_info[1], f"serving ({record.getMessage().strip()[:100]})")
-        else:
-            journal.log("err", f"{record.name}: {record.getMessage()[:300]}")
 
 
 def _keep_memory_closed() -> None:
@@ -385,7 +379,7 @@ def _keep_memory_closed() -> None:
 def main(child: Child) -> int:
     """The worker that `child` is to be; returns the exit code."""
     _keep_memory_closed()
-    logging.basicConfig(handlers=[_ToJournal()], level=logging.ERROR, force=True)
+    logging.basicConfig(handlers=[journal.FromLogging()], level=logging.ERROR, force=True)
     sys.setswitchinterval(SWITCH_S)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -32,7 +32,7 @@ from er.small_file import DAMAGED
 from er.tls import Credentials, TlsError
 from er.usage import others, report
 
-By = Literal["operator", "launcher"]
+By = Literal["operator", "launcher"]  # who asks here; a host drains by itself
 GRACE = "24h"
 KEY_STATUS = {
     "not_found": 404,

@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -55,6 +55,7 @@ class Observer:
         self._reading = threading.Lock()  # what the workers told
         self.probes: Mapping[str, tuple[float, float]] = {}  # the prober's `right`
         self.certificate: Certificate | None = None  # of HTTPS
+        self.hosts: Callable[[], list[dict[str, Any]]] = list  # each host, where several share
         self._machine: Machine | None = None
         self._telling = Telling(config, ledger)
         self._parent = os.getppid()
@@ -139,6 +140,7 @@ class Observer:
                 probes=self.probes,
                 tls=self.certificate.row() if self.certificate else None,
                 state=self.shared_state(),
+                hosts=tuple(self.hosts()),
             )
         )
 

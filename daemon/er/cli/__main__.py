@@ -80,11 +80,9 @@ def parser() -> Parser:
     status.add_argument("--json", action="store_true", help="for programs")
     wait = command("wait", "wait until every replica answers, showing phases")
     wait.add_argument("--timeout", metavar="T", default="30m", help='as "10m" (default: 30m)')
-    for name, text in (
-        ("drain", "give a replica nothing new"),
-        ("resume", "give a drained replica work again"),
-    ):
-        command(name, text).add_argument("name", metavar="NAME", help="the replica's name")
+    _drain(command("drain", "give a replica, or a whole host, nothing new"))
+    resume = command("resume", "give a drained replica work again")
+    resume.add_argument("name", metavar="NAME", help="the replica's name")
     _keys(command("keys", "the clients' keys"))
     _tls(command("tls", "the certificate of HTTPS"))
     _bench(command("bench", "measure the running service: rate and percentiles"))
@@ -101,6 +99,12 @@ def parser() -> Parser:
     language = "en or zh (default: by LC_ALL, LC_MESSAGES, LANG)"
     topic.add_argument("--lang", choices=LANGUAGES, help=language)
     return top
+
+
+def _drain(drain: argparse.ArgumentParser) -> None:
+    drain.add_argument("name", metavar="NAME", help="a replica's name, or a host's")
+    drain.add_argument("--host", action="store_true", help="NAME is a host's, whatever else is")
+    drain.add_argument("--wait", action="store_true", help="until it has finished what it had")
 
 
 def _restart(restart: argparse.ArgumentParser) -> None:
@@ -291,6 +295,12 @@ def _dispatch(args: argparse.Namespace) -> int:
         from er.cli import sbom
 
         return sbom.run(args.vllm)
+    if command in ("drain", "resume"):
+        from er.cli import drain
+
+        if command == "resume":
+            return drain.resume(args.name)
+        return drain.run(args.name, host=args.host, wait=args.wait)
     from er.cli import units as cli_units
 
     if command == "check":
@@ -308,9 +318,7 @@ def _dispatch(args: argparse.Namespace) -> int:
             if args.json
             else cli_units.run_apply(which, dry_run=args.dry_run, **new)
         )
-    if command == "reload":
-        return cli_units.run_reload()
-    return cli_units.run_drain(args.name, on=command == "drain")
+    return cli_units.run_reload()
 
 
 def _run_wished(args: argparse.Namespace) -> int:

@@ -242,6 +242,8 @@ class Check:
             self._port("gateway", 0, "listen", address, "", self._machine.gateway_runs)
         for address in gateway.tls.listen if gateway.tls else ():
             self._port("gateway.tls", 0, "listen", address, "", self._machine.gateway_runs)
+        for address in self._config.host.listen if self._config.state else ():
+            self._port("host", 0, "listen", address, "", self._machine.gateway_runs)
         if gateway.metrics:
             runs = self._machine.gateway_runs
             self._port("gateway", 0, "metrics", gateway.metrics, "", runs, only="warning")

@@ -116,6 +116,22 @@ def _restore(restore: argparse.ArgumentParser) -> None:
     restore.add_argument("--yes", action="store_true", help="do it without asking")
 
 
+def _hosts(hosts: argparse.ArgumentParser) -> None:
+    hosts.epilog = "example: er hosts. One host out for work on it: er drain gpu2 --wait"
+    hosts.add_argument("--json", action="store_true", help="for programs")
+    actions = hosts.add_subparsers(dest="action", metavar="ACTION")
+    forget = actions.add_parser("forget", help="a silent one that will not come back")
+    forget.add_argument("host", metavar="HOST", help="its name")
+    rotate = actions.add_parser("rotate", help="a new secret by which the hosts know each other")
+    for found in (forget, rotate):
+        found.add_argument("--version", action="version", version=f"er {__version__}")
+
+
+def _undrain(undrain: argparse.ArgumentParser) -> None:
+    undrain.epilog = "example: er undrain gpu2"
+    undrain.add_argument("host", metavar="HOST", help="the host's name")
+
+
 COMMANDS = {
     "models": Registered(
         "bring a model's files from a hub, whole and checked",
@@ -140,6 +156,18 @@ COMMANDS = {
         change_options.model,
         "er.cli.model",
         "another model beside: er model add PATH",
+    ),
+    "hosts": Registered(
+        "the machines that share a [state]: who is there, with which replicas",
+        _hosts,
+        "er.cli.hosts",
+        "the machines that serve together",
+    ),
+    "undrain": Registered(
+        "give a drained host work again",
+        _undrain,
+        "er.cli.hosts",
+        "a drained host is used again",
     ),
     "alert": Registered(
         "try whom er.toml's [[alert]] tables tell of trouble",

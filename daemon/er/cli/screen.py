@@ -22,6 +22,7 @@ GLYPHS = {
     "draining": "▲",
     "drained": "▲",
     "down": "✖",
+    "silent": "✖",
     "failed": "✖",
     "stopped": "○",
 }

@@ -232,17 +232,17 @@ class Fields:
             found.append(value)
         return tuple(found)
 
-    def url(self, key: str) -> str | None:
+    def url(self, key: str, scheme: str = "http") -> str | None:
         value = self.text(key)
         if value is None:
             return None
         try:
             parts = urlsplit(value)
-            good = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+            good = parts.scheme == scheme and bool(parts.hostname) and parts.port != 0
         except ValueError:  # brackets or a port that are none
             good = False
         if not good or parts.path not in ("", "/") or parts.query or parts.fragment:
-            self.wrong(key, f"is {value!r}; write http://HOST:PORT, without a path")
+            self.wrong(key, f"is {value!r}; write {scheme}://HOST:PORT, without a path")
             return None
         if "@" in parts.netloc:
             self.wrong(key, "has a user or password in it; vLLM asks for none, leave it out")

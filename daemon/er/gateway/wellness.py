@@ -1,4 +1,7 @@
-"""What /health and /readyz say: the ledger's verdicts put together, per model and in all."""
+"""What /health and /readyz say: the ledger's verdicts put together, per model and in all.
+
+/readyz is what a balancer asks, so it says besides whether this host wants requests (er.leaving).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from er import leaving
 from er.config import Model, directory
 from er.gateway.exchange import Response
 from er.gateway.served import Served
@@ -22,6 +26,10 @@ def page(path: str, served: Served, ledger: Ledger) -> Response:
     if path == "/livez":
         return Response(200, b'{"status":"ok"}')
     if path == "/readyz":
+        away = leaving.reason(directory("runtime"))
+        if away:
+            said = orjson.dumps({"status": "leaving", "reason": away})
+            return Response(503, said, headers=[SOON])
         if ready(served, ledger, now, now_ns):
             return Response(200, b'{"status":"ok"}')
         return Response(503, b'{"status":"down"}', headers=[SOON])
@@ -40,7 +48,7 @@ def report(served: Served, ledger: Ledger, now: float, now_ns: int) -> dict[str,
     """
     models = [_model(served, m, ledger, now, now_ns) for m in served.config.models]
     answering = [m for m in models if m["answers"]]
-    whole = all(m["answers"] and all(r["state"] == "up" for r in m["replicas"]) for m in models)
+    whole = all(m["answers"] and all(map(_well, m["replicas"])) for m in models)
     status = "ok" if whole else "degraded" if answering else "down"
     return {"status": status, "models": models}
 
@@ -52,6 +60,11 @@ def _with_state(found: dict[str, Any], now: float) -> dict[str, Any]:
     state = verdict.public(directory("runtime"), now)
     degraded = found["status"] == "ok" and state["state"] == "away"
     return {**found, "status": "degraded" if degraded else found["status"], "state": state}
+
+
+def _well(replica: dict[str, Any]) -> bool:
+    """Whether it answers; one of another host is that host's business."""
+    return replica["state"] == "up" or "@" in replica["name"]
 
 
 def ready(served: Served, ledger: Ledger, now: float, now_ns: int) -> bool:

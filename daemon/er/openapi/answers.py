@@ -153,6 +153,13 @@ class Alive(Shown):
     status: Literal["ok", "down"]
 
 
+class Ready(Shown):
+    """Whether requests are wanted here; "leaving": the host is drained or stops, says `reason`."""
+
+    status: Literal["ok", "down", "leaving"]
+    reason: str | UnsetType = UNSET
+
+
 class ReplicaHealth(Shown):
     """A replica; `reason` where it is not up. `since` in Unix seconds."""
 

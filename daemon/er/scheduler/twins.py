@@ -7,6 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from er.pace import Pace
 from er.tickets import Batch, Load
 
+AWAY = ""  # stands for all replicas of other hosts
+
+
+def paced_by(batch: Batch) -> str:
+    """Whose pace a call is held against: a worker has few calls to each replica elsewhere."""
+    return AWAY if batch.away else batch.replica
+
 
 def stuck_of(flying: Iterable[Batch], paces: Mapping[str, Pace], now: int) -> list[Batch]:
     """The calls that take far longer than their replica's others, and have no twin so far."""
@@ -14,7 +21,7 @@ def stuck_of(flying: Iterable[Batch], paces: Mapping[str, Pace], now: int) -> li
         batch
         for batch in flying
         if not batch.hedged
-        and (limit := paces[batch.replica].stuck_ns(batch.in_flight)) is not None
+        and (limit := paces[paced_by(batch)].stuck_ns(batch.in_flight)) is not None
         and now - batch.taken > limit
         and batch.live()
     ]

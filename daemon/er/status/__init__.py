@@ -37,7 +37,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     since: float = 0.0
     reason: str = ""
     checked: float = 0.0
-    drained_by: str | None = None  # operator, launcher
+    drained_by: str | None = None  # operator, launcher, host
     in_flight_tokens: int = 0
     answered: float | None = None  # when it last answered a client's texts right
     wrong: int = 0  # wrong answers since its launcher last began
@@ -100,6 +100,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     probes: Mapping[str, tuple[float, float]] = {}  # the last right one: when, and its ms
     tls: dict[str, Any] | None = None  # of HTTPS, see er.tls.facts; None without it
     state: dict[str, Any] | None = None  # see er.shared_state.verdict; None without [state]
+    hosts: tuple[dict[str, Any], ...] = ()  # see er.members.shown; none on a machine alone
 
 
 def build(facts: Facts) -> dict[str, Any]:
@@ -132,6 +133,7 @@ def build(facts: Facts) -> dict[str, Any]:
             "queued": facts.gateway.queued,
         },
         "machine": facts.machine,
+        "hosts": list(facts.hosts),
     }
 
 
@@ -209,6 +211,8 @@ def _fingerprint(facts: Facts, model: str) -> str | None:
     """What its living launchers say that its answers are of; None where none says it."""
     said = []
     for replica in facts.config.replicas_of(model):
+        if replica.host:
+            continue
         sample = facts.samples.get(replica.name) or {}
         if replica.url is not None:
             said.append(Fingerprint())
@@ -236,6 +240,9 @@ def replica_state(
     if seen.drained_by == "operator":
         state = "draining" if seen.in_flight_tokens > 0 else "drained"
         return state, f"drained by the operator; back with: er resume {replica.name}", seen.since
+    if seen.drained_by == "host":
+        state = "draining" if seen.in_flight_tokens > 0 else "drained"
+        return state, "its host has it drained; er hosts", seen.since
     if fresh_verdict and seen.state == "up":
         return "up", "", seen.since
     # Once the engine was ready, what was met since (a wrong number, silence, its end) is the news:

@@ -21,14 +21,17 @@ def verdict(
             return "unknown", gateway["reason"]
         return "down", f"the gateway is {gateway['state']}: {gateway['reason']}"
     rows = {r["name"]: r for m in models for r in m["replicas"]}
-    out = [r for r in rows.values() if r["state"] != "up"]
+    up = [name for name, r in rows.items() if r["state"] == "up"]
+    answering = [m for m in models if any(r["name"] in up for r in m["replicas"])]
+    # One of another host that is out is that host's business, unless nobody else is there.
+    far = {r["name"] for m in answering for r in m["replicas"] if "@" in r["name"]}
+    out = [r for r in rows.values() if r["name"] not in up and r["name"] not in far]
     empty = [m["name"] for m in models if not m["replicas"]]
-    answering = [m for m in models if any(r["state"] == "up" for r in m["replicas"])]
     apart = _apart(state)
     if not out and not empty:
         if apart:
             return "degraded", apart
-        return "ok", f"{len(rows)} of {len(rows)} replicas answer"
+        return "ok", f"{len(up)} of {len(rows)} replicas answer"
     causes = [
         f"replica {r['name']} is {r['state']}: {r['reason'] or 'no reason known'}" for r in out
     ]
