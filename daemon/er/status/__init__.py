@@ -20,6 +20,7 @@ from er.config import Config, ConfigError, Replica, applied_path, edited_path, l
 from er.fingerprint import Fingerprint, parsed, together
 from er.ledger import VERDICT_AGE_S, Ledger
 from er.small_file import DAMAGED
+from er.status.overall import verdict
 from er.status.work import UNKNOWN, in_engine
 from er.systemctl import GATEWAY, Unit, replica_unit
 
@@ -132,34 +133,6 @@ def build(facts: Facts) -> dict[str, Any]:
         "machine": facts.machine,
         "hosts": list(facts.hosts),
     }
-
-
-def verdict(models: list[dict[str, Any]], gateway: dict[str, Any]) -> tuple[str, str]:
-    """("ok" | "degraded" | "down" | "unknown", the worst cause by name).
-
-    ok: every replica answers. degraded: some model answers. down: none does, or no gateway.
-    """
-    if gateway["state"] != "up":
-        if gateway["state"] == "unknown":
-            return "unknown", gateway["reason"]
-        return "down", f"the gateway is {gateway['state']}: {gateway['reason']}"
-    rows = {r["name"]: r for m in models for r in m["replicas"]}
-    up = [name for name, r in rows.items() if r["state"] == "up"]
-    answering = [m for m in models if any(r["name"] in up for r in m["replicas"])]
-    # One of another host that is out is that host's business, unless nobody else is there.
-    far = {r["name"] for m in answering for r in m["replicas"] if "@" in r["name"]}
-    out = [r for r in rows.values() if r["name"] not in up and r["name"] not in far]
-    empty = [m["name"] for m in models if not m["replicas"]]
-    if not out and not empty:
-        return "ok", f"{len(up)} of {len(rows)} replicas answer"
-    causes = [
-        f"replica {r['name']} is {r['state']}: {r['reason'] or 'no reason known'}" for r in out
-    ]
-    causes += [f"model {name} has no replica" for name in empty]
-    reason = causes[0] + (f" (and {len(causes) - 1} more)" if len(causes) > 1 else "")
-    if rows and all(r["state"] == "unknown" for r in rows.values()):
-        return "unknown", reason
-    return ("degraded" if answering else "down"), reason
 
 
 def _gateway(facts: Facts) -> dict[str, Any]:
