@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from er import __version__, small_file
+from er import __version__
 from er.admin.prober import Prober
 from er.config import Config, Replica, State, directory, successor
 from er.config.state import address as state_address
@@ -20,10 +20,9 @@ from er.fingerprint import Fingerprint, parsed, together
 from er.ledger import Ledger
 from er.members import PROTOCOL, Announced, Offered
 from er.members.roll import Serving
+from er.tls import own
 
-CERTIFICATE = "host.pem"  # in the state directory; what `[host] listen` shows
 STEPS = 2  # of an engine may be in flight on a replica, see er.scheduler
-END = "-----END CERTIFICATE-----"
 
 
 class Asked(NamedTuple):
@@ -41,7 +40,7 @@ class This:
     ) -> None:
         self._config, self._ledger, self._state, self._asked = config, ledger, state, asked
         self.id, self.host = own_id, host_name(config.host)
-        self.replicas = [r for r in config.replicas if "@" not in r.name]
+        self.replicas = [r for r in config.replicas if not r.host]
         self.last: Announced | None = None
         self._clock_s = 0.0  # this clock ahead of the shared state's
         self._began = _started(os.getppid())
@@ -55,7 +54,7 @@ class This:
         """What to announce now."""
         if not self.address:
             self.address = await asyncio.to_thread(self._reached_from)
-        certificates = await asyncio.to_thread(_certificates)
+        certificates = await asyncio.to_thread(own.announced, directory("state"))
         samples = self._asked.samples()
         self.last = Announced(
             id=self.id,
@@ -65,7 +64,7 @@ class This:
             protocol=PROTOCOL,
             started=int((self._began - self._clock_s) * 1000),
             clock_s=round(self._clock_s, 3),
-            certificates=certificates,
+            certificates=tuple(certificates),
             replicas=tuple(
                 self._offered(r, samples.get(r.name) or {})
                 for r in self.replicas
@@ -96,12 +95,12 @@ class This:
         found = {}
         samples = self._asked.samples()
         for model in self._config.models:
-            own = [r for r in self.replicas if r.model == model.name and not r.url]
-            said = [samples[r.name].get("fingerprint") for r in own if r.name in samples]
+            here = [r for r in self.replicas if r.model == model.name and not r.url]
+            said = [samples[r.name].get("fingerprint") for r in here if r.name in samples]
             known = [parsed(text) for text in said if text]
             if known:
                 found[model.name] = str(together(known))
-            elif own and model.name in before:
+            elif here and model.name in before:
                 found[model.name] = before[model.name]
         return found
 
@@ -111,9 +110,9 @@ class This:
         for model in self._config.models:
             if model.via:
                 continue
-            own = any(r.model == model.name and not r.url for r in self.replicas)
+            here = any(r.model == model.name and not r.url for r in self.replicas)
             said = parsed(known.get(model.name)) if model.name in known else Fingerprint()
-            waits = own and model.name not in known
+            waits = here and model.name not in known
             found[model.name] = Serving(model.task, said, waits)
         return found
 
@@ -136,17 +135,6 @@ class This:
         except OSError:
             return ""
         return f"[{own}]:{self._port()}" if ":" in own else f"{own}:{self._port()}"
-
-
-def _certificates() -> tuple[str, ...]:
-    """What STATE/host.pem has, each by itself; none while it is not there."""
-    try:
-        text = small_file.read(directory("state") / CERTIFICATE).decode("ascii")
-    except (OSError, UnicodeDecodeError):
-        return ()
-    begin = "-----BEGIN CERTIFICATE-----"
-    parts = [begin + part for part in text.split(begin)[1:]]
-    return tuple(part.partition(END)[0] + END + "\n" for part in parts if END in part)
 
 
 def _started(pid: int) -> float:
