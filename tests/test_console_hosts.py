@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from er.fingerprint import Fingerprint
 from er.members import Announced, Own, Roll, exchange, row
 from er.members.roll import Serving
 from er_console.language import heard, speak
@@ -30,7 +31,7 @@ def odd() -> list[str]:
     """All that the gateway says of hosts."""
     roll, said = Roll("a"), []
     own = Own(id="a", host="gpu1", version="1.1", models={}, address="127.0.0.1:1", room=0)
-    known = parsed_models()
+    known = {"m": Serving("embed", Fingerprint("w", "r", "bf16"))}
     replicas = tuple(
         offered(name, fingerprint=what)
         for name, what in (("d", "x-r-bf16"), ("e", "x-q-bf16"), ("f", "w-q-bf16"), ("g", "w-r-b"))
@@ -52,12 +53,6 @@ def odd() -> list[str]:
 
 def _fields(own: Own) -> dict[str, object]:
     return {name: getattr(own, name) for name in own.__struct_fields__}
-
-
-def parsed_models() -> dict[str, Serving]:
-    from er.fingerprint import Fingerprint
-
-    return {"m": Serving("embed", Fingerprint("w", "r", "bf16"))}
 
 
 def shown(one: Announced, state: str, **more: object) -> dict[str, object]:
@@ -87,22 +82,8 @@ def lines(width: int = 100, *, ascii_only: bool = False) -> list[str]:
 
 def test_a_line_for_each_host() -> None:
     one, two, three, odd_ = lines()
-    assert one.split() == [
-        "gpu1",
-        "●",
-        "up",
-        "1",
-        "of",
-        "2",
-        "replicas",
-        "up,",
-        "1,200",
-        "tokens",
-        "in",
-        "flight,",
-        "this",
-        "machine",
-    ]
+    assert one.startswith("gpu1 ") and "● up" in one
+    assert one.endswith("1 of 2 replicas up, 1200 tokens in flight, this machine")
     assert "◇ drained" in two and two.endswith("0.4 ms away")
     assert "✖ silent" in three and three.endswith("not heard for 12 s")
     assert odd_ == "  host gpu3 runs ER 1.0, and this one ER 1.1"

@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Coroutine, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,15 +179,7 @@ async def serve(child: Child) -> None:
         alerting = Alerting(config, observer.status, lambda: _end(observer))
         lasting = (prober.run(), observer.run(), canary.run(), Satisfaction(config).run())
         tasks = [alive, *map(asyncio.create_task, (*lasting, alerting.run()))]
-        if config.state is not None:
-            host = host_name(config.host)
-            for shared in (
-                SharedState(config),
-                UsedElsewhere(config.state, host),
-                DayByDay(config.state, host),
-                HostCertificate(config),
-            ):
-                tasks.append(asyncio.create_task(shared.run()))
+        tasks += map(asyncio.create_task, _shared(config))
         if observer.certificate is not None:
             tasks.append(asyncio.create_task(observer.certificate.run()))
         if hosts is not None:
@@ -204,6 +197,16 @@ async def serve(child: Child) -> None:
             await asyncio.to_thread(observer.close)
             audit.close()
             ledger.close()
+
+
+def _shared(config: Config) -> Iterator[Coroutine[Any, Any, None]]:
+    """What runs for the hosts that share a state; nothing on a machine alone."""
+    if config.state is not None:
+        host = host_name(config.host)
+        yield SharedState(config).run()
+        yield UsedElsewhere(config.state, host).run()
+        yield DayByDay(config.state, host).run()
+        yield HostCertificate(config).run()
 
 
 def _hosts(

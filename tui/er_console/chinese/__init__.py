@@ -20,11 +20,5 @@ from er_console.chinese import (
 
 ROOMS = (app, basics, config, hosts, judged, keys, logs, replicas, sources, traffic, trial)
 WORDS = {english: chinese for room in ROOMS for english, chinese in room.WORDS.items()}
-HEARD = {
-    **hearsay.HEARD,
-    **findings.HEARD,
-    **app.HEARD,
-    **config.HEARD,
-    **keys.HEARD,
-    **hosts.HEARD,
-}
+HEARD = {**hearsay.HEARD, **findings.HEARD, **app.HEARD, **config.HEARD, **keys.HEARD}
+HEARD |= hosts.HEARD

@@ -192,7 +192,7 @@ class Overview(Page):
         self.query_one("#gpus", Lines).put(gpu_lines(snapshot, now, looks, self._width("gpus")))
         hosts = self.query_one("#hosts", Lines)
         hosts.put(host_lines(status, looks, self._width("gpus")))
-        hosts.display = bool(status and status.hosts)
+        hosts.set_class(not (status and status.hosts), "-none")
         found = advice(snapshot, now)
         self.query_one("#why", Lines).put(advice_lines(found, looks, self._width("why")))
         seen = list(desk.changes)[-12:]
