@@ -59,9 +59,9 @@ _RECORDS = (  # lines of er audit, as they are kept; the journal's own
     *("{} was changed on this host alone: {} again{}", "{}; change keys with: er keys"),
     "the shared state had lost all keys; {} of this host were put back",
     "went back from version {} to {}, as after a failover",
-    "the keys in the shared state {}; what was lost is put back, as {}",
-    *("; the file as it was is {}", "version {}", "keys are shared from now on: {}"),
-    "{} taken from the shared state, {} by {}",
+    *("the keys in the shared state {}; {}", "what was lost is put back, as version {}"),
+    *("; the file as it was is {}", "keys are shared from now on: {}"),
+    *("{} taken from the shared state", "{}, version {} by {}"),
 )
 _SERVERS = (  # what a Valkey is told, in its own words; what /health says
     *(PUT, "ACL SETUSER {} on >PASSWORD resetkeys ~{} -@all {}"),

@@ -8,71 +8,32 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from er.tls import made_own, own
 from fakes import EngineProcess, free_port
+from faulty_link import FaultyLink
+from hosts.valkeys import Valkey
 from running import DIMENSIONS, Gateway, Reply
-
-SECRET = "of-all-hosts"
 
 
 class Host(Gateway):
-    """One host: a gateway with [state] and [host]. Nobody is at that Valkey: its files are here."""
+    """One host: a gateway with [state] and [host]."""
 
     def __init__(
-        self, folder: Path, name: str, engines: Sequence[EngineProcess] = (), **settings: Any
+        self, folder: Path, name: str, server: Valkey, engines: Sequence[EngineProcess]
     ) -> None:
         folder.mkdir()
-        super().__init__(folder, engines, **settings)
+        super().__init__(folder, engines)
         self.name, self.host_port = name, free_port()
-        self.reached = f"127.0.0.1:{self.host_port}"  # what others are told; a test may change it
-        self.state.mkdir()
-        self.runtime.mkdir()
-        made_own.care(self.state, name)
-
-    def write_config(self) -> None:
-        super().write_config()
-        text = '\n[state]\nurl = "valkey://127.0.0.1:1"\n'
-        text += f'\n[host]\nname = "{self.name}"\nlisten = ["127.0.0.1:{self.host_port}"]\n'
-        self.config.write_text(self.config.read_text() + text)
-
-    def certificates(self) -> list[str]:
-        return own.announced(self.state)
-
-    def knows(self, others: Sequence[Host], secret: Sequence[str] = (SECRET,)) -> None:
-        """Have it use all replicas of `others` from its next generation on."""
-        known = {
-            "form": 1,
-            "secret": list(secret),
-            "hosts": {
-                host.name: {"address": host.reached, "certificates": host.certificates()}
-                for host in others
-            },
+        address = f"127.0.0.1:{self.host_port}"
+        self.shared = {
+            "state": {"url": server.url},
+            "host": {"name": name, "listen": [address], "address": address},
         }
-        _put(self.runtime / "hosts.json", json.dumps(known), 0o600)
-        text = ""
-        for host in others:
-            for replica in host.replicas:
-                name, model = f"{replica['name']}@{host.name}", replica["model"]
-                text += f'[[replica]]\nname = "{name}"\nmodel = "{model}"\n'
-                text += f'url = "https://{host.reached}"\n\n'
-        _put(self.runtime / "members.toml", text, 0o644)
-
-    def reload(self) -> None:
-        """A new generation, as for who joined or left."""
-        assert self.process is not None
-        said = self.runtime / "generation.json"
-        before = json.loads(said.read_text())["served"]
-        self.process.send_signal(signal.SIGHUP)
-        until = time.monotonic() + 20
-        while json.loads(said.read_text())["served"] == before:
-            assert time.monotonic() < until, self.text()[-3000:]
-            time.sleep(0.02)
 
     def states(self) -> dict[str, str]:
         """Of each replica of its model, by name, as /health has them."""
@@ -95,7 +56,7 @@ class Host(Gateway):
     def why(self, replica: str) -> str:
         models = json.loads(self.ask("GET", "/health", key=None).body)["models"]
         rows = {r["name"]: r for m in models for r in m["replicas"]}
-        return str(rows[replica].get("reason", ""))
+        return str(rows.get(replica, {}).get("reason", ""))
 
     def until_up(self, *replicas: str, state: str = "up") -> None:
         until = time.monotonic() + 40
@@ -104,37 +65,45 @@ class Host(Gateway):
             time.sleep(0.05)
 
 
-def _put(path: Path, text: str, mode: int) -> None:
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(text)
-    fresh.chmod(mode)
-    fresh.replace(path)
+class Several(list[Host]):
+    """Hosts gpu1, gpu2, …, and the Valkey that they share."""
+
+    server: Valkey
+
+    def known(self) -> None:
+        """Wait until each uses the replicas of all."""
+        for host in self:
+            wanted = {f"{r['name']}@{o.name}" for o in self if o is not host for r in o.replicas}
+            host.until_up(*wanted, *(str(r["name"]) for r in host.replicas))
 
 
 @contextlib.contextmanager
 def hosts(
-    folder: Path, engines: Sequence[int], *, start: bool = True, **settings: Any
-) -> Iterator[list[Host]]:
-    """Running hosts gpu1, gpu2, …, each with that many stand-in engines, that know of each other.
+    folder: Path, engines: Sequence[int], *, links: Mapping[str, FaultyLink] | None = None
+) -> Iterator[Several]:
+    """Running hosts, each with that many stand-in engines, that use each other's replicas.
 
-    Without `start` they don't run yet.
+    `links`: by which the others reach a host, by its name.
     """
     with contextlib.ExitStack() as stack:
-        found: list[Host] = []
+        found = Several()
+        found.server = Valkey(folder / "valkey")
+        found.server.start()
+        stack.callback(found.server.kill)
         for number, count in enumerate(engines, 1):
             started = [stack.enter_context(EngineProcess(dim=DIMENSIONS)) for _ in range(count)]
-            host = Host(folder / f"gpu{number}", f"gpu{number}", started, **settings)
+            name = f"gpu{number}"
+            host = Host(folder / name, name, found.server, started)
+            if (link := (links or {}).get(name)) is not None:
+                link.leads_to(host.host_port)
+                host.shared["host"]["address"] = link.address.removeprefix("http://")
             found.append(host)
             stack.callback(host.kill)
+            host.start(wait=False)
         for host in found:
-            host.knows([other for other in found if other is not host])
-            if start:
-                host.start(wait=False)
-        for host in found if start else ():
             host.wait_for("answers at")
             host.key = (host.secrets() or [""])[-1]
-        for host in found if start else ():
-            host.until_up(*host.states())
+        found.known()
         yield found
 
 

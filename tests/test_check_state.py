@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -164,3 +165,11 @@ def test_keys_that_were_not_moved(server: StateServer, tmp_path: Path) -> None:
     (odd,) = found(server.url)
     assert odd.level == "warning" and "sudo er state move" in odd.message
     assert os.listdir(tmp_path)  # noqa: PTH208
+
+
+def test_the_help_shows_the_line() -> None:
+    """In a shell's words."""
+    page = (TOP / "help/hosts.md").read_text("utf-8")
+    shown = re.search(r"valkey-cli (ACL SETUSER (?:.*\\\n)*.*)", page)
+    assert shown is not None
+    assert shlex.split(shown[1].replace("\\\n", " ")) == rights.line("er", "er").split()

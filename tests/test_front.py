@@ -175,6 +175,10 @@ def test_readyz_says_that_a_host_is_about_to_go(tmp_path: Path) -> None:
         flag.touch()
         running.start()
         assert ready() == away("this host is drained") and not stops.exists()
+        flag.unlink()
+        stops.symlink_to("/dev/null/no folder")  # it can't be written
+        assert running.stop() == 0
+        assert "WARNING stopping at once, as /readyz can't say so before" in running.text()
 
 
 def test_a_file_that_says_too_much_or_nothing_readable(tmp_path: Path) -> None:

@@ -106,8 +106,8 @@ def test_a_host_dies_under_load(site: Site, power: bool) -> None:
             until(lambda: min(traffic.counted(h, began)["200"] for h in others) > 50, 30)
     finally:
         site.network.heal()
-        for host in (dying, *others[:1]):
-            host.start() if host is dying else host.engines[0].start()
+        dying.start()
+        others[0].start_engines()
     saw(DIES, traffic)
     all_up(site, DIES)
 
@@ -119,7 +119,7 @@ def test_a_hosts_own_replicas_die(site: Site) -> None:
         lone.engines[0].kill()
         began = time.monotonic()
         until(lambda: traffic.counted(since=began)["200"] > 100, 30, traffic.counted)
-        lone.engines[0].start()
+        lone.start_engines()
         all_up(site, ENGINES)
     saw(ENGINES, traffic)
 
@@ -162,6 +162,6 @@ def test_the_link_to_another_host_is_no_good(site: Site, state: str) -> None:
             link.state, link.delay_s, link.lost = "good", 0.0, 0.0
     finally:
         link.state, link.delay_s, link.lost = "good", 0.0, 0.0
-        first.engines[0].start()
+        first.start_engines()
     saw(BETWEEN, traffic)
     all_up(site, BETWEEN)

@@ -167,7 +167,7 @@ def test_what_was_lost_of_an_answer_counts_and_is_over_after_a_period() -> None:
     grantor.ask("a", asked, now // MS)
     leases.unasked(host.words, asked)
     host.ask(now + SECOND)
-    assert sum(n for n, _ in grantor.out.values()) == host.words[leases.BALANCE]
+    assert sum(n for n, *_ in grantor.out.values()) == host.words[leases.BALANCE]
     for i in range(200):
         host.take(now + 2 * SECOND + i)
     assert 94 <= len(host.passed) <= 100
@@ -195,6 +195,26 @@ def test_a_busy_host_asks_seldom_and_one_that_is_slow_never_waits() -> None:
         if leases.low(host.words):
             host.ask(at)
     assert waited == 0
+
+
+@pytest.mark.parametrize("count", [100, 600, 3_000])
+def test_who_asks_for_too_much_gets_all_of_the_limit_minute_after_minute(count: int) -> None:
+    """Three hosts of unequal traffic, half as much again as passes, for four minutes."""
+    grantor, rate = Grantor(), Rate(count, 60)
+    hosts = {n: Host(n, grantor, rate) for n in "abc"}
+    began, asked = 1_000 * SECOND, count * 6
+    for i in range(asked):
+        now = began + i * 240 * SECOND // asked
+        host = hosts["aaaabbc"[i % 7]]
+        host.take(now, others=hosts)
+        if leases.low(host.words):
+            host.ask(now)
+    passed = [at for host in hosts.values() for at, _ in host.passed]
+    for minute in range(4):
+        first = began + minute * 60 * SECOND
+        found = sum(first <= at < first + 60 * SECOND for at in passed)
+        assert count * 0.985 <= found <= count, (minute, found)
+    assert most_in_a_period(hosts, 60 * SECOND) <= count
 
 
 def test_a_host_that_the_grantor_does_not_know_tells_all_it_used() -> None:
@@ -252,7 +272,7 @@ def script(server: valkey.Valkey) -> Callable[[str, Ask, int], Grant]:
         server.delete("clock")
         server.rpush("clock", now // 1000, now % 1000 * 1000)
         fixed = ["1", host, "1", "call:", int(leases.HOLD_S * 1000)]
-        args = [*fixed, "k", asked.rate.count, asked.rate.period_s * 1000, *asked[2:], *()]
+        args = [*fixed, "k", asked.rate.count, asked.rate.period_s * 1000, asked.number, *asked[3:]]
         pairs = [number for pair in asked.used for number in pair]
         found = run(keys=["epoch", "hosts", "h", "l"], args=[*args, len(asked.used), *pairs])
         assert found[0] == b"1"
@@ -272,6 +292,7 @@ asks = st.lists(
         st.integers(0, 3),  # least
         st.integers(0, 60),  # want
         st.sampled_from([0, 1, 119, 120, 5_000, 11_000, 61_000]),
+        st.sampled_from([0, 1, 1, 1, 2]),  # which number follows
     ),
     max_size=25,
 )
@@ -287,10 +308,11 @@ def test_the_script_says_what_its_model_says(
 ) -> None:
     server.delete("h", "l", "call:a", "call:b", "call:c")
     model, now = Grantor(), 1_800_000_000_000
-    for host, used, back, keep, need, least, want, gap in steps:
-        now += gap
+    number = 0
+    for host, used, back, keep, need, least, want, gap, follows in steps:
+        now, number = now + gap, number + follows
         pairs = tuple((age, n) for age, n in used if n)
-        asked = Ask(rate, pairs, back, keep, need, min(need, least), want)
+        asked = Ask(rate, number, pairs, back, keep, need, min(need, least), want)
         assert script(host, asked, now) == model.ask(host, asked, now)
     called = [c.decode() for h in "abc" for c in server.lrange(f"call:{h}", 0, -1)]
     assert len(called) == len(model.calls)
@@ -298,6 +320,6 @@ def test_the_script_says_what_its_model_says(
 
 def test_what_it_keeps_goes_away(server: valkey.Valkey, script: Any) -> None:
     server.delete("h", "l")
-    script("a", Ask(MINUTE, (), 0, 0, 1, 1, 2), 1_800_000_000_000)
+    script("a", Ask(MINUTE, 1, (), 0, 0, 1, 1, 2), 1_800_000_000_000)
     for name in ("h", "l"):
         assert 0 < server.pttl(name) <= 60_000 + 2_000 * leases.HOLD_S

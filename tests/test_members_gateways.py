@@ -21,6 +21,7 @@ import pytest
 from er import shared_state
 from er.config import State
 from er.ledger import Ledger
+from er.tls import own
 from fakes import EngineProcess, free_port
 from hosts.valkeys import Valkey
 from running import DIMENSIONS, Gateway
@@ -158,7 +159,8 @@ def test_they_find_each_other(hosts: Hosts) -> None:
         address = other.shared["host"]["address"]
         assert table == {"name": f"e0@{name}", "model": "embed", "url": f"https://{address}"}
         known = json.loads((host.runtime / "hosts.json").read_text())
-        assert known["hosts"][name]["address"] == address and len(known["hosts"]) == 1
+        shown = own.announced(other.state)
+        assert known["hosts"] == {name: {"address": address, "certificates": shown}}
         assert (host.runtime / "hosts.json").stat().st_mode & 0o777 == 0o600
         until(lambda host=host: file(host, "members") == "2", "the fair share is of two")
         host.wait_for(f"other hosts' replicas are now: e0@{name}; new workers take them up")
@@ -181,19 +183,19 @@ def test_they_find_each_other(hosts: Hosts) -> None:
     assert abs(row["clock_s"]) < 5 and row["odd"] == [] and row["version"]
 
 
-def test_certificates_are_announced(hosts: Hosts) -> None:
-    """The one that is shown, and one that soon will be."""
+def test_a_certificate_is_announced_when_there_is_one(hosts: Hosts) -> None:
+    """The one in force, and its successor as soon as it is made."""
     one, two = hosts.settled()
+    pem = own.announced(two.state)[0]
+    (two.state / "host-next.pem").write_text(pem.replace("A", "B"))
 
     def told() -> list[str]:
         known = json.loads((one.runtime / "hosts.json").read_text())["hosts"]
         return list(known["gpu2"]["certificates"])
 
-    assert until(told, "none was told") == [(two.state / "host.pem").read_text()]
-    (two.state / "host-next.pem").write_text("the next one\n")
-    assert until(lambda: len(told()) == 2 and told(), "only one")[1] == "the next one\n"
+    until(lambda: told() == [pem, pem.replace("A", "B")], "not both were told")
     (two.state / "host-next.pem").unlink()
-    until(lambda: len(told()) == 1, "it is announced on")
+    until(lambda: told() == [pem], "it is announced on")
 
 
 def test_a_drain_holds_on_all(hosts: Hosts) -> None:

@@ -119,9 +119,36 @@ def test_busy_where_a_twin_is_on_its_way_sends_nothing_a_third_time() -> None:
     s.stuck.append(first)
     twin = s.take([OWN, AWAY], 0)
     assert twin is not None and twin.twin is first and twin.replica == "own"
+    s.busy(twin)
+    assert s.waiting == 0 and s.flying() == [first]
+    s._credit = HEDGE_CALLS
+    s.stuck.append(first)
+    again = s.take([OWN, AWAY], 0)
+    assert again is not None and again.twin is first  # a busy one was none
     s.busy(first)
     assert s.waiting == 0
-    assert len(s.done(twin, 1)[1]) == 1 and not s.flying()
+    assert len(s.done(again, 1)[1]) == 1 and not s.flying()
+
+
+def test_a_call_stuck_elsewhere_comes_back_to_an_own_replica() -> None:
+    """Another replica elsewhere may be the same host's, which is dead."""
+    s = scheduler(10)
+    full = OWN._replace(tokens=200, mine=9)
+    stuck = s.take([full, AWAY], 0)
+    assert stuck is not None
+    s._credit = HEDGE_CALLS
+    s.stuck.append(stuck)
+    other = AWAY._replace(replica="other")
+    assert s.take([full, other], 0) is None  # it waits for room there
+    twin = s.take([OWN._replace(tokens=100, mine=9), other], 0)
+    assert twin is not None and twin.twin is stuck and twin.replica == "own"
+    s = scheduler(10)
+    stuck = s.take([AWAY], 0)
+    assert stuck is not None
+    s._credit = HEDGE_CALLS
+    s.stuck.append(stuck)
+    twin = s.take([OWN._replace(rank=0), other], 0)  # who has none asks elsewhere
+    assert twin is not None and twin.replica == "other"
 
 
 def test_calls_elsewhere_have_one_pace() -> None:

@@ -92,9 +92,8 @@ class Worker:
         self._served = Served(settings)
         self._fingerprints = Fingerprints(self._served, runtime)
         self._lender, dimensions = Lender(child, runtime), self._served.dimensions
-        both: dict[str, Any] = {"secret": partial(engine_secret.known, runtime)}
-        both["hosts"] = self._lender.hosts
-        self._replicas = Replicas(settings, dimensions, self._ledger, **both)
+        secret, hosts = partial(engine_secret.known, runtime), self._lender.hosts
+        self._replicas = Replicas(settings, dimensions, self._ledger, secret=secret, hosts=hosts)
         self._cache = Cache(settings, config.directory("cache") / "vectors", runtime)
         self._workshop = Workshop(self._served, self._replicas, self._cache)
         limits, self._beside = limited.opened(settings, runtime)
@@ -102,9 +101,7 @@ class Worker:
         state = config.directory("state")
         self._meter = Meter(usage.folder(state), runtime if settings.state else None)
         bounded = Bounded(limits, self._meter.months)
-        known = Keys(keys.path())
-        journal.hide(known.blotted)
-        both = {"served": self._served, "keys": known}
+        both: dict[str, Any] = {"served": self._served, "keys": _known()}
         both |= {"limits": limits, "audit": self._audit}
         kept = settings.batches
         store = Store(state / "batches", quota=kept.quota, keep_s=kept.keep_s)
@@ -374,6 +371,13 @@ def _keep_memory_closed() -> None:
     its own parent, and the ledger would take it for dead.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _known() -> Keys:
+    """The keys; their secrets never get into the journal from here on."""
+    known = Keys(keys.path())
+    journal.hide(known.blotted)
+    return known
 
 
 def main(child: Child) -> int:

@@ -70,10 +70,12 @@ class Host(Gateway):
         self.clock = Clock(folder, ahead_s)
         with place.entered():
             self.link = FaultyLink((place.address, self.inner_port), place.address)
-        self.shares = dict(shared)
+        self.shared = {"state": dict(shared), "host": {"name": self.name}}
+        self.shared["host"]["listen"] = [f"{place.address}:{self.inner_port}"]
+        self.shared["host"]["address"] = f"{place.address}:{self.link.port}"
         if password:
             self.password_file = folder / "valkey.password"
-            self.shares["password_file"] = str(self.password_file)
+            self.shared["state"]["password_file"] = str(self.password_file)
             self.set_password(password)
 
     def set_password(self, password: str) -> None:
@@ -81,31 +83,22 @@ class Host(Gateway):
         self.password_file.write_text(password + "\n")
         self.password_file.chmod(0o600)
 
-    def write_config(self) -> None:
-        super().write_config()
-        here = {
-            "name": self.name,
-            "listen": [f"{self.place.address}:{self.inner_port}"],
-            "address": f"{self.place.address}:{self.link.port}",
-        }
-        text = ""
-        for table, values in (("state", self.shares), ("host", here)):
-            text += f"\n[{table}]\n"
-            text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items())
-        with self.config.open("a") as config:
-            config.write(text)
-
     def environment(self) -> dict[str, str]:
         return {**super().environment(), **self.clock.told}
 
     def start(self, *, wait: bool = True, **more: Any) -> Host:
         """Start its engines and its gateway (again); with `wait`, until that says it answers."""
+        self.start_engines()
+        with self.place.entered():
+            super().start(wait=wait, preexec_fn=_with_us, **more)
+        return self
+
+    def start_engines(self) -> None:
+        """Start those that do not run."""
         with self.place.entered():
             for engine in self.engines:
                 if engine.process is None or engine.process.poll() is not None:
                     engine.start()
-            super().start(wait=wait, preexec_fn=_with_us, **more)
-        return self
 
     def kill(self) -> None:
         """All processes of the host end at once, and the kernel says so to whoever asks.

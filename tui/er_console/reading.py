@@ -24,6 +24,7 @@ from er_console.state import (
     Recent,
     Replica,
     Sample,
+    Shared,
     Status,
     Sums,
     Traffic,
@@ -293,6 +294,7 @@ def read_status(data: Mapping[str, Any]) -> Status:
         machine={name: number(value) for name, value in machine.items()},
         raw=data,
         hosts=tuple(read_host(host) for host in objects(data.get("hosts"))),
+        shared=read_shared(data.get("state")),
     )
 
 
@@ -310,6 +312,18 @@ def read_host(data: Mapping[str, Any]) -> Host:
         up=sum(row.get("state") == "up" for row in rows),
         replicas=len(rows),
         odd=texts(data.get("odd")),
+    )
+
+
+def read_shared(data: object) -> Shared | None:
+    """The member `state` of GET /status, which is null where hosts share nothing."""
+    if not isinstance(data, dict):
+        return None
+    return Shared(
+        state=text(data.get("state")),
+        since=number(data.get("since")),
+        reason=text(data.get("reason")),
+        keys_reason=text(_object(data.get("keys")).get("reason")),
     )
 
 

@@ -290,6 +290,16 @@ class Recent:
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """What this host and others share, as it sees it: ok, away or unknown, and since when."""
+
+    state: str
+    since: float | None = None
+    reason: str = ""
+    keys_reason: str = ""  # why its keys are not those of all hosts
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """GET /status, typed. `raw` is the JSON it came from, for --json."""
 
@@ -304,6 +314,7 @@ class Status:
     machine: Mapping[str, float | None]
     raw: Mapping[str, Any]
     hosts: tuple[Host, ...] = ()  # that serve together; none on a machine alone
+    shared: Shared | None = None  # without [state]
 
 
 @dataclass(frozen=True, slots=True)

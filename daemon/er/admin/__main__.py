@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,11 +179,9 @@ async def serve(child: Child) -> None:
         alerting = Alerting(config, observer.status, lambda: _end(observer))
         lasting = (prober.run(), observer.run(), canary.run(), Satisfaction(config).run())
         tasks = [alive, *map(asyncio.create_task, (*lasting, alerting.run()))]
-        tasks += map(asyncio.create_task, _shared(config))
+        tasks += map(asyncio.create_task, _together(config, hosts))
         if observer.certificate is not None:
             tasks.append(asyncio.create_task(observer.certificate.run()))
-        if hosts is not None:
-            tasks.append(asyncio.create_task(hosts.run()))
         child.ready()
         try:
             await server.serve(sockets=list(child.sockets["admin"]))
@@ -199,14 +197,18 @@ async def serve(child: Child) -> None:
             ledger.close()
 
 
-def _shared(config: Config) -> Iterator[Coroutine[Any, Any, None]]:
-    """What runs for the hosts that share a state; nothing on a machine alone."""
-    if config.state is not None:
-        host = host_name(config.host)
-        yield SharedState(config).run()
-        yield UsedElsewhere(config.state, host).run()
-        yield DayByDay(config.state, host).run()
-        yield HostCertificate(config).run()
+def _together(config: Config, hosts: Hosts | None) -> list[Coroutine[Any, Any, None]]:
+    """What runs only where hosts share a state."""
+    if config.state is None or hosts is None:
+        return []
+    name = host_name(config.host)
+    return [
+        hosts.run(),
+        SharedState(config).run(),
+        UsedElsewhere(config.state, name).run(),
+        DayByDay(config.state, name).run(),
+        HostCertificate(config).run(),
+    ]
 
 
 def _hosts(

@@ -65,6 +65,8 @@ class Hosts:
         self._said = set(self._memory.said)
         self._seldom = Seldom()
         self._foreign = 0  # beats in a row at which another machine had this one's id
+        self._heard = False  # whether the shared state has answered this process
+        self._loads: dict[str, int] = {}  # of which announcement each replica's load is
         self._distance: dict[str, float] = {}  # ms, by address
         self.away = "not asked yet"  # why the shared state gives no answer; "": it does
 
@@ -112,7 +114,7 @@ class Hosts:
         except Away as error:
             self.away = error.text
             return False
-        self.away = ""
+        self.away, self._heard = "", True
         return True
 
     async def _put_back(self, answer: members.Answer) -> None:
@@ -158,13 +160,17 @@ class Hosts:
 
     async def _follow(self) -> None:
         now = time.monotonic()
+        if not self._heard and not self._roll.others(now):
+            return  # nothing is known: what the process before this one wrote stays
         self._usable, self._odd = self._roll.usable(self._own(), now)
         self._say()
         self._verdicts(now)
         text = written.members(self._usable)
         others = self._roll.others(now)
-        await asyncio.to_thread(self._write, text, others, now)
-        if self._turn.due(text, self._in_force(), now):
+        # members.toml only with its generation: the next process takes it for what was asked for.
+        due = self._turn.due(text, self._in_force(), now)
+        await asyncio.to_thread(self._write, text if due else None, others, now)
+        if due:
             self._turn.asked(text, now)
             names = ", ".join(u.name for u in self._usable) or "none"
             log("info", f"other hosts' replicas are now: {names}; new workers take them up")
@@ -207,6 +213,9 @@ class Hosts:
             if replica is None:
                 continue  # the generation that has it is still to come
             other, offered = hosts[usable.host], usable.offered
+            if self._loads.get(usable.name) != other.announced.at:  # told once: it gets old
+                self._loads[usable.name] = other.announced.at
+                self._ledger.announced(usable.name, offered.in_flight)
             drained = other.drained or offered.state in ("draining", "drained")
             if usable.host in news:
                 self._ledger.announced(usable.name, offered.in_flight)
@@ -226,13 +235,14 @@ class Hosts:
         """Whether this host is."""
         return self._roll.drained(self._this.host)
 
-    def _write(self, text: str, others: list[Other], now: float) -> None:
-        """The runtime directory's files, where they differ."""
+    def _write(self, text: str | None, others: list[Other], now: float) -> None:
+        """The runtime directory's files, where they differ; members.toml where there is a text."""
         found = {
-            written.MEMBERS: (text.encode(), 0o640),
             written.HOSTS: (written.hosts(others, self._usable, self._secret), 0o600),
             COUNT: (f"{self._roll.members(now)}\n".encode(), 0o640),
         }
+        if text is not None:
+            found[written.MEMBERS] = text.encode(), 0o640
         if self.drained:
             found[DRAINING] = (b"this host is drained\n", 0o640)
         else:

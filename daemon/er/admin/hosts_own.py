@@ -20,7 +20,7 @@ from er.fingerprint import Fingerprint, parsed, together
 from er.ledger import Ledger
 from er.members import PROTOCOL, Announced, Offered
 from er.members.roll import Serving
-from er.tls import own
+from er.tls.own import announced as certificates_of
 
 STEPS = 2  # of an engine may be in flight on a replica, see er.scheduler
 
@@ -54,7 +54,7 @@ class This:
         """What to announce now."""
         if not self.address:
             self.address = await asyncio.to_thread(self._reached_from)
-        certificates = await asyncio.to_thread(own.announced, directory("state"))
+        certificates = tuple(await asyncio.to_thread(certificates_of, directory("state")))
         samples = self._asked.samples()
         self.last = Announced(
             id=self.id,
@@ -64,7 +64,7 @@ class This:
             protocol=PROTOCOL,
             started=int((self._began - self._clock_s) * 1000),
             clock_s=round(self._clock_s, 3),
-            certificates=tuple(certificates),
+            certificates=certificates,
             replicas=tuple(
                 self._offered(r, samples.get(r.name) or {})
                 for r in self.replicas

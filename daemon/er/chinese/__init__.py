@@ -19,7 +19,7 @@ from er.chinese.hearing import Hearing
 from er.chinese.voice import Voice
 
 ROOMS = (
-    *("apply", "cards", "changes", "check", "clients", "config", "disk"),
+    *("apply", "between", "cards", "changes", "check", "clients", "config", "disk"),
     *("engine", "hosts", "keys", "load", "machine", "members", "models", "quality"),
     *("starts", "state", "status", "usage", "vectors", "vllms"),
 )  # the files with templates; where two have the same one, the later counts

@@ -89,8 +89,7 @@ def examine(answer: dict[str, Any]) -> Iterator[Line]:
         if config.state is not None:
             from er.cli import doctor_hosts  # with what only several hosts need
 
-            for far in doctor_hosts.lines(config):
-                yield Line(*far)
+            yield from (Line(*each) for each in doctor_hosts.lines(config))
     yield from replicas(answer)
     yield memory()
     for folder in (directory("state"), directory("runtime"), directory("cache")):

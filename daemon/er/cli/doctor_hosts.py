@@ -17,7 +17,6 @@ from er.tls import Credentials, TlsError, facts, own
 
 CONNECT_S = 2.0
 AT_ONCE = 16
-OPEN = "open its port for this host: sudo ufw allow from {} to any port {} proto tcp; er help hosts"
 
 
 class Told(NamedTuple):
@@ -48,15 +47,15 @@ def _own_certificate(config: Config) -> Told:
     if pair is None:
         return Told("x", what, "has no certificate for other hosts", cure)
     try:
-        left = facts.read(pair.certificate).not_after - time.time()
+        end = facts.read(pair.certificate).not_after
     except TlsError as error:
         return Told("x", what, f"its certificate: {error}", cure)
+    left, day = end - time.time(), facts.day(end)
     if left <= 0:
         return Told("x", what, "its certificate has ended; other hosts refuse it", cure)
-    days = f"{left / 86400:.0f} days"
     if left < (1 - own.DUE) / 2 * own.DAYS * 86400:
-        return Told("!", what, f"its certificate ends in {days} and was not renewed", cure)
-    return Told("ok", what, f"its certificate for other hosts is good for {days}; ER renews it")
+        return Told("!", what, f"its certificate ends on {day} and was not renewed", cure)
+    return Told("ok", what, f"its certificate for other hosts is good until {day}; ER renews it")
 
 
 def _own_port(address: str) -> Told:
@@ -88,8 +87,8 @@ def _way_to(known: Hosts, name: str, other: Other) -> Told:
         told = f"at {other.address} shows another certificate than it announces"
         return Told("x", what, told, "look at who answers there, and at both clocks; er hosts")
     except OSError as error:
-        told = f"is not reached at {other.address} ({_why(error)})"
-        return Told("x", what, told, OPEN.format(mine, port))
+        told = f"is not reached at {other.address} ({_why(error)}); its firewall has to let us in"
+        return Told("x", what, told, f"sudo ufw allow from {mine} to any port {port} proto tcp")
 
 
 def _why(error: OSError) -> str:

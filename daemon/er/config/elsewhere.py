@@ -47,7 +47,7 @@ def original(name: str) -> str:
 
 def written(replicas: tuple[Replica, ...]) -> str:
     """The file's text."""
-    return "\n".join(["# Written by ER.", *map(replica_table, replicas)])
+    return "\n".join(map(replica_table, replicas))
 
 
 def added(config: Config, text: str) -> tuple[Config, str]:

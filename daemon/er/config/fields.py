@@ -242,7 +242,7 @@ class Fields:
         except ValueError:  # brackets or a port that are none
             good = False
         if not good or parts.path not in ("", "/") or parts.query or parts.fragment:
-            self.wrong(key, f"is {value!r}; write {scheme}://HOST:PORT, without a path")
+            self.wrong(key, f"is {value!r}; write http://HOST:PORT, without a path")
             return None
         if "@" in parts.netloc:
             self.wrong(key, "has a user or password in it; vLLM asks for none, leave it out")

@@ -31,8 +31,8 @@ WAIT_S = 0.3  # for an answer that requests wait for
 PROBE_S = 3.0  # for one that nobody waits for: a far one may take that long to connect
 TOGETHER = 64  # limits a call at most
 # Others have some out: they are called, and asked for again after so many seconds.
-AGAIN_S = (0.003, 0.006, 0.012, 0.024, 0.048)
-PATIENCE_NS = 150 * MS_NS  # for all of these
+AGAIN_S = (0.003, 0.006, 0.012, 0.024, 0.048, 0.096)
+PATIENCE_NS = 300 * MS_NS  # for all of these
 LISTEN_S = 0.5
 
 
@@ -172,7 +172,8 @@ class Leasing:
                 self._again(one)
             return
         for one, found in zip(asked, grants, strict=True):
-            grant = Grant(*found[:6], tuple(zip(found[6::2], found[7::2], strict=True)))
+            places = tuple(zip(found[6::2], found[7::2], strict=True))
+            grant = Grant._make((*found[:6], places))
             line = one.line
             refused = grant.granted < one.ask.need
             patient = line.tries < len(AGAIN_S) and now - line.began < PATIENCE_NS
@@ -200,7 +201,8 @@ class Leasing:
         for one in asked:
             keys += (key(name, "limit", one.name), key(name, "limit", one.name, "used"))
             ask = one.ask
-            said += (one.name, ask.rate.count, ask.rate.period_s * 1000, *ask[2:], len(ask.used))
+            said += (one.name, ask.rate.count, ask.rate.period_s * 1000, ask.number, *ask[3:])
+            said.append(len(ask.used))
             said += [number for pair in ask.used for number in pair]
         if limits.alone:
             return await self._within(PROBE_S, keys, said)

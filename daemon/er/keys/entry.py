@@ -54,10 +54,20 @@ class Held(NamedTuple):
         """The id of the last change."""
         return self.history[-1] if self.history else ""
 
+    def taken(self) -> str:
+        """What the journal says of them."""
+        told = f"{counted(self.records)} taken from the shared state"
+        return f"{told}, version {self.version} by {self.by}"
+
     def after(self, found: Sequence[Record], by: str, version: int = 0) -> Held:
         """The next state, with these records, of at least that version."""
         history = (*self.history, secrets.token_hex(8))[-HISTORY:]
         return Held(self.set, max(self.version + 1, version), history, by, tuple(found))
+
+
+def counted(found: Sequence[Record]) -> str:
+    """ "1 key", "5 keys"."""
+    return f"{len(found)} key{'s' * (len(found) != 1)}"
 
 
 def begun() -> Held:

@@ -23,7 +23,7 @@ from er.config import Config, directory
 from er.config.state import host_name
 from er.keys import file, origin, used
 from er.keys import record as records
-from er.keys.entry import FIELDS, PUT, Damaged, Held, begun, decoded, encoded
+from er.keys.entry import FIELDS, PUT, Damaged, Held, begun, counted, decoded, encoded
 from er.keys.file import Apply, T
 from er.keys.origin import Origin
 from er.keys.record import KeysError, Record
@@ -110,22 +110,24 @@ class Shared:
             self._adopt(held)
         return False
 
-    def take_in(self, found: Sequence[Record]) -> tuple[int, int]:
-        """Add a host's keys to the shared ones; (how many came in, how many there are).
+    def take_in(self) -> tuple[int, int]:
+        """Add this host's keys to the shared ones; (how many came in, how many there are).
 
         Of those that are there already only what must not be lost is taken (`origin.united`), so
-        it may be done again. Raises KeysError.
+        it may be done again. Raises KeysError, OSError.
         """
         for _ in range(TRIES):
-            base = self._there() or begun()
-            new = origin.united(base.records, found)
-            if new == base.records and base.history:
-                self._adopt(base)
-                return 0, len(new)
-            if self._put(base, after := base.after(new, self._host)):
-                self._adopt(after)
+            before, mine = origin.digest(self.path), self._mine()
+            base = after = self._there() or begun()
+            new = origin.united(base.records, mine)
+            if new != base.records or not base.history:
+                after = base.after(new, self._host)
+                if not self._put(base, after):
+                    time.sleep(random.uniform(0, REST_S))
+                    continue
+            # A key that was made here meanwhile comes along with the next round.
+            if self._adopt(after, only=before):
                 return len(new) - len(base.records), len(new)
-            time.sleep(random.uniform(0, REST_S))
         raise KeysError("away", "other hosts change keys all the time; no key moved, try again")
 
     # -- looks ---------------------------------------------------------------------------------
@@ -151,18 +153,18 @@ class Shared:
         if known is None or known.set != held.set:
             aside = self._put_aside()
             self._adopt(held)
-            return found._replace(done=_joined(held) + aside)
+            return found._replace(done=f"keys are shared from now on: {held.taken()}" + aside)
         whole = known.sha256 == origin.digest(self.path)
         if known.change == held.change:
             if whole:
                 return found
             aside = self._put_aside()
             self._adopt(held)
-            done = f"{self.path.name} was changed on this host alone: {_taken(held)} again{aside}"
+            done = f"{self.path.name} was changed on this host alone: {held.taken()} again{aside}"
             return found._replace(done=f"{done}; change keys with: er keys")
         if known.change in held.history or not whole:
             self._adopt(held)
-            return found._replace(done=_taken(held))
+            return found._replace(done=held.taken())
         return self._diverged(held, known)
 
     def freshened(self) -> str:
@@ -318,7 +320,7 @@ class Shared:
         if not self._put(base, after):
             return News("ok")  # another host was first; the next look has its keys
         self._adopt(after)
-        done = f"the shared state had lost all keys; {_count(mine)} of this host were put back"
+        done = f"the shared state had lost all keys; {counted(mine)} of this host were put back"
         return News("ok", "", done, after.version)
 
     def _diverged(self, held: Held, known: Origin) -> News:
@@ -328,7 +330,7 @@ class Shared:
         new = mine if behind else origin.united(held.records, mine)
         if new == held.records:
             self._adopt(held)
-            return News("ok", "", _taken(held), held.version)
+            return News("ok", "", held.taken(), held.version)
         after = held.after(new, self._host, known.version + 1)
         if behind:
             after = after._replace(history=(*known.history, after.change)[-origin.HISTORY :])
@@ -336,19 +338,23 @@ class Shared:
             return News("ok")
         self._adopt(after)
         lost = f"went back from version {known.version} to {held.version}, as after a failover"
-        done = (
-            f"the keys in the shared state {lost}; what was lost is put back, as {_version(after)}"
-        )
+        back = f"what was lost is put back, as version {after.version}"
+        done = f"the keys in the shared state {lost}; {back}"
         return News("ok", "", done, after.version)
 
-    def _adopt(self, held: Held) -> None:
-        """Write the copy, unless another process here was further. Raises KeysError, OSError."""
+    def _adopt(self, held: Held, *, only: str | None = None) -> bool:
+        """Write the copy, unless another process here was further. Raises KeysError, OSError.
+
+        `only`: if the file's digest is that still; False where it is not.
+        """
         with file.locked(self.path):
+            if only is not None and origin.digest(self.path) != only:
+                return False
             known = origin.read(self.path)
             if known is not None and known.set == held.set and held.change in known.history:
                 whole = known.sha256 == origin.digest(self.path)
                 if known.change != held.change or whole:
-                    return
+                    return True
             file.write(self.path, held.records)
             made = Origin(
                 set=held.set,
@@ -358,6 +364,7 @@ class Shared:
                 at=self._clock(),
             )
             origin.write(self.path, made)
+        return True
 
     def _put_aside(self) -> str:
         """Keep the file that makes way; what to say of it."""
@@ -372,22 +379,6 @@ class Shared:
 
 def _damaged(error: Damaged) -> str:
     return f"the entry of the keys in the shared state {error}; the last known keys stay in force"
-
-
-def _count(found: Sequence[Record]) -> str:
-    return f"{len(found)} key{'s' * (len(found) != 1)}"
-
-
-def _version(held: Held) -> str:
-    return f"version {held.version}"
-
-
-def _taken(held: Held) -> str:
-    return f"{_count(held.records)} taken from the shared state, {_version(held)} by {held.by}"
-
-
-def _joined(held: Held) -> str:
-    return f"keys are shared from now on: {_taken(held)}"
 
 
 def _text(member: object) -> str:

@@ -125,12 +125,15 @@ class Leased(Limits):
             if not counted.allowed:  # by its shared entries, which leave late
                 counted = window.take(row.window, Rate(RATE_MAX, rate.period_s), now, n)
             left = max(0, leases.left(words, rate))
-            return counted._replace(limit=rate.count, remaining=left)
+            at, until = counted.at, counted.until
+            return Taken(True, rate.count, left, 0.0, float(rate.period_s), at, until)
         if self._head[ALONE]:
             share = leases.share(rate, self.members(now))
             counted = window.take(row.window, share, now, n)
             if counted.allowed:
                 leases.use(words, now, n)
+                if not words[leases.COUNT]:  # for who tells it later
+                    words[leases.COUNT], words[leases.PERIOD] = rate.count, rate.period_s
             return counted._replace(limit=rate.count)
         left = max(0, leases.left(words, rate))
         known = now - words[leases.ASKED] < SECOND_NS
@@ -233,12 +236,17 @@ class Leased(Limits):
                 leases.unasked(self._parts[row.lock - LOCKS], asked)
 
     def due(self, now: int) -> list[Due]:
-        """What was used or lies here and has not been told for REPORT_S; idle ones give back."""
+        """What was used or lies here and has not been told for REPORT_S; idle ones give back.
+
+        To a grantor that knows nothing of this host all that was used within a period is told.
+        """
         if self._head[ALONE]:
             return []
         table, report = self._table, int(leases.REPORT_S * SECOND_NS)
         some = (table[:, leases.BALANCE] != 0) | (table[:, leases.USED] != 0)
         some &= table[:, leases.ASKED] < now - report
+        unknown = table[:, leases.EPOCH] != self._head[EPOCH]
+        some |= unknown & (table[:, leases.NEWEST] > now - table[:, leases.PERIOD] * SECOND_NS)
         found: list[Due] = []
         for row in np.flatnonzero(some).tolist():
             at = IDS + row * ID_BYTES

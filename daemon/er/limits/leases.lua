@@ -1,8 +1,8 @@
 -- What hosts share of the limits: see leases.py, whose Grantor says the same in Python.
 -- KEYS: the epoch; the hosts by when they asked; then for each limit a hash and a list.
---   hash: "out:HOST" = "how many until", total = the list's sum; list: "time how many", in the order of time.
+--   hash: "out:HOST" = "how many until number" (of its last ask), total = the list's sum; list: "time how many", in the order of time.
 -- ARGV: form (1), host, epoch, where calls go (HOST is put behind it), ms that a balance is held;
---   then for each limit its name, count, period, back, keep, need, least, want, and the number of
+--   then for each limit its name, count, period, number, back, keep, need, least, want, and the number of
 --   pairs of age and how many that follow. All times in ms.
 -- Returns the epoch, how many hosts asked in the last minute, and for each limit a list: granted,
 --   extra, left, retry, reset, others, and pairs of when and how many leave; none for any limit
@@ -15,8 +15,8 @@ local host, calls, hold = ARGV[2], ARGV[4], tonumber(ARGV[5])
 local function text(number) return string.format('%.0f', number) end
 
 local function parts(entry)
-  local at, n = string.match(entry, '^(%d+) (%d+)$')
-  return tonumber(at), tonumber(n)
+  local at, n, more = string.match(entry, '^(%d+) (%d+) ?(%d*)$')
+  return tonumber(at), tonumber(n), tonumber(more)
 end
 
 local total  -- of the list at hand
@@ -57,9 +57,11 @@ end
 -- One limit: the answer, and where the next one's arguments begin.
 local function asked(hash, list, name, at)
   local count, period = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  local back, keep = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-  local need, least, want = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
-  local pairs_, mine, others, hosts, holders = tonumber(ARGV[at + 7]), 0, 0, 1, {}
+  local number, back = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  local keep, need = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
+  local least, want = tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
+  local pairs_, mine, others, hosts, holders = tonumber(ARGV[at + 8]), 0, 0, 1, {}
+  local last = number - 1
   total = tonumber(redis.call('HGET', hash, 'total') or 0)
   while true do
     local entry = redis.call('LINDEX', list, 0)
@@ -75,10 +77,10 @@ local function asked(hash, list, name, at)
   local kept = redis.call('HGETALL', hash)
   for i = 1, #kept, 2 do
     local whose = string.match(kept[i], '^out:(.*)$')
-    local n, ends
-    if whose then n, ends = parts(kept[i + 1]) end
+    local n, ends, its
+    if whose then n, ends, its = parts(kept[i + 1]) end
     if not whose then  -- the total
-    elseif whose == host then mine = n
+    elseif whose == host then mine, last = n, its
     elseif ends <= now then
       if n > 0 then insert(list, now + 1, n, period) end
       redis.call('HDEL', hash, kept[i])
@@ -89,13 +91,13 @@ local function asked(hash, list, name, at)
   end
   local used = 0
   for i = 1, pairs_ do
-    local age, n = tonumber(ARGV[at + 6 + 2 * i]), tonumber(ARGV[at + 7 + 2 * i])
+    local age, n = tonumber(ARGV[at + 7 + 2 * i]), tonumber(ARGV[at + 8 + 2 * i])
     used = used + n
     if n < 0 then remove(list, -n)
     elseif age < period then insert(list, now + 1 - age, n, period) end
   end
   mine = math.max(0, mine - used - back)
-  if keep >= 0 then
+  if keep >= 0 and last == number - 1 then
     if mine > keep then insert(list, now + 1, mine - keep, period) end
     mine = keep
   end
@@ -108,7 +110,8 @@ local function asked(hash, list, name, at)
   end
   if granted > 0 then insert(list, now + 1, granted, period) end
   mine = mine + extra
-  redis.call('HSET', hash, 'out:' .. host, text(mine) .. ' ' .. text(now + hold))
+  redis.call('HSET', hash, 'out:' .. host,
+    text(mine) .. ' ' .. text(now + hold) .. ' ' .. text(math.max(last, number)))
   redis.call('HSET', hash, 'total', text(total))
   redis.call('PEXPIRE', hash, period + 2 * hold)
   redis.call('PEXPIRE', list, period + 2 * hold)
@@ -117,7 +120,7 @@ local function asked(hash, list, name, at)
   local newest = redis.call('LINDEX', list, -1)
   if others + mine > 0 then answer[5] = period
   elseif newest then answer[5] = parts(newest) + period - now end
-  if granted == need then return answer, at + 8 + 2 * pairs_ end
+  if granted == need then return answer, at + 9 + 2 * pairs_ end
   for _, whose in ipairs(holders) do
     redis.call('RPUSH', calls .. whose, name)
     redis.call('PEXPIRE', calls .. whose, 2000)
@@ -133,7 +136,7 @@ local function asked(hash, list, name, at)
     end
   end
   answer[4] = waits or period
-  return answer, at + 8 + 2 * pairs_
+  return answer, at + 9 + 2 * pairs_
 end
 
 local epoch = redis.call('GET', KEYS[1])

@@ -24,10 +24,11 @@ from er.quantities import Rate
 
 SECOND_NS, MS_NS = 1_000_000_000, 1_000_000
 BELIEVED_NS = 100 * MS_NS  # a refusal: then somebody may have given something back
+TOGETHER_NS = 100 * MS_NS  # what was used since is reported as one
 LOST_NS = 2 * SECOND_NS  # an ask that has no answer by then gets none
 HOLD_S = 10.0  # that a balance may be used after it was last asked; then it counts as used
 REPORT_S = 4.0  # after which a host that has some asks or gives back
-AHEAD_S = 0.2  # of its use that a host asks for
+AHEAD_S = 1.0  # of its use that a host asks for
 SLOTS = 500  # entries of the grantor's window a period: what leaves does up to 1/500 of it late
 PLACES = 128  # that a refusal tells of
 SPREAD = 16  # entries of a report at most
@@ -36,25 +37,28 @@ WANT_MAX = 1_000_000_000
     BALANCE,  # granted, not used
     USED,  # and not reported; below 0: granted as used at once, and not used so far
     EXPIRES,  # ns: until when the balance is good
-    SIZE,  # of the balance when it was last granted: half of it gone, more is asked for
+    SIZE,  # of the balance when it was last granted: with a quarter of it left, more is asked for
     LEFT,  # of the limit beside this host's balance, as last known
     COUNT,  # the limit that was asked with, and its period in s
     PERIOD,
     RETRY_AT,  # ns: when what was refused passes
     AGAIN_AT,  # ns: until when that is believed
     RESET_AT,  # ns: when the limit is whole again
-    ASKED,  # ns: when it was last asked
+    ASKED,  # ns: when that was asked which was last answered
     NEWEST,  # ns: when one was last used
     EPOCH,  # of the grantor, when it last answered; another one knows nothing of this host
     UNDER_WAY,  # asks without an answer so far
-) = range(14)
-WORDS = 14
+    NUMBER,  # of the last ask
+    BEGUN,  # ns: when that was
+) = range(16)
+WORDS = 16
 
 
 class Ask(NamedTuple):
     """What one host asks of one limit."""
 
     rate: Rate
+    number: int  # one more than that of the host's last ask
     used: tuple[tuple[int, int], ...]  # age in ms and how many, of what it used; oldest first
     back: int  # of its balance
     keep: int  # what is left of that; -1: other asks of this host are under way
@@ -80,7 +84,8 @@ class Grantor:
 
     def __init__(self) -> None:
         self.entries: list[list[int]] = []  # time and how many, in the order of time
-        self.out: dict[str, list[int]] = {}  # by host: how many, and until when
+        # By host: how many, until when, and the number of its last ask.
+        self.out: dict[str, list[int]] = {}
         self.calls: list[str] = []  # hosts that were to give back, newest last
 
     def ask(self, host: str, asked: Ask, now: int) -> Grant:
@@ -88,24 +93,25 @@ class Grantor:
         period, hold = asked.rate.period_s * 1000, int(HOLD_S * 1000)
         while self.entries and self.entries[0][0] + period <= now:
             del self.entries[0]
-        for name, (n, until) in list(self.out.items()):
+        for name, (n, until, _) in list(self.out.items()):
             if until <= now and name != host:
                 if n:  # it may have used it until this moment
                     self._insert(now + 1, n, period)
                 del self.out[name]
-        mine = self.out.get(host, [0, 0])[0]
+        mine, _, last = self.out.get(host, [0, 0, asked.number - 1])
         for age, n in asked.used:
             if n < 0:
                 self._remove(-n)
             elif age < period:
                 self._insert(now + 1 - age, n, period)
         mine = max(0, mine - sum(n for _, n in asked.used) - asked.back)
-        if asked.keep >= 0:
+        # Asks may overtake each other; what others of its host brought is known to none of them.
+        if asked.keep >= 0 and last == asked.number - 1:
             if mine > asked.keep:  # the host lost it, or never heard of it: who knows
                 self._insert(now + 1, mine - asked.keep, period)
             mine = asked.keep
-        self.out[host] = [mine, now + hold]
-        others = sum(n for name, (n, _) in self.out.items() if name != host)
+        self.out[host] = [mine, now + hold, max(last, asked.number)]
+        others = sum(n for name, (n, *_) in self.out.items() if name != host)
         free = asked.rate.count - sum(n for _, n in self.entries) - others - mine
         granted, extra = asked.need, 0
         if granted > free:
@@ -117,7 +123,7 @@ class Grantor:
         self.out[host][0] += extra
         refused = granted < asked.need
         if refused and others:
-            self.calls += [name for name, (n, _) in self.out.items() if n and name != host]
+            self.calls += [name for name, (n, *_) in self.out.items() if n and name != host]
         left = free - granted - extra
         retry = self._retry(left, max(1, asked.least), period, now) if refused else 0
         newest = self.entries[-1][0] + period - now if self.entries else 0
@@ -186,14 +192,14 @@ def use(words: memoryview, now: int, n: int) -> None:
 
 
 def give_back(words: memoryview, n: int) -> None:
-    """Unuse `n`: what was not reported goes to the balance, the rest will be uncounted there."""
-    words[BALANCE] += min(n, max(0, words[USED]))
+    """Unuse `n`. Balance and use are what is out, together; so what was reported is taken back."""
+    words[BALANCE] += n
     words[USED] -= n
 
 
 def low(words: memoryview) -> bool:
     """Whether it is time to ask for more, though nobody waits."""
-    return bool(2 * words[BALANCE] < words[SIZE])
+    return bool(4 * words[BALANCE] < words[SIZE])
 
 
 def refused(words: memoryview, rate: Rate, now: int, n: int) -> bool:
@@ -229,7 +235,7 @@ def ask(
     `words`; `unasked` puts it there again. `back`: the balance is given back.
     """
     known = words[EPOCH] == epoch
-    alone = words[UNDER_WAY] == 0 or now - words[ASKED] > LOST_NS
+    alone = words[UNDER_WAY] == 0 or now - words[BEGUN] > LOST_NS
     used = words[USED]
     if not known:  # told once, by whoever is the first to ask
         used = window.counted(counted, rate, now) if alone else 0
@@ -243,13 +249,14 @@ def ask(
         ahead = math.ceil(max(0, used) * AHEAD_S * SECOND_NS / elapsed) if known else 0
         want = min(WANT_MAX, max(0, max(2, ahead) - balance))
     words[UNDER_WAY] = 1 if alone else words[UNDER_WAY] + 1
+    words[NUMBER] += 1
     words[BALANCE] = keep = balance - give
     words[USED] = 0
     reported = _report(words, counted, rate, used, known, now)
-    words[ASKED] = now
+    words[BEGUN] = now
     least = min(waiting, default=0)
     least = min(need, max(0, least - keep))
-    return Ask(rate, reported, give, keep if alone else -1, need, least, want)
+    return Ask(rate, words[NUMBER], reported, give, keep if alone else -1, need, least, want)
 
 
 def _report(
@@ -257,7 +264,7 @@ def _report(
 ) -> tuple[tuple[int, int], ...]:
     if used <= 0:
         return ((0, used),) if used else ()
-    if known and now - words[ASKED] < SECOND_NS:
+    if known and now - words[ASKED] < TOGETHER_NS:
         return ((max(0, now - words[NEWEST]) // MS_NS, used),)
     return window.ages(counted, rate, now, used, SPREAD)
 
@@ -266,7 +273,6 @@ def unasked(words: memoryview, asked: Ask) -> None:
     """Nobody heard it, or nobody knows: what was reported is reported again."""
     words[USED] += sum(n for _, n in asked.used)
     words[UNDER_WAY] = max(0, words[UNDER_WAY] - 1)
-    words[ASKED] = 0
 
 
 def answered(
@@ -278,6 +284,7 @@ def answered(
     """
     words[BALANCE] += grant.granted + grant.extra
     words[USED] -= grant.granted
+    words[ASKED] = max(words[ASKED], sent)
     words[EXPIRES] = sent + int(HOLD_S * SECOND_NS)
     words[SIZE] = words[BALANCE] - grant.granted if grant.extra else 0
     words[LEFT] = grant.left

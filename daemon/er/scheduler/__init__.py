@@ -324,10 +324,12 @@ class Scheduler:
     def busy(self, batch: Batch) -> None:
         """Another host had no room for the call: queue its sequences again, first in turn."""
         self.others.busy(batch.replica)
-        if self._lands(batch) is None:
-            for item in batch.live():
-                self._again.add(item)
-                self._waits(item.ticket, 1)
+        if (twin := self._lands(batch)) is not None:
+            twin.hedged = False  # stuck as it is, it may go to somebody else
+            return
+        for item in batch.live():
+            self._again.add(item)
+            self._waits(item.ticket, 1)
 
     def dropped(self, batch: Batch) -> None:
         """The call was given up, since nobody wanted its answer any more."""

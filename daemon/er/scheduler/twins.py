@@ -30,7 +30,12 @@ def stuck_of(flying: Iterable[Batch], paces: Mapping[str, Pace], now: int) -> li
 def twin_of(
     stuck: Sequence[Batch], loads: Sequence[Load], free: Sequence[Load], budget: int, now: int
 ) -> Batch | None:
-    """A stuck call once more, on a replica as good that has room and is not stuck itself."""
+    """A stuck call once more, on a replica as good that has room and is not stuck itself.
+
+    One that went to another host comes back to an own replica, if there is one: its twin could meet
+    the same host.
+    """
+    own = any(load.rank and not load.away_s for load in loads)
     ranks, slow = {load.replica: load.rank for load in loads}, {b.replica for b in stuck}
     for batch in stuck:
         items = batch.live()
@@ -40,6 +45,7 @@ def twin_of(
                 items
                 and load.rank >= ranks.get(batch.replica, 0)
                 and load.replica not in slow
+                and not (batch.away and load.away_s and own)
                 and not any(load.replica in item.avoid for item in items)
                 and (load.mine == 0 or load.tokens + tokens <= budget)
             ):

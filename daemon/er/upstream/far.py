@@ -24,6 +24,7 @@ from er.wire import ENGINE_US, far_head, packed
 
 HANDSHAKE_S = 3.0
 FIRST_AWAY_S = 0.001  # until something was measured; 0 would be this host's own
+BEFORE_S = 2.0  # others hear of a new secret within a second
 FORGET = 0.02  # by which a least time comes nearer to longer ones
 KINDS: dict[str, ErrorKind] = {
     **{kind: kind for kind in ("refused", "broken", "busy", "bad_request", "wrong", "late")},
@@ -97,6 +98,7 @@ class FarUpstream(Upstream):
         self._replica, _, self.host = name.partition("@")
         self._hosts = hosts
         self._told = ""  # the secret that its head has
+        self._before_until = 0.0  # the loop's time, until which the one before is said
         self._head = b""
         self.away_s = FIRST_AWAY_S  # there and back, the least of late
 
@@ -109,7 +111,7 @@ class FarUpstream(Upstream):
             self.away_s = known + FORGET * (least - known)
 
     def _request(self, task: Task, sequences: Sequence[Ids] | bytes, headers: bytes) -> bytes:
-        secret = self._hosts.secret()
+        secret = self._present()
         if secret != self._told or not self._head:
             at = (
                 f"[{self._host}]:{self._port}"
@@ -120,9 +122,22 @@ class FarUpstream(Upstream):
         body = sequences if isinstance(sequences, bytes) else packed(task, sequences)
         return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (self._head, headers, len(body), body)
 
+    def _present(self) -> str:
+        """The secret to say: the present one, or the one before to who has not heard of that."""
+        secrets = self._hosts.known().secret
+        late = len(secrets) > 1 and asyncio.get_running_loop().time() < self._before_until
+        return secrets[late] if secrets else ""
+
     def learns(self, status: int, inside: bool) -> bool:
-        """Only a secret may have been exchanged meanwhile."""
-        return status == 401 and self._hosts.secret() != self._told
+        """A secret may have been exchanged: here meanwhile, or not yet where it is asked."""
+        if status != 401:
+            return False
+        secrets = self._hosts.known().secret
+        if secrets[:1] == (self._told,) and len(secrets) > 1:
+            self._before_until = asyncio.get_running_loop().time() + BEFORE_S
+            return True
+        self._before_until = 0.0
+        return self._told not in secrets
 
     async def _connected(self) -> Connection:
         loop = asyncio.get_running_loop()

@@ -72,6 +72,7 @@ class Clients:
         self.asked = self.ended = self.twice = self.failed = 0
         self.told: list[Told] = []
         self.tokens: Counter[str] = Counter()  # computed, by key
+        self.leave = False  # nobody asks any more
         self._first: dict[Request, tuple[int, bool]] = {}  # under way: when it first came; caught
 
     # -- at a rate -----------------------------------------------------------------------------
@@ -90,6 +91,8 @@ class Clients:
 
     def _comes(self, gap_ns: float) -> None:
         day, pick = self.day, self.day.clients
+        if self.leave:
+            return
         day.after(int(pick.expovariate(1.0) * gap_ns) + 1, self._comes, gap_ns)
         at = bisect.bisect(self._bounds, pick.random() * self._bounds[-1])
         key = self._keys[int(pick.random() * len(self._keys))]
@@ -117,7 +120,7 @@ class Clients:
 
         def ends(request: Request) -> None:
             self._ends(request)
-            if loop:
+            if loop and not self.leave:
                 self.day.after(MS, self._again, key, host, len(sequences))
 
         request = Request(sequences, key, ends)

@@ -114,6 +114,10 @@ class Cluster:
         host.workers = [Worker(self, host) for _ in host.workers]
         for replica in host.replicas.values():
             replica.engine.returns()
+        for other in self.hosts:
+            if other is not host and other.alive:
+                for worker in other.workers:
+                    worker.hears_of(host)
 
     def engines_end(self, host: Host) -> None:
         """All engines of a host end; its gateway sees it at once, the others as it tells them."""

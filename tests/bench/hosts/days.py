@@ -36,7 +36,21 @@ class Size(NamedTuple):
 
 
 def _lawful(clients: Clients) -> None:
-    """What must be so on any day."""
+    """Whoever is under way is answered, too, and then: each once, nothing is left behind."""
+    cluster = clients.cluster
+    clients.leave = True
+    for _ in range(60):
+        if not clients.open:
+            break
+        cluster.day.run(cluster.day.now + SECOND)
+    cluster.day.run(cluster.day.now + 6 * SECOND)  # what was sent twice, or to who is dead
+    assert not clients.open, f"{clients.open} requests were never answered"
+    for host in cluster.hosts:
+        assert not any(host.sent.values()), f"{host.name} believes to have calls under way"
+        assert not any(replica.tokens for replica in host.replicas.values()), host.name
+        for worker in host.workers:
+            assert not any(worker.mine.values()) and not any(worker.let_in.values()), host.name
+            assert not worker.scheduler.waiting and not worker.scheduler.sent, host.name
     assert clients.asked == clients.ended + clients.open, "a request was lost"
     assert not clients.twice, f"{clients.twice} answers came twice"
     assert not clients.failed, f"{clients.failed} requests failed"
@@ -61,8 +75,9 @@ def steady(
     day.run(int(warm * SECOND))
     window = Window(cluster, clients)
     day.run(int((warm + seconds) * SECOND))
+    figures = window.figures() | {"under_way": clients.open}
     _lawful(clients)
-    return window.figures() | {"under_way": clients.open}
+    return figures
 
 
 def faulty(
@@ -97,9 +112,9 @@ def faulty(
     day.run(warm)
     window = Window(cluster, clients)
     day.run(ends + int(after * SECOND))
-    figures = window.figures()
+    figures, until = window.figures(), day.now
     _lawful(clients)
-    slots = course(clients.told, warm, day.now - SECOND)
+    slots = course(clients.told, warm, until)
     during = sorted(t.took for t in clients.told if begins <= t.came < ends and not t.caught)
     return {
         "before_p99_ms": percentile(sorted(p for s, _, p in slots if s < at - 0.25), 50),
@@ -137,10 +152,10 @@ def keys(
     day.run(SECOND)
     window = Window(cluster, clients)
     day.run(3 * SECOND)
+    figures, told = window.figures(), dict(clients.tokens)
     _lawful(clients)
-    told = clients.tokens
     mean = sum(told.values()) / len(told)
-    return window.figures() | {
+    return figures | {
         "jain": jain(told.values()),
         "most_to_mean": max(told.values()) / mean,
         "least_to_mean": min(told.values()) / mean,
@@ -159,5 +174,6 @@ def flooded(size: Size, *, flood: int, seed: int = 1) -> dict[str, float]:
     day.run(SECOND)
     window = Window(cluster, clients)
     day.run(4 * SECOND)
+    figures = window.figures("k") | {"flood_tokens_s": clients.tokens["flood"] / 3}
     _lawful(clients)
-    return window.figures("k") | {"flood_tokens_s": clients.tokens["flood"] / 3}
+    return figures

@@ -16,15 +16,12 @@ from hosts.events import MS, SECOND
 Rule = tuple[tuple[Any, str, Any], ...]  # what is put in place of what
 
 
-def _room_of_all(hosts: int) -> Any:
-    """Each host may take its share of what is free: by announced room divided by members."""
+def _into_half(tokens: int, others: int, call: int, budget: int) -> bool:
+    return not others or tokens + call <= budget // 2
 
-    def room(self: others.Others, load: Load) -> bool:
-        return (BUDGET - load.tokens) // hosts >= BUDGET // 4 // hosts and load.mine < max(
-            BUDGET // 4, (BUDGET - load.tokens) // hosts
-        )
 
-    return room
+def _half_room(_: others.Others, load: Load) -> bool:
+    return BUDGET // 2 - load.tokens >= BUDGET // 4
 
 
 def _each(batch: Batch) -> str:
@@ -43,8 +40,9 @@ LOOKS: dict[str, Rule] = {
     "looked at each 250 ms": ((others, "LOOK_NS", 250 * MS),),
     "looked at each second": ((others, "LOOK_NS", SECOND),),
     "all let in": ((others, "admits", lambda *_: True),),
-    "room for half a budget": (
-        (others.Others, "room", lambda self, load: BUDGET - load.tokens >= BUDGET // 2),
+    "let in to half a budget": (
+        (others, "admits", _into_half),
+        (others.Others, "room", _half_room),
     ),
     "any room": ((others.Others, "room", lambda self, load: load.tokens < BUDGET),),
 }

@@ -8,9 +8,10 @@ from er.scheduler import Scheduler, others
 from er.tickets import Batch, Load, Ticket
 from hosts.cluster import BUDGET, Cluster, Host, Replica
 from hosts.engine import STEP_TOKENS, Call
-from hosts.events import MS
+from hosts.events import MS, SECOND
 
 RECHECK_NS, STUCK_NS, WATCH_NS = 2 * MS, 20 * MS, 250 * MS  # as the mover's
+LATE_NS = 20 * SECOND
 BACKOFF_NS, BACKOFF_MAX_NS = 250 * MS, 4_000 * MS  # as replicas/pools'
 
 
@@ -206,6 +207,12 @@ class Worker:
             self._forget(batch)
             self.scheduler.dropped(batch)
 
+    def hears_of(self, host: Host) -> None:
+        """A host that was dead is back, and knows nothing of the calls that went there before."""
+        for batch in list(self._flying):
+            if self._cluster.replicas[batch.replica].host is host:
+                self._fails(batch)
+
     # -- time ----------------------------------------------------------------------------------
 
     def _watch_stuck(self) -> None:
@@ -220,13 +227,13 @@ class Worker:
             self._day.after(STUCK_NS, self._watch_stuck)
 
     def _watch(self) -> None:
-        """Give up calls to replicas that were found down."""
+        """Give up calls to replicas that were found down, or that took too long."""
         self._watching = False
         if not self.host.alive:
             return
         for batch in list(self._flying):
-            if self._day.now - batch.taken >= self._cluster.times.doubt_ns:
-                replica = self._cluster.replicas[batch.replica]
-                if not self._cluster.seems_up(self.host, replica):
-                    self._fails(batch)
+            age, replica = self._day.now - batch.taken, self._cluster.replicas[batch.replica]
+            down = not self._cluster.seems_up(self.host, replica)
+            if age >= LATE_NS or (down and age >= self._cluster.times.doubt_ns):
+                self._fails(batch)
         self.pump()
