@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
+from er_console.hosts import Host
+
 T = TypeVar("T")
 
 GATEWAY_UNIT = "er-gateway.service"
@@ -311,6 +313,7 @@ class Status:
     traffic: Traffic
     machine: Mapping[str, float | None]
     raw: Mapping[str, Any]
+    hosts: tuple[Host, ...] = ()  # that serve together; none on a machine alone
     shared: Shared | None = None  # without [state]
 
 
