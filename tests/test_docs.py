@@ -91,6 +91,7 @@ ELSEWHERE = {
     "er state move": ("test_state_move.py", "test_over_and_back"),
     "er hosts rotate": ("test_members_gateways.py", "test_the_secret_changes_while_traffic_runs"),
     "er drain HOST": ("test_members_gateways.py", "test_a_drain_holds_on_all"),
+    "er drain gpu2": ("test_members_gateways.py", "test_a_drain_holds_on_all"),
     "er undrain": ("test_members_gateways.py", "test_a_drain_holds_on_all"),
     "er model": ("test_replica_commands.py", "test_a_model_comes_with_a_replica_and_goes_with_it"),
     "cp /etc/er/er.toml.before": (
