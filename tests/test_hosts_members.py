@@ -88,7 +88,7 @@ def saw(row: fault_rows.Fault, traffic: Traffic) -> None:
         row.saw(seen.status, seen.code)
 
 
-@pytest.mark.parametrize("power", [True, False])
+@pytest.mark.parametrize("power", [pytest.param(True, marks=pytest.mark.long), False])
 def test_a_host_dies_under_load(site: Site, power: bool) -> None:
     """Its own clients are sent elsewhere, the others' requests are answered; it comes back."""
     dying = site.hosts[1]
@@ -112,6 +112,7 @@ def test_a_host_dies_under_load(site: Site, power: bool) -> None:
     all_up(site, DIES)
 
 
+@pytest.mark.long
 def test_a_hosts_own_replicas_die(site: Site) -> None:
     lone = site.hosts[2]
     with Traffic([lone], site.network["clients"], clients=2) as traffic:
@@ -124,7 +125,13 @@ def test_a_hosts_own_replicas_die(site: Site) -> None:
     saw(ENGINES, traffic)
 
 
-@pytest.mark.parametrize("cut_off", [("gpu3",), ("gpu2", "gpu3"), ("gpu2", "gpu3", "state")])
+@pytest.mark.parametrize(
+    "cut_off",
+    [
+        *(pytest.param(names, marks=pytest.mark.long) for names in (("gpu3",), ("gpu2", "gpu3"))),
+        ("gpu2", "gpu3", "state"),
+    ],
+)
 def test_the_network_between_hosts_is_split(site: Site, cut_off: tuple[str, ...]) -> None:
     """The first host from these; each side answers its clients by what it reaches."""
     first = site.hosts[0]
@@ -139,7 +146,13 @@ def test_the_network_between_hosts_is_split(site: Site, cut_off: tuple[str, ...]
     saw(SPLIT, traffic)
 
 
-@pytest.mark.parametrize("state", ["late", "stalls", "slow", "cut", "dead", "reset"])
+@pytest.mark.parametrize(
+    "state",
+    [
+        *("cut", "dead"),
+        *(pytest.param(s, marks=pytest.mark.long) for s in ("late", "stalls", "slow", "reset")),
+    ],
+)
 def test_the_link_to_another_host_is_no_good(site: Site, state: str) -> None:
     """Where the replicas of the first host are dead, so that it needs the link."""
     first, second = site.hosts[:2]
