@@ -114,7 +114,7 @@ class Gateway:
 
     def __init__(self, folder: Path, engines: Sequence[EngineProcess] = (), **gateway: Any) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.listen, self.port = "127.0.0.1", free_port()
         self.engines = engines
         self.settings = {"workers": 1, "metrics": "", "rate_limit": "off", **gateway}
         self.models: list[dict[str, Any]] = [
@@ -130,6 +130,7 @@ class Gateway:
         self.tracing: dict[str, Any] = {}  # [tracing]
         self.alerts: list[dict[str, Any]] = []  # [[alert]]
         self.tls: dict[str, Any] = {}  # [gateway.tls], without `listen`
+        self.shared: dict[str, dict[str, Any]] = {}  # [state] and [host], by name
         self.https_port = free_port()
         self.state, self.runtime = folder / "state", folder / "run"
         self.config = folder / "er.toml"
@@ -139,11 +140,17 @@ class Gateway:
 
     def write_config(self) -> None:
         """er.toml from settings, models and replicas."""
-        text = f'[gateway]\nlisten = ["127.0.0.1:{self.port}"]\n'
+        text = f'[gateway]\nlisten = ["{self.listen}:{self.port}"]\n'
         text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in self.settings.items())
         if self.tls:
             text += f'\n[gateway.tls]\nlisten = ["127.0.0.1:{self.https_port}"]\n'
             text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in self.tls.items())
+        if "state" in self.shared:
+            host = self.shared.setdefault("host", {})
+            host.setdefault("listen", [f"127.0.0.1:{free_port()}"])
+        for name, values in self.shared.items():
+            text += f"\n[{name}]\n"
+            text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items())
         if self.batches:
             text += "\n[batches]\n"
             text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in self.batches.items())

@@ -23,6 +23,7 @@ import fault_rows
 from engine import expected
 from fakes import EngineProcess
 from faulty_link import FaultyLink
+from hosts.clocks import Clock
 from launched import until
 from running import DIMENSIONS, Gateway, Reply, gateway
 
@@ -180,49 +181,40 @@ def test_a_link_that_is_no_good(tmp_path: Path, state: str) -> None:
 # -- clock, descriptors ----------------------------------------------------------------------------
 
 
-def faked(folder: Path) -> tuple[dict[str, str], Path]:
-    """An environment with a clock of its own for the process, and the file that sets it."""
-    library, shift = folder / "clock.so", folder / "clock"
-    source = Path(__file__).with_name("fake_clock.c")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
-    shift.write_text("0")
-    return {"LD_PRELOAD": str(library), "FAKE_CLOCK": str(shift)}, shift
-
-
 @pytest.fixture
-def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Gateway, Path]]:
-    """A gateway of 5 requests a minute a key, whose clock the file sets."""
-    told, shift = faked(tmp_path)
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Gateway, Clock]]:
+    """A gateway of 5 requests a minute a key, and its clock."""
+    own = Clock(tmp_path)
     with EngineProcess(dim=DIMENSIONS) as engine:
         running = Gateway(tmp_path, [engine], rate_limit="5/minute")
-        for name, value in told.items():
+        for name, value in own.told.items():
             monkeypatch.setenv(name, value)
         try:
             running.start()
             running.wait_for("answers right")
-            yield running, shift
+            yield running, own
         finally:
             running.kill()
 
 
-@pytest.mark.parametrize("jump", ["86400", "-86400"])
-def test_a_clock_that_jumps(clock: tuple[Gateway, Path], jump: str) -> None:
+@pytest.mark.parametrize("jump", [86400, -86400])
+def test_a_clock_that_jumps(clock: tuple[Gateway, Clock], jump: int) -> None:
     """Nobody gets more or less than the limit for it, no replica is called dead, and it is over."""
-    running, shift = clock
+    running, own = clock
     for _ in range(3):
         assert right(running).status == 200
-    shift.write_text(jump)
+    own.set(jump)
     time.sleep(1)
     reply = right(running)
     told = parsedate_to_datetime(reply.headers["date"]).timestamp()
-    assert abs(told - time.time() - int(jump)) < 60  # it has jumped, for the gateway
+    assert abs(told - time.time() - jump) < 60  # it has jumped, for the gateway
     CLOCK.saw(reply.status)
     CLOCK.saw(right(running).status)
     limited = running.embed()
     assert limited.code == "rate_limit_exceeded"
     assert 50 <= int(limited.headers["retry-after"]) <= 60
     assert "is down" not in running.text()
-    shift.write_text("0")
+    own.set(0)
     until(
         lambda: running.ask("GET", "/health", key=None).json["status"] == "ok",
         CLOCK.within_s,

@@ -99,7 +99,7 @@ class Child:
             fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
         text = os.pread(given.text, os.fstat(given.text).st_size, 0).decode()
         os.close(given.text)
-        return cls._of(given, config.parse(text, Path(given.source)))
+        return cls._of(given, config.parse(text, Path(given.source), elsewhere=True))
 
     @classmethod
     def _of(cls, given: Given, settings: Config) -> Child:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import socket
@@ -129,6 +130,16 @@ def mishap(error: BaseException, doing: str, request_id: str = "", secret: str =
     said = without(str(error), secret)
     lines.append(f"  {type(error).__name__}: {said[:200]}")
     log("err", without("\n".join(lines), secret))
+
+
+class FromLogging(logging.Handler):
+    """uvicorn's and asyncio's own errors, as lines of the journal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] is not None:
+            mishap(record.exc_info[1], f"serving ({record.getMessage().strip()[:100]})")
+        else:
+            log("err", f"{record.name}: {record.getMessage()[:300]}")
 
 
 class Audit:

@@ -67,6 +67,7 @@ class Batch:
 
     def __init__(self, load: Load, items: list[Item], now: int) -> None:
         self.replica, self.items, self.taken = load.replica, items, now
+        self.away = load.away_s > 0  # the replica is another host's
         self.tokens = sum([item.tokens for item in items])
         self.in_flight = load.tokens + self.tokens  # on the replica, once this was sent
         self.twin: Batch | None = None  # the same items on another replica, on their way too
@@ -87,5 +88,6 @@ class Load(NamedTuple):
 
     replica: str
     rank: int  # higher is better; 0: give it nothing
-    tokens: int  # in flight, all workers
+    tokens: int  # in flight, all workers; of another host's, as far as it is known
     mine: int  # in flight, this worker
+    away_s: float = 0.0  # there and back; 0: it is this host's own

@@ -56,6 +56,7 @@ from er.http2 import Http2
 from er.journal import Audit
 from er.keys import Keys
 from er.ledger import Ledger, LedgerError
+from er.lending.lender import Lender
 from er.limits import Limits
 from er.recent.trail import Trail
 from er.replicas import Replicas
@@ -90,18 +91,17 @@ class Worker:
         self._audit = Audit()
         self._served = Served(settings)
         self._fingerprints = Fingerprints(self._served, runtime)
-        secret = partial(engine_secret.known, runtime)
-        self._replicas = Replicas(settings, self._served.dimensions, self._ledger, secret=secret)
+        self._lender, dimensions = Lender(child, runtime), self._served.dimensions
+        secret, hosts = partial(engine_secret.known, runtime), self._lender.hosts
+        self._replicas = Replicas(settings, dimensions, self._ledger, secret=secret, hosts=hosts)
         self._cache = Cache(settings, config.directory("cache") / "vectors", runtime)
         self._workshop = Workshop(self._served, self._replicas, self._cache)
         limits, self._beside = limited.opened(settings, runtime)
         limits.running.claim(child.slot)
         state = config.directory("state")
-        self._meter = Meter(usage.folder(state))
+        self._meter = Meter(usage.folder(state), runtime if settings.state else None)
         bounded = Bounded(limits, self._meter.months)
-        known = Keys(keys.path())
-        journal.hide(known.blotted)
-        both: dict[str, Any] = {"served": self._served, "keys": known}
+        both: dict[str, Any] = {"served": self._served, "keys": _known()}
         both |= {"limits": limits, "audit": self._audit}
         kept = settings.batches
         store = Store(state / "batches", quota=kept.quota, keep_s=kept.keep_s)
@@ -175,6 +175,7 @@ class Worker:
         )
         if not self._drain.is_set() and not self._cut.is_set():
             await self._listen()
+            await self._lender.listen(self._replicas, self._ledger, self._served.dimensions)
             self._child.ready()
             await asyncio.wait(stop, return_when=asyncio.FIRST_COMPLETED)
         batches.cancel()  # another worker goes on with them at once
@@ -282,6 +283,7 @@ class Worker:
             self.gateway.tally.flush()
             garbage.look(not self.gateway.tally.in_flight)
             await self._look_at_credentials()
+            await self._lender.look()
             if time.monotonic() - looked >= EVERY_S:
                 looked = time.monotonic()
                 stalled.look(self._state.connections, looked)
@@ -309,6 +311,7 @@ class Worker:
             server.close()
         if self._tls is not None:
             self._tls.close()
+        self._lender.close()
         for sockets in self._child.sockets.values():
             for sock in sockets:
                 sock.close()
@@ -350,7 +353,7 @@ class Worker:
     def _open(self) -> bool:
         """Whether somebody is there: requests, connections, or handshakes of HTTPS."""
         hands = self._tls is not None and self._tls.under_way()
-        return bool(self._state.connections or self._state.tasks or hands)
+        return bool(self._state.connections or self._state.tasks or hands or self._lender.busy())
 
     async def _until_empty(self, until: float) -> None:
         while self._open():
@@ -359,16 +362,6 @@ class Worker:
                 return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._cut.wait(), min(0.02, left))
-
-
-class _ToJournal(logging.Handler):
-    """uvicorn's and asyncio's own errors, as lines of the journal."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info and record.exc_info[1] is not None:
-            journal.mishap(record.exc_info[1], f"serving ({record.getMessage().strip()[:100]})")
-        else:
-            journal.log("err", f"{record.name}: {record.getMessage()[:300]}")
 
 
 def _keep_memory_closed() -> None:
@@ -380,10 +373,17 @@ def _keep_memory_closed() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def _known() -> Keys:
+    """The keys; their secrets never get into the journal from here on."""
+    known = Keys(keys.path())
+    journal.hide(known.blotted)
+    return known
+
+
 def main(child: Child) -> int:
     """The worker that `child` is to be; returns the exit code."""
     _keep_memory_closed()
-    logging.basicConfig(handlers=[_ToJournal()], level=logging.ERROR, force=True)
+    logging.basicConfig(handlers=[journal.FromLogging()], level=logging.ERROR, force=True)
     sys.setswitchinterval(SWITCH_S)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -92,7 +92,7 @@ uninstall_units() {
 
 remove_links() {    # in FOLDER: links that `er apply` made
     local link
-    for link in "$1"/er-{vllm@,gateway-https,tls}*; do
+    for link in "$1"/er-{vllm@,gateway-https,gateway-hosts,tls}*; do
         [[ ! -L $link ]] || act 'remove %s' "$link" -- rm -f "$link"
     done
 }

@@ -38,6 +38,7 @@ from served import RATE, qwen_folder  # noqa: E402
 from er import config, keys, upstream  # noqa: E402
 from er.gateway.door import Door, Heads  # noqa: E402
 from er.upstream import Reply  # noqa: E402
+from er.wire import BINARY  # noqa: E402
 from er.worker import Worker  # noqa: E402
 
 CONNECTIONS, DIMENSIONS, WORDS = 64, 1024, 15
@@ -80,7 +81,7 @@ class NoConnection:
 def answer_at_once(call: Any) -> None:
     """In the place of `upstream.Call.send`."""
     call._connection = NoConnection()
-    answer = Reply(200, upstream.BINARY, VECTOR * (call._size // len(VECTOR)))
+    answer = Reply(200, BINARY, VECTOR * (call._size // len(VECTOR)))
     asyncio.get_running_loop().call_soon(call._heard, answer)
 
 

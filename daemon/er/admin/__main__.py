@@ -15,12 +15,14 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from er import engine_secret, exposition, health, model_files, wire
@@ -28,13 +30,19 @@ from er.admin.alerting import Alerting
 from er.admin.api import Desk, build
 from er.admin.canary_process import CanaryProcess
 from er.admin.certificate import Certificate
+from er.admin.day_by_day import DayByDay
+from er.admin.far_probe import FarProbes, either
+from er.admin.host_certificate import HostCertificate
 from er.admin.introduced import Introduced
 from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer
 from er.admin.prober import Ask, Prober, Question
 from er.admin.satisfaction import Satisfaction
+from er.admin.shared import SharedState
+from er.admin.used_elsewhere import UsedElsewhere
 from er.child import Child
 from er.config import Config, Model, Replica, directory
+from er.config.state import host_name
 from er.health import Probe
 from er.journal import Audit, log, mishap
 from er.ledger import Ledger
@@ -42,8 +50,12 @@ from er.model_files import ModelFilesError
 from er.prompts import Prompter
 from er.tls import Safe
 
+if TYPE_CHECKING:
+    from er.admin.hosts import Hosts
+
 READ_AGAIN_S = 30.0  # model files that were missing are looked for again
 GRACEFUL_S = 10
+ALONE_WITHOUT = ("members.toml", "hosts.json", "members", "draining")  # what other hosts led to
 
 
 class PeerProtocol(HttpToolsProtocol):
@@ -127,7 +139,7 @@ def _asker(client: httpx.AsyncClient, runtime: Path) -> Ask:
             headers=known,
         )
 
-    return Introduced(ask, partial(health.version, client))
+    return Introduced(either(ask, FarProbes(runtime)), partial(health.version, client))
 
 
 async def serve(child: Child) -> None:
@@ -157,6 +169,7 @@ async def serve(child: Child) -> None:
         )
         observer.probes = prober.right
         canary = CanaryProcess(app, desk, prober, _give_back_memory)
+        hosts = _hosts(config, ledger, app, desk, prober)
         if config.gateway.metrics:
             await door.open(config.gateway.metrics)
         tls = config.gateway.tls
@@ -164,7 +177,8 @@ async def serve(child: Child) -> None:
             observer.certificate = Certificate(tls, Safe(child.safe))
         alive = asyncio.create_task(_end_with_parent(child, server))
         alerting = Alerting(config, observer.status, lambda: _end(observer))
-        lasting = (prober.run(), observer.run(), canary.run(), Satisfaction(config).run())
+        lasting = [prober.run(), observer.run(), canary.run(), Satisfaction(config).run()]
+        lasting += _together(config, hosts)
         tasks = [alive, *map(asyncio.create_task, (*lasting, alerting.run()))]
         if observer.certificate is not None:
             tasks.append(asyncio.create_task(observer.certificate.run()))
@@ -175,10 +189,45 @@ async def serve(child: Child) -> None:
             for task_ in tasks:
                 task_.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if hosts is not None:
+                await hosts.end()
             await door.close()
             await asyncio.to_thread(observer.close)
             audit.close()
             ledger.close()
+
+
+def _together(config: Config, hosts: Hosts | None) -> list[Coroutine[Any, Any, None]]:
+    """What runs only where hosts share a state."""
+    if config.state is None or hosts is None:
+        return []
+    name = host_name(config.host)
+    return [
+        hosts.run(),
+        SharedState(config).run(),
+        UsedElsewhere(config.state, name).run(),
+        DayByDay(config.state, name).run(),
+        HostCertificate(config).run(),
+    ]
+
+
+def _hosts(
+    config: Config, ledger: Ledger, app: FastAPI, desk: Desk, prober: Prober
+) -> Hosts | None:
+    """What announces this host and hears the others; None on a machine alone."""
+    if config.state is None:
+        for name in ALONE_WITHOUT:
+            with contextlib.suppress(OSError):
+                (directory("runtime") / name).unlink(missing_ok=True)
+        return None
+    from er.admin import hosts_api  # with the client of the shared state, which one alone needs not
+    from er.admin.hosts import Hosts
+    from er.admin.hosts_own import Asked
+
+    hosts = Hosts(config, ledger, config.state, Asked(prober, desk.observer.samples))
+    desk.observer.hosts = hosts.rows
+    hosts_api.add(app, desk, hosts)
+    return hosts
 
 
 def _end(observer: Observer) -> float | None:

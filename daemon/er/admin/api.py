@@ -7,7 +7,6 @@ import html
 import time
 from collections.abc import Collection
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -17,25 +16,33 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from er import __version__, exposition, keys, usage
+from er import __version__, days, exposition, keys, usage
 from er.admin import callers, satisfaction
 from er.admin.certificate import may
 from er.admin.key_use import KeyUse
 from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer, known_keys
 from er.admin.reload import ReloadError, reload
-from er.config import directory
+from er.config import State, directory
 from er.history import SPANS
 from er.journal import Audit
 from er.moments import expiry, past, span_s
 from er.recent import SPANS as RECENT_SPANS
 from er.small_file import DAMAGED
 from er.tls import Credentials, TlsError
-from er.usage import report
+from er.usage import others, report
 
-By = Literal["operator", "launcher"]
+By = Literal["operator", "launcher"]  # who asks here; a host drains by itself
 GRACE = "24h"
-KEY_STATUS = {"not_found": 404, "exists": 409, "invalid": 400, "damaged": 500, "disk": 507}
+KEY_STATUS = {
+    "not_found": 404,
+    "exists": 409,
+    "invalid": 400,
+    "damaged": 500,
+    "disk": 507,
+    "away": 503,
+    "unsure": 504,
+}
 
 
 class Trouble(Exception):  # noqa: N818 - what the API answers, not an accident
@@ -115,7 +122,7 @@ def build(desk: Desk) -> FastAPI:
     _reading(app, desk)
     _keys(app, desk)
     _changes(app, desk)
-    satisfaction.add(app, Trouble)
+    satisfaction.add(app, Trouble, desk.observer.config.state)
     return app
 
 
@@ -155,8 +162,7 @@ def _reading(app: FastAPI, desk: Desk) -> None:
         except ValueError as error:
             raise Trouble(400, "invalid_request", str(error)) from None
         asked = report.Asked(names, begin.timestamp(), time.time())
-        where = usage.folder(directory("state"))
-        return JSONResponse(await asyncio.to_thread(report.answer, where, asked, known_keys()))
+        return JSONResponse(await asyncio.to_thread(_used, desk.observer.config.state, asked))
 
     @app.get("/metrics", summary="Metrics in Prometheus' text format, or OpenMetrics by Accept")
     async def metrics_text(request: Request) -> Response:
@@ -169,6 +175,14 @@ def _reading(app: FastAPI, desk: Desk) -> None:
         return HTMLResponse(page(app.openapi()))
 
 
+def _used(state: State | None, asked: report.Asked) -> dict[str, Any]:
+    theirs, missing = days.told(state, "usage", asked.since, asked.until)
+    where = usage.folder(directory("state"))
+    found = report.answer(where, asked, known_keys(), others.rows(theirs))
+    found["damaged"] += missing
+    return found
+
+
 def _known_span(seconds: int, spans: Collection[int]) -> None:
     known = ", ".join(map(str, spans))
     if seconds not in spans:
@@ -176,16 +190,17 @@ def _known_span(seconds: int, spans: Collection[int]) -> None:
 
 
 def _keys(app: FastAPI, desk: Desk) -> None:
-    path: Path = keys.path()
+    where = keys.where(desk.observer.config)
 
     @app.get("/keys", summary="All keys, without secrets, and what each uses of its limit now")
     async def list_keys() -> dict[str, Any]:
-        return {"keys": await asyncio.to_thread(desk.use.listed, path)}
+        found = await asyncio.to_thread(desk.use.listed, keys.path())
+        return {"keys": found, "state": desk.observer.shared_state()}
 
     @app.post("/keys", status_code=201, summary="Make a key; the answer alone has its secret")
     async def create(request: Request, fields: KeyFields) -> dict[str, Any]:
         values = _values(fields, full=True)
-        made = await asyncio.to_thread(keys.create, path, now=_now(), **values)
+        made = await asyncio.to_thread(keys.create, where, now=_now(), **values)
         desk.record(request, "keys.create", made.record.id)
         return dict(made.shown())
 
@@ -197,7 +212,7 @@ def _keys(app: FastAPI, desk: Desk) -> None:
             seconds = span_s(grace.grace if grace else GRACE)
         except ValueError as error:
             raise Trouble(400, "invalid_request", f"grace: {error}", field="grace") from None
-        made = await asyncio.to_thread(keys.rotate, path, ref, grace_s=seconds, now=_now())
+        made = await asyncio.to_thread(keys.rotate, where, ref, grace_s=seconds, now=_now())
         desk.record(request, "keys.rotate", made.record.id)
         until = keys.shown(made.record)["previous_valid_until"]
         return {**made.shown(), "previous_valid_until": until}
@@ -205,13 +220,13 @@ def _keys(app: FastAPI, desk: Desk) -> None:
     @app.patch("/keys/{ref}", summary="Change what is said of a key; what is left out stays")
     async def change(request: Request, ref: str, fields: KeyFields) -> dict[str, Any]:
         values = _values(fields, full=False)
-        record = await asyncio.to_thread(keys.change, path, ref, now=_now(), **values)
+        record = await asyncio.to_thread(keys.change, where, ref, now=_now(), **values)
         desk.record(request, "keys.set", record.id)
         return dict(keys.shown(record))
 
     @app.delete("/keys/{ref}", summary="Revoke: refused from the next request on, for ever")
     async def revoke(request: Request, ref: str) -> dict[str, Any]:
-        record = await asyncio.to_thread(keys.revoke, path, ref, now=_now())
+        record = await asyncio.to_thread(keys.revoke, where, ref, now=_now())
         desk.record(request, "keys.revoke", record.id)
         return dict(keys.shown(record))
 

@@ -128,8 +128,8 @@ class Canary:
 
     def barred(self, name: str) -> str:
         """Why replica `name` must not answer clients; "": it may."""
-        row = self.subjects[name].row
-        return row.reason if row.out else ""
+        subject = self.subjects.get(name)  # none of another host's
+        return subject.row.reason if subject is not None and subject.row.out else ""
 
     def request(self, names: Sequence[str], *, accept: bool = False) -> None:
         """Have a run of each as soon as can be; `accept`: its answers become the reference."""

@@ -17,7 +17,7 @@ from er.admin.canary import Canary
 from er.admin.canary_papers import Papers
 from er.admin.canary_told import Gauges
 from er.admin.prober import Prober
-from er.config import Replica, directory
+from er.config import Replica, directory, elsewhere
 from er.exam import Ask, Paper, call
 from er.journal import mishap
 from er.upstream import Upstream
@@ -59,7 +59,8 @@ class CanaryProcess:
     def __init__(self, app: FastAPI, desk: Desk, prober: Prober, trim: Callable[[], None]) -> None:
         """`trim` gives back the memory that a tokenizer took."""
         observer = desk.observer
-        config, ledger = observer.config, observer.ledger
+        # Replicas of other hosts are looked after there.
+        config, ledger = elsewhere.without(observer.config), observer.ledger
         papers = Papers(config, directory("configuration") / NAME, trim)
         self._canary = Canary(
             config,

@@ -26,7 +26,7 @@ class Introduced:
 
     async def __call__(self, replica: Replica, question: Question, timeout_s: float) -> Probed:
         """What came of one probe, or why there was none."""
-        if not replica.url:
+        if not replica.url or replica.host:  # what another host runs it knows itself
             return await self._ask(replica, question, timeout_s)
         if replica.name not in self._known:
             version = await self._version(replica.address) or ""

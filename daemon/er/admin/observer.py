@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -26,6 +26,7 @@ from er.recent import Recent
 from er.recent.busiest import Busiest
 from er.recent.record import Told
 from er.recent.trail import Trails
+from er.status.judged import shared_state
 from er.status.machine import Machine, Meter
 from er.status.traffic import Traffic
 from er.status.work import Work, by_replica
@@ -54,6 +55,7 @@ class Observer:
         self._reading = threading.Lock()  # what the workers told
         self.probes: Mapping[str, tuple[float, float]] = {}  # the prober's `right`
         self.certificate: Certificate | None = None  # of HTTPS
+        self.hosts: Callable[[], list[dict[str, Any]]] = list  # each host, where several share
         self._machine: Machine | None = None
         self._telling = Telling(config, ledger)
         self._parent = os.getppid()
@@ -105,6 +107,10 @@ class Observer:
         found = status.read_samples(self._runtime, self.config)
         return {name: s for name, s in found.items() if status.fresh(s, now)}
 
+    def shared_state(self) -> dict[str, Any] | None:
+        """What is known of the shared state; None without [state]."""
+        return shared_state(self._runtime, self.config, time.time())
+
     async def status(self) -> dict[str, Any]:
         """The answer to GET /status, at most FRESH_S old."""
         async with self._building:
@@ -133,6 +139,8 @@ class Observer:
                 machine=msgspec.to_builtins(self._machine) if self._machine else None,
                 probes=self.probes,
                 tls=self.certificate.row() if self.certificate else None,
+                state=self.shared_state(),
+                hosts=tuple(self.hosts()),
             )
         )
 

@@ -20,6 +20,7 @@ from er.journal import Level, log, mishap
 from er.ledger import Ledger, State
 
 EVERY_S = 2.0
+FAR_EVERY_S = 4.0  # of another host, which looks more often itself, as long as it answers
 VOUCHED_NS = 4_000_000_000  # a real answer this recent needs no probe beside it
 TIMEOUT_S = 5.0
 LATE_IN_A_ROW = 2  # one late answer may be a long batch in front of it
@@ -76,6 +77,8 @@ class Prober:
         self.right: dict[str, tuple[float, float]] = {}
         # Why a replica must not answer clients though its engine does (the canary's word); "": no.
         self.barred: Callable[[str], str] = lambda name: ""
+        # What another host says of a replica of its own that can't answer, or its silence.
+        self.told: Mapping[str, tuple[State, str]] = {}
         self._late: dict[str, int] = {}
         self._said: dict[str, State] = {}
 
@@ -93,9 +96,13 @@ class Prober:
                 await self._look(replica)
             except Exception as error:  # a line in the journal, not the end
                 mishap(error, f"probing replica {replica.name}")
-            await asyncio.sleep(EVERY_S)
+            up = self._ledger.verdict(replica.name).health == "up"
+            await asyncio.sleep(FAR_EVERY_S if replica.host and up else EVERY_S)
 
     async def _look(self, replica: Replica) -> None:
+        if replica.name in self.told:
+            self._say(replica, *self.told[replica.name])
+            return
         known = self._ledger.verdict(replica.name)
         patience_s = 0.0
         if self._ledger.tokens_in_flight(replica.name):

@@ -13,14 +13,14 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query
 from fastapi.responses import JSONResponse
 
-from er import feedback, metrics, usage
+from er import days, feedback, metrics, usage
 from er.admin.observer import known_keys
-from er.config import Config, directory
+from er.config import Config, State, directory
 from er.feedback.book import Book
 from er.feedback.report import Sums, answer, summed
 from er.journal import Seldom, log, mishap
 from er.moments import past
-from er.usage import HOUR_S, report
+from er.usage import HOUR_S, others, report
 
 DAY_S = 86400.0
 EVERY_S, FORGET_EVERY_S = 30.0, 3600.0
@@ -33,14 +33,16 @@ GAUGES = {
 }
 
 
-def told(state: Path, since: float) -> dict[str, Any]:
-    """What GET /feedback answers; `since` in Unix seconds, to the hour. Raises OSError."""
-    since = math.floor(since / HOUR_S) * HOUR_S
-    given = Book(feedback.folder(state)).read(since).given
+def told(state: Path, since: float, shared: State | None = None) -> dict[str, Any]:
+    """What GET /feedback answers; `since` in Unix seconds, to the hour; of all hosts where they
+    share a state. Raises OSError.
+    """
+    since, now = math.floor(since / HOUR_S) * HOUR_S, time.time()
+    theirs, used = (days.told(shared, kind, since, now)[0] for kind in ("feedback", "usage"))
+    given = Book(feedback.folder(state)).read(since, theirs).given
     names = {key_id: key.name for key_id, key in known_keys().items()}
-    return answer(
-        since, given, report.requests(usage.folder(state), since, time.time() + HOUR_S), names
-    )
+    requests = report.requests(usage.folder(state), since, now + HOUR_S, others.rows(used))
+    return answer(since, given, requests, names)
 
 
 class Satisfaction:
@@ -95,7 +97,7 @@ class Satisfaction:
         self._shown = set(sums)
 
 
-def add(app: FastAPI, refused: type[Exception]) -> None:
+def add(app: FastAPI, refused: type[Exception], shared: State | None) -> None:
     """GET /feedback; `refused(status, code, message)` is how the API says no."""
 
     @app.get("/feedback", summary="Clicks, ratings and online MRR by model and key; the newest")
@@ -107,7 +109,7 @@ def add(app: FastAPI, refused: type[Exception]) -> None:
         except ValueError as error:
             raise refused(400, "invalid_request", f"since: {error}") from None
         try:
-            return JSONResponse(await asyncio.to_thread(told, directory("state"), begin))
+            return JSONResponse(await asyncio.to_thread(told, directory("state"), begin, shared))
         except OSError as error:
             text = f"feedback can't be read: {error.filename}: {error.strerror}"
             raise refused(500, "disk", text) from None

@@ -35,6 +35,8 @@ def identities(config: Config, runtime: Path, now: float) -> dict[str, str]:
             continue
         names: set[str | None] = set()
         for replica in config.replicas_of(model.name):
+            if replica.host:  # its vectors are not kept here: see Plan.by
+                continue
             if replica.url is not None:
                 names.add(None)
                 continue

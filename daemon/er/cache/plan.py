@@ -56,6 +56,11 @@ class Plan:
         """Have what is computed kept, under the digests of what is in `wanted` now."""
         self._keep, self._name, self._digests = keep, name, digests
 
+    def by(self, replicas: str) -> None:
+        """Keep nothing that a replica of another host computed: its engine has another name."""
+        if "@" in replicas:
+            self._keep = None
+
     def whole(self, row: Numbers) -> None:
         """Take what the cache knows of a request with one sequence."""
         self._whole, self.wanted, self.places, self.known = row[np.newaxis], (), (), 1

@@ -107,6 +107,8 @@ SAID: dict[str, str] = {
     "{} can't be made: {}": "{} 无法创建：{}",
     "[gateway.tls]: changed": "[gateway.tls]: 已更改",
     "[tracing]: changed": "[tracing]: 已更改",
+    "[state]: changed": "[state]: 已更改",
+    "[host]: changed": "[host]: 已更改",
     "[[alert]]: changed": "[[alert]]: 已更改",
     "replica {w}: is removed": "副本 {}：被删除",
     "replica {w}: changed": "副本 {}：已更改",

@@ -25,6 +25,9 @@ SAID: dict[str, str] = {
         '"2s"：超过限速时，这么快就轮到的请求会等待，而不被拒绝'
     ),
     "a request's deadline, queueing included; past it 504": "请求的时限，含排队；超过则 504",
+    '"5s": before a stop /readyz says 503 so long, for balancers': (
+        '"5s"：停止前的这段时间里 /readyz 返回 503，供负载均衡器查看'
+    ),
     "how long a stop waits for requests in flight; what is left gets 503": (
         "停止时等待处理中请求的时间；剩下的得到 503"
     ),
@@ -54,6 +57,16 @@ SAID: dict[str, str] = {
     "Traces for OpenTelemetry are a table of their own, [tracing]: er help tracing": (
         "OpenTelemetry 的追踪另有一个表 [tracing]：er help tracing"
     ),
+    "Several machines that share keys, limits and replicas name one Valkey (or Redis): "
+    "er help hosts": ("共用密钥、限额和副本的几台机器写同一个 Valkey（或 Redis）：er help hosts"),
+    "valkeys is TLS; also valkey+sentinel://, +cluster://": (
+        "valkeys 即 TLS；还有 valkey+sentinel://、+cluster://"
+    ),
+    "one line; root:er, 0640": "一行；root:er、0640",
+    "this machine among them": "其中的这台机器",
+    "default: the hostname": "默认：主机名",
+    "where the others reach its replicas, over TLS": "其他机器从这里经 TLS 使用它的副本",
+    "what they are told; found by itself if left out": "告诉其他机器的地址；不写则自动得出",
     "vectors and scores of texts that were asked for before": "以前请求过的文本的向量和分数",
     "on disk, in /var/cache/er; 0 turns it off": "在磁盘上，/var/cache/er；0 为关闭",
     'each key finds what it asked itself; "all": one cache for all keys': (

@@ -122,6 +122,40 @@ SAID: dict[str, str] = {
     "{k} has a user or password in it, which ER does not send; leave it out": (
         "{} 中有用户名或密码，ER 不会发送；请去掉"
     ),
+    "{k} must begin with valkey://, valkeys:// (TLS), valkey+sentinel:// or valkey+cluster://, "
+    'as in "{}"': (
+        "{} 必须以 valkey://、valkeys://（TLS）、valkey+sentinel:// 或 valkey+cluster:// 开头，"
+        '例如 "{}"'
+    ),
+    "{k} has a password in it; put it into a file of its own: password_file": (
+        "{} 中有密码；请放进单独的文件：password_file"
+    ),
+    '{k} has more behind the address; write it as in "{}"': '{} 在地址之后还有内容；请写成 "{}"',
+    "{k} names several servers; write valkey+sentinel:// or valkey+cluster:// for them": (
+        "{} 写了几台服务器；请用 valkey+sentinel:// 或 valkey+cluster://"
+    ),
+    '{k} must end with what the Sentinels call it: "valkey+sentinel://HOST:26379/NAME"': (
+        '{} 末尾必须是 Sentinel 所用的名称："valkey+sentinel://HOST:26379/NAME"'
+    ),
+    '{k} must end with the number of a database or nothing, as in "{}/0"': (
+        '{} 末尾只能是数据库的编号，或什么也不写，例如 "{}/0"'
+    ),
+    '{k} has {} for an address; write HOST:PORT, as in "{}"': (
+        '{} 中的地址为 {}；请写 HOST:PORT，例如 "{}"'
+    ),
+    '{k} is missing from [state]; as in url = "{}"': '[state] 缺少 {}；例如 url = "{}"',
+    "{k} is {}; use a-z, 0-9 and -, up to 48 of them": "{} 为 {}；请用 a-z、0-9 和 -，最多 48 个",
+    "{k} and key belong together; give both or none": "{} 和 key 须同时写，或都不写",
+    '{k} asks for no TLS, but ca or certificate is set; write "valkeys://…"': (
+        '{} 没有要求 TLS，却写了 ca 或 certificate；请写 "valkeys://…"'
+    ),
+    "{k} is missing from [state]: a user has a password": "[state] 缺少 {}：有用户就有密码",
+    "[host] is for machines that share a [state]; add that table": (
+        "[host] 用于共享 [state] 的机器；请加上该表"
+    ),
+    '{k} is {}; write HOST:PORT, as in "10.0.0.11:2049"': (
+        '{} 为 {}；请写 HOST:PORT，例如 "10.0.0.11:2049"'
+    ),
     "{k} has a user or password in it; leave it out: er help tracing": (
         "{} 中有用户名或密码；请去掉：er help tracing"
     ),

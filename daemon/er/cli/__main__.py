@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from er import __version__, chinese
 from er.chinese.wording import worded
-from er.cli import registered
+from er.cli import embed_options, registered
 from er.cli.manual import LANGUAGES, WRONG_USE, pages, show_help
 
 __all__ = ["main", "pages", "parser", "show_help"]
@@ -80,11 +80,9 @@ def parser() -> Parser:
     status.add_argument("--json", action="store_true", help="for programs")
     wait = command("wait", "wait until every replica answers, showing phases")
     wait.add_argument("--timeout", metavar="T", default="30m", help='as "10m" (default: 30m)')
-    for name, text in (
-        ("drain", "give a replica nothing new"),
-        ("resume", "give a drained replica work again"),
-    ):
-        command(name, text).add_argument("name", metavar="NAME", help="the replica's name")
+    _drain(command("drain", "give a replica, or a whole host, nothing new"))
+    resume = command("resume", "give a drained replica work again")
+    resume.add_argument("name", metavar="NAME", help="the replica's name")
     _keys(command("keys", "the clients' keys"))
     _tls(command("tls", "the certificate of HTTPS"))
     _bench(command("bench", "measure the running service: rate and percentiles"))
@@ -101,6 +99,14 @@ def parser() -> Parser:
     language = "en or zh (default: by LC_ALL, LC_MESSAGES, LANG)"
     topic.add_argument("--lang", choices=LANGUAGES, help=language)
     return top
+
+
+def _drain(drain: argparse.ArgumentParser) -> None:
+    drain.add_argument("name", metavar="NAME", help="a replica's name, or a host's")
+    drain.add_argument("--host", action="store_true", help="NAME is a host's, whatever else is")
+    drain.add_argument(
+        "--wait", action="store_true", help="return when it has finished what it had"
+    )
 
 
 def _restart(restart: argparse.ArgumentParser) -> None:
@@ -222,7 +228,7 @@ def _embed(embed: argparse.ArgumentParser) -> None:
     lines = 'JSON lines, or texts where it ends in .txt; .gz too; "-": standard input'
     embed.add_argument("file", metavar="FILE", help=lines)
     out = "the rows with their vectors: .parquet or .jsonl"
-    embed.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help=out)
+    embed.add_argument("-o", "--output", metavar="OUT", required=True, help=out)
     embed.add_argument("--field", metavar="F", default="text", help="the text's (default: text)")
     embed.add_argument("--plain", action="store_true", help="each line is a text")
     name = "what the vectors' is called (default: embedding)"
@@ -243,10 +249,11 @@ def _embed(embed: argparse.ArgumentParser) -> None:
         what = f"{text} (default: {default})"
         embed.add_argument(f"--{option}", type=int, metavar="N", default=default, help=what)
     where = "another service, with a key (default: gateway.sock, without one)"
-    embed.add_argument("--url", metavar="U", help=where)
+    embed.add_argument("--url", metavar="U", action="append", help=where)
     key = "a file with the key for --url (default: the variable ER_API_KEY)"
     embed.add_argument("--key-file", metavar="F", type=Path, help=key)
     embed.add_argument("--force", action="store_true", help="begin anew, over what is there")
+    embed_options.ray(embed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -291,6 +298,12 @@ def _dispatch(args: argparse.Namespace) -> int:
         from er.cli import sbom
 
         return sbom.run(args.vllm)
+    if command in ("drain", "resume"):
+        from er.cli import drain
+
+        if command == "resume":
+            return drain.resume(args.name)
+        return drain.run(args.name, host=args.host, wait=args.wait)
     from er.cli import units as cli_units
 
     if command == "check":
@@ -308,9 +321,7 @@ def _dispatch(args: argparse.Namespace) -> int:
             if args.json
             else cli_units.run_apply(which, dry_run=args.dry_run, **new)
         )
-    if command == "reload":
-        return cli_units.run_reload()
-    return cli_units.run_drain(args.name, on=command == "drain")
+    return cli_units.run_reload()
 
 
 def _run_wished(args: argparse.Namespace) -> int:
@@ -332,9 +343,7 @@ def _run_wished(args: argparse.Namespace) -> int:
 
             return bench.run(bench.Wish(**of(bench.Wish)))
         case "embed":
-            from er.cli import embed
-
-            return embed.run(embed.Wish(**of(embed.Wish)))
+            return embed_options.run(given, of)
         case "restart":
             from er.cli import restart
 

@@ -86,6 +86,10 @@ def examine(answer: dict[str, Any]) -> Iterator[Line]:
         yield from graphics(config)
         yield from vllm(config)
         yield from elsewhere(config)
+        if config.state is not None:
+            from er.cli import doctor_hosts  # with what only several hosts need
+
+            yield from (Line(*each) for each in doctor_hosts.lines(config))
     yield from replicas(answer)
     yield memory()
     for folder in (directory("state"), directory("runtime"), directory("cache")):
@@ -230,7 +234,7 @@ def replicas(answer: dict[str, Any]) -> Iterator[Line]:
             continue
         mark: Mark = "x" if row["state"] in ("down", "failed", "stopped", "waiting") else "!"
         yield Line(mark, f"replica {name}", f"{row['state']}: {row['reason']}")
-        for text in last_errors(systemctl.replica_unit(name)):
+        for text in () if "@" in name else last_errors(systemctl.replica_unit(name)):
             yield Line("!", f"replica {name}", f"its log: {text}")
 
 

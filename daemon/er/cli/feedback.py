@@ -13,13 +13,13 @@ import msgspec
 import orjson
 
 from er import config, usage
-from er.cli import asked
+from er.cli import asked, other_hosts
 from er.cli.screen import Name, clean, table
 from er.feedback import Given, folder
 from er.feedback.book import Book
 from er.feedback.report import answer
 from er.moments import past
-from er.usage import HOUR_S, report
+from er.usage import HOUR_S, others, report
 
 FIGURES = ("requests", "feedbacks", "clicks", "ratings", "good", "bad")
 RATES = ("click_rate", "satisfaction", "mean_rating", "mrr")
@@ -54,8 +54,11 @@ def run(wish: Wish) -> int:
         return (not wish.key or key in wanted) and (not wish.model or model in wish.model)
 
     try:
-        read = Book(folder(state)).read(since)
-        requests = report.requests(usage.folder(state), since, time.time() + HOUR_S)
+        now = time.time()
+        theirs, whole = other_hosts.lines("feedback", "feedback", since, now)
+        used, more = other_hosts.lines("feedback", "usage", since, now) if whole else ([], False)
+        read = Book(folder(state)).read(since, theirs)
+        requests = report.requests(usage.folder(state), since, now + HOUR_S, others.rows(used))
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}", 1)
     counts = {name: count for name, count in requests.items() if fits(*name)}
@@ -69,7 +72,7 @@ def run(wish: Wish) -> int:
         _csv(given, names)
     else:
         print("\n".join(_lines(found)))
-    return 1 if read.damaged else 0
+    return 1 if read.damaged or not (whole and more) else 0
 
 
 def _fail(text: str, code: int) -> int:

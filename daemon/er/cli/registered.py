@@ -116,6 +116,32 @@ def _restore(restore: argparse.ArgumentParser) -> None:
     restore.add_argument("--yes", action="store_true", help="do it without asking")
 
 
+def _hosts(hosts: argparse.ArgumentParser) -> None:
+    hosts.epilog = "example: er hosts. One host out for work on it: er drain gpu2 --wait"
+    hosts.add_argument("--json", action="store_true", help="for programs")
+    actions = hosts.add_subparsers(dest="action", metavar="ACTION")
+    forget = actions.add_parser("forget", help="a silent one that will not come back")
+    forget.add_argument("host", metavar="HOST", help="its name")
+    rotate = actions.add_parser("rotate", help="a new secret by which the hosts know each other")
+    for found in (forget, rotate):
+        found.add_argument("--version", action="version", version=f"er {__version__}")
+
+
+def _state(state: argparse.ArgumentParser) -> None:
+    state.epilog = "example: sudo er state move. What hosts share, and how to begin: er help hosts"
+    actions = state.add_subparsers(dest="action", metavar="ACTION", required=True)
+    move = actions.add_parser("move", help="carry this host's keys, usage and feedback over")
+    back = "bring what all hosts have into this host's files, to go on alone"
+    move.add_argument("--back", action="store_true", help=back)
+    move.add_argument("--dry-run", action="store_true", help="show what is where, move nothing")
+    move.add_argument("--version", action="version", version=f"er {__version__}")
+
+
+def _undrain(undrain: argparse.ArgumentParser) -> None:
+    undrain.epilog = "example: er undrain gpu2"
+    undrain.add_argument("host", metavar="HOST", help="the host's name")
+
+
 COMMANDS = {
     "models": Registered(
         "bring a model's files from a hub, whole and checked",
@@ -140,6 +166,24 @@ COMMANDS = {
         change_options.model,
         "er.cli.model",
         "another model beside: er model add PATH",
+    ),
+    "hosts": Registered(
+        "the machines that share a [state]: who is there, with which replicas",
+        _hosts,
+        "er.cli.hosts",
+        "the machines that serve together",
+    ),
+    "state": Registered(
+        "carry an installation into the state that hosts share, and back",
+        _state,
+        "er.cli.state",
+        "into what several hosts share, and back: er state move",
+    ),
+    "undrain": Registered(
+        "give a drained host work again",
+        _undrain,
+        "er.cli.hosts",
+        "a drained host is used again",
     ),
     "alert": Registered(
         "try whom er.toml's [[alert]] tables tell of trouble",

@@ -18,9 +18,11 @@ GLYPHS = {
     "starting": "◐",
     "waiting": "◐",
     "degraded": "▲",
+    "away": "▲",
     "draining": "▲",
     "drained": "▲",
     "down": "✖",
+    "silent": "✖",
     "failed": "✖",
     "stopped": "○",
 }

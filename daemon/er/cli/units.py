@@ -1,4 +1,4 @@
-"""`er check`, `er apply`, `er reload`, `er drain` and `er resume`: from er.toml to what runs."""
+"""`er check`, `er apply` and `er reload`: from er.toml to what runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from er.cli.audit import note
 from er.cli.check import Found
 from er.cli.command import run as _run
 from er.config import Config, ConfigError, applied_path, directory, edited_path, load, read_text
-from er.config.reader import NAME
 from er.fingerprint import applied
 from er.gpus import Gpus
 from er.model_files import HIDDEN
@@ -372,25 +371,4 @@ def run_reload() -> int:
     if held:
         print("Waits for sudo er apply, which restarts what it must:")
         print("".join(f"  {line}\n" for line in held), end="")
-    return 0
-
-
-def run_drain(name: str, *, on: bool) -> int:
-    """`er drain NAME` and `er resume NAME`."""
-    verb = "drain" if on else "resume"
-    if not NAME.match(name):
-        return _fail(verb, f"no replica {name!r}; er status lists them")
-    try:
-        code, answer = call("POST", f"/replicas/{name}/{verb}")
-    except NoAdmin as error:
-        return _fail(verb, f"{error}")
-    if code != 200:
-        return _fail(verb, told(answer))
-    left = answer.get("in_flight_tokens") or 0
-    if on:
-        more = f"; {left} tokens still in flight" if left else ""
-        print(f"{name} gets nothing new{more}. Back with: er resume {name}")
-    else:
-        by = f" (still drained by the {answer['drained_by']})" if answer["drained_by"] else ""
-        print(f"{name} is in use again{by}")
     return 0

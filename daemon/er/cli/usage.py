@@ -12,9 +12,9 @@ import orjson
 
 from er import config
 from er.chinese import heard
-from er.cli import asked
+from er.cli import asked, other_hosts
 from er.cli.screen import clean, table
-from er.usage import Sums, folder
+from er.usage import Sums, folder, others
 from er.usage.report import Asked, answer, by_of
 
 FIGURES = Sums._fields
@@ -41,7 +41,8 @@ def run(wish: Wish) -> int:
     try:
         known, wanted = asked.known("usage"), _asked(wish, datetime.now(UTC))
         wanted = wanted._replace(keys=asked.ids(wish.key or (), known))
-        found = answer(where, wanted, known)
+        told, whole = other_hosts.lines("usage", "usage", wanted.since, wanted.until)
+        found = answer(where, wanted, known, others.rows(told))
     except ValueError as error:
         return _fail(str(error), 64)
     except OSError as error:
@@ -54,7 +55,7 @@ def run(wish: Wish) -> int:
         _csv(found)
     else:
         print("\n".join(_lines(found)))
-    return 1 if found["damaged"] else 0
+    return 1 if found["damaged"] or not whole else 0
 
 
 def _fail(text: str, code: int) -> int:

@@ -116,9 +116,12 @@ def read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def parse(text: str, path: Path) -> Config:
-    """Turn the text of an er.toml into a Config. Raises ConfigError with every finding."""
-    reader = Reader(text, str(path))
+def parse(text: str, path: Path, *, elsewhere: bool = False) -> Config:
+    """Turn the text of an er.toml into a Config. Raises ConfigError with every finding.
+
+    `elsewhere`: it may have replicas of other hosts, as no file that people write has.
+    """
+    reader = Reader(text, str(path), elsewhere)
     try:
         # Some editors begin a file with a mark that says UTF-8; TOML has none.
         tree = tomllib.loads(text.removeprefix("\ufeff"))

@@ -232,13 +232,13 @@ class Fields:
             found.append(value)
         return tuple(found)
 
-    def url(self, key: str) -> str | None:
+    def url(self, key: str, scheme: str = "http") -> str | None:
         value = self.text(key)
         if value is None:
             return None
         try:
             parts = urlsplit(value)
-            good = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+            good = parts.scheme == scheme and bool(parts.hostname) and parts.port != 0
         except ValueError:  # brackets or a port that are none
             good = False
         if not good or parts.path not in ("", "/") or parts.query or parts.fragment:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from er.config.structs import (
 REPLICAS_MAX = 64
 TIMEOUT_MAX_S = 86400.0
 RATE_WAIT_MAX_S = 60.0
+LEAVE_MAX_S = 300.0
 # What one request may ask. One short text, which passes without a look at them, always fits.
 REQUEST_BOUNDS = {
     "max_inputs": (1, 16_384),
@@ -41,6 +43,7 @@ DAY_S = 86400.0
 QUOTA_MIN, KEEP_MAX_S = 1 << 20, 3650 * DAY_S
 QUALITY_MIN_S = 10.0
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
+ELSEWHERE = re.compile(r"[a-z0-9][a-z0-9-]{0,47}@[a-z0-9][a-z0-9-]{0,47}\Z")  # REPLICA@HOST
 PRICE_MIN, PRICE_MAX = 0.0001, 1e6  # of a GPU-hour
 CURRENCY = re.compile(r"[A-Z]{3}\Z")
 HOLDS = ("off", "bulk", "all")
@@ -51,9 +54,10 @@ OWN_ARGS = {"--port", "--host", "--uds", "--model", "--served-model-name", "--ru
 class Reader:
     """Knows the text, so that a finding can name its line."""
 
-    def __init__(self, text: str, file: str) -> None:
+    def __init__(self, text: str, file: str, elsewhere: bool = False) -> None:
+        """`elsewhere`: replicas of other hosts may stand there."""
         self.lines = text.splitlines()
-        self.file = file
+        self.file, self.elsewhere = file, elsewhere
         self.findings: list[Finding] = []
 
     # -- where things stand ------------------------------------------------------------------
@@ -115,6 +119,7 @@ class Reader:
             "rate_wait_s": f.duration_or_off("rate_wait", RATE_WAIT_MAX_S),
             "timeout_s": f.duration("timeout", 600.0, 0.1, TIMEOUT_MAX_S),
             "stop_timeout_s": f.duration("stop_timeout", 60.0, 1.0, TIMEOUT_MAX_S),
+            "leave_time_s": f.duration_or_off("leave_time", LEAVE_MAX_S),
             "max_body": f.size("max_body", 32 << 20, 1024) or 0,
             **{
                 key: f.integer(key, getattr(Gateway(), key), low, high)
@@ -269,7 +274,8 @@ class Reader:
 
     def replica(self, table: dict[str, Any], index: int) -> Replica:
         f = Fields(self.say, table, "replica", index)
-        url = f.url("url")
+        far = self.elsewhere and ELSEWHERE.match(str(table.get("name")))
+        url = f.url("url", "https" if far else "http")
         fields: dict[str, Any] = {
             "name": f.text("name", "", required=True) or "?",
             "model": f.text("model", "", required=True) or "?",
@@ -283,7 +289,7 @@ class Reader:
             "url": url,
         }
         self.unknown(table, set(fields), "replica", index)
-        if not NAME.match(fields["name"]):
+        if not far and not NAME.match(fields["name"]):
             message = "a replica's name has only a-z, 0-9 and -, and begins with a letter or digit"
             self.say("replica", index, "name", message)
         if fields["gpu_memory_utilization"] and fields["kv_cache"]:
@@ -318,14 +324,16 @@ class Reader:
                 self._via(config, model, i)
         if not config.models:
             self.findings.append(Finding(self.file, 1, "no [[model]]; name at least one"))
-        if len(config.replicas) > REPLICAS_MAX:
+        if sum(not r.host for r in config.replicas) > REPLICAS_MAX:
             self.say("replica", REPLICAS_MAX, "", f"more than {REPLICAS_MAX} replicas")
         ports: dict[int, str] = {
             int(a.rsplit(":", 1)[1]): "the gateway" for a in config.gateway.listen
         }
-        self._https(config, ports)
         if config.gateway.metrics:
             ports[int(config.gateway.metrics.rsplit(":", 1)[1])] = "the gateway's metrics"
+        tls = config.gateway.tls
+        self._ports_of(tls.listen if tls else (), "gateway.tls", "HTTPS", ports)
+        self._ports_of(config.host.listen if config.state else (), "host", "other hosts", ports)
         seen: set[str] = set()
         for i, replica in enumerate(config.replicas):
             if replica.name in seen:
@@ -347,19 +355,17 @@ class Reader:
                     )
                 ports[replica.port] = f"replica {replica.name}"
 
-    def _https(self, config: Config, ports: dict[int, str]) -> None:
-        """The ports of HTTPS, which nothing else may have; they are added to `ports`."""
-        gateway = config.gateway
-        for address in gateway.tls.listen if gateway.tls else ():
+    def _ports_of(
+        self, listen: Sequence[str], table: str, what: str, ports: dict[int, str]
+    ) -> None:
+        """Ports of `what`, which nothing else may have; they are added to `ports`."""
+        for address in listen:
             port = int(address.rsplit(":", 1)[1])
-            taken = ports.get(port)
-            if gateway.metrics and port == int(gateway.metrics.rsplit(":", 1)[1]):
-                taken = "the gateway's metrics"
-            if taken:
+            if taken := ports.get(port):
                 # At two addresses it could be meant, but nobody would know which one answers.
                 message = f"listen has port {port}, which is taken by {taken}; choose another"
-                self.say("gateway.tls", 0, "listen", message)
-            ports[port] = "HTTPS"
+                self.say(table, 0, "listen", message)
+            ports[port] = what
 
     def _via(self, config: Config, model: Model, index: int) -> None:
         target = next((m for m in config.models if m.name == model.via), None)

@@ -50,8 +50,10 @@ def address(url: str) -> Address:
     """
     scheme, _, rest = url.partition("://")
     if scheme.lower() not in SCHEMES:
-        known = "valkey://, valkeys:// (TLS), valkey+sentinel:// or valkey+cluster://"
-        raise ValueError(f'must begin with {known}, as in "{SHOWN}"')
+        raise ValueError(
+            "must begin with valkey://, valkeys:// (TLS), valkey+sentinel:// or valkey+cluster://, "
+            f'as in "{SHOWN}"'
+        )
     kind, tls = SCHEMES[scheme.lower()]
     place, _, path = rest.partition("/")
     user, _, hosts = place.rpartition("@")

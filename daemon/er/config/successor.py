@@ -11,7 +11,16 @@ from pathlib import Path
 import msgspec
 
 from er import small_file
-from er.config import Config, ConfigError, Replica, directory, load, parse, read_text
+from er.config import (
+    Config,
+    ConfigError,
+    Replica,
+    directory,
+    elsewhere,
+    load,
+    parse,
+    read_text,
+)
 from er.config.render import replica_table
 
 SUFFIX = "-surge"  # er-vllm@NAME-surge; no replica of er.toml may end so
@@ -50,18 +59,21 @@ def written(replica: Replica) -> str:
 def running(source: Path) -> tuple[Config, str]:
     """What units run from: the configuration at `source` with the successor, and the text of both.
 
-    One that does not fit any more, after an er apply, is left out. Raises ConfigError.
+    With [state] also the replicas of other hosts. What does not fit any more, after an er apply, is
+    left out. Raises ConfigError.
     """
     config = load(source)
     text = read_text(source)
     try:
         more = text + small_file.read(path()).decode("utf-8")
-        return parse(more, source), more
+        config, text = parse(more, source), more
     except (OSError, UnicodeDecodeError, ConfigError):
-        return config, text
+        pass  # there is none
+    return elsewhere.added(config, text)
 
 
 def without(config: Config) -> Config:
     """What stands in a file that people write."""
-    kept = tuple(r for r in config.replicas if not is_successor(r.name))
-    return msgspec.structs.replace(config, replicas=kept)
+    own = elsewhere.without(config)
+    kept = tuple(r for r in own.replicas if not is_successor(r.name))
+    return msgspec.structs.replace(own, replicas=kept)

@@ -82,9 +82,14 @@ class Book:
         """What changes with each feedback. Raises OSError."""
         return [(name, (self._folder / name).stat().st_size) for name in self.months()]
 
-    def read(self, since: float) -> Read:
-        """The feedback to requests answered since then (Unix seconds). Raises OSError."""
+    def read(self, since: float, others: Sequence[bytes] = ()) -> Read:
+        """The feedback to requests answered since then (Unix seconds), with the lines that other
+        hosts told. Raises OSError.
+        """
         found: dict[tuple[str, str, int], Given] = {}
+        for told in map(_one, others):
+            if told is not None and told.asked >= since:
+                found[told.key, told.id, told.asked] = told
         damaged = []
         for name in self.months():
             if name < _file_of(since):
@@ -134,8 +139,11 @@ def _given(path: Path) -> Iterator[Given | None]:
     except FileNotFoundError:  # forgotten meanwhile
         return
     with file:
-        for line in file:
-            try:
-                yield _decoded(line)
-            except DAMAGED:
-                yield None
+        yield from map(_one, file)
+
+
+def _one(line: bytes) -> Given | None:
+    try:
+        return _decoded(line)
+    except DAMAGED:
+        return None

@@ -38,7 +38,7 @@ class Fingerprints:
         now = time.time() if now is None else now
         for model in self._config.models:
             name = model.via or model.name
-            said = [self._said(r, now) for r in self._config.replicas_of(name)]
+            said = [self._said(r, now) for r in self._config.replicas_of(name) if not r.host]
             told = [one for one in said if one is not None]
             if told:
                 self._engines[name] = together(told)

@@ -172,7 +172,8 @@ class Leasing:
                 self._again(one)
             return
         for one, found in zip(asked, grants, strict=True):
-            grant = Grant(*found[:6], tuple(zip(found[6::2], found[7::2], strict=True)))
+            places = tuple(zip(found[6::2], found[7::2], strict=True))
+            grant = Grant._make((*found[:6], places))
             line = one.line
             refused = grant.granted < one.ask.need
             patient = line.tries < len(AGAIN_S) and now - line.began < PATIENCE_NS

@@ -289,6 +289,7 @@ class Straight:
         values, plan = result.values, passage.plan
         began = time.monotonic_ns()
         if plan is not None:
+            plan.by(passage.replica)
             values = plan.merge(None if plan.known else values)
         body = openai.one(values, passage.base64, passage.way.json, passage.tokens)
         now = time.monotonic_ns()

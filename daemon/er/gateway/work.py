@@ -164,6 +164,7 @@ class Workshop:
             )
             note.queue_ns, note.engine_ns = result.queue_ns, result.engine_ns
             note.replica = ",".join(result.replicas)
+            plan.by(note.replica)
             values = result.values
         else:
             # Known or not: a model without a replica is down, but for who could wait for one.

@@ -29,13 +29,13 @@ from er.ledger.layout import (
 )
 
 State = Literal["unknown", "starting", "up", "down"]
-By = Literal["operator", "launcher"]
+By = Literal["operator", "launcher", "host"]  # host: the one it is on is drained, or says so
 
 VERDICT_AGE_S = 30.0  # several rounds of the prober
 PACE_S = 0.005  # seconds a token, until a call was measured: a large batch on a slow CPU
 PATIENCE = 4  # times the expected
 STATES: tuple[State, ...] = ("unknown", "starting", "up", "down")
-DRAINED: dict[By, int] = {"operator": 1, "launcher": 2}
+DRAINED: dict[By, int] = {"operator": 1, "launcher": 2, "host": 4}
 UP, LAST_CHOICE, OUT = 2, 1, 0
 
 
@@ -112,7 +112,7 @@ class Ledger:
             if row is None:
                 raise LedgerError(f"the ledger has no free row for replica {name}")
             spare.remove(row)
-            for field in ("state", "answered", "wrong", "drained"):
+            for field in ("state", "answered", "wrong", "drained", "elsewhere"):
                 self._table.ints(field)[row] = 0
             for field in ("since", "checked", "drained_since", "pace"):
                 self._table.floats(field)[row] = 0.0
@@ -224,6 +224,15 @@ class Ledger:
     def mine(self, replica: str) -> int:
         """Tokens on their way to `replica` from this worker."""
         return self._tokens[self._row(replica) * SLOTS + self._mine()]
+
+    def elsewhere(self, replica: str) -> int:
+        """Tokens of others in flight on a replica of another host, as `announced` last said."""
+        return self._table.ints("elsewhere")[self._row(replica)]
+
+    def announced(self, replica: str, tokens: int) -> None:
+        """Note that its host says: so many `tokens` are in flight there, this host's among them."""
+        row = self._row(replica)
+        self._table.ints("elsewhere")[row] = max(0, tokens - self._sum(row))
 
     def count(self, name: str, n: int = 1) -> None:
         """Add `n` to this worker's counter of that name (COUNTERS)."""

@@ -21,15 +21,15 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-REPLICAS = 64  # as many as er.toml may have
+REPLICAS = 512  # 64 of er.toml, and those of other hosts
 SLOTS = 72  # 64 workers, and room for a new generation beside the old one
 COUNTERS = ("requests", "ok", "refused", "failed", "sequences", "tokens")
 RETIRED = SLOTS  # the row of counters that dead workers' figures are added to
-NAME_BYTES = 48
+NAME_BYTES = 104  # REPLICA@HOST, 48 each
 REASON_BYTES = 240
 
 MAGIC = b"ERLEDGER"
-VERSION = 2
+VERSION = 3
 HEADER = struct.Struct("<8sII36s")  # magic, version, size, the boot it belongs to
 HEADER_BYTES = 128
 LOCK_TABLE, LOCK_ADMISSION = 120, 121  # bytes of the header that nothing is stored in
@@ -37,7 +37,7 @@ LOCK_TABLE, LOCK_ADMISSION = 120, 121  # bytes of the header that nothing is sto
 # name -> how many 8-byte numbers, in the order they lie in the file
 NUMBERS = {
     **dict.fromkeys(("state", "since", "checked", "answered", "wrong", "turn"), REPLICAS),
-    **dict.fromkeys(("drained", "drained_since", "pace"), REPLICAS),
+    **dict.fromkeys(("drained", "drained_since", "pace", "elsewhere"), REPLICAS),
     "tokens": REPLICAS * SLOTS,  # a replica's 72 numbers side by side: summed with each decision
     **dict.fromkeys(("pid", "start", "queued", "in_flight"), SLOTS),
     "counters": (SLOTS + 1) * len(COUNTERS),

@@ -110,11 +110,13 @@ class Limits:
         Raises OSError, for example when the disk is full.
         """
 
-        def make(file: int) -> Self:
-            minute, running = path.with_name("asked"), path.with_name("running")
-            return cls(file, SIZE, Minute.open(minute), Running.open(running))
-
-        return made_of(path, MAGIC, SIZE, make)
+        minute, running = path.with_name("asked"), path.with_name("running")
+        return made_of(
+            path,
+            MAGIC,
+            SIZE,
+            lambda file: cls(file, SIZE, Minute.open(minute), Running.open(running)),
+        )
 
     def take(self, key_id: str, rate: Rate, now: int, n: int = 1) -> Taken:
         """Count one request at `now` (ns) if the key's rate lets it pass. Raises LimitsFull.

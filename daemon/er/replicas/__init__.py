@@ -22,11 +22,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from er.config import Config
+from er.hosts import Hosts
 from er.job import Ids, Refusal, Task
 from er.ledger import Ledger
 from er.replicas.hold import Waiting
 from er.replicas.mover import Mover
 from er.replicas.pools import Done, Left, Member, Request, Result
+
+WARM = 64  # replicas of other hosts to which a connection is kept ready
 
 
 class Replicas:
@@ -39,12 +42,13 @@ class Replicas:
         ledger: Ledger,
         *,
         secret: Callable[[], str] = str,
+        hosts: Hosts | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """`dimensions`: of each embed model. `secret` gives what our own engines' guard asks for.
 
-        `clock` in monotonic ns, `wall` in Unix seconds.
+        `hosts`: where replicas of other hosts are. `clock` in monotonic ns, `wall` in Unix seconds.
         """
         self._ledger = ledger
         self._clock = clock
@@ -52,7 +56,10 @@ class Replicas:
             model.name: Mover(
                 model,
                 dimensions.get(model.name, 1),
-                [Member(replica, secret) for replica in config.replicas_of(model.name)],
+                [
+                    Member(replica, secret, hosts if replica.host else None)
+                    for replica in config.replicas_of(model.name)
+                ],
                 ledger,
                 clock=clock,
                 wall=wall,
@@ -174,6 +181,17 @@ class Replicas:
 
     def _tell_queued(self) -> None:
         self._ledger.queued(self.queued())
+
+    async def warm(self) -> None:
+        """Have a connection ready to each replica of other hosts that may be asked."""
+        wall, now = time.time(), time.monotonic_ns()
+        far = [
+            member.far
+            for mover in self.movers.values()
+            for member in mover.members.values()
+            if member.far is not None and self._ledger.rank(member.name, wall, now)
+        ]
+        await asyncio.gather(*(upstream.warm() for upstream in far[:WARM]))
 
     async def close(self) -> None:
         """Hang up on every replica. Requests still here get 503: drain before."""

@@ -13,7 +13,7 @@ from er import metrics
 from er.config import Model
 from er.job import Ids, Refusal
 from er.journal import log
-from er.ledger import LAST_CHOICE, Ledger
+from er.ledger import Ledger
 from er.replicas.handed import runs
 from er.replicas.hold import Waiting
 from er.replicas.pools import (
@@ -31,6 +31,7 @@ from er.replicas.pools import (
     too_late,
 )
 from er.replicas.spent import Flights, flights, spent
+from er.replicas.standing import Standing
 from er.replicas.suspects import Suspects, no_numbers
 from er.scheduler import Scheduler
 from er.tickets import Batch, Item, Load, Ticket
@@ -67,6 +68,7 @@ class Mover:
         self.members = {member.name: member for member in members}
         self.scheduler = Scheduler(model.batch_tokens)
         self._ledger, self._clock, self._wall, self._tell_queued = ledger, clock, wall, queued
+        self._standing = Standing(members, ledger, self.scheduler.others, wall)
         self._depth = Depth(model.name)
         self._calls: dict[Batch, Call] = {}
         self._finished: deque[tuple[Ticket, int]] = deque()  # complete, and when: told in slices
@@ -147,18 +149,8 @@ class Mover:
             self._pump()
 
     def _loads(self, now: int) -> dict[str, Load]:
-        """Each replica as it stands; `now` in monotonic ns."""
-        ledger, wall = self._ledger, self._wall()
-        loads = {}
-        for name, member in self.members.items():
-            rank = ledger.rank(name, wall, now)
-            if member.shunned_until > now:
-                verdict = ledger.verdict(name)
-                if verdict.health == "up" and verdict.checked > member.shunned_at:
-                    member.forgive()
-                rank = min(rank, LAST_CHOICE if member.shunned_until else rank)
-            loads[name] = Load(name, rank, ledger.tokens_in_flight(name), ledger.mine(name))
-        return loads
+        """Each replica as it stands, of other hosts a few; `now` in monotonic ns."""
+        return self._standing.loads(now)
 
     def _pump(self) -> None:
         """Send what may go; see to it that what may not is looked at again."""
@@ -240,6 +232,9 @@ class Mover:
             self._forget(call, False)
             if answer.kind == "bad_request":
                 self._refused(call, answer)
+            elif answer.kind == "busy" and call.member.far is not None:
+                metrics.upstream_errors.labels(call.batch.replica, answer.kind).inc()
+                self.scheduler.busy(call.batch)  # no failure: its host knows what it has
             else:
                 self._lost(call, answer, now)
             self._drop(self.scheduler.unwanted())

@@ -15,12 +15,14 @@ from prometheus_client import Histogram
 
 from er import metrics, upstream
 from er.config import Replica
+from er.hosts import Hosts
 from er.job import Ids, Lane, Refusal
 from er.journal import log, mishap
 from er.ledger import Ledger, Verdict
 from er.scheduler import ATTEMPTS, Scheduler
 from er.tickets import Batch, Item, Ticket
 from er.upstream import Upstream, UpstreamError
+from er.upstream.far import FarUpstream
 
 STRIKES = 2  # broken connections in a row
 BACKOFF_S, BACKOFF_MAX_S = 0.25, 4.0
@@ -121,10 +123,14 @@ def fails(ticket: Ticket, refusal: Refusal) -> None:
 class Member:
     """One replica as this worker sees it."""
 
-    def __init__(self, replica: Replica, secret: Callable[[], str]) -> None:
+    def __init__(
+        self, replica: Replica, secret: Callable[[], str], hosts: Hosts | None = None
+    ) -> None:
         self.name = replica.name
+        self.far = FarUpstream(replica.name, replica.address, hosts) if hosts else None
         # What something else runs is told no secret of ours.
-        self.upstream = Upstream(replica.address, str if replica.url else secret)
+        self.upstream = self.far or Upstream(replica.address, str if replica.url else secret)
+        self.lent = 0  # tokens of other hosts' calls on it, let in by this worker
         self.strikes = 0  # failures since the last good answer
         self.lags = 0  # times that another was faster with the same call, since then
         self.shunned_until = 0  # monotonic ns; others are preferred until then

@@ -21,15 +21,17 @@ request that is over are dropped when they are met, not searched for, so leaving
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
 from er.job import Lane as LaneName
 from er.pace import Pace, Rate
 from er.scheduler.again import Again
+from er.scheduler.halves import Halves
 from er.scheduler.lanes import ALL, Filling, Lane
+from er.scheduler.others import Others
 from er.scheduler.shares import LARGE_NS, LATELY_NS, Shares
-from er.scheduler.twins import stuck_of, twin_of
+from er.scheduler.twins import paced_by, stuck_of, twin_of
 from er.tickets import BULK_SEQUENCES, CALL_SEQUENCES, Batch, Item, Load, Over, Ticket
 
 BULK_TURN = 4  # each so many-th batch begins with bulk, when both wait
@@ -55,7 +57,8 @@ class Scheduler:
         self.lanes: dict[LaneName, Lane] = {"interactive": Lane(), "bulk": Lane()}
         self._dead = 0  # sequences in the lanes of requests that are over, at most
         self._again = Again()
-        self._halves: deque[list[Item]] = deque()  # parts of a refused batch, sent as they are
+        self._halves = Halves()
+        self.others = Others(self.budget)
         self._flying: dict[str, set[Batch]] = {}
         self.sent = 0  # sequences on their way
         self._batches = 0
@@ -105,22 +108,23 @@ class Scheduler:
         """The next batch for the replica with the least in flight; None when nothing can go.
 
         Only the best rank present is considered: a replica of last choice gets nothing while a
-        better one is merely busy.
+        better one is merely busy. Own ones come before those of other hosts, see `others`.
         """
         best = max((load.rank for load in loads), default=0)
         if best <= 0:
             return None
         choice = [load for load in loads if load.rank == best]
-        free = [load for load in choice if self.calls(load.replica) < CALLS]
+        free = [x for x in self.others.worth(choice) if self.calls(x.replica) < CALLS]
         if len(free) > 1:
             free.sort(key=self._busyness)
         if self.stuck and (twin := self._twin(loads, free, now)) is not None:
             return twin
         if not self.waiting:
             return None
-        names = {load.replica for load in choice}
+        names, held = {load.replica for load in choice}, False
         for load in free:
-            if self._held(load):
+            if self._held(load) or (held and load.away_s):
+                held |= not load.away_s
                 continue
             batch = self._fill(load, names, now)
             if batch is not None:
@@ -146,7 +150,8 @@ class Scheduler:
     def _busyness(self, load: Load) -> tuple[bool, int, int, int]:
         """What is stuck last; then the least in flight; then who was given work longest ago."""
         name, stuck = load.replica, any(batch.replica == load.replica for batch in self.stuck)
-        return stuck, load.tokens, self.calls(name), self._last.get(name, 0)
+        tokens = self.others.weighs(load) if load.away_s else load.tokens
+        return stuck, tokens, self.calls(name), self._last.get(name, 0)
 
     def hungry(self, loads: Sequence[Load]) -> bool:
         """Whether sequences wait here that only the budget, shared with others, keeps back."""
@@ -184,7 +189,9 @@ class Scheduler:
         """Take items for one call to `load.replica` out of the queue; None when none may go."""
         room = self.budget - load.tokens
         alone = load.mine == 0  # then one call may go, whatever the others have in flight
-        if half := self._half(room, alone):
+        if half := self._halves.next(room, alone):
+            for item in half:
+                self._waits(item.ticket, -1)
             return Batch(load, half, now)
         limit = min(self.call_tokens, max(room, self.call_tokens if alone else 0))
         # A first item too large for a call goes by itself, as soon as the budget has the room.
@@ -233,19 +240,6 @@ class Scheduler:
                 break
         return has_bulk
 
-    def _half(self, room: int, alone: bool) -> list[Item]:
-        """The next part of a refused batch, whose items must not meet new neighbours."""
-        while self._halves:
-            live = [item for item in self._halves[0] if item.ticket.over is None]
-            if live and not alone and sum(item.tokens for item in live) > room:
-                return []
-            self._halves.popleft()
-            for item in live:
-                self._waits(item.ticket, -1)
-            if live:
-                return live
-        return []
-
     # -- stuck calls ---------------------------------------------------------------------------
 
     def watch(self, now: int) -> None:
@@ -272,7 +266,7 @@ class Scheduler:
         Its twin, if it has one on its way, is unwanted now.
         """
         twin = self._lands(batch)
-        self._paces[batch.replica].add(now - batch.taken, batch.in_flight)
+        self._paces[paced_by(batch)].add(now - batch.taken, batch.in_flight)
         if batch.moot:
             return [], []
         self.rate.done(len(batch.items), batch.tokens, now)
@@ -323,14 +317,19 @@ class Scheduler:
             return live[0]
         if twin is not None:
             return None  # it will be refused there too
-        # Dead items were sent too, so a single live one left may be innocent: it is asked again.
-        middle = (len(live) + 1) // 2
-        for half in (live[:middle], live[middle:]):
-            if half:
-                self._halves.append(half)
-                for item in half:
-                    self._waits(item.ticket, 1)
+        for item in self._halves.add(live):
+            self._waits(item.ticket, 1)
         return None
+
+    def busy(self, batch: Batch) -> None:
+        """Another host had no room for the call: queue its sequences again, first in turn."""
+        self.others.busy(batch.replica)
+        if (twin := self._lands(batch)) is not None:
+            twin.hedged = False  # stuck as it is, it may go to somebody else
+            return
+        for item in batch.live():
+            self._again.add(item)
+            self._waits(item.ticket, 1)
 
     def dropped(self, batch: Batch) -> None:
         """The call was given up, since nobody wanted its answer any more."""

@@ -40,8 +40,8 @@ def asked(state: State) -> Iterator[None]:
 def _told(error: Exception, state: State) -> tuple[Cause, str]:
     text = " ".join(str(error).split())[:200]
     if isinstance(error, theirs.AuthenticationError) or _begins(text, "WRONGPASS", "NOAUTH"):
-        where = state.password_file or "password_file, which is not set"
-        return "refused", f"takes neither user nor password: look at {where} and [state] url"
+        where = state.password_file or "[state] password_file"
+        return "refused", f"takes neither user nor password: look at {where} and url"
     if isinstance(error, theirs.NoPermissionError | theirs.AuthorizationError):
         return "refused", f"does not let this user do that: {text}; er help hosts has its rights"
     if isinstance(error, theirs.OutOfMemoryError):

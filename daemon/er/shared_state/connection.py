@@ -23,8 +23,10 @@ from er.config.state import address
 from er.config.structs import State
 
 ANSWER_S = 1.0  # for an answer, and for a connection
-Later = valkey.asyncio.Valkey | valkey.asyncio.ValkeyCluster
-Now = valkey.Valkey | valkey.ValkeyCluster
+# The library's clients have commands of the same names. By its own types each answer of either may
+# have to be awaited or not, which helps nobody.
+Later = Any  # an asyncio client
+Now = Any  # one that blocks
 
 
 class Credentials(CredentialProvider):
@@ -55,8 +57,7 @@ def connect(state: State) -> Later:
         found = valkey.asyncio.sentinel.Sentinel(
             place.nodes, sentinel_kwargs=_of_sentinels(options), retry=retry, **options
         )
-        first: valkey.asyncio.Valkey = found.master_for(place.service, db=place.database)
-        return first
+        return found.master_for(place.service, db=place.database)
     host, port = place.nodes[0]
     return valkey.asyncio.Valkey(host=host, port=port, db=place.database, retry=retry, **options)
 
@@ -72,8 +73,7 @@ def connect_now(state: State) -> Now:
         found = valkey.sentinel.Sentinel(
             place.nodes, sentinel_kwargs=_of_sentinels(options), retry=retry, **options
         )
-        first: valkey.Valkey = found.master_for(place.service, db=place.database)
-        return first
+        return found.master_for(place.service, db=place.database)
     host, port = place.nodes[0]
     return valkey.Valkey(host=host, port=port, db=place.database, retry=retry, **options)
 

@@ -20,6 +20,7 @@ from er.config import Config, ConfigError, Replica, applied_path, edited_path, l
 from er.fingerprint import Fingerprint, parsed, together
 from er.ledger import VERDICT_AGE_S, Ledger
 from er.small_file import DAMAGED
+from er.status.judged import verdict
 from er.status.work import UNKNOWN, in_engine
 from er.systemctl import GATEWAY, Unit, replica_unit
 
@@ -36,7 +37,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     since: float = 0.0
     reason: str = ""
     checked: float = 0.0
-    drained_by: str | None = None  # operator, launcher
+    drained_by: str | None = None  # operator, launcher, host
     in_flight_tokens: int = 0
     answered: float | None = None  # when it last answered a client's texts right
     wrong: int = 0  # wrong answers since its launcher last began
@@ -98,6 +99,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     machine: dict[str, Any] | None
     probes: Mapping[str, tuple[float, float]] = {}  # the last right one: when, and its ms
     tls: dict[str, Any] | None = None  # of HTTPS, see er.tls.facts; None without it
+    state: dict[str, Any] | None = None  # see er.shared_state.verdict; None without [state]
+    hosts: tuple[dict[str, Any], ...] = ()  # see er.members.shown; none on a machine alone
 
 
 def build(facts: Facts) -> dict[str, Any]:
@@ -114,13 +117,14 @@ def build(facts: Facts) -> dict[str, Any]:
         for model in facts.config.models
     ]
     gateway = _gateway(facts)
-    status, reason = verdict(models, gateway)
+    status, reason = verdict(models, gateway, facts.state)
     return {
         "version": __version__,
         "time": facts.now,
         "status": status,
         "reason": reason,
         "gateway": gateway,
+        "state": facts.state,
         "models": models,
         "gpus": gpus(facts),
         "traffic": {
@@ -129,32 +133,8 @@ def build(facts: Facts) -> dict[str, Any]:
             "queued": facts.gateway.queued,
         },
         "machine": facts.machine,
+        "hosts": list(facts.hosts),
     }
-
-
-def verdict(models: list[dict[str, Any]], gateway: dict[str, Any]) -> tuple[str, str]:
-    """("ok" | "degraded" | "down" | "unknown", the worst cause by name).
-
-    ok: every replica answers. degraded: some model answers. down: none does, or no gateway.
-    """
-    if gateway["state"] != "up":
-        if gateway["state"] == "unknown":
-            return "unknown", gateway["reason"]
-        return "down", f"the gateway is {gateway['state']}: {gateway['reason']}"
-    rows = {r["name"]: r for m in models for r in m["replicas"]}
-    out = [r for r in rows.values() if r["state"] != "up"]
-    empty = [m["name"] for m in models if not m["replicas"]]
-    answering = [m for m in models if any(r["state"] == "up" for r in m["replicas"])]
-    if not out and not empty:
-        return "ok", f"{len(rows)} of {len(rows)} replicas answer"
-    causes = [
-        f"replica {r['name']} is {r['state']}: {r['reason'] or 'no reason known'}" for r in out
-    ]
-    causes += [f"model {name} has no replica" for name in empty]
-    reason = causes[0] + (f" (and {len(causes) - 1} more)" if len(causes) > 1 else "")
-    if rows and all(r["state"] == "unknown" for r in rows.values()):
-        return "unknown", reason
-    return ("degraded" if answering else "down"), reason
 
 
 def _gateway(facts: Facts) -> dict[str, Any]:
@@ -231,6 +211,8 @@ def _fingerprint(facts: Facts, model: str) -> str | None:
     """What its living launchers say that its answers are of; None where none says it."""
     said = []
     for replica in facts.config.replicas_of(model):
+        if replica.host:
+            continue
         sample = facts.samples.get(replica.name) or {}
         if replica.url is not None:
             said.append(Fingerprint())
@@ -258,6 +240,9 @@ def replica_state(
     if seen.drained_by == "operator":
         state = "draining" if seen.in_flight_tokens > 0 else "drained"
         return state, f"drained by the operator; back with: er resume {replica.name}", seen.since
+    if seen.drained_by == "host":
+        state = "draining" if seen.in_flight_tokens > 0 else "drained"
+        return state, "its host has it drained; er hosts", seen.since
     if fresh_verdict and seen.state == "up":
         return "up", "", seen.since
     # Once the engine was ready, what was met since (a wrong number, silence, its end) is the news:

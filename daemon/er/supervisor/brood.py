@@ -122,7 +122,7 @@ class Brood:
 
     def spawn(self, slot: int, generation: Generation) -> Process:
         """Start the process of `slot`; ADMIN is the admin's. Raises OSError."""
-        names = ("admin",) if slot == ADMIN else ("http", "https", "gateway")
+        names = ("admin",) if slot == ADMIN else ("http", "https", "hosts", "gateway")
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         given = Given(

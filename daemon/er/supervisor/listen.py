@@ -16,6 +16,7 @@ BACKLOG = 4096
 UNIX = {"gateway": "gateway.sock", "admin": "admin.sock"}
 GROUP = "er"
 UNIX_MODE = 0o660
+Kind = Literal["http", "https", "hosts"]
 
 
 class ListenError(Exception):
@@ -28,7 +29,7 @@ class ListenError(Exception):
 
 
 class Sockets:
-    """All of them by name (http, https, gateway, admin), and which of them systemd keeps.
+    """All of them by name (http, https, hosts, gateway, admin), and which of them systemd keeps.
 
     With them goes the safe for HTTPS's credentials, which all processes share as well.
     """
@@ -39,7 +40,7 @@ class Sockets:
         self.given = set(self.by_name)
         self._made: list[Path] = []
 
-    def bind_tcp(self, name: Literal["http", "https"], listen: tuple[str, ...]) -> None:
+    def bind_tcp(self, name: Kind, listen: tuple[str, ...]) -> None:
         """Bind the addresses of er.toml, if systemd gave none. Raises ListenError."""
         if name in self.by_name:
             return
@@ -57,8 +58,8 @@ class Sockets:
                 self.by_name[name] = [_unix(runtime / file)]
                 self._made.append(runtime / file)
 
-    def addresses(self, name: Literal["http", "https"] = "http") -> list[str]:
-        """Where clients reach the gateway, as ADDRESS:PORT."""
+    def addresses(self, name: Kind = "http") -> list[str]:
+        """Where clients, or other hosts, reach the gateway, as ADDRESS:PORT."""
         found = []
         for sock in self.by_name.get(name, ()):
             host, port = sock.getsockname()[:2]
@@ -66,8 +67,8 @@ class Sockets:
         return found
 
     def urls(self) -> list[str]:
-        """The same of both kinds, as http://ADDRESS:PORT."""
-        kinds: tuple[Literal["http", "https"], ...] = ("http", "https")
+        """Where clients do, of both kinds, as http://ADDRESS:PORT."""
+        kinds: tuple[Kind, ...] = ("http", "https")
         return [f"{kind}://{address}" for kind in kinds for address in self.addresses(kind)]
 
     def close(self) -> None:

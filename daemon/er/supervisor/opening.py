@@ -6,14 +6,14 @@ import errno
 import fcntl
 import os
 from datetime import UTC, datetime
-from typing import Literal
 
-from er import config, journal, keys
+from er import config, journal, keys, leaving
 from er.chinese import at_terminal
 from er.config import Config
+from er.config.state import host_name
 from er.keys import KeysError
 from er.limits import Limits
-from er.supervisor.listen import ListenError, Sockets
+from er.supervisor.listen import Kind, ListenError, Sockets
 from er.tls import TlsError, context, given
 
 METRICS = "metrics"  # in the runtime directory: the files of prometheus_client
@@ -32,6 +32,7 @@ def take(settings: Config) -> Sockets | None:
         _kept.append(lock)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         sockets.bind_unix(runtime)
+        leaving.stay(runtime)
         for file in (runtime / METRICS).glob("*.db"):
             file.unlink(missing_ok=True)
         # Made here once, so that workers find it as it should be.
@@ -58,7 +59,7 @@ def _refuse(why: str) -> None:
 def _listen(sockets: Sockets, settings: Config) -> None:
     """The clients' addresses, and what HTTPS needs. Raises ListenError."""
     sockets.bind_tcp("http", settings.gateway.listen)
-    wanted: dict[Literal["http", "https"], tuple[str, ...]] = {"http": settings.gateway.listen}
+    wanted: dict[Kind, tuple[str, ...]] = {"http": settings.gateway.listen}
     tls = settings.gateway.tls
     if tls is not None:
         sockets.bind_tcp("https", tls.listen)
@@ -70,6 +71,10 @@ def _listen(sockets: Sockets, settings: Config) -> None:
         except TlsError as error:
             # Plain HTTP need not suffer, and good ones are taken up as soon as they are there.
             journal.log("err", f"HTTPS refuses every client: {error}")
+    if settings.state is not None:
+        sockets.bind_tcp("hosts", settings.host.listen)
+        wanted["hosts"] = settings.host.listen
+        _own_certificate(settings)
     for name, addresses in wanted.items():
         held, said = sockets.addresses(name), addresses
         if set(held) != set(said):
@@ -77,10 +82,25 @@ def _listen(sockets: Sockets, settings: Config) -> None:
             journal.log("warning", f"{what}: run `er apply`")
 
 
+def _own_certificate(settings: Config) -> None:
+    """What other hosts know this one by; without it they can't use its replicas, no more."""
+    from er.tls import made_own  # brings cryptography along, which only this needs
+
+    try:
+        made_own.care(config.directory("state"), host_name(settings.host))
+    except (OSError, TlsError) as error:
+        journal.log("err", f"no certificate for other hosts: {error}")
+
+
 def moved(old: Config, new: Config) -> bool:
     """Whether the addresses for clients differ."""
-    before, after = (c.gateway.tls.listen if c.gateway.tls else () for c in (old, new))
-    return (old.gateway.listen, before) != (new.gateway.listen, after)
+    before, after = (_addresses(c) for c in (old, new))
+    return before != after
+
+
+def _addresses(settings: Config) -> tuple[tuple[str, ...], ...]:
+    tls = settings.gateway.tls.listen if settings.gateway.tls else ()
+    return settings.gateway.listen, tls, settings.host.listen if settings.state else ()
 
 
 def first_key(settings: Config) -> None:
@@ -88,7 +108,7 @@ def first_key(settings: Config) -> None:
     if not settings.gateway.first_key_in_log:
         return
     try:
-        made = keys.ensure_first(keys.path(), now=datetime.now(UTC))
+        made = keys.ensure_first(keys.where(settings), now=datetime.now(UTC))
     except KeysError as error:
         journal.log("err", f"the first API key could not be made: {error}")
         return

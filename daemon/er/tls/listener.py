@@ -14,13 +14,13 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from er import journal
 from er.config import Tls
 from er.tls import context
 from er.tls.announced import Announcing, Doorman
-from er.tls.credentials import Safe, TlsError
+from er.tls.credentials import Credentials, TlsError
 
 HANDSHAKE_S = 10.0
 GOODBYE_S = 2.0  # for the other side's part of the end
@@ -41,6 +41,18 @@ TOLD = {
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the client does not trust our certificate",
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the client finds our certificate expired",
 }
+
+
+class Holding(Protocol):
+    """Where the credentials in force lie; tls.Safe is one."""
+
+    def mark(self) -> bytes:
+        """Differs once others are in force; b"" while there are none."""
+
+    def take(self) -> Credentials | None:
+        """Those in force, None while there are none to be had."""
+
+
 Factory = Callable[[], asyncio.Protocol]
 
 
@@ -122,14 +134,15 @@ class Listener:
     def __init__(
         self,
         sockets: Sequence[socket.socket],
-        safe: Safe,
+        safe: Holding,
         settings: Tls,
         protocols: Mapping[str, Factory],
         proxies: Announcing | None = None,
+        what: str = "HTTPS",
     ) -> None:
-        """`proxies`: who begins connections with the PROXY protocol."""
+        """`proxies`: who begins connections with the PROXY protocol. `what` it is, for people."""
         self._sockets, self._safe, self._settings = sockets, safe, settings
-        self._protocols = protocols
+        self._protocols, self._what = protocols, what
         self._servers: list[asyncio.Server] = []
         self._mark: bytes | None = None  # of what the servers have
         self._closing = False
@@ -154,10 +167,10 @@ class Listener:
             new = context.make(credentials, wanted, list(self._protocols))
         except TlsError as error:  # they were made for other settings
             if self._mark is not None:
-                journal.log("err", f"HTTPS goes on as it was: {error}")
+                journal.log("err", f"{self._what} goes on as it was: {error}")
                 self._mark = mark
                 return
-            journal.log("err", f"HTTPS refuses every client: {error}")
+            journal.log("err", f"{self._what} refuses every client: {error}")
             new = context.make(None)
         new.sslobject_class = self.handshakes.watched()
         await self._serve(new)

@@ -23,7 +23,7 @@ from er.units import texts as unit_texts
 from er.units.change import Change as Change
 from er.units.files import UnitsError as UnitsError
 from er.units.files import write
-from er.units.https import HTTPS, PATH, TIMER
+from er.units.https import HOSTS, HTTPS, PATH, TIMER
 from er.units.rolling import by_turns
 from er.units.takeup import ENGINE_FIELDS
 from er.units.texts import AUDIT_FILE, AUDIT_JOURNAL, GATEWAY, HTTP, MARK, REPLICA
@@ -31,7 +31,7 @@ from er.units.texts import AUDIT_FILE, AUDIT_JOURNAL, GATEWAY, HTTP, MARK, REPLI
 SYSTEM = "etc/systemd/system"
 WANTS = "er.target.wants"
 TEMPLATE = f"{https.FOLDER}/er-vllm@.service"
-OPTIONAL = (HTTPS, PATH, TIMER)
+OPTIONAL = (HTTPS, PATH, TIMER, HOSTS)
 TARGET = "er.target"
 NAME = re.compile(r"er-vllm@([a-z0-9][a-z0-9-]*)\.service")
 NOT_WORKERS = ("audit", "source")  # of a Config: what makes no difference to the gateway's workers
@@ -51,7 +51,7 @@ def read_existing(root: Path = Path("/")) -> Existing:
     """The drop-ins and links of ER's units below `root`."""
     system = root / SYSTEM
     drop_ins = [root / AUDIT_FILE, *system.glob("er-vllm@*.service.d/10-er.conf")]
-    drop_ins += [system / f"{unit}.d/10-er.conf" for unit in (GATEWAY, HTTP, HTTPS, PATH)]
+    drop_ins += [system / f"{unit}.d/10-er.conf" for unit in (GATEWAY, HTTP, *OPTIONAL)]
     files = {
         str(f.relative_to(root)): f.read_text(encoding="utf-8", errors="replace")
         for f in drop_ins
@@ -117,10 +117,10 @@ def plan(
         for u in gone
         if u in active
     ]
-    readdressed = any(_unit(c.path) in (HTTP, HTTPS) for c in changed)
+    readdressed = any(_unit(c.path) in (HTTP, HTTPS, HOSTS) for c in changed)
     if moved := readdressed and bool({HTTP, GATEWAY} & set(active)):
         says = "stop the gateway and its port: the addresses change"
-        ports = [HTTP, *([HTTPS] if HTTPS in active else [])]
+        ports = [HTTP, *(unit for unit in (HTTPS, HOSTS) if unit in active)]
         steps.append(Change(kind="run", says=says, argv=_systemctl("stop", GATEWAY, *ports)))
     steps += changed
     if not text == applied_text == kept_text:
@@ -162,6 +162,7 @@ def rendered(
         (HTTP, unit_texts.http_socket(config)),
         (HTTPS, unit_texts.https_socket(config)),
         (PATH, unit_texts.tls_path(config)),
+        (HOSTS, unit_texts.hosts_socket(config)),
     ):
         if body is not None:
             files[_drop_in(unit)] = body
@@ -207,7 +208,7 @@ def _gateway_steps(
     """What the gateway needs: nothing, new workers, or a restart."""
     if moved:
         says = "start the gateway at its new addresses"
-        ports = [HTTP, *([HTTPS] if new.gateway.tls else [])]
+        ports = [HTTP, *(unit for unit in https.wanted(new) if unit in (HTTPS, HOSTS))]
         return [Change(kind="run", says=says, argv=_systemctl("start", *ports, GATEWAY))]
     if GATEWAY not in active:
         return []

@@ -1,4 +1,4 @@
-"""The units that only [gateway.tls] wants: HTTPS's socket and the renewal. Pure."""
+"""The units that some tables want: [gateway.tls] those of HTTPS, [state] a socket. Pure."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Collection
 
 from er.config import Config
 
-HTTPS = "er-gateway-https.socket"
+HTTPS, HOSTS = "er-gateway-https.socket", "er-gateway-hosts.socket"
 PATH, TIMER = "er-tls.path", "er-tls.timer"
 FOLDER = "/usr/local/lib/systemd/system"  # where install.sh puts unit files
 
 
 def wanted(config: Config) -> tuple[str, ...]:
     """Those that er.target is to start."""
-    return (HTTPS, PATH, TIMER) if config.gateway.tls is not None else ()
+    https = (HTTPS, PATH, TIMER) if config.gateway.tls is not None else ()
+    return https if config.state is None else (*https, HOSTS)
 
 
 def renewal(written: Collection[str], added: Collection[str], active: Collection[str]) -> list[str]:

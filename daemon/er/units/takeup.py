@@ -18,7 +18,11 @@ ENGINE_FIELDS = (
     "via",
 )
 VECTOR_FIELDS = ("path", "prompt", "kind")  # that give an embedding model's name other vectors
-SYSTEMDS = ("listen", "stop_timeout_s")  # of [gateway]: systemd has to know them too
+SYSTEMDS = (
+    "listen",
+    "stop_timeout_s",
+    "leave_time_s",
+)  # of [gateway]: systemd has to know them too
 SIZES = ("max_body", "size", "quota", "max_file")  # in bytes
 
 
@@ -61,9 +65,10 @@ def merge(applied: Config, edited: Config) -> TakeUp:
         old, new = getattr(applied.audit, name), getattr(edited.audit, name)
         if old != new:
             held.append(f"[audit] {name.removesuffix('_s')}: {_pair(name, old, new)}")
-    for table in ("state", "host"):
-        if getattr(edited, table) != getattr(applied, table):
-            held.append(f"[{table}]: changed")
+    if edited.state != applied.state:
+        held.append("[state]: changed")
+    if edited.host != applied.host:
+        held.append("[host]: changed")
     replicas = _replicas(applied, edited, taken, held)
     models = _models(applied, edited, replicas, taken, held)
     config = Config(

@@ -9,11 +9,11 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from er.config import Audit, Config, Gateway, Model, Replica, Tls
+from er.config import Audit, Config, Gateway, Host, Model, Replica, Tls
 from er.gpus import MIG_UUID, Gpu, find
 from er.model_files import HIDDEN
 from er.tls.credentials import ABSENT, CERTIFICATE, CLIENT_CA, KEY
-from er.units.https import HTTPS, PATH
+from er.units.https import HOSTS, HTTPS, PATH
 
 MARK = "# Written by `er apply` from er.toml"
 HEAD = f"{MARK}; a change here is lost. Your own lines: systemctl edit "
@@ -89,16 +89,20 @@ def gateway(config: Config) -> str | None:
     if config.gateway.tls is not None:
         unit = [f"Requires={HTTPS}", f"After={HTTPS}"]
         service += credentials(config.gateway.tls)
-    if config.gateway.stop_timeout_s != Gateway().stop_timeout_s:
-        seconds = math.ceil(config.gateway.stop_timeout_s) + END_AND_SPARE_S
+    if config.state is not None:
+        unit += [f"Requires={HOSTS}", f"After={HOSTS}"]
+    stop_s = config.gateway.stop_timeout_s + config.gateway.leave_time_s
+    if stop_s != Gateway().stop_timeout_s:
+        seconds = math.ceil(stop_s) + END_AND_SPARE_S
         service += [
-            "# Requests in flight may take as long as `stop_timeout` allows.",
+            "# `leave_time`, then requests in flight may take as long as `stop_timeout` allows.",
             f"{STOP}{seconds}",
         ]
     for path in sorted({m.path for m in config.models if m.path is not None}):
         service += _bind(path)
-    head = ["[Unit]", *unit, ""] if unit else []
-    return _file(GATEWAY, [*head, "[Service]", *service]) if service else None
+    body = ["[Unit]", *unit] if unit else []
+    body += [*([""] if unit else []), "[Service]", *service] if service else []
+    return _file(GATEWAY, body) if body else None
 
 
 def credentials(tls: Tls) -> list[str]:
@@ -122,6 +126,14 @@ def https_socket(config: Config) -> str | None:
         return None
     lines = [f"ListenStream={address}" for address in tls.listen]
     return _file(HTTPS, ["[Socket]", "ListenStream=", *lines])
+
+
+def hosts_socket(config: Config) -> str | None:
+    """The addresses for other hosts, None when they are the unit file's own or there are none."""
+    if config.state is None or config.host.listen == Host().listen:
+        return None
+    lines = [f"ListenStream={address}" for address in config.host.listen]
+    return _file(HOSTS, ["[Socket]", "ListenStream=", *lines])
 
 
 def tls_path(config: Config) -> str | None:

@@ -91,7 +91,8 @@ class Book:
         wrong = 0
         begins, ends = month.begins, month.ends
         for row in (row for row in more if begins <= row.hour < ends):
-            found[row.id] = row
+            before = found.get(row.id, row)
+            found[row.id] = row._replace(sums=row.sums.larger(before.sums))
         for line in _rows(path):
             if line is None:
                 wrong += 1
@@ -107,8 +108,8 @@ class Book:
         """
         by_month: dict[Month, list[bytes]] = {}
         for row in rows:
-            line = (row.id, row.hour, row.key, teams.get(row.key), row.model, *row.sums)
-            by_month.setdefault(Month.of(row.hour), []).append(_encoded(line) + b"\n")
+            line = encoded(row._replace(team=teams.get(row.key, row.team)))
+            by_month.setdefault(Month.of(row.hour), []).append(line + b"\n")
         for month, lines in by_month.items():
             path = self._folder / month.file
             if path not in self._mended:
@@ -125,7 +126,7 @@ class Book:
         if whole and None not in rows:
             return
         fresh = path.with_name(f".{path.name}.new")
-        lines = [_encoded((r.id, r.hour, r.key, r.team, r.model, *r.sums)) for r in rows if r]
+        lines = [encoded(row) for row in rows if row]
         try:
             with fresh.open("wb") as out:
                 out.write(b"".join(line + b"\n" for line in lines))
@@ -165,11 +166,19 @@ def _rows(path: Path) -> Iterator[Row | None]:
     except FileNotFoundError:
         return
     with file:
-        for line in file:
-            try:
-                id_, hour, key, team, model, *sums = _decoded(line)
-            except DAMAGED:
-                yield None
-                continue
-            good = id_ > 0 and 0 < hour < 1 << 23 and min(sums) >= 0 and key and model
-            yield Row(id_, hour, key, model, Sums(*sums), team) if good else None
+        yield from map(decoded, file)
+
+
+def encoded(row: Row) -> bytes:
+    """Its line, without the break."""
+    return _encoded((row.id, row.hour, row.key, row.team, row.model, *row.sums))
+
+
+def decoded(line: bytes) -> Row | None:
+    """The row of a line; None for one that can't be read."""
+    try:
+        id_, hour, key, team, model, *sums = _decoded(line)
+    except DAMAGED:
+        return None
+    good = id_ > 0 and 0 < hour < 1 << 23 and min(sums) >= 0 and key and model
+    return Row(id_, hour, key, model, Sums(*sums), team) if good else None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from er.journal import Seldom, log
 from er.usage import OTHERS, Sums
+from er.usage.elsewhere import Together
 from er.usage.hours import Hours, Name
 from er.usage.monthly import Monthly, by_key
 
@@ -18,8 +19,9 @@ WAITING_MAX = 8192  # names that wait for a disk; what comes to more is counted 
 class Meter:
     """Opens the tables when it can. One object a process."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, shared: Path | None = None) -> None:
+        """`shared`: the runtime directory, where quotas count what other hosts used too."""
+        self._folder, self._shared = folder, shared
         self._hours: Hours | None = None
         self.monthly: Monthly | None = None  # None while the disk takes no table
         self._waiting: dict[Name, Sums] = {}
@@ -55,11 +57,11 @@ class Meter:
             log("warning", f"usage: more keys and models than there are rows; {told}")
         monthly.settle(by_key(counted), now)
 
-    def months(self) -> Monthly:
+    def months(self) -> Monthly | Together:
         """Each key's month, for quotas. Raises OSError while the disk takes no table."""
         if self.monthly is None:
             self.monthly = Monthly.open(self._folder, time.time())
-        return self.monthly
+        return self.monthly if self._shared is None else Together(self.monthly, self._shared)
 
     def _keep(self, counted: Mapping[Name, Sums]) -> None:
         for name, sums in counted.items():

@@ -79,6 +79,18 @@ class Monthly:
             at, _ = self._row(key_id, now)
         return Spent(*_FIGURES.unpack_from(self._map, at))
 
+    def begins(self, now: float) -> int:
+        """The first moment of the month of `now`, both in Unix seconds."""
+        if not self._begins <= now < self._ends:
+            self._turn(now)
+        return int(self._begins)
+
+    def all(self, now: float) -> dict[str, Spent]:
+        """What every key used in the month of `now` (Unix seconds), on this host."""
+        rows = self._table[self._table["begins"] == self.begins(now)]
+        named = zip(rows["key"].tolist(), rows["spent"].tolist(), strict=True)
+        return {key.decode("ascii", "replace"): Spent(*spent) for key, spent in named}
+
     def take(
         self, key_id: str, tokens: int, now: float, requests_max: int, tokens_max: int
     ) -> bool:
@@ -153,11 +165,7 @@ class Monthly:
         return at
 
     def _row(self, key_id: str, now: float) -> tuple[int, bytes]:
-        if not self._begins <= now < self._ends:
-            month = Month.of(int(now // HOUR_S))
-            self._begins, self._ends = month.begins * HOUR_S, month.ends * HOUR_S
-            self._rows.clear()
-        begins = int(self._begins)
+        begins = self.begins(now)
         name = key_id.encode()[:ID_BYTES]
         table = self._table
         fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _TABLE)
@@ -174,6 +182,11 @@ class Monthly:
         at = HEAD_BYTES + row * LAYOUT.itemsize + _AT
         self._rows[key_id] = at, self._map[at - _AT : at]
         return self._rows[key_id]
+
+    def _turn(self, now: float) -> None:
+        month = Month.of(int(now // HOUR_S))
+        self._begins, self._ends = month.begins * HOUR_S, month.ends * HOUR_S
+        self._rows.clear()
 
 
 _NONE = Spent(0, 0)

@@ -42,15 +42,17 @@ def by_of(text: str) -> tuple[str, ...]:
     return names
 
 
-def answer(folder: Path, asked: Asked, keys: Mapping[str, Key]) -> dict[str, Any]:
+def answer(
+    folder: Path, asked: Asked, keys: Mapping[str, Key], others: Sequence[Row] = ()
+) -> dict[str, Any]:
     """The sums, in the order of `by`, and all together; `damaged` names what can't be read.
 
-    Raises OSError.
+    `others`: rows that other hosts told, among which may be this one's. Raises OSError.
     """
     first, last = math.floor(asked.since / HOUR_S), math.ceil(asked.until / HOUR_S)
     found: dict[tuple[str, ...], Sums] = {}
     total, damaged = Sums(), []
-    for rows, damage in _months(folder, first, last):
+    for rows, damage in _months(folder, first, last, others):
         if damage.lines:
             damaged.append(f"{damage.path}: {damage.lines}")
         for row in rows:
@@ -74,15 +76,19 @@ def answer(folder: Path, asked: Asked, keys: Mapping[str, Key]) -> dict[str, Any
     }
 
 
-def requests(folder: Path, since: float, until: float) -> dict[tuple[str, str], int]:
+def requests(
+    folder: Path, since: float, until: float, others: Sequence[Row] = ()
+) -> dict[tuple[str, str], int]:
     """Answered requests between two moments (Unix seconds, to the hour) by key and model, of those
     that had one. Raises OSError.
     """
-    rows = answer(folder, Asked(("key", "model"), since, until), {})["rows"]
+    rows = answer(folder, Asked(("key", "model"), since, until), {}, others)["rows"]
     return {(r["key"], r["model"]): r["requests"] for r in rows if r["model"] != NOBODY}
 
 
-def _months(folder: Path, first: int, last: int) -> Iterator[tuple[list[Row], Damage]]:
+def _months(
+    folder: Path, first: int, last: int, others: Sequence[Row]
+) -> Iterator[tuple[list[Row], Damage]]:
     """The rows of each month that has some of these hours."""
     # The table first: what goes from it into the book meanwhile is then found twice, not never.
     try:
@@ -90,6 +96,7 @@ def _months(folder: Path, first: int, last: int) -> Iterator[tuple[list[Row], Da
     except ValueError:
         yield [], Damage(folder / "hours", 1)
         under_way = []
+    under_way = [*others, *under_way]
     book = Book(folder)
     months = {*book.months(), *(Month.of(row.hour) for row in under_way)}
     for month in sorted(months):
