@@ -1,14 +1,14 @@
 """What limits shared with other hosts cost a request: with a [state] beside without, in turns.
 
-    python tests/bench/leases.py [--runs 5] [--turns 8] [--seconds 3] [--json tests/reports/leases.json]
+    python tests/bench/leases.py [--runs 5] [--turns 8] [--seconds 1.5] [--json tests/reports/leases.json]
 
 `inside`: the worker of inside.py, without sockets, at full speed, a key for each of its
 connections' fourths; it counts by the host's windows alone and by leases in turns, whose asking of
 a real server is part of it. CPU µs a request. This is what others on the machine disturb least.
 `gateway`: two real gateways with one worker each before the stand-in engine; requests a second of
-CPU with a [state] over those without (`throughput`), 32 clients; and one client, one request at a
+the worker's CPU with a [state] over those without (`throughput`), 32 clients; and one client, one request at a
 time, in short turns: the median of the turns' differences (`added_p50_ms`).
-`throughput_worst` is the ratio that follows from the inside's µs and the gateway's own CPU a request.
+`throughput_by_us` is the ratio that follows from the inside's µs and the gateway's own CPU a request.
 Each ratio is of one run; the figures are medians of the runs.
 """
 
@@ -141,11 +141,12 @@ class Side:
         return request(self.er.address, "/v1/embeddings", json.dumps(body).encode(), key), None
 
     def loaded(self, seconds: float) -> tuple[float, int]:
-        """CPU s, and requests."""
-        before = cpu_s(self.er.pid)
+        """CPU s of the worker, and requests."""
+        (worker,) = self.er.children("er.worker")
+        before = cpu_s(worker)
         stream = Stream(CLIENTS, lambda: self.request(next(self._many)))
         self._drive(stream, seconds)
-        return cpu_s(self.er.pid) - before, len(stream.took)
+        return cpu_s(worker) - before, len(stream.took)
 
     def alone_ms(self, count: int) -> float:
         """The median of so many, one at a time."""
@@ -161,14 +162,14 @@ class Side:
 
 def measured(sides: list[Side], valkey_pid: int, turns: int, seconds: float) -> Figures:
     """The figures of one run."""
-    cpu, sent = [0.0, 0.0], [0, 0]
-    before = cpu_s(valkey_pid)
+    cpu_us: tuple[list[float], list[float]] = ([], [])
+    before, sent = cpu_s(valkey_pid), 0
     for number in range(turns):
         for place in (0, 1) if number % 2 else (1, 0):
             spent_s, requests = sides[place].loaded(seconds)
-            cpu[place] += spent_s
-            sent[place] += requests
-    server_us = (cpu_s(valkey_pid) - before) / sent[1] * 1e6
+            cpu_us[place].append(spent_s / requests * 1e6)
+            sent += place * requests
+    server_us = (cpu_s(valkey_pid) - before) / sent * 1e6
     added, base = [], []
     for number in range(BLOCKS):
         took = [0.0, 0.0]
@@ -176,7 +177,7 @@ def measured(sides: list[Side], valkey_pid: int, turns: int, seconds: float) -> 
             took[place] = sides[place].alone_ms(BLOCK_REQUESTS)
         added.append(took[1] - took[0])
         base.append(took[0])
-    without_us, with_us = (spent_s / n * 1e6 for spent_s, n in zip(cpu, sent, strict=True))
+    without_us, with_us = map(median, cpu_us)
     return {
         "throughput": without_us / with_us,
         "without_us": without_us,
@@ -214,7 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--turns", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--json", type=Path, default=TOP / "tests/reports/leases.json")
     options = parser.parse_args()
     report: dict[str, Any] = {"machine": machine(), "when": time.strftime("%Y-%m-%d")}
@@ -223,7 +224,7 @@ def main() -> None:
         port, pid = stack.enter_context(shared_state(folder))
         runs, turns = options.runs, options.turns
         with gateways(folder, port) as sides:
-            found = [measured(sides, pid, turns // 2, options.seconds) for _ in range(runs)]
+            found = [measured(sides, pid, turns, options.seconds) for _ in range(runs)]
         report["gateway"] = summed(found)
         upstream.Call.send = answer_at_once  # type: ignore[method-assign,assignment]
         (folder / "inside").mkdir()
@@ -232,13 +233,13 @@ def main() -> None:
             inner = runner.run(within(given, folder, port, 4 * turns, runs))
             report["inside"] = summed(inner)
             own, more = report["gateway"]["without_us"], report["inside"]["more_us"]
-            report["throughput_worst"] = round(own / (own + more), 4)
+            report["throughput_by_us"] = round(own / (own + more), 4)
             report["load_after"] = round(os.getloadavg()[0], 1)
             options.json.write_text(json.dumps(report, indent=1) + "\n")
             print(json.dumps(report, indent=1))
             sys.stdout.flush()
             stack.close()
-            good = report["throughput_worst"] >= 0.95 and more < 100
+            good = report["throughput_by_us"] >= 0.95 and more < 100
             os._exit(0 if good else 1)  # the worker's threads wait for a drain that never comes
 
 
