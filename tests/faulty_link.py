@@ -30,7 +30,7 @@ class FaultyLink:
         self.state = "good"
         self.delay_s = self.lost = 0.0
         self.again_s = 0.2
-        self._target = ("127.0.0.1", target) if isinstance(target, int) else target
+        self.leads_to(target)
         self._listening = socket.create_server((at, port))
         self._open: list[socket.socket] = []
         self._random = random.Random(7)
@@ -38,9 +38,9 @@ class FaultyLink:
         self.address = f"http://{at}:{self.port}"
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def leads_to(self, target: int) -> None:
-        """Pass on to another port of loopback from now on."""
-        self._target = "127.0.0.1", target
+    def leads_to(self, target: int | tuple[str, int]) -> None:
+        """Pass on to another port from now on."""
+        self._target = ("127.0.0.1", target) if isinstance(target, int) else target
 
     def __enter__(self) -> FaultyLink:
         return self

@@ -27,15 +27,17 @@ sys.exit(asyncio.run(keep(*found, patience=Patience(**eval(sys.argv[3])))))
 """
 
 
-def until(true: Callable[[], Any], seconds: float = 15.0, what: str = "") -> Any:
-    """The first true value of `true()`; fails when none comes in time."""
+def until(
+    true: Callable[[], Any], seconds: float = 15.0, what: str | Callable[[], Any] = ""
+) -> Any:
+    """The first true value of `true()`; fails, and says `what`, when none comes in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         value = true()
         if value:
             return value
         time.sleep(0.02)
-    raise AssertionError(f"not within {seconds} s: {what or true}")
+    raise AssertionError(f"not within {seconds} s: {what() if callable(what) else what or true}")
 
 
 def alive(pid: int) -> bool:

@@ -32,9 +32,9 @@ def shown(language: str, port: int, gateway: int) -> str:
     text = block(language)
     assert text.count("127.0.0.1:2048") == 1
     text = text.replace("127.0.0.1:2048", f"127.0.0.1:{gateway}")
-    changed, count = re.subn(r"(listen |bind :)80\b", rf"\g<1>{port}", text)
+    moved, count = re.subn(r"(listen |bind :)80\b", rf"\g<1>{port}", text)
     assert count == 1
-    return re.sub(rf"(listen |bind ):?{port}", rf"\g<1>127.0.0.1:{port}", changed)
+    return re.sub(rf"(listen |bind ):?{port}", rf"\g<1>127.0.0.1:{port}", moved)
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
@@ -48,7 +48,8 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 
 @contextlib.contextmanager
-def _running(command: list[str], port: int, log: Path) -> Iterator[int]:
+def front_running(command: list[str], port: int, log: Path) -> Iterator[int]:
+    """A proxy as a process, from when it listens there."""
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
     try:
@@ -63,24 +64,33 @@ def _running(command: list[str], port: int, log: Path) -> Iterator[int]:
             process.wait()
 
 
-@contextlib.contextmanager
-def nginx(folder: Path, gateway: int, changes: Mapping[str, str] | None = None) -> Iterator[int]:
-    """nginx before the gateway at that port, with some words of the page replaced."""
-    port = free_port()
-    text = _changed(shown("nginx", port, gateway), changes or {})
+def whole_nginx(folder: Path, text: str) -> str:
+    """What the distribution's nginx.conf has around `text`, with everything in `folder`."""
     temporary = "".join(
         f"{kind}_temp_path {folder}/{kind};\n"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     user = "user root;\n" if os.geteuid() == 0 else ""
-    config = folder / "nginx.conf"
-    config.write_text(
+    return (
         f"{user}daemon off;\nmaster_process off;\npid {folder}/nginx.pid;\n"
         f"error_log {folder}/nginx.error.log;\nevents {{ worker_connections 4096; }}\n"
         f"http {{\naccess_log off;\n{temporary}{text}}}\n"
     )
-    command = ["nginx", "-p", str(folder), "-c", str(config), "-e", str(folder / "nginx.error.log")]
-    with _running(command, port, folder / "nginx.log") as running:
+
+
+def nginx_command(folder: Path, config: Path) -> list[str]:
+    """nginx with that configuration, and nothing of the machine's."""
+    return ["nginx", "-p", str(folder), "-c", str(config), "-e", str(folder / "nginx.error.log")]
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, gateway: int, changes: Mapping[str, str] | None = None) -> Iterator[int]:
+    """nginx before the gateway at that port, with some words of the page replaced."""
+    port = free_port()
+    text = changed(shown("nginx", port, gateway), changes or {})
+    config = folder / "nginx.conf"
+    config.write_text(whole_nginx(folder, text))
+    with front_running(nginx_command(folder, config), port, folder / "nginx.log") as running:
         yield running
 
 
@@ -94,9 +104,9 @@ def haproxy(
     """HAProxy before the gateway at that port, by the page's configuration of that language."""
     port = free_port()
     config = folder / "haproxy.cfg"
-    config.write_text(_changed(shown(language, port, gateway), changes or {}))
+    config.write_text(changed(shown(language, port, gateway), changes or {}))
     command = ["haproxy", "-db", "-f", str(config)]
-    with _running(command, port, folder / "haproxy.log") as running:
+    with front_running(command, port, folder / "haproxy.log") as running:
         yield running
 
 
@@ -114,7 +124,7 @@ def front_before(name: str) -> Any:
     return front
 
 
-def _changed(text: str, changes: Mapping[str, str]) -> str:
+def changed(text: str, changes: Mapping[str, str]) -> str:
     """With some of its words replaced."""
     for old, new in changes.items():
         assert text.count(old) == 1, old

@@ -145,6 +145,9 @@ class Gateway:
         if self.tls:
             text += f'\n[gateway.tls]\nlisten = ["127.0.0.1:{self.https_port}"]\n'
             text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in self.tls.items())
+        if "state" in self.shared:
+            host = self.shared.setdefault("host", {})
+            host.setdefault("listen", [f"127.0.0.1:{free_port()}"])
         for name, values in self.shared.items():
             text += f"\n[{name}]\n"
             text += "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from er.keys.entry import PUT
+
 # Words of commands, programs and settings that stand in sentences as they are typed.
 CODE = frozenset(
     (
@@ -32,7 +34,7 @@ _FILES = (  # what is written into files, whose comments are in English
     "# A batch of this model takes a CPU minutes, and a probe waits behind it.",
     "# GPU {} was not seen when this was written; usually it is:",
     "# GPU {} was not seen when this was written: run er apply again.",
-    "# Requests in flight may take as long as `stop_timeout` allows.",
+    "# `leave_time`, then requests in flight may take as long as `stop_timeout` allows.",
     "{}; a change here is lost. Your own lines: another file beside this one\n",
     *("# More replicas on a card", 'dtype = "float16"                # its card has no bfloat16\n'),
 )
@@ -53,6 +55,19 @@ _RECORDS = (  # lines of er audit, as they are kept; the journal's own
     "no API key existed, so one was made; it is shown this once:",
     "whoever reads this log can use it: note it, then rotate it with `er keys rotate {}`",
     "HTTPS refuses every client: {}",
+    # what a look at the shared keys has changed, by the admin process
+    *("{} was changed on this host alone: {} again{}", "{}; change keys with: er keys"),
+    "the shared state had lost all keys; {} of this host were put back",
+    "went back from version {} to {}, as after a failover",
+    *("the keys in the shared state {}; {}", "what was lost is put back, as version {}"),
+    *("; the file as it was is {}", "keys are shared from now on: {}"),
+    *("{} taken from the shared state", "{}, version {} by {}"),
+)
+_SERVERS = (  # what a Valkey is told, in its own words; what /health says
+    *(PUT, "ACL SETUSER {} on >PASSWORD resetkeys ~{} -@all {}"),
+    "CONFIG SET maxmemory-policy noeviction",
+    "not usable ({}): the last known keys and limits count",
+    "its keys are not used: the last known ones count",
 )
 _MANUAL = (  # er help has its own two languages
     "The manual. Read a page with: er help TOPIC\n",
@@ -63,7 +78,7 @@ _MANUAL = (  # er help has its own two languages
 _DIFF = ("{} ({})", "no {}")  # a diff's head; a setting that a hand takes out
 _NAMES = (". canary", ". hourly")  # of files
 NOT_SAID = frozenset(
-    (*_FOR_ENGINES, *_FILES, *_PASTED, *_READ, *_RECORDS, *_MANUAL, *_DIFF, *_NAMES)
+    (*_FOR_ENGINES, *_FILES, *_PASTED, *_READ, *_RECORDS, *_SERVERS, *_MANUAL, *_DIFF, *_NAMES)
 )
 
 # What is only a piece of a sentence: whole ones with it, which are heard.

@@ -16,15 +16,15 @@ import httpx
 
 from fakes import EngineProcess, free_port
 from faulty_link import FaultyLink
+from hosts.valkeys import Valkey
 from running import DIMENSIONS, Gateway, Reply
-from valkeys import Server
 
 
 class Host(Gateway):
     """One host: a gateway with [state] and [host]."""
 
     def __init__(
-        self, folder: Path, name: str, server: Server, engines: Sequence[EngineProcess]
+        self, folder: Path, name: str, server: Valkey, engines: Sequence[EngineProcess]
     ) -> None:
         folder.mkdir()
         super().__init__(folder, engines)
@@ -68,7 +68,7 @@ class Host(Gateway):
 class Several(list[Host]):
     """Hosts gpu1, gpu2, …, and the Valkey that they share."""
 
-    server: Server
+    server: Valkey
 
     def known(self) -> None:
         """Wait until each uses the replicas of all."""
@@ -87,7 +87,9 @@ def hosts(
     """
     with contextlib.ExitStack() as stack:
         found = Several()
-        found.server = stack.enter_context(Server(folder / "valkey"))
+        found.server = Valkey(folder / "valkey")
+        found.server.start()
+        stack.callback(found.server.kill)
         for number, count in enumerate(engines, 1):
             started = [stack.enter_context(EngineProcess(dim=DIMENSIONS)) for _ in range(count)]
             name = f"gpu{number}"

@@ -18,7 +18,7 @@ from er.batches import Batch, Results, Store
 from er.batches.records import new_id
 from er.config import Batches
 from er.gateway import run, runner, uploads
-from er.gateway.batches import Place, Shelf, place_at
+from er.gateway.batches import Place, Shelf, place_at, uncounted
 from er.gateway.exchange import Head, Request
 from er.gateway.run import Run
 from er.gateway.runner import RUNS, STALLED_S, Disk, Runner
@@ -420,7 +420,7 @@ async def test_a_folder_that_is_none_is_told_to_the_operator(
     head = Head("POST", "/v1/files", {b"content-type": b"multipart/form-data; boundary=B"})
     shelf = Shelf(store, Batches())
     with pytest.raises(Refusal, match="the operator's log says why") as refused:
-        await shelf.answer(place, Request(head, "x", whole=form), who, lambda: None)
+        await shelf.answer(place, Request(head, "x", whole=form), who, uncounted)
     assert refused.value.status == 500
     assert f"files of batches can't be used: {store.root}" in capfd.readouterr().out
 
@@ -432,7 +432,7 @@ async def test_it_can_be_turned_off(tmp_path: Path) -> None:
     assert isinstance(place, Place)
     request, nobody = Request(Head("GET", "/v1/files", {}), "x", whole=b""), keys.local(0)
     with pytest.raises(Refusal, match="turned off") as refused:
-        await shelf.answer(place, request, nobody, lambda: None)
+        await shelf.answer(place, request, nobody, uncounted)
     assert refused.value.status == 404
     tools: Any = SimpleNamespace(store=store)
     await asyncio.wait_for(Runner(tools).run(), 1)

@@ -32,7 +32,7 @@ SCANNED = (
     *("alert/shapes.py", "capacity/result.py", "capacity/watch.py", "usage/report.py"),
     *("tls/context.py", "tls/credentials.py", "tls/facts.py", "tls/made.py", "exam.py"),
     *("first_config.py", "gpus.py", "launcher.py", "model_files.py", "moments.py", "ports.py"),
-    *("quantities.py", "supervisor/opening.py", "shared_state"),
+    *("quantities.py", "supervisor/opening.py", "members/roll.py", "shared_state"),
 )
 FUNCTION_WORDS = frozenset(
     (

@@ -72,6 +72,8 @@ def test_the_good_one_is_good() -> None:
         (2, 'rate_limit = "100"', 'write a rate as "100/minute"'),
         (2, "rate_limit = 100", 'write a rate as "100/minute"'),
         (2, "rate_wait = 2", 'write a time as "600s"'),
+        (2, "leave_time = 5", 'write a time as "600s"'),
+        (2, 'leave_time = "6m"', "leave_time is 6m; it must be from 0s to 5m"),
         (2, 'rate_wait = "2m"', "rate_wait is 2m; it must be from 0s to 1m"),
         (2, "timeout = 600", 'write a time as "600s"'),
         (2, 'timeout = "0s"', "timeout is 0s; it must be from 100ms to 1d"),

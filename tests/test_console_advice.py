@@ -116,6 +116,27 @@ def test_two_models_of_a_task_are_named_by_their_names() -> None:
     assert said.startswith("2 of 3 replicas of Qwen3-Embedding-0.6B answering; ")
 
 
+def test_a_host_without_what_hosts_share_says_so() -> None:
+    """In the header where nothing else is out, and always among what to do."""
+    gone = "the shared state (10.0.0.5:6379) is not reached: Error 111 connecting. refused."
+    keys = {"state": "ok", "reason": "", "version": 3}
+    state = {"state": "away", "since": NOW - 90, "reason": gone, "keys": keys}
+    data = fleet() | {"status": "degraded", "reason": gone, "state": state}
+    found = seen(data)
+    assert verdict(found, NOW).sentence == gone
+    (one,) = advice(found, NOW)
+    assert one.what == f"{gone} (1m)" and "last known keys" in one.todo
+    speak("zh")
+    (one,) = advice(found, NOW)
+    assert one.what.startswith("连接不上共享状态（10.0.0.5:6379）") and "最后所知" in one.todo
+    speak("en")
+    keys = {"state": "own", "reason": "it lacks keys; sudo er state move carries them over"}
+    (one,) = advice(seen(data | {"state": {**state, "state": "ok", "keys": keys}}), NOW)
+    assert (one.what, one.todo) == ("it lacks keys", "sudo er state move carries them over")
+    assert not advice(seen(fleet() | {"state": None}), NOW)
+    assert not advice(seen(fleet() | {"state": "odd"}), NOW)
+
+
 def test_all_well_says_nothing() -> None:
     """Every rule is silent on a fleet that is well."""
     driver = (Gpu(0, "GPU-0", "H200", ecc_errors=0.0), Gpu(1, "GPU-1", "H200"))

@@ -33,7 +33,7 @@ TEXTS = {**READMES, **manual.pages()}
 PROGRAMS = (
     *("er", "er-console", "er-gateway", "er-vllm", "curl", "tests/run", "tests/bench/run"),
     *("./install.sh", "systemctl", "journalctl", "sqlite3", "zcat", "shred", "cp", "ssh", "sh"),
-    *("export", "ufw", "DIR/er/install.sh", "podman"),
+    *("export", "ufw", "DIR/er/install.sh", "podman", "valkey-cli"),
 )
 MODEL = '[[model]]\nname = "Qwen3-Embedding-0.6B"\ntask = "embed"\npath = "/m"\n'
 REPLICA = '[[replica]]\nname = "one"\nmodel = "Qwen3-Embedding-0.6B"\ngpu = 0\nport = 8000\n'
@@ -84,6 +84,11 @@ ELSEWHERE = {
         "test_replica_commands.py",
         "test_a_port_moves_and_that_replica_alone_is_restarted",
     ),
+    "er hosts": ("test_members_gateways.py", "test_they_find_each_other"),
+    "er hosts forget": ("test_members_gateways.py", "test_one_that_is_killed_is_silent"),
+    "er hosts rotate": ("test_members_gateways.py", "test_the_secret_changes_while_traffic_runs"),
+    "er drain HOST": ("test_members_gateways.py", "test_a_drain_holds_on_all"),
+    "er undrain": ("test_members_gateways.py", "test_a_drain_holds_on_all"),
     "er model": ("test_replica_commands.py", "test_a_model_comes_with_a_replica_and_goes_with_it"),
     "cp /etc/er/er.toml.before": (
         "test_replica_commands.py",
@@ -124,6 +129,10 @@ ELSEWHERE = {
     "ufw allow": (
         "test_doctor_network.py",
         "test_each_network_that_the_firewall_keeps_out_has_the_line_that_lets_it_in",
+    ),
+    "valkey-cli ACL SETUSER": (
+        "test_check_state.py",
+        "test_the_user_that_the_help_makes_may_all_that_is_needed",
     ),
     "podman": ("test_containers.py", "test_the_gateway_runs_as_the_manual_says"),
     "./install.sh --demo": ("whole/test_a_demo.py", "test_demo"),

@@ -47,8 +47,8 @@ def test_the_pages_that_the_contract_names_are_there() -> None:
     more = {"tls", "batches", "bench", "console", "embed", "metrics", "status", "quality"}
     more |= {"proxies", "usage", "dependencies", "runbook", "moving", "recipes", "report"}
     more |= {"alerts", "backup", "capacity", "changes", "containers", "day-two"}
-    more |= {"gpus", "hosts", "models", "offline", "vectors", "vllm"}
-    more |= {"connect", "disk", "feedback", "tracing", *manual.APPLICATIONS}
+    more |= {"gpus", "models", "offline", "vectors", "vllm"}
+    more |= {"connect", "disk", "feedback", "hosts", "tracing", *manual.APPLICATIONS}
     assert wanted | more == set(PAGES)
     assert all(re.match(r"# \w.*: ", text) for text in PAGES.values())
 
@@ -119,6 +119,7 @@ def test_the_defaults_are_the_code_s() -> None:
     assert values["rate_wait"] == "off" and not gateway.rate_wait_s
     assert values["timeout"] == f"{gateway.timeout_s:.0f}s"
     assert values["stop_timeout"] == f"{gateway.stop_timeout_s:.0f}s"
+    assert values["leave_time"] == "off" and not gateway.leave_time_s
     assert values["max_body"] == f"{gateway.max_body >> 20}MiB"
     for key in ("max_inputs", "max_documents", "max_request_tokens", "max_rerank_tokens"):
         assert values[key] == getattr(gateway, key)
@@ -192,6 +193,8 @@ def test_every_command_and_option_is_in_the_manual() -> None:
         "status",
         "wait",
         "drain",
+        "undrain",
+        "hosts",
         "resume",
         "doctor",
         "bench",

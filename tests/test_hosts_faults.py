@@ -6,17 +6,14 @@ apart all the time. Sentinels and what is between two hosts: tests/test_hosts_fa
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
 import fault_rows
-from hosts.host import Host
+from hosts.host import Host, together
 from hosts.network import Network
 from hosts.traffic import Traffic
 from hosts.valkeys import Valkey
@@ -69,35 +66,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             Host(folder / n, network[n], {"url": valkey.url}, password="sesame", ahead_s=ahead)
             for n, ahead in zip(NAMES, AHEAD_S, strict=True)
         ]
-        try:
-            for host in hosts:
-                host.start()
-            key = next(secret for host in hosts for secret in host.secrets())
-            for host in hosts:
-                host.key = key
-                until(lambda h=host: h.embed().status == 200, 40, host.text()[-2000:])
+        with together(hosts):
             yield Site(network, valkey, hosts)
-        finally:
-            network.heal()
-            for host in hosts:
-                host.kill()
-
-
-def er(host: Host, *words: str) -> Any:
-    """What that command prints as JSON, on that host."""
-    command = [sys.executable, "-m", "er.cli", *words, "--json"]
-    with host.place.entered():
-        done = subprocess.run(
-            command, env=host.environment(), capture_output=True, text=True, timeout=60
-        )
-    assert done.returncode == 0, done
-    return json.loads(done.stdout)
-
-
-def told(host: Host, what: str) -> Callable[[], bool]:
-    """Whether its journal says that since now."""
-    before = host.text().count(what)
-    return lambda: host.text().count(what) > before
 
 
 def saw(row: fault_rows.Fault, traffic: Traffic, hosts: list[Host]) -> None:
@@ -110,20 +80,13 @@ def saw(row: fault_rows.Fault, traffic: Traffic, hosts: list[Host]) -> None:
 
 def well(site: Site, row: fault_rows.Fault) -> None:
     """Within the row's time a key made on one host is good on all, and /health says nothing."""
-    made = until(lambda: _made(site.hosts[0]), row.within_s)
+    made = until(site.hosts[0].made_key, row.within_s)
     for host in site.hosts:
-        until(lambda h=host: h.embed(key=made["secret"]).status == 200, row.within_s, host.text())
-        until(lambda h=host: h.status()["state"]["state"] == "ok", row.within_s)
-    er(site.hosts[1], "keys", "revoke", made["id"])
+        until(lambda h=host: h.embed(key=made["secret"]).status == 200, row.within_s, host.end)
+        until(lambda h=host: h.health()["state"]["state"] == "ok", row.within_s)
+    site.hosts[1].er("keys", "revoke", made["id"])
     for host in site.hosts:
         until(lambda h=host: h.embed(key=made["secret"]).status == 401, row.within_s)
-
-
-def _made(host: Host) -> Any:
-    try:
-        return er(host, "keys", "create", "--name", f"k{time.monotonic_ns()}")
-    except AssertionError:
-        return None
 
 
 Fault = Callable[[Site], Callable[[], None]]  # does it; what it gives cures it
@@ -173,31 +136,31 @@ def test_valkey_is_away(
     site: Site, fault: Callable[[Site], Callable[[], None]], cause: str
 ) -> None:
     """Nobody is refused for it; each host's journal and /health say so, and say when it is over."""
-    said = [told(host, GOES_ON) for host in site.hosts]
-    over = [told(host, AGAIN) for host in site.hosts]
+    said = [host.says(GOES_ON) for host in site.hosts]
+    over = [host.says(AGAIN) for host in site.hosts]
     with Traffic(site.hosts, site.network["clients"]) as traffic:
         cure = fault(site)
         try:
             for host, now in zip(site.hosts, said, strict=True):
-                until(now, 20, host.text()[-1000:])
-                health = host.status()
+                until(now, 20, host.end)
+                health = host.health()
                 assert health["status"] == "degraded" and cause in health["state"]["reason"]
                 assert host.ask("GET", "/readyz", key=None).status == 200
-            time.sleep(2)
+            time.sleep(1)
             assert "sesame" not in "".join(host.text() for host in site.hosts)
         finally:
             cure()
         for host, now in zip(site.hosts, over, strict=True):
-            until(now, AWAY.within_s, host.text()[-1000:])
+            until(now, AWAY.within_s, host.end)
         well(site, AWAY)
     saw(AWAY, traffic, site.hosts)
 
 
 def test_valkey_has_lost_all(site: Site) -> None:
-    gone = er(site.hosts[0], "keys", "create", "--name", "gone")
+    gone = site.hosts[0].er("keys", "create", "--name", "gone")
     for host in site.hosts:
         until(lambda h=host: h.embed(key=gone["secret"]).status == 200)
-    er(site.hosts[1], "keys", "revoke", gone["id"])
+    site.hosts[1].er("keys", "revoke", gone["id"])
     for host in site.hosts:
         until(lambda h=host: h.embed(key=gone["secret"]).status == 401)
     with Traffic(site.hosts, site.network["clients"]) as traffic:
@@ -213,17 +176,17 @@ def test_valkey_has_lost_all(site: Site) -> None:
 def test_a_host_is_cut_off_from_valkey(site: Site) -> None:
     """It goes on with what it knew: a key revoked meanwhile is good there, until it hears of it."""
     lone, other = site.hosts[0], site.hosts[1]
-    made = er(other, "keys", "create", "--name", "parted")
+    made = other.er("keys", "create", "--name", "parted")
     for host in site.hosts:
         until(lambda h=host: h.embed(key=made["secret"]).status == 200)
     with Traffic(site.hosts, site.network["clients"]) as traffic:
-        said = told(lone, GOES_ON)
+        said = lone.says(GOES_ON)
         site.network.split("gpu1", "state")
-        until(said, 20, lone.text()[-1000:])
-        er(other, "keys", "revoke", made["id"])
+        until(said, 20, lone.end)
+        other.er("keys", "revoke", made["id"])
         until(lambda: site.hosts[2].embed(key=made["secret"]).status == 401)
         assert lone.embed(key=made["secret"]).status == 200
-        assert other.status()["state"]["state"] == "ok"
+        assert other.health()["state"]["state"] == "ok"
         site.network.heal()
         until(lambda: lone.embed(key=made["secret"]).status == 401, PARTED.within_s)
         well(site, PARTED)

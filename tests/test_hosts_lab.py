@@ -22,7 +22,7 @@ import pytest
 import certificates
 from faulty_link import FaultyLink
 from hosts.clocks import Clock
-from hosts.host import Host
+from hosts.host import Host, together
 from hosts.network import HERE, Network
 from hosts.valkeys import Cluster, Failed, Valkey, Watched
 from launched import alive, until
@@ -107,7 +107,7 @@ def test_threads_and_processes_stay_where_they_began(network: Network) -> None:
 
 LEFT = """
 import os, signal, subprocess, sys
-from hosts.host import Host
+from hosts.host import Host, together
 from hosts.network import Network
 from hosts.valkeys import Valkey
 from pathlib import Path
@@ -238,29 +238,23 @@ def test_hosts_of_er_in_their_networks(tmp_path: Path, network: Network) -> None
             Host(tmp_path / name, network[name], {"url": valkey.url}, password="sesame", ahead_s=s)
             for name, s in (("one", 0), ("three", -180))
         ]
-        try:
-            for host in hosts:
-                host.start(wait=False)
-            for host in hosts:
-                host.wait_for("answers right", 40)
+        with together(hosts):
             for host, ahead_s in zip(hosts, (0, -180), strict=True):
-                key = host.secrets()[0]
-                reply = host.embed(key=key, connection=host.connection(source=two))
+                reply = host.embed(connection=host.connection(source=two))
                 told = parsedate_to_datetime(reply.headers["date"]).timestamp()
                 assert reply.status == 200 and abs(told - time.time() - ahead_s) < 60
                 assert "sesame" not in host.text() + host.config.read_text()
             network.split("one", "two")
-            with pytest.raises(TimeoutError):
-                hosts[0].embed(connection=hosts[0].connection(0.3, source=two))
-            assert hosts[0].embed(key=hosts[0].secrets()[0]).status == 200
+            try:
+                with pytest.raises(TimeoutError):
+                    hosts[0].embed(connection=hosts[0].connection(0.3, source=two))
+                assert hosts[0].embed().status == 200
+            finally:
+                network.heal()
             hosts[0].kill()
             assert one.processes() == []
             with pytest.raises(ConnectionRefusedError):
                 hosts[0].embed()
-        finally:
-            network.heal()
-            for host in hosts:
-                host.kill()
 
 
 # -- links and clocks ------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ import jsonschema_rs
 import pytest
 
 from client_gateway import new_key
-from er import dialects, openapi
+from er import dialects, leaving, openapi
 from er.config.structs import Gateway as Settings
 from er.dialects.json_body import Shape
 from er.gateway import (
@@ -346,6 +346,11 @@ def test_refusals_of_a_gateway_whose_engine_is_gone_are_as_described(tmp_path: P
     with gateway(tmp_path, timeout="0.3s") as slow:
         slow.engines[0].fault("hang")
         refused(slow, 504, engine=True)
+        (slow.runtime / leaving.DRAINING).touch()
+        said = slow.ask("GET", "/readyz", key=None)
+        assert said.json["status"] == "leaving"
+        described_as(slow, {o.path: o for o in OPERATIONS}["/readyz"], said)
+        (slow.runtime / leaving.DRAINING).unlink()
         assert running_down(slow) == (503, 503)
         refused(slow, 503, engine=True)
 

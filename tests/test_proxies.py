@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -290,6 +293,22 @@ def test_only_trusted_proxies_may_and_must_speak_it(spoken: Gateway) -> None:
     assert answer.startswith(b"HTTP/1.1 400 ") and b"or set proxy_protocol = false" in answer
     assert f"{PROXY}, a trusted proxy, is refused: a proxy that er.toml trusts" in spoken.text()
     assert exchanged(spoken.port, CLIENT, ASKED + b"\r\n").startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_check_that_gave_up_is_nobodys_request(spoken: Gateway) -> None:
+    """Its connection was reset before it was accepted: not a 400 of somebody unknown."""
+    (worker,) = spoken.children("er.worker")
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        with socket.create_connection((PROXY, spoken.port)) as link:
+            link.sendall(PROXIED + ASKED + b"\r\n")
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    mark = PROXIED + ASKED + b"x-request-id: after-it\r\n\r\n"
+    assert exchanged(spoken.port, PROXY, mark).startswith(b"HTTP/1.1 200 ")
+    spoken.wait_for('"REQUEST_ID":"after-it"')
+    assert not any(record["CLIENT"] == "unknown" for record in spoken.audit())
 
 
 def test_a_chain_is_believed_of_a_proxy_behind_the_proxy_protocol(spoken: Gateway) -> None:

@@ -181,7 +181,7 @@ def test_another_certificate_is_refused_and_said(pair: Several) -> None:
     """Until it is announced, which it can't be while the shared state is away."""
     one, two = pair
     paths = own.Paths(two.state)
-    pair.server.pause(True)
+    pair.server.pause()
     try:
         for path in (paths.certificate, paths.key):
             path.unlink()
@@ -190,7 +190,7 @@ def test_another_certificate_is_refused_and_said(pair: Several) -> None:
         assert "another certificate than host gpu2 announces" in one.why("e0@gpu2")
         right(one.embed("all the same"), ["all the same"])
     finally:
-        pair.server.pause(False)
+        pair.server.resume()
     one.until_up("e0@gpu2")
 
 

@@ -225,6 +225,9 @@ def test_addresses_and_timeout_of_the_gateway() -> None:
         "ListenStream=[::]:2048",
     ]
     assert "TimeoutStopSec=41" in (unit_texts.gateway(here) or "")
+    here = config(SHIPPED.replace("# leave_time =", "leave_time =").replace('"off"  ', '"5s"  '))
+    assert here.gateway.leave_time_s == 5.0
+    assert "TimeoutStopSec=75" in (unit_texts.gateway(here) or "")
 
 
 # -- the plan -----------------------------------------------------------------------------------
@@ -377,6 +380,9 @@ def test_the_time_for_a_stop_needs_no_restart(machine: Machine) -> None:
     text = SHIPPED.replace('# stop_timeout = "60s"', 'stop_timeout = "5s"')
     done = machine.apply(text, ALL)
     assert done[-1].startswith("kill --kill-who=main --signal=HUP")
+    assert "daemon-reload" in done and not any("restart" in each for each in done)
+    text = text.replace('# leave_time = "off"', 'leave_time = "5s"')
+    done = machine.apply(text, ALL)
     assert "daemon-reload" in done and not any("restart" in each for each in done)
 
 

@@ -67,6 +67,7 @@ class Batch:
 
     def __init__(self, load: Load, items: list[Item], now: int) -> None:
         self.replica, self.items, self.taken = load.replica, items, now
+        self.away = load.away_s > 0  # the replica is another host's
         self.tokens = sum([item.tokens for item in items])
         self.in_flight = load.tokens + self.tokens  # on the replica, once this was sent
         self.twin: Batch | None = None  # the same items on another replica, on their way too

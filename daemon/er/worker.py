@@ -36,7 +36,7 @@ from er.config import Tls
 from er.feedback.book import Book
 from er.feedback.memory import Memory
 from er.garbage import Garbage
-from er.gateway import Gateway
+from er.gateway import Gateway, limited
 from er.gateway.batches import Shelf
 from er.gateway.bounded import Bounded
 from er.gateway.client import Trusted
@@ -92,19 +92,17 @@ class Worker:
         self._served = Served(settings)
         self._fingerprints = Fingerprints(self._served, runtime)
         self._lender, dimensions = Lender(child, runtime), self._served.dimensions
-        both: dict[str, Any] = {"secret": partial(engine_secret.known, runtime)}
-        both["hosts"] = self._lender.hosts
-        self._replicas = Replicas(settings, dimensions, self._ledger, **both)
+        secret, hosts = partial(engine_secret.known, runtime), self._lender.hosts
+        self._replicas = Replicas(settings, dimensions, self._ledger, secret=secret, hosts=hosts)
         self._cache = Cache(settings, config.directory("cache") / "vectors", runtime)
         self._workshop = Workshop(self._served, self._replicas, self._cache)
-        limits = Limits.open(runtime / "limits")
+        limits, self._beside = limited.opened(settings, runtime)
         limits.running.claim(child.slot)
         state = config.directory("state")
         self._meter = Meter(usage.folder(state), runtime if settings.state else None)
         bounded = Bounded(limits, self._meter.months)
-        known = Keys(keys.path())
-        journal.hide(known.blotted)
-        both = {"served": self._served, "keys": known, "limits": limits, "audit": self._audit}
+        both: dict[str, Any] = {"served": self._served, "keys": _known()}
+        both |= {"limits": limits, "audit": self._audit}
         kept = settings.batches
         store = Store(state / "batches", quota=kept.quota, keep_s=kept.keep_s)
         self._traces = self._tracing()
@@ -166,11 +164,9 @@ class Worker:
         loop.add_signal_handler(RETIRE, self._retire)
         loop.add_signal_handler(signal.SIGINT, self._cut.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: None)  # the terminal's; the parent says
-        background = [
-            loop.create_task(self._served.load(self._loaded)),
-            loop.create_task(self._beat()),
-            loop.create_task(self._tick()),
-        ]
+        runs = [self._served.load(self._loaded), self._beat(), self._tick()]
+        runs += [beside() for beside in self._beside]
+        background = [loop.create_task(run) for run in runs]
         batches = loop.create_task(self._runner.run())
         stop = [loop.create_task(self._drain.wait()), loop.create_task(self._cut.wait())]
         first = loop.create_task(self._served.looked.wait())
@@ -375,6 +371,13 @@ def _keep_memory_closed() -> None:
     its own parent, and the ledger would take it for dead.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _known() -> Keys:
+    """The keys; their secrets never get into the journal from here on."""
+    known = Keys(keys.path())
+    journal.hide(known.blotted)
+    return known
 
 
 def main(child: Child) -> int:

@@ -103,7 +103,7 @@ build_light() {
     compile_all "$target"
     mkdir -p "$target/share"
     cp "$here/etc/er.toml" "$here"/lock.*.txt "$target/share"
-    cp -r "$here"/etc/{grafana,prometheus} "$target/share"     # for whoever has these two
+    cp -r "$here"/etc/{front,grafana,prometheus} "$target/share"   # for whoever has these
     cp -r "$here/units" "$target/share"                        # for --rollback
     replica_parts "$target" >"$target/share/replica-parts"
     touch "$target/.complete"

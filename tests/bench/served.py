@@ -25,8 +25,13 @@ class Er(Gateway):
 
     def __init__(self, folder: Path, audit: Path | Literal["off"], workers: int) -> None:
         super().__init__(folder, workers=workers, rate_limit=RATE)
-        self._audit_to = audit
+        self._audit_to, self.more = audit, ""
         self.key = ""
+
+    def write_config(self) -> None:
+        super().write_config()
+        with self.config.open("a") as file:
+            file.write(self.more)
 
     def environment(self) -> dict[str, str]:
         path = [str(HERE / "shim"), str(TOP / "daemon"), str(TOP / "tui")]
@@ -105,17 +110,19 @@ def served(
     audit: bool = True,
     workers: int = 1,
     seconds: float = 30.0,
+    more: str = "",
     **gateway: Any,
 ) -> Iterator[Er]:
     """ER in front of the engines on those ports, serving "embed" and answering.
 
-    `gateway`: settings of er.toml's [gateway].
+    `more`: further tables of er.toml; `gateway`: settings of its [gateway].
     """
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         sink: Path | Literal["off"] = stack.enter_context(audit_sink(folder)) if audit else "off"
         er = Er(folder, sink, workers)
         er.settings |= gateway
+        er.more = more
         er.models = [
             {"name": "embed", "task": "embed", "path": str(qwen_folder(folder / "qwen", dim))}
         ]

@@ -88,7 +88,7 @@ class Steady:
         keys: list[str],
         make: Callable[[], Asked],
         *,
-        unix: Path,
+        unix: Path | None,
         https: int | None = None,
         rate: float = RATE,
         seed: int = 1,
@@ -98,6 +98,8 @@ class Steady:
         self._trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._trust.check_hostname, self._trust.verify_mode = False, ssl.CERT_NONE
         modes = {name: n for name, n in MODES.items() if https or not name.startswith("https")}
+        if unix is None:
+            modes.pop("unix", None)
         self._modes, self._weights = list(modes), list(modes.values())
         self._idle: dict[str, deque[Link]] = {mode: deque() for mode in modes}
         self._used: dict[asyncio.StreamWriter, int] = {}
@@ -262,6 +264,7 @@ class Steady:
             self._since.pop(writer, None)
             writer.close()
         if mode == "unix":
+            assert self._unix is not None
             return await asyncio.open_unix_connection(self._unix), 0
         if mode.startswith("https"):
             trust = self._trust

@@ -197,6 +197,7 @@ class Valkey(Server):
         else:
             self.ask("CONFIG", "SET", "requirepass", password)
         self.password = password
+        self.configure()  # for its next start
         self.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")
 
     def hang_up(self) -> None:

@@ -53,9 +53,10 @@ def test_the_scrape_keeps_to_the_standards(er: Installed) -> None:
 
 
 def test_rules_and_dashboard_are_installed(er: Installed) -> None:
-    """Where help/metrics.md says, readable for whoever runs Prometheus."""
+    """Where help/metrics.md and help/hosts.md say, readable for whoever runs Prometheus."""
     share = "/opt/er/current/share"
-    for path in ("prometheus/rules.yml", "prometheus/prometheus.yml", "grafana/er.json"):
+    fronts = ("front/haproxy.cfg", "front/nginx.conf", "front/keepalived.conf")
+    for path in ("prometheus/rules.yml", "prometheus/prometheus.yml", "grafana/er.json", *fronts):
         assert er.machine.run("cat", f"{share}/{path}", user="joe").stdout
     (folder,) = (er.machine.root / "opt/er").glob("[0-9]*/share/prometheus")
     assert "is valid" in promtool("check", "config", folder / "prometheus.yml")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from er_console.judgement import ANSWERING, Advice, last_error, told
+from er_console.judgement import ANSWERING, Advice, because, last_error, told
 from er_console.language import count, heard, say
 from er_console.parts import fresh_units, gateway, gpus, replicas, target
 from er_console.state import GATEWAY_UNIT, Gpu, Replica, Snapshot, Status
@@ -26,7 +26,7 @@ def advice(snapshot: Snapshot, now: float) -> list[Advice]:
         found += _about_replica(replica, now)
     status = snapshot.status.fresh(now, snapshot.limit_s())
     if status is not None:
-        found += _about_traffic(status)
+        found += _about_traffic(status) + _about_shared(status, now)
         if not parts:
             todo = say("name models and replicas in er.toml (er help configuration), sudo er apply")
             found.append(Advice(say("no replica is configured"), todo))
@@ -38,6 +38,19 @@ def advice(snapshot: Snapshot, now: float) -> list[Advice]:
         found += _about_gpu(gpu)
     found += _about_lost(snapshot, parts, now)
     return sorted(found, key=lambda a: not a.severe)
+
+
+def _about_shared(status: Status, now: float) -> list[Advice]:
+    """This host goes on without what hosts share, or with other keys than they have."""
+    shared = status.shared
+    if shared is None:
+        return []
+    if shared.state == "away":
+        what = because(heard(shared.reason), "", shared.since, now)
+        todo = say("traffic goes on with the last known keys and limits; er check says more")
+        return [Advice(what, todo)]
+    what, _, todo = shared.keys_reason.partition("; ")
+    return [Advice(heard(what), heard(todo) or say("er check says more"))] if what else []
 
 
 def _cards_of(replica: Replica, cards: Sequence[Gpu]) -> list[Gpu]:

@@ -114,10 +114,10 @@ def lasted(seconds: float) -> str:
 def told(replica: Replica, now: float) -> str:
     """'reranker failed: out of GPU memory (4m)'."""
     words = say("{part} {state}", part=replica.name, state=say(replica.state))
-    return _because(words, replica.reason, replica.since, now)
+    return because(words, replica.reason, replica.since, now)
 
 
-def _because(said: str, reason: str, since: float | None = None, now: float = 0.0) -> str:
+def because(said: str, reason: str, since: float | None = None, now: float = 0.0) -> str:
     """What is so, with its reason and how long it has been so, as far as they are known."""
     if reason:
         said = say("{said}: {reason}", said=said, reason=heard(reason))
@@ -208,8 +208,8 @@ def _sentences(
     return say("{count}; {worst}", count=answering, worst=whole), (
         say("{count}; {worst}", count=answering, worst=shorter),
         say("{count}; {worst}", count=f"{up}/{len(group)}", worst=shorter),
-        _because(brief, short, bad.since, now),
-        _because(brief, short),
+        because(brief, short, bad.since, now),
+        because(brief, short),
     )
 
 
@@ -220,7 +220,7 @@ def _told_at_length(bad: Replica, state: str, cause: str, out: int, now: float) 
     n = tries(bad)
     if n > 1 and bad.state in ("starting", "restarting", "failed", "down"):
         clauses.append(_nth(n))
-    said = _because(say(", ").join(clause for clause in clauses if clause), "", bad.since, now)
+    said = because(say(", ").join(clause for clause in clauses if clause), "", bad.since, now)
     if out > 1:
         said = count(out - 1, "{said}; {n} more out", "{said}; {n} more out", said=said)
     return said
@@ -259,7 +259,7 @@ def _gateway_sentence(front: Gateway, now: float) -> str:
         said = say("the gateway is starting")
     elif front.state == "failed":
         said = say("no client gets an answer: the gateway has failed")
-    return _because(said, front.reason, front.since, now)
+    return because(said, front.reason, front.since, now)
 
 
 def _without_status(snapshot: Snapshot, now: float) -> Verdict:
@@ -274,7 +274,7 @@ def _without_status(snapshot: Snapshot, now: float) -> Verdict:
     if age is not None:
         said = say("no word from the gateway for {span}", span=lasted(age))
         why = missing.reason if missing else ""
-        return Verdict("unknown", WORDS["unknown"], _because(said, why))
+        return Verdict("unknown", WORDS["unknown"], because(said, why))
     if missing is not None:
         return Verdict("unknown", WORDS["unknown"], heard(missing.reason))
     return Verdict("unknown", WORDS["unknown"], say("nothing has been read yet"))

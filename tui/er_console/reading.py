@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from er_console.hosts import Host
 from er_console.state import (
     Ended,
     Gateway,
@@ -23,6 +24,7 @@ from er_console.state import (
     Recent,
     Replica,
     Sample,
+    Shared,
     Status,
     Sums,
     Traffic,
@@ -291,6 +293,37 @@ def read_status(data: Mapping[str, Any]) -> Status:
         traffic=read_traffic(traffic if isinstance(traffic, dict) else {}),
         machine={name: number(value) for name, value in machine.items()},
         raw=data,
+        hosts=tuple(read_host(host) for host in objects(data.get("hosts"))),
+        shared=read_shared(data.get("state")),
+    )
+
+
+def read_host(data: Mapping[str, Any]) -> Host:
+    """One of GET /status's hosts from its JSON."""
+    rows = objects(data.get("replicas"))
+    return Host(
+        name=text(data.get("name")),
+        state=text(data.get("state")) or "unknown",
+        own=data.get("own") is True,
+        silent_s=number(data.get("silent_s")),
+        distance_ms=number(data.get("distance_ms")),
+        requests=number(data.get("requests")),
+        tokens=sum(number(row.get("in_flight_tokens")) or 0.0 for row in rows),
+        up=sum(row.get("state") == "up" for row in rows),
+        replicas=len(rows),
+        odd=texts(data.get("odd")),
+    )
+
+
+def read_shared(data: object) -> Shared | None:
+    """The member `state` of GET /status, which is null where hosts share nothing."""
+    if not isinstance(data, dict):
+        return None
+    return Shared(
+        state=text(data.get("state")),
+        since=number(data.get("since")),
+        reason=text(data.get("reason")),
+        keys_reason=text(_object(data.get("keys")).get("reason")),
     )
 
 

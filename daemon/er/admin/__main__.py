@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ from er.admin.metrics_door import MetricsDoor
 from er.admin.observer import Observer
 from er.admin.prober import Ask, Prober, Question
 from er.admin.satisfaction import Satisfaction
+from er.admin.shared import SharedState
 from er.admin.used_elsewhere import UsedElsewhere
 from er.child import Child
 from er.config import Config, Model, Replica, directory
@@ -177,15 +179,9 @@ async def serve(child: Child) -> None:
         alerting = Alerting(config, observer.status, lambda: _end(observer))
         lasting = (prober.run(), observer.run(), canary.run(), Satisfaction(config).run())
         tasks = [alive, *map(asyncio.create_task, (*lasting, alerting.run()))]
-        if config.state is not None:
-            host = host_name(config.host)
-            for shared in (UsedElsewhere(config.state, host), DayByDay(config.state, host)):
-                tasks.append(asyncio.create_task(shared.run()))
+        tasks += map(asyncio.create_task, _together(config, hosts))
         if observer.certificate is not None:
             tasks.append(asyncio.create_task(observer.certificate.run()))
-        if hosts is not None:
-            tasks.append(asyncio.create_task(hosts.run()))
-            tasks.append(asyncio.create_task(HostCertificate(config).run()))
         child.ready()
         try:
             await server.serve(sockets=list(child.sockets["admin"]))
@@ -199,6 +195,20 @@ async def serve(child: Child) -> None:
             await asyncio.to_thread(observer.close)
             audit.close()
             ledger.close()
+
+
+def _together(config: Config, hosts: Hosts | None) -> list[Coroutine[Any, Any, None]]:
+    """What runs only where hosts share a state."""
+    if config.state is None or hosts is None:
+        return []
+    name = host_name(config.host)
+    return [
+        hosts.run(),
+        SharedState(config).run(),
+        UsedElsewhere(config.state, name).run(),
+        DayByDay(config.state, name).run(),
+        HostCertificate(config).run(),
+    ]
 
 
 def _hosts(

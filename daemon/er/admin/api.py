@@ -7,7 +7,6 @@ import html
 import time
 from collections.abc import Collection
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -35,7 +34,15 @@ from er.usage import others, report
 
 By = Literal["operator", "launcher"]  # who asks here; a host drains by itself
 GRACE = "24h"
-KEY_STATUS = {"not_found": 404, "exists": 409, "invalid": 400, "damaged": 500, "disk": 507}
+KEY_STATUS = {
+    "not_found": 404,
+    "exists": 409,
+    "invalid": 400,
+    "damaged": 500,
+    "disk": 507,
+    "away": 503,
+    "unsure": 504,
+}
 
 
 class Trouble(Exception):  # noqa: N818 - what the API answers, not an accident
@@ -183,16 +190,17 @@ def _known_span(seconds: int, spans: Collection[int]) -> None:
 
 
 def _keys(app: FastAPI, desk: Desk) -> None:
-    path: Path = keys.path()
+    where = keys.where(desk.observer.config)
 
     @app.get("/keys", summary="All keys, without secrets, and what each uses of its limit now")
     async def list_keys() -> dict[str, Any]:
-        return {"keys": await asyncio.to_thread(desk.use.listed, path)}
+        found = await asyncio.to_thread(desk.use.listed, keys.path())
+        return {"keys": found, "state": desk.observer.shared_state()}
 
     @app.post("/keys", status_code=201, summary="Make a key; the answer alone has its secret")
     async def create(request: Request, fields: KeyFields) -> dict[str, Any]:
         values = _values(fields, full=True)
-        made = await asyncio.to_thread(keys.create, path, now=_now(), **values)
+        made = await asyncio.to_thread(keys.create, where, now=_now(), **values)
         desk.record(request, "keys.create", made.record.id)
         return dict(made.shown())
 
@@ -204,7 +212,7 @@ def _keys(app: FastAPI, desk: Desk) -> None:
             seconds = span_s(grace.grace if grace else GRACE)
         except ValueError as error:
             raise Trouble(400, "invalid_request", f"grace: {error}", field="grace") from None
-        made = await asyncio.to_thread(keys.rotate, path, ref, grace_s=seconds, now=_now())
+        made = await asyncio.to_thread(keys.rotate, where, ref, grace_s=seconds, now=_now())
         desk.record(request, "keys.rotate", made.record.id)
         until = keys.shown(made.record)["previous_valid_until"]
         return {**made.shown(), "previous_valid_until": until}
@@ -212,13 +220,13 @@ def _keys(app: FastAPI, desk: Desk) -> None:
     @app.patch("/keys/{ref}", summary="Change what is said of a key; what is left out stays")
     async def change(request: Request, ref: str, fields: KeyFields) -> dict[str, Any]:
         values = _values(fields, full=False)
-        record = await asyncio.to_thread(keys.change, path, ref, now=_now(), **values)
+        record = await asyncio.to_thread(keys.change, where, ref, now=_now(), **values)
         desk.record(request, "keys.set", record.id)
         return dict(keys.shown(record))
 
     @app.delete("/keys/{ref}", summary="Revoke: refused from the next request on, for ever")
     async def revoke(request: Request, ref: str) -> dict[str, Any]:
-        record = await asyncio.to_thread(keys.revoke, path, ref, now=_now())
+        record = await asyncio.to_thread(keys.revoke, where, ref, now=_now())
         desk.record(request, "keys.revoke", record.id)
         return dict(keys.shown(record))
 

@@ -26,6 +26,7 @@ from er.recent import Recent
 from er.recent.busiest import Busiest
 from er.recent.record import Told
 from er.recent.trail import Trails
+from er.status.judged import shared_state
 from er.status.machine import Machine, Meter
 from er.status.traffic import Traffic
 from er.status.work import Work, by_replica
@@ -106,6 +107,10 @@ class Observer:
         found = status.read_samples(self._runtime, self.config)
         return {name: s for name, s in found.items() if status.fresh(s, now)}
 
+    def shared_state(self) -> dict[str, Any] | None:
+        """What is known of the shared state; None without [state]."""
+        return shared_state(self._runtime, self.config, time.time())
+
     async def status(self) -> dict[str, Any]:
         """The answer to GET /status, at most FRESH_S old."""
         async with self._building:
@@ -134,6 +139,7 @@ class Observer:
                 machine=msgspec.to_builtins(self._machine) if self._machine else None,
                 probes=self.probes,
                 tls=self.certificate.row() if self.certificate else None,
+                state=self.shared_state(),
                 hosts=tuple(self.hosts()),
             )
         )

@@ -20,8 +20,8 @@ from er.chinese.voice import Voice
 
 ROOMS = (
     *("apply", "between", "cards", "changes", "check", "clients", "config", "disk"),
-    *("engine", "hosts", "keys", "load", "machine", "models", "quality", "starts"),
-    *("status", "usage", "vectors", "vllms"),
+    *("engine", "hosts", "keys", "load", "machine", "members", "models", "quality"),
+    *("starts", "state", "status", "usage", "vectors", "vllms"),
 )  # the files with templates; where two have the same one, the later counts
 _spoken = False
 _settled: set[str] = set()  # lines that are not heard: a file's, a table's

@@ -25,6 +25,9 @@ SAID: dict[str, str] = {
         '"2s"：超过限速时，这么快就轮到的请求会等待，而不被拒绝'
     ),
     "a request's deadline, queueing included; past it 504": "请求的时限，含排队；超过则 504",
+    '"5s": before a stop /readyz says 503 so long, for balancers': (
+        '"5s"：停止前的这段时间里 /readyz 返回 503，供负载均衡器查看'
+    ),
     "how long a stop waits for requests in flight; what is left gets 503": (
         "停止时等待处理中请求的时间；剩下的得到 503"
     ),

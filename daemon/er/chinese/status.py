@@ -263,7 +263,18 @@ LONE = frozenset(
         *("ok", "up", "down", "degraded", "unknown", "starting", "waiting", "failed", "stopped"),
         *("draining", "drained", "stopping", "ready", "active", "inactive", "activating"),
         *("deactivating", "reloading", "elsewhere", "operator", "launcher", "all", "never"),
-        *("default", "off", "revoked", "expired", "nobody", "interrupted", "changed", "gone"),
+        *(
+            "silent",
+            "away",
+            "default",
+            "off",
+            "revoked",
+            "expired",
+            "nobody",
+            "interrupted",
+            "changed",
+            "gone",
+        ),
         *("error", "warning", "gateway", "total", "enough", "removed", "none"),
     )
 )

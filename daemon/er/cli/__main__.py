@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from er import __version__, chinese
 from er.chinese.wording import worded
-from er.cli import registered
+from er.cli import embed_options, registered
 from er.cli.manual import LANGUAGES, WRONG_USE, pages, show_help
 
 __all__ = ["main", "pages", "parser", "show_help"]
@@ -104,7 +104,9 @@ def parser() -> Parser:
 def _drain(drain: argparse.ArgumentParser) -> None:
     drain.add_argument("name", metavar="NAME", help="a replica's name, or a host's")
     drain.add_argument("--host", action="store_true", help="NAME is a host's, whatever else is")
-    drain.add_argument("--wait", action="store_true", help="until it has finished what it had")
+    drain.add_argument(
+        "--wait", action="store_true", help="return when it has finished what it had"
+    )
 
 
 def _restart(restart: argparse.ArgumentParser) -> None:
@@ -223,10 +225,11 @@ def _bench(bench: argparse.ArgumentParser) -> None:
 
 
 def _embed(embed: argparse.ArgumentParser) -> None:
-    lines = 'JSON lines, or texts where it ends in .txt; .gz too; "-": standard input'
+    lines = 'JSON lines, or texts where it ends in .txt; .gz too; "-": standard input; '
+    lines += "with --ray also Parquet, a folder, a pattern, or s3://"
     embed.add_argument("file", metavar="FILE", help=lines)
-    out = "the rows with their vectors: .parquet or .jsonl"
-    embed.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help=out)
+    out = "the rows with their vectors: .parquet or .jsonl; with --ray a folder of these"
+    embed.add_argument("-o", "--output", metavar="OUT", required=True, help=out)
     embed.add_argument("--field", metavar="F", default="text", help="the text's (default: text)")
     embed.add_argument("--plain", action="store_true", help="each line is a text")
     name = "what the vectors' is called (default: embedding)"
@@ -247,10 +250,11 @@ def _embed(embed: argparse.ArgumentParser) -> None:
         what = f"{text} (default: {default})"
         embed.add_argument(f"--{option}", type=int, metavar="N", default=default, help=what)
     where = "another service, with a key (default: gateway.sock, without one)"
-    embed.add_argument("--url", metavar="U", help=where)
+    embed.add_argument("--url", metavar="U", action="append", help=where)
     key = "a file with the key for --url (default: the variable ER_API_KEY)"
     embed.add_argument("--key-file", metavar="F", type=Path, help=key)
     embed.add_argument("--force", action="store_true", help="begin anew, over what is there")
+    embed_options.ray(embed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -340,9 +344,7 @@ def _run_wished(args: argparse.Namespace) -> int:
 
             return bench.run(bench.Wish(**of(bench.Wish)))
         case "embed":
-            from er.cli import embed
-
-            return embed.run(embed.Wish(**of(embed.Wish)))
+            return embed_options.run(given, of)
         case "restart":
             from er.cli import restart
 

@@ -27,6 +27,7 @@ from er.cli import (
     check_packed,
     check_programs,
     check_recipe,
+    check_state,
     check_tls,
     check_weights,
 )
@@ -100,6 +101,8 @@ class Check:
                 self._say("batches", 0, key, message, level="warning")
         for key, message, level, blocks in check_tls.findings(self._config):
             self._say("gateway.tls", 0, key, message, level=level, blocks=blocks)
+        for key, message, level in check_state.findings(self._config):
+            self._say("state", 0, key, message, level=level)
         for index, key, message, level in check_alert.findings(self._config):
             self._say("alert", index, key, message, level=level)
         self.found.sort(key=lambda f: f.finding.line)

@@ -19,25 +19,23 @@ import msgspec
 from er.cli import embed_run
 from er.cli.bench_load import Where, Wrong
 from er.cli.embed_ask import Hopeless, Unreached
-from er.cli.embed_out import JsonLines, Parquet, Writer, into_place
+from er.cli.embed_out import ENDINGS, JsonLines, Parquet, Writer, into_place
 from er.cli.embed_part import Part, PartError, Plan
 from er.cli.embed_rows import Columns, Damaged, Reading, Row, Source, TooManyColumns
 from er.cli.embed_run import LISTED, Progress, Stop
 from er.cli.screen import age, clean
 from er.config import directory
 
-ENDINGS = {".parquet": "parquet", ".jsonl": "lines", ".ndjson": "lines"}
 LIMITS = {"inputs": 2048, "clients": 1024, "dimensions": 1 << 16}
 KEY = "ER_API_KEY"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 STDIN = "-"
 
 
-class Wish(msgspec.Struct, kw_only=True):
-    """What the command line asked for. None = not said."""
+class Common(msgspec.Struct, kw_only=True):
+    """What the command line asked for, with Ray or without. None = not said."""
 
     file: str
-    output: Path
     field: str = "text"
     plain: bool = False
     vector: str = "embedding"
@@ -50,7 +48,6 @@ class Wish(msgspec.Struct, kw_only=True):
     bad: Literal["stop", "skip"] = "stop"
     inputs: int = 256
     clients: int = 8
-    url: str | None = None
     key_file: Path | None = None
     force: bool = False
 
@@ -58,16 +55,50 @@ class Wish(msgspec.Struct, kw_only=True):
     def kind(self) -> str | None:
         return "query" if self.query else "document" if self.document else None
 
-    def again(self) -> str:
+    def again(self, output: str) -> str:
         """What to type to go on."""
-        words = ["er", "embed", self.file, "-o", str(self.output)]
+        words = ["er", "embed", self.file, "-o", output]
         for field in msgspec.structs.fields(type(self)):
             value = getattr(self, field.name)
             if field.name in ("file", "output", "force") or value == field.default:
                 continue
-            words.append("--" + field.name.replace("_", "-"))
-            words += [] if value is True else [str(value)]
+            for one in value if isinstance(value, list) else [value]:
+                words.append("--" + field.name.replace("_", "-"))
+                words += [] if one is True else [str(one)]
         return shlex.join(words) + (" (with the same input)" if self.file == STDIN else "")
+
+    def check(self) -> None:
+        """Raises ValueError for what nobody can do."""
+        for name, most in LIMITS.items():
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= most:
+                raise ValueError(f"--{name} {value}: from 1 to {most}")
+        if self.vector == self.field:
+            raise ValueError(f"--vector and --field are both {self.field!r}")
+        if self.instruction and self.document:
+            raise ValueError("--instruction is for queries; leave it or --document out")
+
+    def key(self) -> str:
+        """The key that goes with --url. Raises ValueError."""
+        path = self.key_file
+        if path is None:
+            return os.environ.get(KEY, "")
+        try:
+            key = path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ValueError(f"--key-file {path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            key = ""
+        if not key.isascii() or len(key.split()) != 1:
+            raise ValueError(f"--key-file {path}: it must hold one key, and nothing else")
+        return key
+
+
+class Wish(Common, kw_only=True):
+    """What the command line asked for without Ray."""
+
+    output: Path
+    url: str | None = None
 
 
 class Scanned(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,16 +141,9 @@ def _where(wish: Wish) -> tuple[Where, str]:
     """Whom to ask, with which key. Raises ValueError for what can't be asked."""
     if wish.output.suffix not in ENDINGS:
         raise ValueError(f"-o {wish.output}: the name must end in one of: {', '.join(ENDINGS)}")
-    for name, most in LIMITS.items():
-        value = getattr(wish, name)
-        if value is not None and not 1 <= value <= most:
-            raise ValueError(f"--{name} {value}: from 1 to {most}")
+    wish.check()
     if wish.output.is_dir():
         raise ValueError(f"-o {wish.output}: that is a folder")
-    if wish.vector == wish.field:
-        raise ValueError(f"--vector and --field are both {wish.field!r}")
-    if wish.instruction and wish.document:
-        raise ValueError("--instruction is for queries; leave it or --document out")
     source = Path(wish.file)
     if (
         wish.file != STDIN
@@ -132,18 +156,7 @@ def _where(wish: Wish) -> tuple[Where, str]:
         if wish.key_file is not None:
             raise ValueError("--key-file goes with --url; gateway.sock takes no key")
         return Where(directory("runtime") / "gateway.sock"), ""
-    where = Where.parse(wish.url)
-    if wish.key_file is None:
-        return where, os.environ.get(KEY, "")
-    try:
-        key = wish.key_file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ValueError(f"--key-file {wish.key_file}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        key = ""
-    if not key.isascii() or len(key.split()) != 1:
-        raise ValueError(f"--key-file {wish.key_file}: it must hold one key, and nothing else")
-    return where, key
+    return Where.parse(wish.url), wish.key()
 
 
 class _Job:
@@ -197,7 +210,17 @@ class _Job:
         took = time.monotonic() - began
         self._assemble(source, scanned, part)
         self.progress.end()
-        print(_summary(wish.output, part, before, took))
+        print(
+            summary(
+                str(wish.output),
+                rows=part.rows,
+                tokens=part.tokens,
+                missing=part.missing,
+                cut=part.cut,
+                before=before,
+                took=took,
+            )
+        )
 
     def _plan(self, scanned: Scanned, source: Source) -> Plan:
         wish = self._wish
@@ -256,7 +279,9 @@ class _Job:
         part = self._part
         if part is not None and part.plan is not None and part.rows and part.path.exists():
             done = f"{part.rows:,} of {part.plan.rows:,} rows are done and kept in {part.path}"
-            print(f"{done}. To go on:\n  {self._wish.again()}", file=sys.stderr)
+            print(
+                f"{done}. To go on:\n  {self._wish.again(str(self._wish.output))}", file=sys.stderr
+            )
         return 1
 
     # -- the input -----------------------------------------------------------------------------
@@ -345,15 +370,24 @@ class _Job:
         part.remove()
 
 
-def _summary(output: Path, part: Part, before: tuple[int, int], took: float) -> str:
-    """What was done, in a line."""
-    rows, tokens = part.rows - before[0], part.tokens - before[1]
-    text = f"{output}: {part.rows - part.missing:,} rows, {part.tokens:,} tokens"
-    if part.missing:
-        text += f", {part.missing:,} rows left out"
-    if part.cut:
-        text += f", {part.cut:,} texts cut"
-    if rows and took > 0:
-        now = f", {rows:,} rows this time" if before[0] else ""
-        text += f" ({age(took)}{now}, {rows / took:,.0f} rows/s, {tokens / took:,.0f} tokens/s)"
+def summary(
+    output: str,
+    *,
+    rows: int,
+    tokens: int,
+    missing: int,
+    cut: int,
+    before: tuple[int, int],
+    took: float,
+) -> str:
+    """What was done, in a line; `before` are the rows and tokens of earlier runs."""
+    text = f"{output}: {rows - missing:,} rows, {tokens:,} tokens"
+    if missing:
+        text += f", {missing:,} rows left out"
+    if cut:
+        text += f", {cut:,} texts cut"
+    new, new_tokens = rows - before[0], tokens - before[1]
+    if new and took > 0:
+        now = f", {new:,} rows this time" if before[0] else ""
+        text += f" ({age(took)}{now}, {new / took:,.0f} rows/s, {new_tokens / took:,.0f} tokens/s)"
     return text

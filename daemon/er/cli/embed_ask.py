@@ -40,6 +40,14 @@ class Unreached(Exception):  # noqa: N818 - nobody answers; its cause is the OSE
     """The service can't be asked at all."""
 
 
+class Away(Exception):  # noqa: N818 - another gateway may do it
+    """This service does not answer now; what was asked may be asked elsewhere, or again."""
+
+    def __init__(self, why: str, retry_s: float, *, status: int) -> None:
+        super().__init__(why)
+        self.retry_s, self.status = retry_s, status
+
+
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """What each request asks."""
 
@@ -104,10 +112,15 @@ async def cards(where: Where, key: str) -> list[dict[str, Any]]:
 
 
 class Service:
-    """The service, asked by at most `clients` requests at once."""
+    """The service, asked by at most `clients` requests at once.
 
-    def __init__(self, where: Where, key: str, wish: Wish, clients: int) -> None:
-        self._wish = wish
+    One that is not `patient` raises Away in place of asking again.
+    """
+
+    def __init__(
+        self, where: Where, key: str, wish: Wish, clients: int, *, patient: bool = True
+    ) -> None:
+        self._wish, self._patient = wish, patient
         self._free = [Client(where, key) for _ in range(clients)]
         self._places = asyncio.Semaphore(clients)
         self._heard = time.monotonic()  # when anything was answered as it should be
@@ -160,10 +173,11 @@ class Service:
         failed = 0
         while True:
             retry_s = min(PAUSE_S * 2**failed, PAUSE_MAX_S)
+            said_s = 0.0
             try:
                 status, said_s, answer = await client.exchange("POST", path, body)
             except OSError as error:
-                if not self._answered:
+                if self._patient and not self._answered:
                     raise Unreached(error) from error
                 why, status = error.strerror or str(error) or "no answer", 0
             else:
@@ -173,6 +187,8 @@ class Service:
                     return status, client.texts_cut, answer
                 why = refusal_text(status, answer)
                 retry_s = max(said_s, retry_s) if status in WAIT else retry_s
+            if not self._patient:
+                raise Away(why, said_s if status in WAIT else 0.0, status=status)
             failed += status not in WAIT
             silent = time.monotonic() - self._heard
             if (status in FAILED and failed >= TRIES) or (status != 429 and silent > PATIENCE_S):

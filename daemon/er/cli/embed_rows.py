@@ -100,12 +100,27 @@ class Reading:
                     continue  # between objects a blank line means nothing; as a text it is empty
                 number += 1
                 if number > skip:
-                    yield _plain(at, line, source.field) if source.plain else _row(at, line, source)
+                    yield parsed(at, line, source.field, plain=source.plain)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise Damaged(f"{source.name} can't be unpacked: {error}") from None
         finally:
             if file is not source.spool:
                 file.close()
+
+
+def parsed(at: int, line: bytes, field: str, *, plain: bool) -> Row:
+    """The row that a line is, the `at`th of its file, counted from 1."""
+    return _plain(at, line, field) if plain else _row(at, line, field)
+
+
+def text_wrong(value: dict[str, Any], field: str) -> str:
+    """Why the row's text can't be embedded; "" where it can."""
+    text = value.get(field)
+    if not isinstance(text, str):
+        kind = KINDS.get(type(text), "something else")
+        wrong = f"is {kind} in its field {field}" if field in value else f"has no field {field}"
+        return f"{wrong}, which must be a text"
+    return "" if text else f"is empty in its field {field}"
 
 
 def _plain(at: int, line: bytes, field: str) -> Row:
@@ -119,8 +134,8 @@ def _plain(at: int, line: bytes, field: str) -> Row:
     return Row(at, msgspec.json.encode(value), value, text, "")
 
 
-def _row(at: int, line: bytes, source: Source) -> Row:
-    raw, field = line.strip(), source.field
+def _row(at: int, line: bytes, field: str) -> Row:
+    raw = line.strip()
     try:
         value = msgspec.json.decode(raw)
     except DAMAGED as error:
@@ -129,14 +144,9 @@ def _row(at: int, line: bytes, source: Source) -> Row:
     if not isinstance(value, dict):
         kind = KINDS.get(type(value), "a text")
         return Row(at, raw, {}, "", f'is {kind}, not an object such as {{"{field}": "a text"}}')
-    text = value.get(field)
-    if not isinstance(text, str):
-        kind = KINDS.get(type(text), "something else")
-        wrong = f"is {kind} in its field {field}" if field in value else f"has no field {field}"
-        return Row(at, raw, value, "", f"{wrong}, which must be a text")
-    if not text:
-        return Row(at, raw, value, "", f"is empty in its field {field}")
-    return Row(at, raw, value, text, "")
+    if wrong := text_wrong(value, field):
+        return Row(at, raw, value, "", wrong)
+    return Row(at, raw, value, value[field], "")
 
 
 def groups(rows: Iterable[Row], first: int, most: int) -> Iterator[Group]:
@@ -180,13 +190,16 @@ class Columns:
         for name, one in value.items():
             before = self._kinds.get(name)
             kind = self._kind(name, one)
-            if kind == before:
-                continue
-            if not before or not kind:
-                self._kinds[name] = before or kind
-            else:
-                numbers = {kind, before} == {"int", "float"}
-                self._kinds[name] = "float" if numbers else "json"
+            if kind != before:
+                self._kinds[name] = _both(before, kind)
+        if len(self._kinds) > COLUMNS_MAX:
+            raise TooManyColumns
+
+    def merge(self, other: Columns) -> None:
+        """Take note of the rows that `other` saw, which come behind. Raises TooManyColumns."""
+        self._large |= other._large
+        for name, kind in other._kinds.items():
+            self._kinds[name] = _both(self._kinds.get(name), kind)
         if len(self._kinds) > COLUMNS_MAX:
             raise TooManyColumns
 
@@ -211,6 +224,13 @@ class Columns:
             name: "json" if kind == "float" and name in self._large else kind or "text"
             for name, kind in self._kinds.items()
         }
+
+
+def _both(before: str | None, kind: str) -> str:
+    """The kind of a column whose values so far are of the one kind, and others of the other."""
+    if not before or not kind or before == kind:
+        return before or kind
+    return "float" if {kind, before} == {"int", "float"} else "json"
 
 
 def cell(value: Any, kind: str) -> Any:

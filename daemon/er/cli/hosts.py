@@ -82,7 +82,7 @@ def _wait(host: str) -> int:
         if row["knows_drain"] and not row["requests"] and not tokens:
             print(f"host {host} has nothing left to do, after {age(time.monotonic() - began)}")
             return 0
-        text = f"host {host}: {row['requests']} requests and {tokens} tokens in flight"
+        text = f"host {host} still has {row['requests']} requests and {tokens} tokens in flight"
         if text != shown:
             print(text, flush=True)
             shown = text
@@ -158,7 +158,7 @@ def _given(why: str) -> tuple[Config, State]:
     try:
         config = load(active_path())
     except ConfigError as error:
-        raise Trouble(f"{why}; and {error.findings[0]}") from None
+        raise Trouble(f"{why}; {error.findings[0]}") from None
     if config.state is None:
         raise Trouble(ALONE)
     return config, config.state
@@ -235,12 +235,14 @@ def _show(as_json: bool) -> int:
 def lines(answer: dict[str, Any], *, unicode: bool = True) -> list[str]:
     """The screen for people."""
     shared = answer["shared_state"]
-    out = [f"shared state  {state(shared['state'], unicode=unicode)}  {clean(shared['address'])}"]
+    row_ = ("shared state", state(shared["state"], unicode=unicode), Name(shared["address"]))
+    out = table([row_])
     if shared["reason"]:
         out.append(clean(shared["reason"]))
     if answer.get("gateway"):
-        known = "what was heard last" if shared["state"] == "away" else "the shared state's own"
-        out.append(clean(f"{answer['gateway']}; this is {known}"))
+        last = shared["state"] == "away"
+        known = "this is what was heard last" if last else "this is the shared state's own word"
+        out += [clean(answer["gateway"]), known]
     for row in answer["hosts"]:
         out += ["", *_host(row, unicode)]
     if not answer["hosts"]:
@@ -254,9 +256,10 @@ def _host(row: dict[str, Any], unicode: bool) -> list[str]:
     facts.append("this host" if row["own"] else f"up for {since}" if since else "just started")
     if row["state"] in ("silent", "unknown"):
         facts.append(f"heard {age(row['silent_s'])} ago")
-    if abs(row["clock_s"]) >= 1:
-        way = "ahead" if row["clock_s"] > 0 else "behind"
-        facts.append(f"its clock {number(abs(row['clock_s']))} s {way}")
+    if row["clock_s"] >= 1:
+        facts.append(f"its clock {number(row['clock_s'])} s ahead")
+    if row["clock_s"] <= -1:
+        facts.append(f"its clock {number(-row['clock_s'])} s behind")
     if not row["own"] and row["distance_ms"] is not None:
         facts.append(f"{number(row['distance_ms'], 1)} ms away")
     if row["state"] in ("up", "drained"):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,12 +17,13 @@ import orjson
 from er import keys
 from er.cli.audit import note
 from er.cli.screen import Name, clean, table
-from er.config import ConfigError, active_path, load
-from er.keys import KeysError
+from er.config import ConfigError, active_path, load, read_text
+from er.keys import KeysError, Where
 from er.keys.bounds import DEFAULT_SCOPES, Fields
 from er.moments import expiry, span_s
 from er.quantities import rate
 
+STATE = re.compile(r"(?m)^\s*(\[\s*state\s*\]|state\s*[.=])")
 BOUNDS = ("scopes", "team", "concurrency", "token_limit", "quota", "networks", "weight")
 READING = ("list", "show")
 NOTHING = (
@@ -56,7 +59,11 @@ def run(wish: KeyWish) -> int:
         return fail(problem, 1)
     try:
         with noting_version():
-            return _do(wish, datetime.now(UTC))
+            kept = place()
+            try:
+                return _do(wish, kept, datetime.now(UTC))
+            finally:
+                tell(getattr(kept, "note", ""))
     except ValueError as error:
         return fail(str(error), 64)
     except KeysError as error:
@@ -75,6 +82,25 @@ def noting_version() -> Iterator[None]:
             f"there is {path}: er help keys",
             file=sys.stderr,
         )
+
+
+def place() -> Where:
+    """Where keys are changed, by what units run from. Raises KeysError."""
+    source = active_path()
+    try:
+        return keys.where(load(source))
+    except ConfigError as error:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if STATE.search(read_text(source)):
+                told = "no key changed, as hosts may share them, and er.toml does not say how"
+                raise KeysError("invalid", f"{told}; {error.findings[0]}") from None
+    return keys.path()
+
+
+def tell(text: str) -> None:
+    """A note beside the answer."""
+    if text:
+        print(f"note: {text}", file=sys.stderr)
 
 
 def fail(text: str, code: int) -> int:
@@ -98,17 +124,17 @@ def no_right(action: str) -> str:
     return f"this {verb} {path}, which needs root or user er: sudo er keys {action} …"
 
 
-def _do(wish: KeyWish, now: datetime) -> int:
-    path = keys.path()
-    if wish.action == "list":
-        return _list(wish.as_json, now)
-    if wish.action == "show":
+def _do(wish: KeyWish, kept: Where, now: datetime) -> int:
+    if wish.action in READING:
+        tell("" if isinstance(kept, Path) else kept.freshened())
+        if wish.action == "list":
+            return _list(wish.as_json, now)
         return _show(wish.ref, wish.as_json, now)
     if wish.action == "create":
         if not (wish.name or "").strip():
             raise ValueError("a key needs a name: er keys create --name web")
         made = keys.create(
-            path,
+            kept,
             name=str(wish.name),
             now=now,
             expires=expiry(wish.expires, now),
@@ -117,16 +143,16 @@ def _do(wish: KeyWish, now: datetime) -> int:
         note("keys.create", made.record.id)
         return _secret(made.shown(), wish.as_json, "New key")
     if wish.action == "rotate":
-        turned = keys.rotate(path, wish.ref, grace_s=span_s(wish.grace), now=now)
+        turned = keys.rotate(kept, wish.ref, grace_s=span_s(wish.grace), now=now)
         note("keys.rotate", turned.record.id)
         previous = keys.shown(turned.record)["previous_valid_until"]
         until = f"; the old secret is good until {previous}" if previous else "; the old one is out"
         return _secret(turned.shown(), wish.as_json, "New secret of key", until)
     if wish.action == "revoke":
-        record = keys.revoke(path, wish.ref, now=now)
+        record = keys.revoke(kept, wish.ref, now=now)
         note("keys.revoke", record.id)
         return _record(keys.shown(record), wish.as_json, "revoked: refused from now on")
-    record = keys.change(path, wish.ref, now=now, **_changes(wish, now))
+    record = keys.change(kept, wish.ref, now=now, **_changes(wish, now))
     note("keys.set", record.id)
     return _record(keys.shown(record), wish.as_json, "changed")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from er import keys
 from er.cli.audit import note
-from er.cli.keys import KeyWish, fail, fields, no_right, noting_version, printed
+from er.cli.keys import KeyWish, fail, fields, no_right, noting_version, place, printed, tell
 from er.cli.screen import clean
 from er.keys import KeysError, imported
 from er.moments import expiry
@@ -29,9 +29,10 @@ def run(wish: KeyWish, files: Sequence[str], *, dry_run: bool, allow_weak: bool)
             where = "standard input" if name == "-" else Path(name).name
             stem = "imported" if name == "-" else Path(name).stem
             found += [_placed(one, where, stem) for one in imported.read(_data(name))]
+        kept = place()
         with noting_version():
             done = keys.import_keys(
-                keys.path(),
+                kept,
                 found,
                 now=now,
                 expires=end,
@@ -45,6 +46,7 @@ def run(wish: KeyWish, files: Sequence[str], *, dry_run: bool, allow_weak: bool)
         return fail(str(error), 64 if error.field else 1)
     except OSError as error:
         return fail(f"{error.filename}: {error.strerror}", 1)
+    tell(getattr(kept, "note", ""))
     if not dry_run:
         for one in done:
             if one.outcome == "new":

@@ -18,11 +18,11 @@ GLYPHS = {
     "starting": "◐",
     "waiting": "◐",
     "degraded": "▲",
+    "away": "▲",
     "draining": "▲",
     "drained": "▲",
     "down": "✖",
     "silent": "✖",
-    "away": "✖",
     "failed": "✖",
     "stopped": "○",
 }

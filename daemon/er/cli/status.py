@@ -29,6 +29,7 @@ from er.config import (
 )
 from er.ledger import Ledger, LedgerError
 from er.quantities import bytes_text
+from er.status.judged import shared_state
 from er.status.machine import Meter
 from er.status.traffic import quiet
 
@@ -81,6 +82,7 @@ def offline(why: NoAdmin) -> dict[str, Any]:
         traffic=quiet(totals.get("requests")),
         machine=msgspec.to_builtins(Meter().sample(time.monotonic())),
         tls=_tls(config.gateway.tls),
+        state=shared_state(runtime, config, time.time()),
     )
     return status.build(facts)
 
@@ -111,6 +113,7 @@ def _nothing(reason: str) -> dict[str, Any]:
         "status": "unknown",
         "reason": reason,
         "gateway": {"state": "unknown", "reason": reason, "config_differs": False},
+        "state": None,
         "models": [],
         "gpus": [],
         "traffic": {**quiet(), "in_flight": 0, "queued": 0},
@@ -164,6 +167,7 @@ def lines(answer: dict[str, Any], *, unicode: bool = True) -> list[str]:
     out = [head + clean(answer["reason"]), ""]
     out += table([_gateway_row(answer, now, unicode)])
     out += _https(answer["gateway"].get("tls"), now)
+    out += _shared(answer.get("state"), now, unicode)
     for model in answer["models"]:
         also = f"; also {', '.join(model['aliases'])}" if model["aliases"] else ""
         via = f", via {model['via']}" if model["via"] else ""
@@ -204,6 +208,16 @@ def _https(tls: dict[str, Any] | None, now: float) -> list[str]:
     left = f"ends on {end}, in {days:.0f} days" if days >= 0 else f"expired on {end}"
     names = clean(", ".join(tls["names"]) or "no name")
     return [f"{where}; the certificate of {names} {left}"]
+
+
+def _shared(shared: dict[str, Any] | None, now: float, unicode: bool) -> list[str]:
+    """What hosts share, and since when it is as it is; nothing without [state]."""
+    if shared is None:
+        return []
+    since, keys = shared["since"], shared["keys"]
+    told = shared["reason"] or keys["reason"]
+    row = ("state", state(shared["state"], unicode=unicode), age(since and now - since), told)
+    return table([row])
 
 
 def _replica_row(row: dict[str, Any], now: float, unicode: bool) -> tuple[str, ...]:
@@ -273,7 +287,7 @@ def run_wait(timeout_s: float) -> int:
             if shown.get(name) != news:
                 shown[name] = news
                 print(f"{time.strftime('%H:%M:%S')}  {name}: {text}", flush=True)
-        if answer["status"] == "ok":
+        if answer["status"] == "ok" or _all_up(answer):
             print(f"all replicas answer, after {age(time.monotonic() - began)}")
             return 0
         rows = [r for m in answer["models"] for r in m["replicas"]]
@@ -286,6 +300,13 @@ def run_wait(timeout_s: float) -> int:
             print(f"gave up after {age(timeout_s)}: {clean(answer['reason'])}")
             return 1
         time.sleep(LOOK_EVERY_S)
+
+
+def _all_up(answer: dict[str, Any]) -> bool:
+    """Whether all replicas answer, whatever else there is to say: the shared state may be away."""
+    rows = [model["replicas"] for model in answer["models"]]
+    up = all(found and all(row["state"] == "up" for row in found) for found in rows)
+    return answer["status"] == "degraded" and bool(rows) and up
 
 
 def _phases(answer: dict[str, Any]) -> list[tuple[str, str]]:

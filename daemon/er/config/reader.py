@@ -27,6 +27,7 @@ from er.config.structs import (
 REPLICAS_MAX = 64
 TIMEOUT_MAX_S = 86400.0
 RATE_WAIT_MAX_S = 60.0
+LEAVE_MAX_S = 300.0
 # What one request may ask. One short text, which passes without a look at them, always fits.
 REQUEST_BOUNDS = {
     "max_inputs": (1, 16_384),
@@ -118,6 +119,7 @@ class Reader:
             "rate_wait_s": f.duration_or_off("rate_wait", RATE_WAIT_MAX_S),
             "timeout_s": f.duration("timeout", 600.0, 0.1, TIMEOUT_MAX_S),
             "stop_timeout_s": f.duration("stop_timeout", 60.0, 1.0, TIMEOUT_MAX_S),
+            "leave_time_s": f.duration_or_off("leave_time", LEAVE_MAX_S),
             "max_body": f.size("max_body", 32 << 20, 1024) or 0,
             **{
                 key: f.integer(key, getattr(Gateway(), key), low, high)

@@ -65,7 +65,7 @@ def _gateway(gateway: Gateway) -> dict[str, Any]:
     values.pop("tls", None)
     if "rate_limit" in values:
         values["rate_limit"] = "off" if gateway.rate_limit is None else str(gateway.rate_limit)
-    for name in ("timeout", "stop_timeout", "rate_wait"):
+    for name in ("timeout", "stop_timeout", "leave_time", "rate_wait"):
         if f"{name}_s" in values:
             values[name] = f"{values.pop(f'{name}_s')!r}s"
     if "max_body" in values:

@@ -49,6 +49,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     rate_wait_s: float = 0.0  # over its rate, a request is held so long for its turn
     timeout_s: float = 600.0
     stop_timeout_s: float = 60.0  # for requests in flight at a stop; what is left gets a 503
+    leave_time_s: float = 0.0  # before a stop /readyz says 503 so long, and all else goes on
     max_body: int = 32 << 20  # bytes
     max_inputs: int = 2048  # texts to embed in one request
     max_documents: int = 10_000  # to rank in one request

@@ -95,21 +95,13 @@ def launch(
     """
     longest = max_tokens(model, files)
     argv = [str(build.python), "-m", *build.entry, str(model.path)]
-    argv += ["--served-model-name", model.name, "--runner", "pooling"]
-    argv += ["--dtype", dtype(replica, model)]
+    argv += ["--served-model-name", model.name]
     argv += ["--host", "127.0.0.1", "--port", str(replica.port)]
-    argv += ["--max-model-len", str(longest), "--no-enable-chunked-prefill"]
-    argv += ["--max-num-batched-tokens", str(max(model.batch_tokens, longest))]
     argv += ["--disable-uvicorn-access-log", "--middleware", f"{INSIDE}.Inside"]
     argv += ["--middleware", f"{GUARD}.Guard"]  # the last one is asked first
-    if model.task == "embed":
-        # Texts share next to nothing; hashing their blocks costs a sixth of short ones' rate.
-        argv += ["--no-enable-prefix-caching"]
+    argv += pooling(model, files, dtype(replica, model))
     if build.version in WHOLE_STEPS and files.prompt == "qwen3" and len(gpus) == 1:
         argv += _whole_steps(max(model.batch_tokens, longest))
-    if model.task == "score" and files.architecture == "Qwen3ForCausalLM":
-        argv += ["--hf-overrides", orjson.dumps(RERANKER).decode()]
-    argv += _pooled(model, files)
     argv += _memory(replica, len(gpus))
     argv += replica.args
     env = _environment(replica, gpus, folder, inherited)
@@ -118,6 +110,27 @@ def launch(
         env["OMP_NUM_THREADS"] = str(cores)
     env |= replica.env
     return Launch(tuple(argv), env | {"ENGINE_SECRET_FILE": str(secret)})
+
+
+def pooling(model: Model, files: ModelFiles, dtype: str) -> list[str]:
+    """What every start of vLLM is told for right answers, as a server or within another process."""
+    longest = max_tokens(model, files)
+    argv = ["--runner", "pooling", "--dtype", dtype]
+    argv += ["--max-model-len", str(longest), "--no-enable-chunked-prefill"]
+    argv += ["--max-num-batched-tokens", str(max(model.batch_tokens, longest))]
+    if model.task == "embed":
+        # Texts share next to nothing; hashing their blocks costs a sixth of short ones' rate.
+        argv += ["--no-enable-prefix-caching"]
+    if model.task == "score" and files.architecture == "Qwen3ForCausalLM":
+        argv += ["--hf-overrides", orjson.dumps(RERANKER).decode()]
+    return argv + _pooled(model, files)
+
+
+def memory(cpu: bool) -> list[str]:
+    """What vLLM within another process is told of where it computes: one card, or the CPU."""
+    if cpu:
+        return ["--enforce-eager", "--distributed-executor-backend", IN_ITS_CORE]
+    return ["--gpu-memory-utilization", f"{UTILIZATION}"]
 
 
 def _whole_steps(step: int) -> list[str]:
@@ -149,7 +162,7 @@ def _pooled(model: Model, files: ModelFiles) -> list[str]:
 
 def _memory(replica: Replica, cards: int) -> list[str]:
     if replica.cpu:
-        return ["--enforce-eager", "--distributed-executor-backend", IN_ITS_CORE]
+        return memory(cpu=True)
     argv = ["--tensor-parallel-size", str(cards)] if cards > 1 else []
     if replica.kv_cache is not None:
         # vLLM refuses to start when less than this share of the card is free, even though the

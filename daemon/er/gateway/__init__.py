@@ -14,7 +14,7 @@ from typing import Any
 from er import dialects, journal
 from er.dialects import Dialect, Part, Route
 from er.gateway import at_fault, described, feedback, operator_pages, options, outgoing, wellness
-from er.gateway.batches import Place, Shelf
+from er.gateway.batches import Place, Shelf, uncounted
 from er.gateway.bounded import Bounded
 from er.gateway.checks import Checks
 from er.gateway.coming import Coming, Load
@@ -161,7 +161,7 @@ class Gateway:
             inside = inside or self._checks.demand_place(model, who)  # 503
             answer = await work.tokens(job, model, len(body), deadline, note)
             if who.bounds is not None:
-                self._checks.spend_tokens(who, note, answer.tokens)  # 429
+                await self._checks.surely(self._checks.spend_tokens, who, note, answer.tokens)
             return _good(
                 dialect, job, answer, await work.write(dialect, job, answer, deadline, who)
             )
@@ -214,9 +214,9 @@ class Gateway:
         if inside and self.settings.rate_wait_s:
             await checks.await_turn(who, note, deadline)
         else:
-            checks.check_rate(who, note)
+            await checks.surely(checks.check_rate, who, note)
         if who.bounds is not None:
-            checks.spend(who, note, tokens)
+            await checks.surely(checks.spend, who, note, tokens)
 
     # -- pages -------------------------------------------------------------------------------
 
@@ -237,7 +237,7 @@ class Gateway:
             assert self.desk is not None
             return await self.desk.answer(request, who, note)
         if isinstance(route, Place):
-            return await self._shelf.answer(route, request, who, lambda: None)
+            return await self._shelf.answer(route, request, who, uncounted)
         if isinstance(route, Route):
             return await self._model_pages.answer(route, request, who, note)
         if route == METRICS:

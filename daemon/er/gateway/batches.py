@@ -6,7 +6,7 @@ import asyncio
 import errno
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import parse_qs, unquote
 
@@ -33,6 +33,7 @@ LIST_DEFAULT = {"files": 10_000, "batches": 20}
 WINDOW_MAX_S = 30 * 86400.0
 METADATA_MAX, NAME_MAX, VALUE_MAX = 16, 64, 512
 PIECE = 256 << 10
+Check = Callable[[], Awaitable[None]]  # counts a request, or refuses it
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 BYTES = b"application/octet-stream"
 METHODS = {
@@ -117,6 +118,10 @@ SHAPE = Shape(
 )
 
 
+async def uncounted() -> None:
+    """Counts nothing: who only looks was counted as one who reads a page."""
+
+
 class Shelf:
     """Answers at these addresses. One object a worker."""
 
@@ -124,7 +129,7 @@ class Shelf:
         self._store, self._settings = store, settings
 
     async def answer(
-        self, place: Place, request: Request, who: Identity, check_rate: Callable[[], None]
+        self, place: Place, request: Request, who: Identity, check_rate: Check
     ) -> Response:
         """The answer at `place` for a known client. Raises Refusal, Gone."""
         if not self._store.quota:
@@ -173,20 +178,16 @@ class Shelf:
             batch = store.batch(who.id, batch.id)
         return batch.shown()
 
-    async def _upload(
-        self, request: Request, who: Identity, check_rate: Callable[[], None]
-    ) -> Response:
+    async def _upload(self, request: Request, who: Identity, check_rate: Check) -> Response:
         limit = self._settings.max_file
         declared = request.head.length or 0
         if declared > limit + uploads.FORM_MAX:
             raise uploads.too_large(declared, limit)  # 413
-        check_rate()  # 429: before the body is read, which may be large
+        await check_rate()  # 429: before the body is read, which may be large
         file = await uploads.receive(request, self._store, who.id, limit)
         return _said(file.shown())
 
-    async def _create(
-        self, request: Request, who: Identity, check_rate: Callable[[], None]
-    ) -> Response:
+    async def _create(self, request: Request, who: Identity, check_rate: Check) -> Response:
         try:
             body = await request.body(BODY_MAX, uploads.UPLOAD_S)  # 413
         except Refusal as refusal:
@@ -205,7 +206,7 @@ class Shelf:
             raise Refusal(404, "not_found", text, param="input_file_id") from None
         if file.purpose != "batch":
             refuse_field("input_file_id", f"{file.id} holds a batch's results, not requests")
-        check_rate()  # 429
+        await check_rate()  # 429
         now = time.time()
         batch = Batch(
             id=new_id("batch_"),

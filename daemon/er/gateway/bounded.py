@@ -18,7 +18,7 @@ from er.gateway.exchange import Note
 from er.job import Refusal
 from er.keys import Identity
 from er.keys.bounds import inside
-from er.limits import Held, Limits, LimitsFull, RunningFull, Taken, tokens_of
+from er.limits import Held, Limits, LimitsFull, RunningFull, Taken, Unleased, tokens_of
 from er.quantities import QUOTA_MAX, Quota, Rate
 
 AGAIN_S = 60.0  # where nothing can be counted
@@ -149,10 +149,13 @@ class Bounded:
                     return max(LINE_S, min(taken.retry_after_s, LINES_S))
                 note.taken_tokens, held.tokens = taken, tokens
             self._spend_quota(who, note, tokens)
-        except Refusal:
+        except (Refusal, Unleased) as no:
             self.give_back(who, note)
             self._leave(who, note)
-            raise
+            if isinstance(no, Refusal):
+                raise
+            no.wanted(tokens)
+            return LINE_S
         return 0.0
 
     def check_quota(self, who: Identity) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote
 
 from er import dialects, journal, keys, limits
@@ -26,9 +27,10 @@ from er.gateway.work import INLINE_BYTES, Workshop
 from er.job import Refusal
 from er.keys import Identity, Keys
 from er.keys.bounds import SCOPES, Scope
-from er.limits import Limits, LimitsFull, Taken
+from er.limits import Limits, LimitsFull, Taken, Unleased
 from er.quantities import Rate
 
+LEASES_MOST = 20  # answers that a request waits for, while others take what they bring
 SKIPPED_BYTES = 64 << 10  # of a body that is refused unread: more, and the connection ends
 
 
@@ -135,10 +137,23 @@ class Checks:
             self.give_back(note)
             raise
 
-    def admit_batch(self, who: Identity, note: Note) -> None:
+    async def admit_batch(self, who: Identity, note: Note) -> None:
         """Count a request about batches, whose work is another's. Raises Refusal 429, 503."""
         self.bounded.check_quota(who)
-        self.check_rate(who, note)
+        await self.surely(self.check_rate, who, note)
+
+    @staticmethod
+    async def surely(count: Callable[..., None], *given: Any) -> None:
+        """Call `count`; where hosts share a limit that it counts by, until it is known there."""
+        for _ in range(LEASES_MOST):
+            try:
+                count(*given)
+            except Unleased as empty:
+                await empty.filled()
+            else:
+                return
+        text = "other requests of this key are always faster to what is left of its limit"
+        raise Refusal(503, "overloaded", f"{text}; try again", retry_after_s=1)
 
     def demand_place(self, model: Model, who: Identity) -> bool:
         """A place, for who found none at first and may find one now. Raises Refusal 503."""
@@ -187,7 +202,10 @@ class Checks:
         if rate is None or looked or status >= 500 or (status == 429 and not _large(note.request)):
             return
         with contextlib.suppress(LimitsFull):
-            note.taken = self._limits.take(who.id, rate, limits.now_ns())
+            try:
+                note.taken = self._limits.take(who.id, rate, limits.now_ns())
+            except Unleased as empty:
+                note.taken = empty.owed()
 
     def check_page(self, who: Identity) -> None:
         """Count a page that a key reads. Raises Refusal 429."""

@@ -59,6 +59,8 @@ class Fronted(Door):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if self._proxies.protocol and self.client is None:
+            transport.abort()  # over before it was accepted: a check that gave up, nobody's request
         self._before = b""  # of a preamble that is not whole yet
         self._come_from(self._address)
         self._introduced = not (self._fronted and self._proxies.protocol)

@@ -29,7 +29,7 @@ from er.gateway.exchange import Head, Note, Request, Response, id_of
 from er.gateway.served import Served, may_use
 from er.job import Refusal
 from er.keys import Identity, Keys
-from er.limits import Limits, LimitsFull, now_ns
+from er.limits import Limits, LimitsFull, Unleased, now_ns
 from er.quantities import Rate
 from er.replicas import Replicas
 from er.replicas.pools import Result
@@ -228,7 +228,7 @@ class Straight:
             return True
         try:
             taken = self._limits.take(who.id, rate, now_ns())
-        except LimitsFull:
+        except (LimitsFull, Unleased):
             taken = None
         if taken is None or not (taken.allowed or self._refuses):
             self._places.leave(who)

@@ -14,11 +14,13 @@ from collections import deque
 from collections.abc import Callable
 
 from er import limits
-from er.limits import Limits, Taken
+from er.limits import Limits, Taken, Unleased
 from er.quantities import Rate
 
 SECOND_NS = 1_000_000_000
 SHORTEST_S = 0.001  # of a timer
+LEASES_MOST = 20  # answers that one waits for, while others take what they bring
+LEASE_S = 0.005  # until it is known whether a lease came
 LATE_NS = 250_000_000  # that a turn may come later than reckoned: one by one they are some ms late
 
 
@@ -50,9 +52,10 @@ class Turns:
         """
         now, line = self._clock(), self.lines.get(key_id)
         if line is None:
-            taken = self._limits.take(key_id, rate, now)
+            taken = await self._known(key_id, rate)
             if taken.allowed:
                 return taken
+            now, line = self._clock(), self.lines.get(key_id)
         wait_s = self._limits.wait_s(key_id, rate, len(line or ()), now)
         if wait_s * SECOND_NS > min(self._wait_ns, left_ns) or self._held >= self._most:
             return Taken(False, rate.count, 0, wait_s, float(rate.period_s), 0, 0)
@@ -67,6 +70,15 @@ class Turns:
         finally:
             self._held -= 1
 
+    async def _known(self, key_id: str, rate: Rate) -> Taken:
+        """What the key's window says, asked for where hosts share it."""
+        for _ in range(LEASES_MOST):
+            try:
+                return self._limits.take(key_id, rate, self._clock())
+            except Unleased as empty:
+                await empty.filled()
+        return Taken(False, rate.count, 0, SHORTEST_S, float(rate.period_s), 0, 0)
+
     def _later(self, key_id: str, wait_s: float) -> None:
         loop = asyncio.get_running_loop()
         loop.call_later(max(SHORTEST_S, wait_s), self._turn, key_id)
@@ -80,6 +92,10 @@ class Turns:
                 now = self._clock()
                 try:
                     taken = self._limits.take(key_id, first.rate, now)
+                except Unleased as empty:
+                    empty.wanted(1)
+                    self._later(key_id, LEASE_S)
+                    return
                 except Exception as error:
                     first.told.set_exception(error)
                     line.popleft()

@@ -1,4 +1,7 @@
-"""What /health and /readyz say: the ledger's verdicts put together, per model and in all."""
+"""What /health and /readyz say: the ledger's verdicts put together, per model and in all.
+
+/readyz is what a balancer asks, so it says besides whether this host wants requests (er.leaving).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from typing import Any
 
 import orjson
 
-from er.config import Model
+from er import leaving
+from er.config import Model, directory
 from er.gateway.exchange import Response
 from er.gateway.served import Served
 from er.ledger import UP, VERDICT_AGE_S, Ledger
@@ -22,10 +26,16 @@ def page(path: str, served: Served, ledger: Ledger) -> Response:
     if path == "/livez":
         return Response(200, b'{"status":"ok"}')
     if path == "/readyz":
+        away = leaving.reason(directory("runtime"))
+        if away:
+            said = orjson.dumps({"status": "leaving", "reason": away})
+            return Response(503, said, headers=[SOON])
         if ready(served, ledger, now, now_ns):
             return Response(200, b'{"status":"ok"}')
         return Response(503, b'{"status":"down"}', headers=[SOON])
     found = report(served, ledger, now, now_ns)
+    if served.config.state is not None:
+        found = _with_state(found, now)
     status = STATUS[found["status"]]
     return Response(status, orjson.dumps(found), headers=[SOON] if status == 503 else None)
 
@@ -41,6 +51,15 @@ def report(served: Served, ledger: Ledger, now: float, now_ns: int) -> dict[str,
     whole = all(m["answers"] and all(map(_well, m["replicas"])) for m in models)
     status = "ok" if whole else "degraded" if answering else "down"
     return {"status": status, "models": models}
+
+
+def _with_state(found: dict[str, Any], now: float) -> dict[str, Any]:
+    """The same with what hosts share: without that a gateway is degraded, and goes on."""
+    from er.shared_state import verdict  # with [state] alone
+
+    state = verdict.public(directory("runtime"), now)
+    degraded = found["status"] == "ok" and state["state"] == "away"
+    return {**found, "status": "degraded" if degraded else found["status"], "state": state}
 
 
 def _well(replica: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""API keys: the file they lie in, changes to it, and who a request's secret stands for."""
+"""API keys: where they are kept, changes to them, and who a request's secret stands for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from msgspec import UNSET
 from er import config
 from er.keys.file import (
     Created,
+    Where,
     change,
     create,
     ensure_first,
@@ -31,6 +32,7 @@ __all__ = [
     "Keys",
     "KeysError",
     "Record",
+    "Where",
     "change",
     "create",
     "ensure_first",
@@ -44,9 +46,19 @@ __all__ = [
     "revoke",
     "rotate",
     "shown",
+    "where",
 ]
 
 
 def path() -> Path:
     """Where the key file lies."""
     return config.directory("state") / "er_api_keys.json"
+
+
+def where(settings: config.Config) -> Where:
+    """Where keys are changed: in that file, or in what hosts share, of which it is a copy."""
+    if settings.state is None:
+        return path()
+    from er.keys.shared import Shared  # with [state] alone
+
+    return Shared(settings, path())

@@ -1,7 +1,9 @@
 """Changes to er_api_keys.json: under a lock, atomic, on the disk before anyone is told.
 
-A copy of the last good file lies beside it (er_api_keys.last-good.json), written with each change,
-so that a file that is damaged or lost later locks nobody out (see `reader`).
+Where hosts share the keys, the same changes go to the shared state first (`shared`), and this file
+is its last known copy. A copy of the last good file lies beside it (er_api_keys.last-good.json),
+written with each change, so that a file that is damaged or lost later locks nobody out (see
+`reader`).
 """
 
 from __future__ import annotations
@@ -13,18 +15,41 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, Protocol, TypeVar, Unpack
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from er import durable
-from er.keys import bounds, replaced, used
+from er.keys import bounds, origin, replaced, used
 from er.keys import record as records
 from er.keys.bounds import Fields
 from er.keys.record import KeysError, Previous, Record
 
 MODE = 0o640
+T = TypeVar("T")
+# All records -> all of them changed (None: nothing is to be written), and what to answer. It may be
+# asked again with others, and touches nothing but what it returns.
+Apply = Callable[[Sequence[Record]], tuple[Sequence[Record] | None, T]]
+
+
+class Elsewhere(Protocol):
+    """Keys of several hosts, of which the file at `path` is the last known copy."""
+
+    path: Path
+    note: str  # why the last change holds on this host alone, "" where it does not
+
+    def changed(self, apply: Apply[T]) -> T:
+        """Make a change for all hosts. Raises KeysError."""
+
+    def first(self, record: Record) -> bool:
+        """Make the first key of all hosts; False where there are some. Raises KeysError."""
+
+    def freshened(self) -> str:
+        """Bring the file up to date if that can be; what to say of it, "" where all is well."""
+
+
+Where = Path | Elsewhere  # the file alone; or what hosts share
 
 
 class Created(NamedTuple):
@@ -51,8 +76,25 @@ def for_older(path: Path) -> Path:
     return path.with_name(path.stem + ".version-1.json")
 
 
+def path_of(where: Where) -> Path:
+    """The file that workers read."""
+    return where if isinstance(where, Path) else where.path
+
+
+def changed(where: Where, apply: Apply[T]) -> T:
+    """Make a change where the keys are kept; what it answers. Raises KeysError."""
+    if not isinstance(where, Path):
+        return where.changed(apply)
+    with locked(where):
+        new, answer = apply(read(where))
+        if new is not None:
+            write(where, new)
+            origin.forget(where)  # the file is no copy of what hosts share any more
+    return answer
+
+
 def create(
-    path: Path,
+    where: Where,
     *,
     name: str,
     now: datetime,
@@ -60,14 +102,15 @@ def create(
     **fields: Unpack[Fields],
 ) -> Created:
     """Make a key. Raises KeysError."""
-    with locked(path):
-        known = read(path)
+
+    def apply(known: Sequence[Record]) -> tuple[Sequence[Record], Created]:
         record, secret = _new(known, name, now, expires, dict(fields))
-        write(path, [*known, record])
-    return Created(record, secret)
+        return [*known, record], Created(record, secret)
+
+    return changed(where, apply)
 
 
-def rotate(path: Path, ref: str, *, grace_s: float, now: datetime) -> Created:
+def rotate(where: Where, ref: str, *, grace_s: float, now: datetime) -> Created:
     """Give a key a new secret; the old one stays good for `grace_s` seconds. Raises KeysError."""
     secret = ""
 
@@ -83,10 +126,10 @@ def rotate(path: Path, ref: str, *, grace_s: float, now: datetime) -> Created:
             previous=Previous(record.sha256, until) if grace_s > 0 else None,
         )
 
-    return Created(_change(path, ref, change), secret)
+    return Created(_change(where, ref, change), secret)
 
 
-def revoke(path: Path, ref: str, *, now: datetime) -> Record:
+def revoke(where: Where, ref: str, *, now: datetime) -> Record:
     """End a key at once, its previous secret too. Raises KeysError."""
 
     def change(record: Record) -> Record:
@@ -94,11 +137,11 @@ def revoke(path: Path, ref: str, *, now: datetime) -> Record:
             raise KeysError("invalid", f"key {record.id} is already {_end(record)}")
         return msgspec.structs.replace(record, revoked=records.whole_seconds(now), previous=None)
 
-    return _change(path, ref, change)
+    return _change(where, ref, change)
 
 
 def change(
-    path: Path,
+    where: Where,
     ref: str,
     *,
     now: datetime,
@@ -119,17 +162,18 @@ def change(
             raise KeysError("invalid", f"key {record.id} is {_end(record)}; create a new one")
         return msgspec.structs.replace(record, **given)
 
-    return _change(path, ref, apply)
+    return _change(where, ref, apply)
 
 
-def find(path: Path, ref: str) -> Record:
+def find(where: Where, ref: str) -> Record:
     """The key of that id or unique name. Raises KeysError."""
-    return records.find(read(path), ref)
+    return records.find(read(path_of(where)), ref)
 
 
-def list_keys(path: Path) -> list[dict[str, Any]]:
+def list_keys(where: Where) -> list[dict[str, Any]]:
     """All keys as `er keys list --json` shows them, the revoked ones too. Raises KeysError."""
-    last = used.read(used.beside(path))
+    path = path_of(where)
+    last = used.latest(path)
     still = replaced.read(replaced.beside(path))
     return [
         {
@@ -151,21 +195,24 @@ def _previous_used_by(
     return [user.shown() for user in users]
 
 
-def ensure_first(path: Path, *, now: datetime) -> Created | None:
+def ensure_first(where: Where, *, now: datetime) -> Created | None:
     """Make the first key where there is no key file and never was one; else None.
 
-    Raises KeysError when it can't be written.
+    Of several hosts one makes it. Raises KeysError when it can't be written.
     """
+    path = path_of(where)
 
     def there() -> bool:
         return path.exists() or good_copy(path).exists()
 
     if there():  # then nothing needs to be written, or writable
         return None
+    record, secret = _new((), "first", now, None, {})
+    if not isinstance(where, Path):
+        return Created(record, secret) if where.first(record) else None
     with locked(path):
         if there():
             return None
-        record, secret = _new((), "first", now, None, {})
         write(path, [record])
     return Created(record, secret)
 
@@ -178,7 +225,7 @@ def keep_good_copy(path: Path) -> None:
     with locked(path):
         data = path.read_bytes()
         records.decode(data)
-        _replace({good_copy(path): data})
+        replace({good_copy(path): data})
 
 
 def _new(
@@ -203,15 +250,16 @@ def _new(
     return record, secret
 
 
-def _change(path: Path, ref: str, apply: Callable[[Record], Record]) -> Record:
-    with locked(path):
-        known = read(path)
+def _change(where: Where, ref: str, change: Callable[[Record], Record]) -> Record:
+    def apply(known: Sequence[Record]) -> tuple[Sequence[Record] | None, Record]:
         old = records.find(known, ref)
-        new = apply(old)
-        if new != old:
-            records.check(new, known)
-            write(path, [new if r.id == old.id else r for r in known])
-    return new
+        new = change(old)
+        if new == old:
+            return None, new
+        records.check(new, known)
+        return [new if r.id == old.id else r for r in known], new
+
+    return changed(where, apply)
 
 
 def _end(record: Record) -> str:
@@ -243,12 +291,12 @@ def write(path: Path, keys: Sequence[Record]) -> None:
     older = records.encode_plain(keys)
     if older != data:
         files = {for_older(path): older, **files}
-    _replace(files)
+    replace(files)
     if older == data:  # the file itself is of version 1
         for_older(path).unlink(missing_ok=True)
 
 
-def _replace(files: dict[Path, bytes]) -> None:
+def replace(files: dict[Path, bytes]) -> None:
     """Write all or none: nothing is renamed before all is on the disk."""
     written: list[tuple[Path, Path]] = []
     try:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from er.keys import bounds, file
 from er.keys import record as records
 from er.keys.bounds import Fields
+from er.keys.file import Where
 from er.keys.imported import STRONG, Found, Wrong
 from er.keys.record import Record
-
-NAME_MAX = 64
 
 
 class Imported(NamedTuple):
@@ -27,7 +25,7 @@ class Imported(NamedTuple):
 
 
 def import_keys(
-    path: Path,
+    where: Where,
     found: Sequence[Found | Wrong],
     *,
     now: datetime,
@@ -40,13 +38,13 @@ def import_keys(
 
     A key that is there keeps what is said of it; one that was revoked stays out. Raises KeysError.
     """
-    with file.locked(path):
-        known = file.read(path) if path.exists() or file.good_copy(path).exists() else ()
+
+    def apply(known: Sequence[Record]) -> tuple[Sequence[Record] | None, list[Imported]]:
         work = _Work(known, now, expires, fields, allow_weak)
         done = [work.take(one) for one in found]
-        if work.new and not dry_run:
-            file.write(path, [*known, *work.new])
-    return done
+        return [*known, *work.new] if work.new and not dry_run else None, done
+
+    return file.changed(where, apply)
 
 
 class _Work:
@@ -84,7 +82,7 @@ class _Work:
         if len(one.secret) < STRONG and not self._allow_weak:
             why = f"its {len(one.secret)} characters can be guessed; give it a new key, or import "
             return Imported(one.place, "refused", why=f"{why}it with --allow-weak")
-        record = self._made(self._free(one.name), sha256)
+        record = self._made(records.free_name(one.name, self._names), sha256)
         self.new.append(record)
         self._ids.add(record.id)
         self._names.add(record.name)
@@ -104,12 +102,3 @@ class _Work:
             records.check_expiry(self._expires, self._now)
         records.check(record, ())
         return record
-
-    def _free(self, name: str) -> str:
-        """`name`, or with a number that makes it the only one."""
-        number, free = 1, name
-        while free in self._names:
-            number += 1
-            tail = f" {number}"
-            free = name[: NAME_MAX - len(tail)].rstrip() + tail
-        return free

@@ -22,16 +22,19 @@ ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 ID = re.compile(r"k[a-z2-7]{8}\Z")
 SECRET = re.compile(r"sk-er-(k[a-z2-7]{8})-[0-9A-Za-z_-]{43}\Z")
 SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+NAME_MAX = 64
 NAME = re.compile(r"[^\x00-\x1f\x7f]{1,64}\Z")
 # The file is of the first version as long as every ER can read it without losing what it says.
 VERSION, PLAIN_VERSION = 2, 1
 
-Problem = Literal["not_found", "exists", "invalid", "damaged", "disk"]
+# away: the shared state can't be used; unsure: it took a change and never said whether it was made.
+Problem = Literal["not_found", "exists", "invalid", "damaged", "disk", "away", "unsure"]
 
 
 class KeysError(Exception):
     """A change to the keys that was not made; nothing was altered. The text says what to do.
 
+    With the code "unsure" alone it is not known whether it was made.
     `field` names what was wrong in what was asked for: name, expires, or one of bounds.Fields.
     """
 
@@ -199,6 +202,16 @@ def new_secret(key_id: str) -> str:
     """sk-er-<id>-<43 characters>: 256 random bits."""
     random = base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
     return f"sk-er-{key_id}-{random}"
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """`name`, or with a number that makes it the only one."""
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        tail = f" {number}"
+        free = name[: NAME_MAX - len(tail)].rstrip() + tail
+    return free
 
 
 def whole_seconds(moment: datetime) -> datetime:

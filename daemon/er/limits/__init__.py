@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, Self
 
 from er.limits import window
 from er.limits.asked import Asked, Minute
@@ -23,20 +23,65 @@ from er.limits.shared import Locked, made_of
 from er.limits.window import Taken
 from er.quantities import PERIODS, Rate
 
-__all__ = ["Asked", "Held", "Limits", "LimitsFull", "Running", "RunningFull", "Taken"]
+__all__ = [
+    "Asked",
+    "Held",
+    "Limits",
+    "LimitsFull",
+    "Running",
+    "RunningFull",
+    "Taken",
+    "Unleased",
+]
 
 ROWS = 2048  # keys within one period, not keys in all: idle rows are used again
 ID_BYTES = 16
 MAGIC = b"er limits 1\n"
 LONGEST_NS = max(PERIODS.values()) * 1_000_000_000
-_IDS = 4096
-_WINDOWS = _IDS + ROWS * ID_BYTES
-_TABLE, _LOCKS = 1, 2  # bytes to lock: of the table of ids, and of the first row
+IDS = 4096
+_WINDOWS = IDS + ROWS * ID_BYTES
+TABLE, LOCKS = 1, 2  # bytes to lock: of the table of ids, and of the first row
 SIZE = _WINDOWS + ROWS * window.WORDS * 8
 
 
 class LimitsFull(Exception):  # noqa: N818 - says that no row is free
     """More keys than there are rows have asked within one period."""
+
+
+class Asker(Protocol):
+    """Who asks the shared state for leases."""
+
+    def want(self, name: str, rate: Rate, n: int = 0) -> None:
+        """Have more asked for, beside the traffic; `n` of it at least."""
+
+    async def lease(self, name: str, rate: Rate, n: int) -> None:
+        """Wait, a bounded time, until it is known whether `n` more pass."""
+
+    def owe(self, name: str, rate: Rate) -> Taken:
+        """Count one that was not granted."""
+
+
+class Unleased(Exception):  # noqa: N818 - says what is not known here
+    """Hosts share the limit, and this one's part is used up: only the others know of more.
+
+    Nothing was counted; once `filled` returns it is worth to try again.
+    """
+
+    def __init__(self, asker: Asker, name: str, rate: Rate, n: int) -> None:
+        super().__init__(name)
+        self.asker, self.name, self.rate, self.n = asker, name, rate, n
+
+    async def filled(self) -> None:
+        """Ask, and wait for the answer: a bounded time."""
+        await self.asker.lease(self.name, self.rate, self.n)
+
+    def wanted(self, n: int) -> None:
+        """Have `n` asked for, and go on."""
+        self.asker.want(self.name, self.rate, n)
+
+    def owed(self) -> Taken:
+        """Count it all the same: it is over."""
+        return self.asker.owe(self.name, self.rate)
 
 
 def now_ns() -> int:
@@ -56,20 +101,22 @@ class Limits:
         self._file, self.minute, self.running = file, minute, running
         self._map = mmap.mmap(file, size)
         self._words = memoryview(self._map)[_WINDOWS:].cast("Q")
-        self._rows: dict[str, _Row] = {}
+        self._rows: dict[str, Row] = {}
 
     @classmethod
-    def open(cls, path: Path) -> Limits:
+    def open(cls, path: Path) -> Self:
         """Open the file at `path`; make it, or make it anew when it is of another boot or layout.
 
         Raises OSError, for example when the disk is full.
         """
 
-        def make(file: int) -> Limits:
-            minute, running = path.with_name("asked"), path.with_name("running")
-            return cls(file, SIZE, Minute.open(minute), Running.open(running))
-
-        return made_of(path, MAGIC, SIZE, make)
+        minute, running = path.with_name("asked"), path.with_name("running")
+        return made_of(
+            path,
+            MAGIC,
+            SIZE,
+            lambda file: cls(file, SIZE, Minute.open(minute), Running.open(running)),
+        )
 
     def take(self, key_id: str, rate: Rate, now: int, n: int = 1) -> Taken:
         """Count one request at `now` (ns) if the key's rate lets it pass. Raises LimitsFull.
@@ -110,10 +157,10 @@ class Limits:
         """How many requests each of these keys has in its window at `now` (ns)."""
         used = dict.fromkeys(rates, 0)
         for row in range(ROWS):
-            at = _IDS + row * ID_BYTES
+            at = IDS + row * ID_BYTES
             key_id = self._map[at : at + ID_BYTES].rstrip(b"\0").decode("ascii", "replace")
             if key_id in rates:
-                with Locked(self._file, _LOCKS + row):
+                with Locked(self._file, LOCKS + row):
                     used[key_id] = window.counted(self._window(row), rates[key_id], now)
         return used
 
@@ -130,27 +177,31 @@ class Limits:
     def _window(self, row: int) -> memoryview:
         return self._words[row * window.WORDS : (row + 1) * window.WORDS]
 
-    def _place(self, name: bytes, row: int) -> _Row:
-        return _Row(name, _IDS + row * ID_BYTES, _LOCKS + row, self._window(row))
+    def _place(self, name: bytes, row: int) -> Row:
+        return Row(name, IDS + row * ID_BYTES, LOCKS + row, self._window(row))
 
-    def _row(self, key_id: str, now: int) -> _Row:
+    def _row(self, key_id: str, now: int) -> Row:
         name = key_id.encode().ljust(ID_BYTES, b"\0")
-        with Locked(self._file, _TABLE):
+        with Locked(self._file, TABLE):
             found = self._find(name)
             row = self._free(now) if found is None else found
             made = self._place(name, row)
             if found is None:
                 with Locked(self._file, made.lock):
-                    window.clear(made.window)
+                    self._begin(made)
                     self._map[made.at : made.at + ID_BYTES] = name
         self._rows[key_id] = made
         return made
 
+    def _begin(self, row: Row) -> None:
+        """Empty what lies there for a key that comes new; its lock is held."""
+        window.clear(row.window)
+
     def _find(self, name: bytes) -> int | None:
-        at = self._map.find(name, _IDS, _WINDOWS)
-        while at >= 0 and (at - _IDS) % ID_BYTES:
+        at = self._map.find(name, IDS, _WINDOWS)
+        while at >= 0 and (at - IDS) % ID_BYTES:
             at = self._map.find(name, at + 1, _WINDOWS)
-        return (at - _IDS) // ID_BYTES if at >= 0 else None
+        return (at - IDS) // ID_BYTES if at >= 0 else None
 
     def _free(self, now: int) -> int:
         empty = self._find(bytes(ID_BYTES))
@@ -173,7 +224,7 @@ class Held:
         self.quota: int | None = None  # tokens in its month; None: not counted there
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """Where a key's window lies."""
 
     name: bytes

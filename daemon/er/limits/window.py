@@ -96,6 +96,25 @@ def counted(window: memoryview, rate: Rate, now: int) -> int:
     return sum(window[at + 1] for at in places if window[at] + period > now)
 
 
+def ages(
+    window: memoryview, rate: Rate, now: int, newest: int, most: int
+) -> tuple[tuple[int, int], ...]:
+    """When the `newest` so many were counted: ages in ms and how many, at most `most` pairs.
+
+    The oldest come first; of those told together it is the newest's age.
+    """
+    period, found = rate.period_s * 1_000_000_000, list[tuple[int, int]]()
+    for index in reversed(range(window[_LENGTH])):
+        at = _FIRST + 2 * ((window[_TAIL] + index) % ENTRIES)
+        if newest <= 0 or window[at] + period <= now:
+            break
+        found.append((max(0, now - window[at]) // 1_000_000, min(newest, window[at + 1])))
+        newest -= window[at + 1]
+    size = -(-len(found) // most) or 1
+    groups = [found[i : i + size] for i in range(0, len(found), size)]
+    return tuple((group[0][0], sum(n for _, n in group)) for group in reversed(groups))
+
+
 def idle(window: memoryview, now: int, longest_ns: int) -> bool:
     """Whether nothing was counted for the longest period there is."""
     return not window[_LENGTH] or _newest(window) + longest_ns < now
@@ -168,11 +187,17 @@ def wait_s(window: memoryview, rate: Rate, before: int, now: int) -> float:
         at = _FIRST + 2 * ((window[_TAIL] + index) % ENTRIES)
         if window[at] + period > now:
             places.append((window[at] + period - now, window[at + 1]))
+    return turn_s(places, rate, before)
+
+
+def turn_s(places: list[tuple[int, int]], rate: Rate, before: int) -> float:
+    """The same, where `places` leave: in how many ns, and how many."""
+    period = rate.period_s * 1_000_000_000
     free = rate.count - sum(count for _, count in places)
     if before < free:
         return 0.0
     if free > 0:
-        places.append((period, free))  # those who pass now
+        places = [*places, (period, free)]  # those who pass now
     # Whoever passes makes room for another one a period later.
     rounds, place = divmod(before - free, max(rate.count, rate.count - free))
     for left, count in places:

@@ -170,35 +170,35 @@ class Roll:
         found: list[Usable] = []
         odd: list[tuple[str, str]] = []
         ours = dict(own.models)
-        taken = {own.host: "this one"}
+        taken = {own.host: ""}
         for other in self.others(now):
             one = other.announced
             if other.left:
                 continue
             if one.host in taken:
-                words = f"two hosts are called {one.host}, {taken[one.host]} and {one.address}: "
-                words += "the replicas of the second are not used; give it another [host] name"
-                odd.append((one.host, words))
+                odd.append((one.host, _same_name(one, taken[one.host])))
                 continue
-            taken[one.host] = f"that at {one.address}"
+            taken[one.host] = one.address
             odd += [(one.host, words) for words in _odd(one, own)]
             if not understood(one.protocol):
                 continue
             for offered in sorted(one.replicas, key=lambda r: r.name):
-                words = _fits(offered, ours)
+                name = f"{offered.name}@{one.host}"
+                words = _fits(name, offered, ours)
                 if words:
-                    odd.append((one.host, f"replica {offered.name}@{one.host} {words}"))
+                    odd.append((one.host, words))
                 elif offered.model in ours:
-                    name = f"{offered.name}@{one.host}"
                     found.append(
                         Usable(name=name, host=one.host, address=one.address, offered=offered)
                     )
         if _loops(own.address) and not all(_loops(o.announced.address) for o in self.others(now)):
-            words = f"this host tells the others {own.address}, where they can't reach it"
-            odd.append((own.host, f"{words}; set [host] address"))
+            odd.append((own.host, _unreached(own.host, own.address)))
         if len(found) > own.room:
-            words = f"{len(found)} replicas of other hosts are more than fit in ({own.room} more)"
-            odd.append((own.host, f"{words}: the last by name are not used"))
+            words = (
+                f"{len(found)} replicas of other hosts are there, and there is room for {own.room};"
+                " the last by name are not used"
+            )
+            odd.append((own.host, words))
         return found[: own.room], odd
 
 
@@ -210,16 +210,37 @@ def _order(one: Announced) -> tuple[str, int, str]:
 def _odd(one: Announced, own: Own) -> Iterator[str]:
     if not understood(one.protocol):
         yield (
-            f"host {one.host} speaks protocol {one.protocol}, too old for ER {own.version} here: "
-            "its replicas are not used; upgrade it"
+            f"host {one.host} speaks protocol {one.protocol}, too old for ER {own.version} here; "
+            "its replicas are not used: upgrade it"
         )
     elif one.version != own.version:
         yield f"host {one.host} runs ER {one.version}, and this one ER {own.version}"
     if abs(one.clock_s) > CLOCK_S:
-        way = "ahead of" if one.clock_s > 0 else "behind"
-        yield f"the clock of host {one.host} is {abs(one.clock_s):.0f} s {way} the shared state's"
+        if one.clock_s > 0:
+            yield f"the clock of host {one.host} is {one.clock_s:.0f} s ahead of the shared state's"
+        else:
+            yield f"the clock of host {one.host} is {-one.clock_s:.0f} s behind the shared state's"
     if _loops(one.address) and not _loops(own.address):
-        yield f"host {one.host} tells the others {one.address}; set [host] address there"
+        yield _unreached(one.host, one.address)
+
+
+def _same_name(one: Announced, first: str) -> str:
+    """`first`: the address of the one that counts, "" for this host."""
+    if not first:
+        return (
+            f"two hosts are called {one.host}: this one and that at {one.address}; that one is not "
+            "used: give one of them another [host] name"
+        )
+    return (
+        f"two hosts are called {one.host}: that at {first} and that at {one.address}; the second is"
+        " not used: give one of them another [host] name"
+    )
+
+
+def _unreached(host: str, address: str) -> str:
+    return (
+        f"host {host} tells the others {address}, which is no way to it; set [host] address there"
+    )
 
 
 def _loops(address: str) -> bool:
@@ -227,8 +248,8 @@ def _loops(address: str) -> bool:
     return address.startswith(("127.", "[::1]", "localhost"))
 
 
-def _fits(offered: Offered, ours: dict[str, Serving]) -> str:
-    """Why the replica does not serve the model of that name here; "" where it does, or none is.
+def _fits(name: str, offered: Offered, ours: dict[str, Serving]) -> str:
+    """Why it, called `name` here, does not serve its model here; "" where it does, or none is here.
 
     What is not known of either is the same as anything: a vLLM at a `url` is the operator's word.
     Where nobody here can tell (a host without replicas of its own) the first one counts.
@@ -237,18 +258,24 @@ def _fits(offered: Offered, ours: dict[str, Serving]) -> str:
     if serving is None:
         return ""
     if serving.task != offered.task:
-        return f"is not used: model {offered.model} is for {offered.task} there"
+        return f"replica {name} is not used: model {offered.model} has task {offered.task} there"
     if serving.waits:
-        return f"is not used yet: what {offered.model} is here is not known so far"
+        return f"replica {name} is not used yet: what {offered.model} is here is not known so far"
     there, here = parsed(offered.fingerprint), serving.fingerprint
-    parts = [
-        part
-        for part in ("weights", "recipe")
-        if UNKNOWN not in (getattr(there, part), getattr(here, part))
+    differs = [
+        UNKNOWN not in (getattr(there, part), getattr(here, part))
         and getattr(there, part) != getattr(here, part)
+        for part in ("weights", "recipe")
     ]
-    if parts:
-        return f"is not used: model {offered.model} has another {' and another '.join(parts)} there"
+    if all(differs):
+        return (
+            f"replica {name} is not used: model {offered.model} has other weights and another "
+            "recipe there"
+        )
+    if differs[0]:
+        return f"replica {name} is not used: model {offered.model} has other weights there"
+    if differs[1]:
+        return f"replica {name} is not used: model {offered.model} has another recipe there"
     known = Fingerprint(
         *(
             getattr(there, field) if getattr(here, field) == UNKNOWN else getattr(here, field)

@@ -153,6 +153,13 @@ class Alive(Shown):
     status: Literal["ok", "down"]
 
 
+class Ready(Shown):
+    """Whether requests are wanted here; "leaving": the host is drained or stops, says `reason`."""
+
+    status: Literal["ok", "down", "leaving"]
+    reason: str | UnsetType = UNSET
+
+
 class ReplicaHealth(Shown):
     """A replica; `reason` where it is not up. `since` in Unix seconds."""
 
@@ -172,11 +179,23 @@ class ModelHealth(Shown):
     reason: str | UnsetType = UNSET
 
 
+class SharedHealth(Shown):
+    """What several hosts share: not usable ("away"), the last known keys and limits count."""
+
+    state: Literal["ok", "away", "unknown"]
+    reason: str | UnsetType = UNSET
+    since: float | UnsetType = UNSET
+
+
 class Health(Shown):
-    """ok: every replica answers; degraded: some model does; down: none does."""
+    """ok: every replica answers; degraded: some model does; down: none does.
+
+    `state` where several hosts share one: a host that is cut off from it is degraded.
+    """
 
     status: Literal["ok", "degraded", "down"]
     models: list[ModelHealth]
+    state: SharedHealth | UnsetType = UNSET
 
 
 # -- refusals --------------------------------------------------------------------------------------

@@ -339,7 +339,11 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _page("/livez", "livez", "Whether this process works", answers.Alive),
     _page(
-        "/readyz", "readyz", "Whether at least one model answers", answers.Alive, down=answers.Alive
+        "/readyz",
+        "readyz",
+        "Whether at least one model answers and the host is not about to go",
+        answers.Ready,
+        down=answers.Ready,
     ),
     _page(
         "/v1/cluster/auth", "clusterAuth", "That a key is wanted (Xinference)", answers.KeyWanted

@@ -234,7 +234,7 @@ class Mover:
                 self._refused(call, answer)
             elif answer.kind == "busy" and call.member.far is not None:
                 metrics.upstream_errors.labels(call.batch.replica, answer.kind).inc()
-                self.scheduler.busy(call.batch, now)  # no failure: its host knows what it has
+                self.scheduler.busy(call.batch)  # no failure: its host knows what it has
             else:
                 self._lost(call, answer, now)
             self._drop(self.scheduler.unwanted())

@@ -29,9 +29,9 @@ from er.pace import Pace, Rate
 from er.scheduler.again import Again
 from er.scheduler.halves import Halves
 from er.scheduler.lanes import ALL, Filling, Lane
-from er.scheduler.others import Others, distance
+from er.scheduler.others import Others
 from er.scheduler.shares import LARGE_NS, LATELY_NS, Shares
-from er.scheduler.twins import stuck_of, twin_of
+from er.scheduler.twins import paced_by, stuck_of, twin_of
 from er.tickets import BULK_SEQUENCES, CALL_SEQUENCES, Batch, Item, Load, Over, Ticket
 
 BULK_TURN = 4  # each so many-th batch begins with bulk, when both wait
@@ -108,13 +108,13 @@ class Scheduler:
         """The next batch for the replica with the least in flight; None when nothing can go.
 
         Only the best rank present is considered: a replica of last choice gets nothing while a
-        better one is merely busy. One of another host gets what own ones have no room for.
+        better one is merely busy. Own ones come before those of other hosts, see `others`.
         """
         best = max((load.rank for load in loads), default=0)
         if best <= 0:
             return None
         choice = [load for load in loads if load.rank == best]
-        free = [x for x in self.others.worth(choice, now) if self.calls(x.replica) < CALLS]
+        free = [x for x in self.others.worth(choice) if self.calls(x.replica) < CALLS]
         if len(free) > 1:
             free.sort(key=self._busyness)
         if self.stuck and (twin := self._twin(loads, free, now)) is not None:
@@ -147,13 +147,11 @@ class Scheduler:
         self._last[batch.replica], self._sent_at[batch.replica] = self._batches, batch.taken
         return batch
 
-    def _busyness(self, load: Load) -> tuple[bool, bool, int, int, int]:
-        """What is stuck last; own first; the least in flight; who was given work longest ago."""
+    def _busyness(self, load: Load) -> tuple[bool, int, int, int]:
+        """What is stuck last; then the least in flight; then who was given work longest ago."""
         name, stuck = load.replica, any(batch.replica == load.replica for batch in self.stuck)
-        tokens, away = load.tokens, load.away_s > 0
-        if away:
-            tokens += distance(load)
-        return stuck, away, tokens, self.calls(name), self._last.get(name, 0)
+        tokens = self.others.weighs(load) if load.away_s else load.tokens
+        return stuck, tokens, self.calls(name), self._last.get(name, 0)
 
     def hungry(self, loads: Sequence[Load]) -> bool:
         """Whether sequences wait here that only the budget, shared with others, keeps back."""
@@ -268,7 +266,7 @@ class Scheduler:
         Its twin, if it has one on its way, is unwanted now.
         """
         twin = self._lands(batch)
-        self._paces[batch.replica].add(now - batch.taken, batch.in_flight)
+        self._paces[paced_by(batch)].add(now - batch.taken, batch.in_flight)
         if batch.moot:
             return [], []
         self.rate.done(len(batch.items), batch.tokens, now)
@@ -323,13 +321,15 @@ class Scheduler:
             self._waits(item.ticket, 1)
         return None
 
-    def busy(self, batch: Batch, now: int) -> None:
+    def busy(self, batch: Batch) -> None:
         """Another host had no room for the call: queue its sequences again, first in turn."""
-        self.others.busy(batch.replica, now)
-        if self._lands(batch) is None:
-            for item in batch.live():
-                self._again.add(item)
-                self._waits(item.ticket, 1)
+        self.others.busy(batch.replica)
+        if (twin := self._lands(batch)) is not None:
+            twin.hedged = False  # stuck as it is, it may go to somebody else
+            return
+        for item in batch.live():
+            self._again.add(item)
+            self._waits(item.ticket, 1)
 
     def dropped(self, batch: Batch) -> None:
         """The call was given up, since nobody wanted its answer any more."""

@@ -9,16 +9,18 @@ Pure: the clock and the dice are arguments. What the parts that carry the calls 
 * `take` gets the loads of all own replicas, and of those elsewhere that `Others.some` named: two at
   a time, so a decision costs the same with 1,000 replicas as with 10.
 * An owner lets a call in by `admits`; if not, its answer is "busy", which is no failure:
-  `Scheduler.busy` puts the sequences back, first in turn, and leaves that replica alone for a
-  while. Calls let in go straight to the engine, as they have waited where they came from.
+  `Scheduler.busy` puts the sequences back, first in turn, and that replica is not asked until all
+  are looked at anew. Calls let in go straight to the engine, as they waited where they came from.
+* Only own replicas make a worker `full`: while they are and a look is due anyway, a new request
+  needs no decision of its own.
 
-Own replicas come first as long as they have room in their budget: what goes away comes later, and
-on what is known of the others, up to a second old, nobody can balance finely. What own replicas
-have no room for goes to one of two taken at random among those that are known to have room for a
-whole call: the emptier one, where distance counts as the tokens that are computed meanwhile. All
-hosts see the same empty replica at the same time; two at random keep them from running there
-together, and who comes too late is told so by the owner, who alone knows. A host without a replica
-of its own asks also those that seem full, with one call at a time: it is as one more worker there.
+Own replicas come first: one elsewhere counts as if one more call, a quarter of the budget, lay
+there, and the tokens that are computed during the way to it and back. On what is known of the
+others, up to a second old, nobody can balance finely. Two are taken at random among those that are
+known to have room for a whole call. All hosts see the same empty replica at the same time: two at
+random keep them from running there together, and who comes too late is told so by the owner, who
+alone knows. A host without a replica of its own asks also those that seem full, with one call at a
+time: it is as one more worker there.
 Measured by tests/bench/hosts_sim.py.
 """
 
@@ -29,15 +31,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from er.tickets import Load
 
-LOOK_NS = 250_000_000  # how often all others are looked at
-REST_NS = 1_000_000_000  # for which one that was busy is left alone: until its host tells anew
+LOOK_NS = 100_000_000  # how often all others are looked at
 LOOKED_AT = 2
-TOKENS_S = 250_000  # what a replica computes in a second: distance as tokens
-
-
-def distance(load: Load) -> int:
-    """The way to a replica and back, as tokens that could have been computed meanwhile."""
-    return int(load.away_s * TOKENS_S)
+TOKENS_S = 250_000  # what a replica computes in a second: the way there and back as tokens
+OWN_CALLS = 1  # of a quarter of the budget: as if so many more lay on each replica elsewhere
 
 
 def admits(tokens: int, others: int, call: int, budget: int) -> bool:
@@ -55,10 +52,10 @@ class Others:
     def __init__(self, budget: int, pick: random.Random | None = None) -> None:
         """`budget`: tokens that may be in flight on a replica."""
         self._budget, self._pick = budget, pick or random.Random()
-        self._rests: dict[str, int] = {}  # replica -> until when it is not asked, monotonic ns
-        self._looked = -LOOK_NS
-        self._open: list[str] = []  # those with room for a call
-        self._full: list[str] = []  # the others that can be reached
+        self._looked = -LOOK_NS  # monotonic ns
+        self._there: list[str] = []  # those that can be reached
+        self._open: list[str] = []  # of these, those with room for a call
+        self._busy: set[str] = set()  # since they were looked at
 
     def some(self, now: int, look: Callable[[], Iterable[Load]]) -> list[str]:
         """Names of replicas elsewhere that a decision is to have the loads of, none or a few.
@@ -71,13 +68,13 @@ class Others:
             loads = list(look())
             best = max((load.rank for load in loads), default=0)
             there = [load for load in loads if load.rank == best > 0]
-            self._rests = {name: until for name, until in self._rests.items() if until > now}
-            self._open = [x.replica for x in there if self.room(x) and not self.resting(x, now)]
-            self._full = [] if self._open else [load.replica for load in there]
-        names = self._open or self._full
+            self._there = [load.replica for load in there]
+            self._open = [load.replica for load in there if self.room(load)]
+            self._busy.clear()
+        names = self._open or self._there
         return self._pick.sample(names, min(LOOKED_AT, len(names)))
 
-    def worth(self, choice: Sequence[Load], now: int) -> Sequence[Load]:
+    def worth(self, choice: Sequence[Load]) -> Sequence[Load]:
         """Of replicas as good as each other, own ones and those elsewhere that may be asked."""
         if not any(load.away_s for load in choice):
             return choice
@@ -85,19 +82,19 @@ class Others:
         return [
             load
             for load in choice
-            if not load.away_s or ((none or self.room(load)) and not self.resting(load, now))
+            if not load.away_s or ((none or self.room(load)) and load.replica not in self._busy)
         ]
+
+    def weighs(self, load: Load) -> int:
+        """The tokens that count as in flight on a replica elsewhere."""
+        return load.tokens + self._budget // 4 * OWN_CALLS + int(load.away_s * TOKENS_S)
 
     def room(self, load: Load) -> bool:
         """Whether a whole call, a quarter of the budget, has room there."""
         return self._budget - load.tokens >= self._budget // 4
 
-    def resting(self, load: Load, now: int) -> bool:
-        """Whether it was busy a moment ago."""
-        return self._rests.get(load.replica, 0) > now
-
-    def busy(self, replica: str, now: int) -> None:
-        """Its owner let a call not in."""
-        self._rests[replica] = now + REST_NS
+    def busy(self, replica: str) -> None:
+        """Its owner let a call not in: it isn't asked until all are looked at anew."""
+        self._busy.add(replica)
         if replica in self._open:
             self._open.remove(replica)

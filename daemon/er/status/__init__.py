@@ -20,7 +20,7 @@ from er.config import Config, ConfigError, Replica, applied_path, edited_path, l
 from er.fingerprint import Fingerprint, parsed, together
 from er.ledger import VERDICT_AGE_S, Ledger
 from er.small_file import DAMAGED
-from er.status.overall import verdict
+from er.status.judged import verdict
 from er.status.work import UNKNOWN, in_engine
 from er.systemctl import GATEWAY, Unit, replica_unit
 
@@ -99,6 +99,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     machine: dict[str, Any] | None
     probes: Mapping[str, tuple[float, float]] = {}  # the last right one: when, and its ms
     tls: dict[str, Any] | None = None  # of HTTPS, see er.tls.facts; None without it
+    state: dict[str, Any] | None = None  # see er.shared_state.verdict; None without [state]
     hosts: tuple[dict[str, Any], ...] = ()  # see er.members.shown; none on a machine alone
 
 
@@ -116,13 +117,14 @@ def build(facts: Facts) -> dict[str, Any]:
         for model in facts.config.models
     ]
     gateway = _gateway(facts)
-    status, reason = verdict(models, gateway)
+    status, reason = verdict(models, gateway, facts.state)
     return {
         "version": __version__,
         "time": facts.now,
         "status": status,
         "reason": reason,
         "gateway": gateway,
+        "state": facts.state,
         "models": models,
         "gpus": gpus(facts),
         "traffic": {

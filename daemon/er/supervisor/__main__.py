@@ -1,15 +1,16 @@
 """er-gateway: holds the sockets, starts the workers and the admin process, and keeps them well.
 
 It answers no request itself and imports little. systemd hears of the gateway through it alone.
-SIGTERM or Ctrl-C drains, for as long as `stop_timeout` says; a second one cuts short. SIGHUP starts
-a new generation of workers on the configuration as it is now, and lets the old ones finish once the
-new ones serve.
+SIGTERM or Ctrl-C drains, after `leave_time`, for as long as `stop_timeout` says; a second one cuts
+short. SIGHUP starts a new generation of workers on the configuration as it is now, and lets the old
+ones finish once the new ones serve.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import signal
 import sys
 import time
@@ -17,10 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from er import __version__, chinese, config, journal
+from er import __version__, chinese, config, journal, leaving
 from er.child import ADMIN
 from er.chinese.wording import worded
-from er.config import ConfigError, successor
+from er.config import ConfigError, directory, successor
 from er.ledger import LedgerError
 from er.supervisor import figures, nests, opening
 from er.supervisor.brood import Generation, Process
@@ -66,8 +67,11 @@ class Supervisor:
         if interval is not None:
             self._errands.go(_repeat(interval, self._watchdog))
         await self._stopping.wait()
+        await self._leave()
         await self._drain()
         await self._errands.end()
+        with contextlib.suppress(OSError):
+            leaving.stay(directory("runtime"))
         self._sockets.remove_made()
         journal.log("info", "stopped")
         return EX_OK
@@ -137,13 +141,32 @@ class Supervisor:
             self._hurry.set()
         self._stopping.set()
 
+    async def _leave(self) -> None:
+        """Let balancers look away first: for `leave_time` only /readyz differs.
+
+        Who was drained that long ago has said it already.
+        """
+        runtime = directory("runtime")
+        wait_s = self._generations.serving.config.gateway.leave_time_s
+        wait_s -= leaving.drained_s(runtime, time.time())
+        if wait_s <= 0:
+            return
+        try:
+            leaving.leave(runtime)
+        except OSError as error:
+            journal.log("warning", f"stopping at once, as /readyz can't say so before: {error}")
+            return
+        self._notifier.stopping(f"leaving: /readyz says 503 for {wait_s:.1f} s, all else is served")
+        journal.log("info", f"leaving: /readyz says 503, for {wait_s:.1f} s all else is served")
+        await self._gone(self._workers(), wait_s, self._hurry)
+
     async def _drain(self) -> None:
         busy = self._generations.ledger.in_flight()
         self._notifier.stopping(f"draining, {busy} requests in flight")
         journal.log("info", f"stopping: {busy} requests in flight are finished first")
         self._sockets.close()
         self._brood.barren()
-        workers = [p for p in self._brood.processes.values() if p.slot != ADMIN]
+        workers = self._workers()
         for process in workers:
             process.send(signal.SIGTERM)
         limit = self._generations.serving.config.gateway.stop_timeout_s
@@ -162,6 +185,10 @@ class Supervisor:
         await self._gone(rest, 3.0)
         for process in rest:
             process.send(signal.SIGKILL)
+
+    def _workers(self) -> list[Process]:
+        """All of them, also those of a generation that is on its way out."""
+        return [p for p in self._brood.processes.values() if p.slot != ADMIN]
 
     async def _gone(
         self, processes: list[Process], within_s: float, hurry: asyncio.Event | None = None

@@ -7,7 +7,7 @@ import fcntl
 import os
 from datetime import UTC, datetime
 
-from er import config, journal, keys
+from er import config, journal, keys, leaving
 from er.chinese import at_terminal
 from er.config import Config
 from er.config.state import host_name
@@ -32,6 +32,7 @@ def take(settings: Config) -> Sockets | None:
         _kept.append(lock)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         sockets.bind_unix(runtime)
+        leaving.stay(runtime)
         for file in (runtime / METRICS).glob("*.db"):
             file.unlink(missing_ok=True)
         # Made here once, so that workers find it as it should be.
@@ -107,7 +108,7 @@ def first_key(settings: Config) -> None:
     if not settings.gateway.first_key_in_log:
         return
     try:
-        made = keys.ensure_first(keys.path(), now=datetime.now(UTC))
+        made = keys.ensure_first(keys.where(settings), now=datetime.now(UTC))
     except KeysError as error:
         journal.log("err", f"the first API key could not be made: {error}")
         return

@@ -18,7 +18,11 @@ ENGINE_FIELDS = (
     "via",
 )
 VECTOR_FIELDS = ("path", "prompt", "kind")  # that give an embedding model's name other vectors
-SYSTEMDS = ("listen", "stop_timeout_s")  # of [gateway]: systemd has to know them too
+SYSTEMDS = (
+    "listen",
+    "stop_timeout_s",
+    "leave_time_s",
+)  # of [gateway]: systemd has to know them too
 SIZES = ("max_body", "size", "quota", "max_file")  # in bytes
 
 

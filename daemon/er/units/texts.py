@@ -91,10 +91,11 @@ def gateway(config: Config) -> str | None:
         service += credentials(config.gateway.tls)
     if config.state is not None:
         unit += [f"Requires={HOSTS}", f"After={HOSTS}"]
-    if config.gateway.stop_timeout_s != Gateway().stop_timeout_s:
-        seconds = math.ceil(config.gateway.stop_timeout_s) + END_AND_SPARE_S
+    stop_s = config.gateway.stop_timeout_s + config.gateway.leave_time_s
+    if stop_s != Gateway().stop_timeout_s:
+        seconds = math.ceil(stop_s) + END_AND_SPARE_S
         service += [
-            "# Requests in flight may take as long as `stop_timeout` allows.",
+            "# `leave_time`, then requests in flight may take as long as `stop_timeout` allows.",
             f"{STOP}{seconds}",
         ]
     for path in sorted({m.path for m in config.models if m.path is not None}):

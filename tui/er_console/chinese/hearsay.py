@@ -293,6 +293,47 @@ HEARD: dict[str, str] = {
     "vLLM failed (exit code {code}): {error}": "vLLM 失败（退出码 {code}）：{error}",
     "{ended} after saying: {last}": "{ended}，最后的话：{last}",
     "{ended} without a word": "{ended}，没有任何输出",
+    # What hosts share.
+    "the shared state ({place}) takes neither user nor password: look at {file} and url": (
+        "共享状态（{place}）不接受用户名或密码：请检查 {file} 和 url"
+    ),
+    "the shared state ({place}) does not let this user do that: {said}": (
+        "共享状态（{place}）不允许该用户这样做：{said}"
+    ),
+    "er help hosts has its rights": "所需权限见 er help hosts",
+    "the shared state ({place}) has no memory left: raise its maxmemory": (
+        "共享状态（{place}）内存已满：请调大它的 maxmemory"
+    ),
+    (
+        "the shared state ({place}) is a copy that takes no changes: name the first one, or its "
+        "Sentinels"
+    ): "共享状态（{place}）是只读的副本：请写主节点，或写它的 Sentinel",
+    "the shared state ({place}) still loads its data": "共享状态（{place}）仍在加载数据",
+    "the shared state ({place}) does not answer in time": "共享状态（{place}）未及时应答",
+    "the shared state ({place}) is not reached: {why}": "连接不上共享状态（{place}）：{why}",
+    "the shared state ({place}) answers {said}": "共享状态（{place}）应答 {said}",
+    "no key changed": "密钥未变",
+    "try again when it answers (er status)": "等它应答后再试（er status）",
+    "other hosts change keys all the time; no key changed here, try again": (
+        "其他主机一直在修改密钥；这里密钥未变，请再试"
+    ),
+    (
+        "whether the key changed is not known: look with er keys list when it answers again, and "
+        "revoke a key whose secret nobody saw"
+    ): "不知道密钥是否已改：等它再应答后用 er keys list 查看，没人见过密文的密钥请吊销",
+    "sudo er state move carries them over": "用 sudo er state move 移过去",
+    "the shared state has no keys yet, so this host's own count here alone": (
+        "共享状态里还没有密钥，所以这里只用本机自己的"
+    ),
+    (
+        "the shared state lacks keys that are in use here ({n} of them), so this host's own count "
+        "here alone"
+    ): "共享状态里缺少这里在用的密钥（{n} 个），所以这里只用本机自己的",
+    "the entry of the keys in the shared state is not as it was written (its digest is another)": (
+        "共享状态里的密钥记录与写入时不同（摘要不符）"
+    ),
+    "the entry of the keys in the shared state {wrong}": "共享状态里的密钥记录有误：{wrong}",
+    "the last known keys stay in force": "最后所知的密钥继续有效",
     # What the console's own sources and actions pass on.
     "hardware slowdown": "硬件降速",
     "heat (software)": "过热（软件）",

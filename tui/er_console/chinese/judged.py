@@ -40,6 +40,10 @@ WORDS: dict[str, str] = {
         "{unit} 失败（{result}）：地址已被占用或不被允许"
     ),
     "journalctl -u {unit}, then s on 'all'": "journalctl -u {unit}，然后在“全部”上按 s",
+    "traffic goes on with the last known keys and limits; er check says more": (
+        "流量以最后所知的密钥和限额继续；er check 有更多说明"
+    ),
+    "er check says more": "er check 有更多说明",
     "er.toml differs from what runs": "er.toml 与运行中的配置不同",
     "no unit states: {reason}": "没有单元状态：{reason}",
     "w goes to it; there R restarts it, l shows its log": (

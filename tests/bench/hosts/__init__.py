@@ -1,0 +1,1 @@
+"""Many hosts in virtual time: the parts of hosts_sim.py."""
