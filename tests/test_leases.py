@@ -40,7 +40,7 @@ class Host:
         """What a gateway does for one request; whom the grantor calls gives back at once."""
         for _ in range(3):
             at = self.clock(now)
-            if leases.take(self.words, self.rate, at, n):
+            if leases.take(self.words, self.rate, at, n) is not None:
                 window.take(self.window, Rate(1 << 40, self.rate.period_s), at, n)
                 self.passed.append((now, n))
                 return True

@@ -38,6 +38,7 @@ STATES: dict[str, tuple[str, str, str]] = {
     "drained": ("◇", "=", "warn"),
     "down": ("✖", "x", "bad"),
     "failed": ("✖", "x", "bad"),
+    "silent": ("✖", "x", "bad"),
     "drifted": ("✖", "x", "bad"),
     "wrong": ("✖", "x", "bad"),
     "missing": ("✖", "x", "bad"),

@@ -16,6 +16,7 @@ from er_console.looks import (
     fit,
     line_width,
     memory,
+    role_of,
     share,
     size,
     width_of,
@@ -210,6 +211,32 @@ def gpu_line(gpu: Gpu, looks: Looks, width: int, *, names: bool = True) -> Line:
     slow = fit(slow, min(width_of(slow), room), more=more)
     owners = f" {', '.join(gpu.replicas) or say('no replica')}"
     return [*line, (slow, "warn"), (fit(owners, room - width_of(slow), more=more).rstrip(), "dim")]
+
+
+def host_lines(status: Status | None, looks: Looks, width: int) -> list[Line]:
+    """One line per machine that serves together with this one, and what is odd of it below."""
+    lines: list[Line] = []
+    more = "~" if looks.ascii_only else "…"
+    for host in status.hosts if status else ():
+        facts = [say("{up} of {n} replicas up", up=f"{host.up}", n=f"{host.replicas}")]
+        if host.state == "silent":
+            facts = [say("not heard for {n} s", n=figure(host.silent_s))]
+        else:
+            facts.append(say("{n} tokens in flight", n=figure(host.tokens)))
+        if host.own:
+            facts.append(say("this machine"))
+        elif host.distance_ms is not None and host.state != "silent":
+            facts.append(say("{n} ms away", n=f"{host.distance_ms:.1f}"))
+        state = f"{looks.glyph(host.state)} {heard(host.state)}"
+        head: Line = [
+            (fit(host.name, 16, more=more) + " ", "strong"),
+            (fit(state, 14, more=more) + " ", role_of(host.state)),
+        ]
+        room = max(0, width - line_width(head))
+        lines.append([*head, (fit(say(", ").join(facts), room, more=more).rstrip(), "dim")])
+        for words in host.odd:
+            lines += [[(f"  {part}", "warn")] for part in wrapped(heard(words), width - 2)]
+    return lines
 
 
 def advice_lines(found: Sequence[Advice], looks: Looks, width: int) -> list[Line]:

@@ -6,11 +6,11 @@ and unknown members are passed over. Control characters never reach a terminal.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from er_console.hosts import Host, Shared
 from er_console.state import (
     Ended,
     Gateway,
@@ -23,7 +23,6 @@ from er_console.state import (
     Recent,
     Replica,
     Sample,
-    Shared,
     Status,
     Sums,
     Traffic,
@@ -292,7 +291,25 @@ def read_status(data: Mapping[str, Any]) -> Status:
         traffic=read_traffic(traffic if isinstance(traffic, dict) else {}),
         machine={name: number(value) for name, value in machine.items()},
         raw=data,
+        hosts=tuple(read_host(host) for host in objects(data.get("hosts"))),
         shared=read_shared(data.get("state")),
+    )
+
+
+def read_host(data: Mapping[str, Any]) -> Host:
+    """One of GET /status's hosts from its JSON."""
+    rows = objects(data.get("replicas"))
+    return Host(
+        name=text(data.get("name")),
+        state=text(data.get("state")) or "unknown",
+        own=data.get("own") is True,
+        silent_s=number(data.get("silent_s")),
+        distance_ms=number(data.get("distance_ms")),
+        requests=number(data.get("requests")),
+        tokens=sum(number(row.get("in_flight_tokens")) or 0.0 for row in rows),
+        up=sum(row.get("state") == "up" for row in rows),
+        replicas=len(rows),
+        odd=texts(data.get("odd")),
     )
 
 
@@ -371,22 +388,3 @@ def moment(stamp: str) -> float | None:
         return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
     except (ValueError, OverflowError, OSError):
         return None
-
-
-WRONG_CALL = re.compile(r"^er_upstream_errors_total\{([^}]*)\} (\S+)$", re.M)
-LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-
-
-def wrong_calls(metrics: str) -> dict[str, float]:
-    """Calls whose answer was wrong, by replica, out of the text of GET /metrics."""
-    found: dict[str, float] = {}
-    for labels, value in WRONG_CALL.findall(metrics):
-        known = dict(LABEL.findall(labels))
-        try:
-            count = float(value)
-        except ValueError:
-            continue
-        if known.get("kind") == "wrong":
-            replica = text(known.get("replica"))
-            found[replica] = found.get(replica, 0.0) + count
-    return found

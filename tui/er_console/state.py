@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
+from er_console.hosts import Host, Shared
+
 T = TypeVar("T")
 
 GATEWAY_UNIT = "er-gateway.service"
@@ -288,16 +290,6 @@ class Recent:
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
-    """What this host and others share, as it sees it: ok, away or unknown, and since when."""
-
-    state: str
-    since: float | None = None
-    reason: str = ""
-    keys_reason: str = ""  # why its keys are not those of all hosts
-
-
-@dataclass(frozen=True, slots=True)
 class Status:
     """GET /status, typed. `raw` is the JSON it came from, for --json."""
 
@@ -311,6 +303,7 @@ class Status:
     traffic: Traffic
     machine: Mapping[str, float | None]
     raw: Mapping[str, Any]
+    hosts: tuple[Host, ...] = ()  # that serve together; none on a machine alone
     shared: Shared | None = None  # without [state]
 
 

@@ -60,6 +60,7 @@ class Hosts:
         self._secret = self._memory.secret
         self._turn = written.Turn(*self._turn_found())
         self._usable: list[Usable] = []
+        self._at: dict[str, int] = {}  # when each host said last what is in flight there
         self._odd: list[tuple[str, str]] = []
         self._said = set(self._memory.said)
         self._seldom = Seldom()
@@ -198,13 +199,15 @@ class Hosts:
 
     def _in_force(self) -> bool:
         wanted = {u.name for u in self._usable}
-        return wanted == {r.name for r in self._config.replicas if "@" in r.name}
+        return wanted == {r.name for r in self._config.replicas if r.host}
 
     def _verdicts(self, now: float) -> None:
         """The others' drains and silence, in the ledger's rows of their replicas."""
         there = {o.announced.id: o for o in self._roll.others(now)}
         hosts = {o.announced.host: o for o in there.values() if not o.left}
         told: dict[str, tuple[Verdict, str]] = {}
+        news = {u.host for u in self._usable if hosts[u.host].announced.at != self._at.get(u.host)}
+        self._at = {name: other.announced.at for name, other in hosts.items()}
         for usable in self._usable:
             replica = self._config.replica(usable.name)
             if replica is None:
@@ -214,6 +217,8 @@ class Hosts:
                 self._loads[usable.name] = other.announced.at
                 self._ledger.announced(usable.name, offered.in_flight)
             drained = other.drained or offered.state in ("draining", "drained")
+            if usable.host in news:
+                self._ledger.announced(usable.name, offered.in_flight)
             if drained != ("host" in self._ledger.verdict(usable.name).drained_by):
                 self._ledger.drain(usable.name, "host", drained, time.time())
             if other.silent:
@@ -239,7 +244,7 @@ class Hosts:
         if text is not None:
             found[written.MEMBERS] = text.encode(), 0o640
         if self.drained:
-            found[DRAINING] = (b"er drain\n", 0o640)
+            found[DRAINING] = (b"this host is drained\n", 0o640)
         else:
             (self._runtime / DRAINING).unlink(missing_ok=True)
         for name, (data, mode) in found.items():

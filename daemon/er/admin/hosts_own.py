@@ -40,7 +40,7 @@ class This:
     ) -> None:
         self._config, self._ledger, self._state, self._asked = config, ledger, state, asked
         self.id, self.host = own_id, host_name(config.host)
-        self.replicas = [r for r in config.replicas if "@" not in r.name]
+        self.replicas = [r for r in config.replicas if not r.host]
         self.last: Announced | None = None
         self._clock_s = 0.0  # this clock ahead of the shared state's
         self._began = _started(os.getppid())
@@ -95,12 +95,12 @@ class This:
         found = {}
         samples = self._asked.samples()
         for model in self._config.models:
-            own = [r for r in self.replicas if r.model == model.name and not r.url]
-            said = [samples[r.name].get("fingerprint") for r in own if r.name in samples]
+            here = [r for r in self.replicas if r.model == model.name and not r.url]
+            said = [samples[r.name].get("fingerprint") for r in here if r.name in samples]
             known = [parsed(text) for text in said if text]
             if known:
                 found[model.name] = str(together(known))
-            elif own and model.name in before:
+            elif here and model.name in before:
                 found[model.name] = before[model.name]
         return found
 
@@ -110,9 +110,9 @@ class This:
         for model in self._config.models:
             if model.via:
                 continue
-            own = any(r.model == model.name and not r.url for r in self.replicas)
+            here = any(r.model == model.name and not r.url for r in self.replicas)
             said = parsed(known.get(model.name)) if model.name in known else Fingerprint()
-            waits = own and model.name not in known
+            waits = here and model.name not in known
             found[model.name] = Serving(model.task, said, waits)
         return found
 

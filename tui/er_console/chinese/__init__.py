@@ -8,6 +8,7 @@ from er_console.chinese import (
     config,
     findings,
     hearsay,
+    hosts,
     judged,
     keys,
     logs,
@@ -17,6 +18,7 @@ from er_console.chinese import (
     trial,
 )
 
-ROOMS = (app, basics, config, judged, keys, logs, replicas, sources, traffic, trial)
+ROOMS = (app, basics, config, hosts, judged, keys, logs, replicas, sources, traffic, trial)
 WORDS = {english: chinese for room in ROOMS for english, chinese in room.WORDS.items()}
 HEARD = {**hearsay.HEARD, **findings.HEARD, **app.HEARD, **config.HEARD, **keys.HEARD}
+HEARD |= hosts.HEARD

@@ -20,6 +20,7 @@ from er_console.panels import (
     advice_lines,
     change_lines,
     gpu_lines,
+    host_lines,
     machine_line,
     past_lines,
     plot_lines,
@@ -41,6 +42,7 @@ TITLES = {
     "main": noted("parts"),
     "traffic": noted("traffic, last minute"),
     "gpus": noted("GPUs"),
+    "hosts": noted("hosts"),
     "why": noted("what to do"),
     "changes": noted("changes"),
     "detail": noted("selected"),
@@ -122,6 +124,7 @@ class Overview(Page):
                 yield Table(PART_COLUMNS, self.desk.looks, id="main")
                 yield Lines(id="traffic")
                 yield Lines(id="gpus")
+                yield Lines(id="hosts")
                 yield Lines(id="why")
                 yield Lines(id="changes")
                 yield LogView(self.desk.looks, id="log")
@@ -187,6 +190,9 @@ class Overview(Page):
             lines += [[], *past_lines(desk.history, looks, width, height)]
         self.query_one("#traffic", Lines).put(lines)
         self.query_one("#gpus", Lines).put(gpu_lines(snapshot, now, looks, self._width("gpus")))
+        hosts = self.query_one("#hosts", Lines)
+        hosts.put(host_lines(status, looks, self._width("gpus")))
+        hosts.set_class(not (status and status.hosts), "-none")
         found = advice(snapshot, now)
         self.query_one("#why", Lines).put(advice_lines(found, looks, self._width("why")))
         seen = list(desk.changes)[-12:]
