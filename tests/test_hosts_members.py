@@ -30,12 +30,6 @@ DIES = fault_rows.Fault(
     heals="clients that a balancer sends elsewhere; the others do without its replicas",
     within_s=60,
 )
-ENGINES = fault_rows.Fault(
-    "all replicas of one of several hosts die",
-    client="200",
-    heals="its gateway asks the other hosts' replicas until its own answer",
-    within_s=60,
-)
 SPLIT = fault_rows.Fault(
     "the network between two of several hosts is split",
     client="200",
@@ -117,19 +111,6 @@ def test_a_host_dies_under_load(site: Site, power: bool) -> None:
         others[0].start_engines()
     saw(DIES, traffic)
     all_up(site, DIES)
-
-
-@pytest.mark.long
-def test_a_hosts_own_replicas_die(site: Site) -> None:
-    lone = site.hosts[2]
-    with Traffic([lone], site.network["clients"], clients=2) as traffic:
-        until(lambda: traffic.counted()["200"] > 20)
-        lone.engines[0].kill()
-        began = time.monotonic()
-        until(lambda: traffic.counted(since=began)["200"] > 100, 30, traffic.counted)
-        lone.start_engines()
-        all_up(site, ENGINES)
-    saw(ENGINES, traffic)
 
 
 @pytest.mark.parametrize(
