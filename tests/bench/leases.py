@@ -1,15 +1,15 @@
 """What limits shared with other hosts cost a request: with a [state] beside without, in turns.
 
-    python tests/bench/leases.py [--runs 5] [--turns 8] [--seconds 1.5] [--json tests/reports/leases.json]
+    python tests/bench/leases.py [--runs 5] [--turns 8] [--seconds 1.5] [--json F]
 
-`inside`: the worker of inside.py, without sockets, at full speed, a key for each of its
-connections' fourths; it counts by the host's windows alone and by leases in turns, whose asking of
-a real server is part of it. CPU µs a request. This is what others on the machine disturb least.
-`gateway`: two real gateways with one worker each before the stand-in engine; requests a second of
-the worker's CPU with a [state] over those without (`throughput`), 32 clients; and one client, one request at a
-time, in short turns: the median of the turns' differences (`added_p50_ms`).
-`throughput_by_us` is the ratio that follows from the inside's µs and the gateway's own CPU a request.
-Each ratio is of one run; the figures are medians of the runs.
+`inside`: the worker of inside.py, without sockets, at full speed. It counts by the host's windows
+alone and by leases in turns, whose asking of a real server is part of it: CPU µs a request. This
+is what others on the machine disturb least. `gateway`: two real gateways with one worker each
+before the stand-in engine; requests a second of the worker's CPU with a [state] over those without
+(`throughput`), 32 clients, four keys; and one client, one request at a time, in short turns: the
+median of the turns' differences (`added_p50_ms`). `throughput_by_us` is the ratio that follows
+from the inside's µs and the gateway's own CPU a request. Each ratio is of one run; the figures are
+medians of the runs.
 """
 
 from __future__ import annotations
