@@ -111,7 +111,11 @@ _GGUF = (
     "model's safetensors, most likely o/m"
 )
 _NEWER = "vLLM 9.0 is not one that this ER knows (0.25 to 0.32); a newer ER may: er help vllm"
+_PARTS = "9 of 10 rows, 90.0 %, 3 of 4 parts, 9 rows/s, 90 tokens/s, 3m left"
 PIECES: dict[str, tuple[str, ...]] = {
+    "er embed: {} with --ray": ("er embed: several --url go with --ray",),
+    ", {} of {} parts": (_PARTS,),
+    " of {}": (f"{_PARTS}, 1.00 GPU-hours, 2.00 EUR of 5.00",),
     "that ask at once, each one request at a time": (
         f"that ask at once, each one request at a time {_ASKS}",
     ),

@@ -652,7 +652,11 @@ def test_any_configuration_survives_being_written(
     }
     config = Config(
         gateway=msgspec.structs.replace(
-            base.gateway, cors=("app://x", "https://y"), max_inputs=9, rate_wait_s=0.25
+            base.gateway,
+            cors=("app://x", "https://y"),
+            max_inputs=9,
+            leave_time_s=2.5,
+            rate_wait_s=0.25,
         ),
         models=(model,),
         replicas=(type(replica)(**kept),),

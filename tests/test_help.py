@@ -46,7 +46,7 @@ def test_the_pages_that_the_contract_names_are_there() -> None:
     wanted = {"quickstart", "configuration", "api", "keys", "operating", "replicas", "faults"}
     more = {"tls", "batches", "bench", "console", "embed", "metrics", "status", "quality"}
     more |= {"proxies", "usage", "dependencies", "runbook", "moving", "recipes", "report"}
-    more |= {"alerts", "backup", "capacity", "changes", "containers", "day-two"}
+    more |= {"alerts", "backup", "bulk", "capacity", "changes", "containers", "day-two"}
     more |= {"gpus", "models", "offline", "vectors", "vllm"}
     more |= {"connect", "disk", "feedback", "hosts", "tracing", *manual.APPLICATIONS}
     assert wanted | more == set(PAGES)

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from er.scheduler import others
+from er.quantities import Rate
 
 BENCH = Path(__file__).parent / "bench"
 sys.path.insert(0, str(BENCH))
@@ -24,6 +24,7 @@ from hosts.cluster import Cluster  # noqa: E402
 from hosts.days import Size, faulty, keys, steady  # noqa: E402
 from hosts.events import SECOND, Day  # noqa: E402
 from hosts.figures import jain, recovered_s  # noqa: E402
+from hosts.limits import limited, most_and_least  # noqa: E402
 from hosts.plots import plot  # noqa: E402
 from hosts.rules import LOOKS, PACED, ruled  # noqa: E402
 
@@ -78,9 +79,9 @@ def test_a_host_dies_and_nobody_elsewhere_waits_for_it() -> None:
 def test_calls_to_the_dead_are_told_by_the_pace_of_all_calls_elsewhere() -> None:
     """A worker has too few calls to one replica to know how long they take there."""
     with ruled(PACED["a pace for each replica"]):
-        each = faulty(Size(8, 1), 0.4, "dies", at=3.0, lasts=6.0, after=1.0)
-    assert each["during_most_ms"] > 3_000
-    together = faulty(Size(8, 1), 0.4, "dies", at=3.0, lasts=6.0, after=1.0)
+        each = faulty(Size(6, 1), 0.4, "dies", at=2.0, lasts=4.0, after=0.5)
+    assert each["during_most_ms"] > 2_000
+    together = faulty(Size(6, 1), 0.4, "dies", at=2.0, lasts=4.0, after=0.5)
     assert together["during_most_ms"] < 1_000
 
 
@@ -102,9 +103,30 @@ def test_keys_that_ask_all_hosts_share_them() -> None:
     assert figures["least_to_mean"] > 0.7 and figures["flood_to_mean"] < 3.5  # of ten times as many
 
 
-def test_a_lost_answer_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+# -- limits -------------------------------------------------------------------------------------
+
+
+def test_no_minute_sees_more_than_the_limit_and_nearly_all_of_it_is_used() -> None:
+    figures = limited(8, Rate(1_200, 60), 3.0, Size(8, 1).steep(), seconds=150)
+    assert 0.99 <= figures["most_of_limit"] <= 1.0
+    assert figures["used_of_limit"] > 0.97
+    assert figures["round_trips"] < 0.7 and figures["p99_wait_ms"] < 50
+
+
+def test_who_asks_less_than_the_limit_is_never_refused() -> None:
+    figures = limited(8, Rate(1_200, 60), 0.7, Size(8, 1).steep(), seconds=120)
+    assert figures["refused"] == 0.0 and figures["passed"] == 1.0
+
+
+@pytest.mark.parametrize(("cut", "most"), [(8, 1.05), (4, 1.5), (1, 1.125)])
+def test_hosts_cut_off_take_no_more_than_their_share_besides(cut: int, most: float) -> None:
+    """The others may use all of it; so a period sees at most 1 + cut / hosts times the limit."""
+    figures = limited(8, Rate(1_200, 60), 3.0, Size(8, 1).even(), seconds=180, cut=range(cut))
+    assert 0.9 < figures["most_of_limit"] <= most
+
+
+def test_a_lost_answer_would_be_noticed() -> None:
     """The laws at the end of a day can be broken."""
-    real = others.Others.busy
     day = Day(1)
     cluster = Cluster(day, 2, 1, 1)
     clients = Clients(cluster, Texts())
@@ -115,7 +137,6 @@ def test_a_lost_answer_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None
     assert clients.open == 0 and clients.ended == 1 and not clients.twice
     request.ends(request)
     assert clients.twice == 1
-    assert real is others.Others.busy
 
 
 # -- what is told of a day ----------------------------------------------------------------------
@@ -128,6 +149,12 @@ def test_figures_of_fairness_and_recovery() -> None:
     slots[9] = slots[12] = (0.0, 10.0, 101.0)
     slots[9], slots[12] = (2.25, 10.0, 99.0), (3.0, 10.0, 101.0)
     assert recovered_s(slots, 2.0) == 1.25
+
+
+def test_the_fullest_and_the_emptiest_period_are_found() -> None:
+    passed = [0, 1, 2, 10, 11, 12, 13, 20, 30]
+    assert most_and_least(passed, 5, 0, 100) == (4, 1)
+    assert most_and_least(passed, 11, 0, 100) == (5, 2)
 
 
 def test_a_plot_is_an_svg_with_its_lines() -> None:

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from er import days, feedback, keys, shared_state, usage
-from er.admin.day_by_day import DayByDay, lines_of
+from er.admin.day_by_day import DayByDay
 from er.admin.used_elsewhere import UsedElsewhere
 from er.cli import feedback as er_feedback
 from er.cli import usage as er_usage
@@ -178,7 +178,7 @@ async def test_commands_show_all_hosts(
         await task.round()
         await task.round()
         await task._client.aclose()
-    assert set(lines_of(machine("two") / "state", DAY - 3, DAY)) >= {
+    assert set(days.lines_of(machine("two") / "state", DAY - 3, DAY)) >= {
         ("usage", DAY),
         ("feedback", DAY),
     }

@@ -251,6 +251,7 @@ async def test_who_hangs_up_is_computed_for_no_more(lender: Lender) -> None:
         "embed", [[1] * 7], dimensions=DIM, headers=b"", answered=lambda answer: None
     )
     await _until(lambda: lender.ledger.tokens_in_flight("r") == 7)
+    await _until(lambda: lender.engine.seen()["in_flight"] == 1)
     call.cancel()
     await _until(lambda: lender.ledger.tokens_in_flight("r") == 0)
     await _until(lambda: lender.engine.seen()["cancelled"] > 0)

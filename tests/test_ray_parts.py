@@ -441,7 +441,7 @@ def test_costs_are_those_of_all_runs(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["--part", "1MiB"], "--part goes with --ray"),
-        (["--s3-endpoint", "http://x"], "--s3-endpoint goes with --ray"),
+        (["--endpoint", "http://x"], "--endpoint goes with --ray"),
         (["--url", "http://a", "--url", "http://b"], "several --url go with --ray"),
         (["--ray", "ray://h:10001"], "run the command on a host of the cluster"),
         (["--ray", "auto", "--part", "5"], 'write a size as "32MiB"'),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from fakes import EngineProcess
+from fakes import EngineProcess, free_port
 from running import DIMENSIONS, Gateway
 from state_server import StateServer
 
@@ -36,6 +37,11 @@ class Cluster(NamedTuple):
         return self.one, self.two
 
 
+def itself(name: str) -> dict[str, Any]:
+    """[host]: a name, and a port of its own."""
+    return {"name": name, "listen": [f"127.0.0.1:{free_port()}"]}
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Two gateways; the second is started when the first has made the first key of both."""
@@ -49,7 +55,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             made = Gateway(folder / name, [engine])
             made.folder.mkdir(exist_ok=True)
             state = {"url": server.url, "password_file": str(password)}
-            made.shared = {"state": state, "host": {"name": name}}
+            made.shared = {"state": state, "host": itself(name)}
             gateways.append(made)
             made.start()
         one, two = gateways
@@ -68,11 +74,11 @@ def whole(cluster: Cluster) -> Iterator[None]:
     yield
     cluster.server.signal(signal.SIGCONT)
     for gateway in cluster.both:
-        soon(lambda gateway=gateway: shared(gateway)["state"] == "ok", 10)
+        soon(lambda gateway=gateway: shared(gateway)["state"] == "ok")
         assert not gateway.mishaps()
 
 
-def soon(there: Callable[[], Any], within_s: float = 5.0) -> Any:
+def soon(there: Callable[[], Any], within_s: float = 30.0) -> Any:
     """What `there` says once it is true."""
     until = time.monotonic() + within_s
     while not (found := there()):
@@ -111,24 +117,37 @@ def test_one_key_was_made_and_it_opens_both(cluster: Cluster) -> None:
         assert gateway.ask("GET", "/health", key=None).json["status"] == "ok"
 
 
-def test_what_one_makes_or_revokes_holds_on_the_other_within_a_second(cluster: Cluster) -> None:
+def test_what_one_makes_or_revokes_holds_on_the_other(cluster: Cluster) -> None:
     one, two = cluster.both
     key = made(one, "web")
-    soon(lambda: two.embed(key=key["secret"]).status == 200, 1.0)
+    soon(lambda: two.embed(key=key["secret"]).status == 200)
     turned = admin(two, "POST", f"/keys/{key['id']}/rotate", {"grace": "0"}).json()
-    soon(lambda: one.embed(key=turned["secret"]).status == 200, 1.0)
+    soon(lambda: one.embed(key=turned["secret"]).status == 200)
     assert one.embed(key=key["secret"]).status == 401
     assert admin(two, "DELETE", f"/keys/{key['id']}").status_code == 200
-    soon(lambda: one.embed(key=turned["secret"]).status == 401, 1.0)
+    soon(lambda: one.embed(key=turned["secret"]).status == 401)
     listed = json.loads(er(one, "keys", "list", "--json").stdout)["keys"]
     assert [k["revoked"] is not None for k in listed if k["id"] == key["id"]] == [True]
+
+
+@pytest.mark.long
+def test_it_does_within_a_second(cluster: Cluster) -> None:
+    """From the answer to one until the other takes it, the median of several."""
+    one, two = cluster.both
+    took = []
+    for i in range(7):
+        secret = admin(one, "POST", "/keys", {"name": f"timed {i}"}).json()["secret"]
+        began = time.monotonic()
+        soon(lambda secret=secret: two.embed(key=secret).status == 200)
+        took.append(time.monotonic() - began)
+    assert statistics.median(took) < 1.0, took
 
 
 def test_both_change_keys_at_once_and_nothing_is_lost(cluster: Cluster) -> None:
     ids: list[str] = []
 
     def work(gateway: Gateway) -> None:
-        for i in range(12):
+        for i in range(6):
             name = f"{gateway.shared['host']['name']} {i}"
             ids.append(admin(gateway, "POST", "/keys", {"name": name}).json()["id"])
 
@@ -137,9 +156,9 @@ def test_both_change_keys_at_once_and_nothing_is_lost(cluster: Cluster) -> None:
         end.start()
     for end in ends:
         end.join()
-    assert len(set(ids)) == 24
+    assert len(set(ids)) == 12
     for gateway in cluster.both:
-        soon(lambda gateway=gateway: set(ids) <= listed(gateway), 1.0)
+        soon(lambda gateway=gateway: set(ids) <= listed(gateway))
 
 
 def listed(gateway: Gateway) -> set[str]:
@@ -197,8 +216,8 @@ def fill(server: StateServer) -> Callable[[], object]:
     [
         (kill, "unreachable", "is not reached"),
         (pause, "late", "does not answer in time"),
-        (lock_out, "refused", "takes neither user nor password"),
-        (fill, "full", "has no memory left"),
+        pytest.param(lock_out, "refused", "takes neither user", marks=pytest.mark.long),
+        pytest.param(fill, "full", "has no memory left", marks=pytest.mark.long),
     ],
 )
 def test_without_it_traffic_goes_on_and_all_say_so(
@@ -215,13 +234,15 @@ def test_without_it_traffic_goes_on_and_all_say_so(
         health = one.ask("GET", "/health", key=None)
         assert (health.status, health.json["status"]) == (200, "degraded")
         assert one.ask("GET", "/readyz", key=None).status == 200
-        state = json.loads(er(one, "status", "--json").stdout)
+        state = admin(one, "GET", "/status").json()
         assert state["status"] == "degraded" and says in state["reason"]
         assert state["state"]["cause"] == cause and state["state"]["answered"] > 0
         assert says in er(two, "status").stdout
         refused = er(one, "keys", "create", "--name", "more")
         assert refused.returncode == 1 and "no key changed" in refused.stderr, refused
-        assert admin(two, "POST", "/keys", {"name": "more"}).status_code == 503
+        told = admin(two, "POST", "/keys", {"name": "more"})
+        assert told.status_code == 503 and "no key changed" in told.text
+        assert admin(two, "GET", "/keys").json()["state"]["state"] == "away"
         shown = er(two, "keys", "list")
         assert shown.returncode == 0 and "first" in shown.stdout
         if cause != "full":  # a full one can be read
@@ -231,8 +252,8 @@ def test_without_it_traffic_goes_on_and_all_say_so(
             gateway.wait_for("the shared state answers again, after", count=before + 1)
             soon(lambda gateway=gateway: shared(gateway)["state"] == "ok")
         key = made(one, f"after {cause}")
-        soon(lambda: two.embed(key=key["secret"]).status == 200, 1.0)
-    assert set(clients.statuses) == {200} and len(clients.statuses) > 20
+        soon(lambda: two.embed(key=key["secret"]).status == 200)
+    assert set(clients.statuses) == {200} and len(clients.statuses) > 5
     # Once; a server that begins again may be met while it loads.
     assert 1 <= one.text().count(GOES_ON) - warned <= 2
 
@@ -279,7 +300,7 @@ def test_last_uses_are_told_to_all(cluster: Cluster) -> None:
         found = json.loads(er(two, "keys", "show", key["id"], "--json").stdout)
         return found["last_used"]
 
-    assert soon(last, 12)
+    assert soon(last)
 
 
 @pytest.mark.long
@@ -304,7 +325,7 @@ def test_a_host_with_keys_of_its_own_keeps_them(tmp_path: Path, cluster: Cluster
         gateway.start()
         assert gateway.embed().status == 200
         gateway.stop()
-        gateway.shared = {**cluster.one.shared, "host": {"name": "three"}}
+        gateway.shared = {**cluster.one.shared, "host": itself("three")}
         gateway.start()
         gateway.wait_for("the shared state lacks keys that are in use here")
         assert gateway.embed().status == 200

@@ -8,12 +8,18 @@ lines themselves say (usage: a row's id; feedback: a request's).
 from __future__ import annotations
 
 import zlib
+from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
-from er import shared_state
+import msgspec
+
+from er import feedback, shared_state, usage
 from er.config import State
+from er.feedback.book import Book
 from er.shared_state import Away
+from er.usage import others
 
 Kind = Literal["usage", "feedback"]
 DAY_S = 86400
@@ -95,3 +101,16 @@ def read(state: State, kind: Kind, first: int, last: int) -> tuple[list[bytes], 
 
 def _name(state: State, kind: Kind, day: int, host: str) -> str:
     return shared_state.key(state.name, "days", kind, str(day), host)
+
+
+def lines_of(state: Path, first: int, last: int) -> dict[tuple[Kind, int], list[bytes]]:
+    """This host's lines of the days `first` to `last` (since 1970), by kind and day. Raises
+    OSError.
+    """
+    found: dict[tuple[Kind, int], list[bytes]] = defaultdict(list)
+    for day, lines in others.by_day(usage.folder(state), first, last).items():
+        found["usage", day] = lines
+    for one in Book(feedback.folder(state)).read(first * DAY_S).given:
+        if (day := one.asked // DAY_S) <= last:
+            found["feedback", day].append(msgspec.json.encode(one))
+    return found

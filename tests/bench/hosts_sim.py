@@ -1,8 +1,8 @@
-"""Many hosts: the scheduler as it is, before up to 1,000 replicas on 100 hosts, in virtual time.
+"""Many hosts: scheduler and limits as they are, up to 1,000 replicas on 100 hosts, virtual time.
 
-    python tests/bench/hosts_sim.py [sizes] [rules] [faults] [keys] [--short]
+    python tests/bench/hosts_sim.py [sizes] [rules] [faults] [keys] [limits] [--short]
 
-Without a word all four; some twenty minutes of one core, `--short` one. Writes
+Without a word all five; some twenty minutes of one core, `--short` one. Writes
 tests/reports/hosts-sim.json, whose parts that were not played stay, and its plots beside it.
 
 Each host has two workers, each with a Scheduler of its own, and knows of other hosts' replicas only
@@ -28,8 +28,11 @@ sys.path[:0] = [str(HERE.parent.parent / "daemon"), str(HERE)]
 
 from hosts.clients import Texts  # noqa: E402
 from hosts.days import Size, faulty, flooded, keys, steady  # noqa: E402
+from hosts.limits import limited  # noqa: E402
 from hosts.plots import plot  # noqa: E402
 from hosts.rules import ANNOUNCED, LOOKS, PACED, ruled  # noqa: E402
+
+from er.quantities import Rate  # noqa: E402
 
 REPORTS = HERE.parent / "reports"
 LOAD = 0.65  # of what engines can with full steps: they are busy nine tenths of the time
@@ -129,7 +132,32 @@ def _keys(short: bool) -> dict[str, Any]:
     return told
 
 
-PARTS = {"sizes": _sizes, "rules": _rules, "faults": _faults, "keys": _keys}
+def _limits(short: bool) -> dict[str, Any]:
+    """One key's limit, leased: never over it, all of it used, few round trips."""
+    told: dict[str, Any] = {}
+    shown = ("most_of_limit", "used_of_limit", "passed", "round_trips", "waited", "p99_wait_ms")
+    shown += ("jain_of_hosts",)
+
+    def row(name: str, *given: Any, **more: Any) -> None:
+        told[name] = limited(*given, **more)
+        _say(name, told[name], shown)
+
+    rate = Rate(6_000, 60)
+    for size in (Size(4, 1),) if short else (Size(1, 1), Size(4, 1), Size(16, 1), Size(100, 1)):
+        for demand in (0.8, 3.0):
+            name = f"{size.hosts} hosts, {rate.count} a minute, {demand:g} times asked, steep"
+            row(name, size.hosts, rate, demand, size.steep())
+    if not short:
+        row("100 hosts, 60000 a minute, 1.5 times asked, steep", 100, Rate(60_000, 60), 1.5,
+            Size(100, 1).steep())  # fmt: skip
+    size = Size(16, 1)
+    for name, cut in (("all", range(16)), ("half", range(8)), ("one", range(1))):
+        name = f"16 hosts, 6000 a minute, 3 times asked, {name} cut off for a minute"
+        row(name, 16, rate, 3.0, size.even(), cut=cut)
+    return told
+
+
+PARTS = {"sizes": _sizes, "rules": _rules, "faults": _faults, "keys": _keys, "limits": _limits}
 
 
 def _written(report: dict[str, Any]) -> str:

@@ -122,6 +122,7 @@ class Host(Gateway):
 
     def up(self) -> set[str]:
         """The replicas that answer, as it knows them: e0, and e0@HOST of another host."""
+        time.sleep(0.2)  # who waits for them asks again and again
         models = self.health()["models"]
         return {r["name"] for m in models for r in m["replicas"] if r["state"] == "up"}
 

@@ -45,7 +45,7 @@ class Traffic:
         key: str = "",
         elsewhere: bool = False,
         clients: int = 1,
-        pause_s: float = 0.02,
+        pause_s: float = 0.05,
     ) -> None:
         self.hosts, self.source = list(hosts), source
         self.key, self.elsewhere, self.pause_s = key or hosts[0].key, elsewhere, pause_s

@@ -177,9 +177,9 @@ async def serve(child: Child) -> None:
             observer.certificate = Certificate(tls, Safe(child.safe))
         alive = asyncio.create_task(_end_with_parent(child, server))
         alerting = Alerting(config, observer.status, lambda: _end(observer))
-        lasting = (prober.run(), observer.run(), canary.run(), Satisfaction(config).run())
+        lasting = [prober.run(), observer.run(), canary.run(), Satisfaction(config).run()]
+        lasting += _together(config, hosts)
         tasks = [alive, *map(asyncio.create_task, (*lasting, alerting.run()))]
-        tasks += map(asyncio.create_task, _together(config, hosts))
         if observer.certificate is not None:
             tasks.append(asyncio.create_task(observer.certificate.run()))
         child.ready()

@@ -8,24 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from hashlib import blake2b
-from pathlib import Path
 
-import msgspec
-
-from er import days, feedback, shared_state, usage
+from er import days, shared_state
 from er.config import State, directory
 from er.days import Kind
-from er.feedback.book import Book
 from er.journal import Seldom, log, mishap
 from er.shared_state import Away
-from er.usage import others
 
 EVERY_S = 60.0
 SPARING = 50  # reading takes at most that part of the time
-DAY_S = 86400
 FIRST_DAYS, LATER_DAYS = 35, 2  # how far back it looks at its start, and from then on
 
 
@@ -62,8 +55,10 @@ class DayByDay:
 
     async def round(self) -> None:
         """Tell what changed since the last time. Raises Away, OSError."""
-        last = int(self._now() // DAY_S)
-        found = await asyncio.to_thread(lines_of, directory("state"), last - self._days + 1, last)
+        last = int(self._now() // days.DAY_S)
+        found = await asyncio.to_thread(
+            days.lines_of, directory("state"), last - self._days + 1, last
+        )
         for (kind, day), lines in found.items():
             digest = blake2b(b"\n".join(lines), digest_size=16).digest()
             if self._told.get((kind, day)) == digest:
@@ -71,16 +66,3 @@ class DayByDay:
             entry = await asyncio.to_thread(days.packed, lines)
             await days.put(self._client, self._state, self._host, kind, day, entry)
             self._told[kind, day] = digest
-
-
-def lines_of(state: Path, first: int, last: int) -> dict[tuple[Kind, int], list[bytes]]:
-    """This host's lines of the days `first` to `last` (since 1970), by kind and day. Raises
-    OSError.
-    """
-    found: dict[tuple[Kind, int], list[bytes]] = defaultdict(list)
-    for day, lines in others.by_day(usage.folder(state), first, last).items():
-        found["usage", day] = lines
-    for one in Book(feedback.folder(state)).read(first * DAY_S).given:
-        if (day := one.asked // DAY_S) <= last:
-            found["feedback", day].append(msgspec.json.encode(one))
-    return found

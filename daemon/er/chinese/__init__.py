@@ -19,9 +19,9 @@ from er.chinese.hearing import Hearing
 from er.chinese.voice import Voice
 
 ROOMS = (
-    *("apply", "between", "cards", "changes", "check", "clients", "config", "disk"),
-    *("engine", "hosts", "keys", "load", "machine", "members", "models", "quality"),
-    *("starts", "state", "status", "usage", "vectors", "vllms"),
+    *("apply", "between", "bulk", "cards", "changes", "check", "clients", "config"),
+    *("disk", "engine", "hosts", "keys", "load", "machine", "members", "models"),
+    *("quality", "starts", "state", "status", "usage", "vectors", "vllms"),
 )  # the files with templates; where two have the same one, the later counts
 _spoken = False
 _settled: set[str] = set()  # lines that are not heard: a file's, a table's

@@ -225,10 +225,9 @@ def _bench(bench: argparse.ArgumentParser) -> None:
 
 
 def _embed(embed: argparse.ArgumentParser) -> None:
-    lines = 'JSON lines, or texts where it ends in .txt; .gz too; "-": standard input; '
-    lines += "with --ray also Parquet, a folder, a pattern, or s3://"
+    lines = 'JSON lines, or texts where it ends in .txt; .gz too; "-": standard input'
     embed.add_argument("file", metavar="FILE", help=lines)
-    out = "the rows with their vectors: .parquet or .jsonl; with --ray a folder of these"
+    out = "the rows with their vectors: .parquet or .jsonl"
     embed.add_argument("-o", "--output", metavar="OUT", required=True, help=out)
     embed.add_argument("--field", metavar="F", default="text", help="the text's (default: text)")
     embed.add_argument("--plain", action="store_true", help="each line is a text")

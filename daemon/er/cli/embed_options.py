@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 WRONG_USE = 64
-OF_RAY = ("part", "actors", "gpus", "vllm", "s3_endpoint")
+OF_RAY = ("part", "actors", "gpus", "vllm", "endpoint")
 
 
 def ray(embed: argparse.ArgumentParser) -> None:
     """The options that go with --ray alone."""
-    group = embed.add_argument_group("on the hosts of a Ray cluster")
+    title = "with Ray, from and to folders or s3://, also of Parquet (er help bulk)"
+    group = embed.add_argument_group(title)
     where = 'HOST:PORT, "auto" for the one this host is in, "local" for this machine alone'
     group.add_argument("--ray", metavar="ADDRESS", help=where)
     part = "bytes of input that are done as a whole (default: 64MiB)"
@@ -26,7 +27,7 @@ def ray(embed: argparse.ArgumentParser) -> None:
     vllm = "the model's folder on each host: vLLM in the actors, no gateway"
     group.add_argument("--vllm", metavar="DIR", type=Path, help=vllm)
     s3 = "another service than Amazon's (default: the variable AWS_ENDPOINT_URL)"
-    group.add_argument("--s3-endpoint", metavar="U", help=s3)
+    group.add_argument("--endpoint", metavar="U", help=s3)
 
 
 def run(given: dict[str, Any], of: Callable[[type], dict[str, Any]]) -> int:

@@ -53,7 +53,7 @@ class Wish(Common, kw_only=True):
     actors: int | None = None
     gpus: float | None = None
     vllm: Path | None = None
-    s3_endpoint: str | None = None
+    endpoint: str | None = None
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +118,7 @@ def check(wish: Wish) -> Checked:
         raise ValueError("--vllm computes by itself: leave out --url, --key-file and --model")
     if wish.key_file is not None and not wish.url:
         raise ValueError("--key-file goes with --url; gateway.sock takes no key")
-    access = S3Access.of(dict(os.environ), wish.s3_endpoint)
+    access = S3Access.of(dict(os.environ), wish.endpoint)
     own = (Where(config.directory("runtime") / "gateway.sock"),)
     return Checked(
         source=Store(wish.file, access),

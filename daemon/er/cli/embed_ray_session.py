@@ -60,7 +60,7 @@ class Session:
         try:
             import ray
         except ImportError:
-            cure = "make an environment for it, see er help embed"
+            cure = "make an environment for it, see er help bulk"
             raise Stop(f"Ray is not installed beside this er (er[ray]); {cure}") from None
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if self._address == LOCAL:

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from er import model_files, vectors
-from er.cli.embed_ask import Got, Hopeless, Wish
+from er.cli.embed_ask import WHICH, Got, Hopeless, Wish
 from er.config import Model
 from er.engine import command, inside
 from er.job import Refusal, Vectors
@@ -76,7 +76,7 @@ class Engine:
             except Refusal as refusal:
                 if refusal.code != "input_too_long":
                     raise
-                wrong[i] = str(refusal).removeprefix("input 0 (counting from 0) ")
+                wrong[i] = WHICH.sub("", str(refusal))
                 continue
             sequences += made.sequences
             tokens, cut = tokens + made.tokens, cut + made.cut

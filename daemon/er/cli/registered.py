@@ -127,6 +127,16 @@ def _hosts(hosts: argparse.ArgumentParser) -> None:
         found.add_argument("--version", action="version", version=f"er {__version__}")
 
 
+def _state(state: argparse.ArgumentParser) -> None:
+    state.epilog = "example: sudo er state move. What hosts share, and how to begin: er help hosts"
+    actions = state.add_subparsers(dest="action", metavar="ACTION", required=True)
+    move = actions.add_parser("move", help="carry this host's keys, usage and feedback over")
+    back = "bring what all hosts have into this host's files, to go on alone"
+    move.add_argument("--back", action="store_true", help=back)
+    move.add_argument("--dry-run", action="store_true", help="show what is where, move nothing")
+    move.add_argument("--version", action="version", version=f"er {__version__}")
+
+
 def _undrain(undrain: argparse.ArgumentParser) -> None:
     undrain.epilog = "example: er undrain gpu2"
     undrain.add_argument("host", metavar="HOST", help="the host's name")
@@ -162,6 +172,12 @@ COMMANDS = {
         _hosts,
         "er.cli.hosts",
         "the machines that serve together",
+    ),
+    "state": Registered(
+        "carry an installation into the state that hosts share, and back",
+        _state,
+        "er.cli.state",
+        "into what several hosts share, and back: er state move",
     ),
     "undrain": Registered(
         "give a drained host work again",

@@ -36,6 +36,7 @@ CALLS: dict[str, str | None] = {
     "lrange": "KEY 0 1",
     "lpop": "KEY",
     "rpop": "KEY",
+    "blpop": "KEY 0.01",
     "sadd": "KEY a",
     "smembers": "KEY",
     "zadd": "KEY 1 a",

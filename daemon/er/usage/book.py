@@ -108,7 +108,7 @@ class Book:
         """
         by_month: dict[Month, list[bytes]] = {}
         for row in rows:
-            line = encoded(row._replace(team=teams.get(row.key)))
+            line = encoded(row._replace(team=teams.get(row.key, row.team)))
             by_month.setdefault(Month.of(row.hour), []).append(line + b"\n")
         for month, lines in by_month.items():
             path = self._folder / month.file

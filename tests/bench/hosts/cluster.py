@@ -19,7 +19,7 @@ class Times(NamedTuple):
 
     announce_ns: int = SECOND
     heard_ns: int = 250 * MS  # until all have heard it, at most: they look four times a second
-    gone_ns: int = 3 * SECOND  # a host that is silent so long is taken for down
+    gone_ns: int = 4 * SECOND  # a host that is silent so long is taken for down
     doubt_ns: int = 5 * SECOND  # a call to a replica that is down is given up at this age
     front_ns: int = 2 * SECOND  # until what stands in front finds a host dead
 
