@@ -13,7 +13,7 @@ from console_live import beside, until
 from er_console import played_quality
 from er_console.graded import Canary, Examined, Feedback, Quality
 from er_console.looks import Looks, plain
-from er_console.reading import read_proof, read_sample, wrong_calls
+from er_console.reading import read_proof, read_sample
 from er_console.screens.quality import QualityPage
 from er_console.screens.quality_rows import (
     canary_row,
@@ -25,6 +25,7 @@ from er_console.screens.quality_rows import (
     quality_lines,
 )
 from er_console.sources.admin import Admin
+from er_console.sources.counted import wrong_calls
 from er_console.sources.graded import read_canary, read_feedback
 from er_console.state import Missing, Proof, Replica
 from er_console.story import Story

@@ -33,7 +33,7 @@ TEXTS = {**READMES, **manual.pages()}
 PROGRAMS = (
     *("er", "er-console", "er-gateway", "er-vllm", "curl", "tests/run", "tests/bench/run"),
     *("./install.sh", "systemctl", "journalctl", "sqlite3", "zcat", "shred", "cp", "ssh", "sh"),
-    *("export", "ufw", "DIR/er/install.sh", "podman", "valkey-cli"),
+    *("export", "ufw", "DIR/er/install.sh", "podman", "valkey-cli", "apt-get"),
 )
 MODEL = '[[model]]\nname = "Qwen3-Embedding-0.6B"\ntask = "embed"\npath = "/m"\n'
 REPLICA = '[[replica]]\nname = "one"\nmodel = "Qwen3-Embedding-0.6B"\ngpu = 0\nport = 8000\n'
@@ -91,6 +91,7 @@ ELSEWHERE = {
     "er state move": ("test_state_move.py", "test_over_and_back"),
     "er hosts rotate": ("test_members_gateways.py", "test_the_secret_changes_while_traffic_runs"),
     "er drain HOST": ("test_members_gateways.py", "test_a_drain_holds_on_all"),
+    "er drain gpu2": ("test_members_gateways.py", "test_a_drain_holds_on_all"),
     "er undrain": ("test_members_gateways.py", "test_a_drain_holds_on_all"),
     "er model": ("test_replica_commands.py", "test_a_model_comes_with_a_replica_and_goes_with_it"),
     "cp /etc/er/er.toml.before": (
@@ -136,6 +137,11 @@ ELSEWHERE = {
     "valkey-cli ACL SETUSER": (
         "test_check_state.py",
         "test_the_user_that_the_help_makes_may_all_that_is_needed",
+    ),
+    "apt-get install": ("whole/test_x_hosts.py", "test_the_page_is_followed_word_by_word"),
+    "systemctl restart redis-server": (
+        "whole/test_x_hosts.py",
+        "test_the_page_is_followed_word_by_word",
     ),
     "podman": ("test_containers.py", "test_the_gateway_runs_as_the_manual_says"),
     "./install.sh --demo": ("whole/test_a_demo.py", "test_demo"),
@@ -235,8 +241,10 @@ def test_the_texts_have_commands() -> None:
 def test_every_block_is_of_a_known_kind(page: str) -> None:
     """Commands, or a snippet that its own reader reads."""
     for kind, block in blocks(TEXTS[page]):
-        if kind in ("nginx", "haproxy", "haproxy-tls", "haproxy-tcp", "text"):
-            continue  # run by tests/test_proxies.py; a prompt, held to the code below
+        if kind in ("nginx", "haproxy", "haproxy-tls", "haproxy-tcp", "text", "conf"):
+            # Run by tests/test_proxies.py; a prompt, held to the code below; a Valkey's, run by
+            # tests/whole/test_x_hosts.py.
+            continue
         rest = [line for line in lines_of(block) if not is_command(line)]
         if not rest or (kind in ("sh", "bash") and all(line.startswith("#") for line in rest)):
             continue

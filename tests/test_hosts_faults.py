@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 import fault_rows
+from faulty_link import FaultyLink
 from hosts.host import Host, together
 from hosts.network import Network
 from hosts.traffic import Traffic
@@ -45,13 +46,33 @@ PARTED = fault_rows.Fault(
     within_s=30,
 )
 
+LINK = fault_rows.Fault(
+    "the link between a host and Valkey is late, stalls, cuts, resets, lets nothing through",
+    client="200",
+    heals="late is no fault; else it goes on with the last known keys until it comes through",
+    within_s=30,
+)
+SHARE = fault_rows.Fault(
+    "several hosts' Valkey is away, and a key asks for more than its limit",
+    client=("200", "429 rate_limit_exceeded"),
+    heals="each host allows its share of the limit; when it answers all that was used counts",
+    within_s=30,
+)
+CLOCKS = fault_rows.Fault(
+    "the clocks of several hosts are minutes apart, and one jumps by an hour",
+    client=("200", "429 rate_limit_exceeded"),
+    heals="nothing needs to: keys, limits and who is there do not run by the hosts' clocks",
+    within_s=30,
+)
+
 
 class Site(NamedTuple):
-    """What the tests of this file share."""
+    """What the tests of this file share. The last host reaches Valkey by `link`."""
 
     network: Network
     valkey: Valkey
     hosts: list[Host]
+    link: FaultyLink
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +83,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         Network(*NAMES, "state", "clients") as network,
         Valkey(folder / "valkey", network["state"], user="er", password="sesame") as valkey,
     ):
+        with network[NAMES[-1]].entered():
+            link = FaultyLink((valkey.place.address, valkey.port))
+        urls = (valkey.url, valkey.url, f"valkey://er@127.0.0.1:{link.port}/0")
         hosts = [
-            Host(folder / n, network[n], {"url": valkey.url}, password="sesame", ahead_s=ahead)
-            for n, ahead in zip(NAMES, AHEAD_S, strict=True)
+            Host(folder / name, network[name], {"url": url}, password="sesame", ahead_s=ahead)
+            for name, url, ahead in zip(NAMES, urls, AHEAD_S, strict=True)
         ]
-        with together(hosts):
-            yield Site(network, valkey, hosts)
+        with link, together(hosts):
+            yield Site(network, valkey, hosts, link)
 
 
 def saw(row: fault_rows.Fault, traffic: Traffic, hosts: list[Host]) -> None:
@@ -126,7 +150,7 @@ def full(site: Site) -> Callable[[], None]:
     ("fault", "cause"),
     [
         (killed, "unreachable"),
-        (stands_still, "late"),
+        pytest.param(stands_still, "late", marks=pytest.mark.long),
         (cut_off, "late"),
         (wrong_password, "refused"),
         (full, "full"),
@@ -191,3 +215,92 @@ def test_a_host_is_cut_off_from_valkey(site: Site) -> None:
         until(lambda: lone.embed(key=made["secret"]).status == 401, PARTED.within_s)
         well(site, PARTED)
     saw(PARTED, traffic, site.hosts)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        *("late", "dead"),
+        *(pytest.param(s, marks=pytest.mark.long) for s in ("stalls", "slow", "cut", "reset")),
+    ],
+)
+def test_the_link_to_valkey_is_no_good(site: Site, state: str) -> None:
+    """100 ms there and back, lost packets and a slow line are no fault: changes come through."""
+    far, link = site.hosts[-1], site.link
+    said, over = far.says(GOES_ON), far.says(AGAIN)
+    with Traffic(site.hosts, site.network["clients"]) as traffic:
+        try:
+            if state == "late":
+                link.delay_s = 0.05
+            elif state == "stalls":
+                link.lost = 0.2
+            elif state == "reset":
+                link.reset()
+            else:
+                link.state = state
+            if state in ("late", "stalls", "slow"):
+                well(site, LINK)
+            else:
+                until(said, 20, far.end)
+                assert site.hosts[0].health()["state"]["state"] == "ok"
+                time.sleep(1)
+        finally:
+            link.state, link.delay_s, link.lost = "good", 0.0, 0.0
+        if state not in ("late", "stalls", "slow"):
+            until(over, LINK.within_s, far.end)
+        well(site, LINK)
+    saw(LINK, traffic, site.hosts)
+
+
+def burst(site: Site, row: fault_rows.Fault, key: str, each: int) -> list[int]:
+    """How many of `each` requests with that key every host answers, at once one after the other."""
+    answered = []
+    for host in site.hosts:
+        replies = [host.embed(f"text {number}", key=key) for number in range(each)]
+        for reply in replies:
+            row.saw(reply.status, reply.code)
+        answered.append(sum(reply.status == 200 for reply in replies))
+    return answered
+
+
+def limited(site: Site, rate: str) -> str:
+    """A new key with that limit, which all hosts know; its secret."""
+    made = site.hosts[0].er(
+        *f"keys create --name l{time.monotonic_ns()} --rate-limit {rate}".split()
+    )
+    for host in site.hosts:
+        until(lambda h=host: made["id"] in {k["id"] for k in h.er("keys", "list")["keys"]}, 10)
+    return str(made["secret"])
+
+
+def test_a_share_of_the_limit_without_valkey(site: Site) -> None:
+    """Nobody gets nothing, and all together no more than the limit, also when it is back."""
+    secret = limited(site, "60/hour")
+    said, over = [h.says(GOES_ON) for h in site.hosts], [h.says(AGAIN) for h in site.hosts]
+    site.valkey.kill()
+    try:
+        for now in said:
+            until(now, 20)
+        alone = burst(site, SHARE, secret, 30)
+        assert alone == [20, 20, 20], [host.end() for host in site.hosts]
+    finally:
+        site.valkey.start()
+    for now in over:
+        until(now, SHARE.within_s)
+    until(lambda: sum(burst(site, SHARE, secret, 1)) == 0, SHARE.within_s)
+
+
+def test_clocks_that_are_apart(site: Site) -> None:
+    """One limit over hosts whose clocks are minutes apart, and one of these jumps meanwhile."""
+    secret = limited(site, "60/hour")
+    first, before = site.hosts[0], [host.text().count(GOES_ON) for host in site.hosts]
+    assert sum(burst(site, CLOCKS, secret, 10)) == 30
+    first.clock.set(3600)
+    try:
+        assert 59 <= 30 + sum(burst(site, CLOCKS, secret, 15)) <= 61
+        assert sum(burst(site, CLOCKS, secret, 2)) <= 1
+        well(site, CLOCKS)
+    finally:
+        first.clock.set(AHEAD_S[0])
+    well(site, CLOCKS)
+    assert [host.text().count(GOES_ON) for host in site.hosts] == before

@@ -1,4 +1,4 @@
-"""One of the machines that serve together, as the gateway knows it."""
+"""The machines that serve together and what they share, as the gateway knows them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """None where nobody knows; `odd` is what the gateway says of it besides."""
+    """One machine; None where nobody knows. `odd` is what the gateway says of it besides."""
 
     name: str
     state: str  # up, drained, silent
@@ -19,3 +19,13 @@ class Host:
     up: int = 0
     replicas: int = 0
     odd: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What this host and others share, as it sees it: ok, away or unknown, and since when."""
+
+    state: str
+    since: float | None = None
+    reason: str = ""
+    keys_reason: str = ""  # why its keys are not those of all hosts

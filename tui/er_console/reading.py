@@ -6,12 +6,11 @@ and unknown members are passed over. Control characters never reach a terminal.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from er_console.hosts import Host
+from er_console.hosts import Host, Shared
 from er_console.state import (
     Ended,
     Gateway,
@@ -24,7 +23,6 @@ from er_console.state import (
     Recent,
     Replica,
     Sample,
-    Shared,
     Status,
     Sums,
     Traffic,
@@ -390,22 +388,3 @@ def moment(stamp: str) -> float | None:
         return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
     except (ValueError, OverflowError, OSError):
         return None
-
-
-WRONG_CALL = re.compile(r"^er_upstream_errors_total\{([^}]*)\} (\S+)$", re.M)
-LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-
-
-def wrong_calls(metrics: str) -> dict[str, float]:
-    """Calls whose answer was wrong, by replica, out of the text of GET /metrics."""
-    found: dict[str, float] = {}
-    for labels, value in WRONG_CALL.findall(metrics):
-        known = dict(LABEL.findall(labels))
-        try:
-            count = float(value)
-        except ValueError:
-            continue
-        if known.get("kind") == "wrong":
-            replica = text(known.get("replica"))
-            found[replica] = found.get(replica, 0.0) + count
-    return found

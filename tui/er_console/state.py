@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from er_console.hosts import Host
+from er_console.hosts import Host, Shared
 
 T = TypeVar("T")
 
@@ -287,16 +287,6 @@ class Recent:
     sums: Mapping[str, tuple[Sums, ...]]  # of "models", "dialects", "keys"; the busiest first
     slowest: tuple[Ended, ...]
     failed: tuple[Ended, ...]  # newest first
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What this host and others share, as it sees it: ok, away or unknown, and since when."""
-
-    state: str
-    since: float | None = None
-    reason: str = ""
-    keys_reason: str = ""  # why its keys are not those of all hosts
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,13 +120,13 @@ class Leased(Limits):
         self, row: Row, words: memoryview, key_id: str, rate: Rate, now: int, n: int
     ) -> Taken | None:
         """None: not known here."""
-        if leases.take(words, rate, now, n):
+        more = leases.take(words, rate, now, n)
+        if more is not None:
             counted = window.take(row.window, rate, now, n)
             if not counted.allowed:  # by its shared entries, which leave late
                 counted = window.take(row.window, Rate(RATE_MAX, rate.period_s), now, n)
-            left = max(0, leases.left(words, rate))
-            at, until = counted.at, counted.until
-            return Taken(True, rate.count, left, 0.0, float(rate.period_s), at, until)
+            period_s = float(rate.period_s)
+            return Taken(True, rate.count, more, 0.0, period_s, counted.at, counted.until)
         if self._head[ALONE]:
             share = leases.share(rate, self.members(now))
             counted = window.take(row.window, share, now, n)

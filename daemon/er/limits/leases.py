@@ -16,6 +16,7 @@ seconds; where somebody else is about to be refused the grantor calls it back at
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -52,6 +53,7 @@ WANT_MAX = 1_000_000_000
     BEGUN,  # ns: when that was
 ) = range(16)
 WORDS = 16
+_FIRST = struct.Struct("=6q").unpack_from  # the first six: by one call
 
 
 class Ask(NamedTuple):
@@ -167,22 +169,21 @@ def left(words: memoryview, rate: Rate) -> int:
     return words[LEFT] + words[BALANCE] + rate.count - words[COUNT]
 
 
-def take(words: memoryview, rate: Rate, now: int, n: int) -> bool:
-    """Take `n` from the balance at `now` (ns), if they are there.
+def take(words: memoryview, rate: Rate, now: int, n: int) -> int | None:
+    """Take `n` from the balance at `now` (ns): how many more pass then; None: they are not there.
 
     A `rate` below the one that was asked with (batches have a part of a limit) may allow less.
     """
-    balance = words[BALANCE]
-    if (
-        balance < n
-        or now >= words[EXPIRES]
-        or (rate.count < words[COUNT] and left(words, rate) < n)
-    ):
-        return False
+    balance, used, expires, _, more, count = _FIRST(words)
+    if balance < n or now >= expires:
+        return None
+    more += balance - n + rate.count - count
+    if more < 0 and rate.count < count:
+        return None
     words[BALANCE] = balance - n
-    words[USED] += n
+    words[USED] = used + n
     words[NEWEST] = now
-    return True
+    return more if more > 0 else 0
 
 
 def use(words: memoryview, now: int, n: int) -> None:

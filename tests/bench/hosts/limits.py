@@ -52,7 +52,7 @@ class Host:
     def comes(self, one: Asked) -> None:
         """One request: it passes, is refused, or waits for an answer."""
         limit, words, now = self._limit, self._words, self._now()
-        if leases.take(words, limit.rate, now, 1):
+        if leases.take(words, limit.rate, now, 1) is not None:
             window.take(self._window, Rate(RATE_MAX, limit.rate.period_s), now)
             self._passes(one)
             if leases.low(words) and not self._alone_until:

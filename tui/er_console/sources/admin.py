@@ -19,8 +19,8 @@ from er_console.reading import (
     read_recent,
     read_status,
     text,
-    wrong_calls,
 )
+from er_console.sources.counted import wrong_calls
 from er_console.sources.graded import read_canary, read_feedback
 from er_console.sources.http import START, exchange, unreachable
 from er_console.state import Key, Missing, Outcome, Past, Recent, Status
