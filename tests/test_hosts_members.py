@@ -7,7 +7,7 @@ can be late, cut and dead; the clocks are minutes apart all the time.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
