@@ -15,7 +15,8 @@ import valkey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from er.limits import leases, window
+from er.limits import Taken, Unleased, leases, members, window
+from er.limits.leased import Leased, Reason
 from er.limits.leases import Ask, Grant, Grantor
 from er.quantities import Rate
 
@@ -323,3 +324,101 @@ def test_what_it_keeps_goes_away(server: valkey.Valkey, script: Any) -> None:
     script("a", Ask(MINUTE, 1, (), 0, 0, 1, 1, 2), 1_800_000_000_000)
     for name in ("h", "l"):
         assert 0 < server.pttl(name) <= 60_000 + 2_000 * leases.HOLD_S
+
+
+# -- the host's file -----------------------------------------------------------------------------
+
+
+class Noted:
+    """An asker that only notes what it is to ask."""
+
+    def __init__(self) -> None:
+        self.wanted: list[str] = []
+
+    def want(self, name: str, rate: Rate, n: int = 0) -> None:
+        self.wanted.append(name)
+
+    async def lease(self, name: str, rate: Rate, n: int) -> None:
+        raise AssertionError("nobody waits here")
+
+    def owe(self, name: str, rate: Rate) -> Taken:
+        raise AssertionError("nothing is owed here")
+
+
+class Shared:
+    """The files of one host, and a grantor of its own for each key."""
+
+    def __init__(self, folder: Path) -> None:
+        self.limits = Leased.open(folder / "limits")
+        self.limits.asker = self.asker = Noted()
+        self.grantors: dict[str, Grantor] = {}
+        self.limits.heard(1, 1)
+
+    def ask(self, key: str, now: int, reason: Reason = "more", *waiting: int) -> Ask | None:
+        asked = self.limits.ask(key, MINUTE, waiting, now, reason)
+        if asked is not None:
+            grant = self.grantors.setdefault(key, Grantor()).ask("h", asked, now // MS)
+            self.limits.answered(key, asked, grant, now, now, final=True)
+        return asked
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[Shared]:
+    made = Shared(tmp_path)
+    yield made
+    made.limits.close()
+
+
+def test_what_lies_idle_goes_back_and_what_is_used_is_told(shared: Shared) -> None:
+    limits, now = shared.limits, 1_000 * SECOND
+    with pytest.raises(Unleased):
+        limits.take("k1", MINUTE, now)
+    for key in ("k1", "k2"):
+        shared.ask(key, now, "more", 1)
+        assert limits.take(key, MINUTE, now).remaining == 99
+    assert limits.due(now + SECOND) == []
+    limits.take("k2", MINUTE, now + 4 * SECOND)
+    later = now + 5 * SECOND
+    due = limits.due(later)
+    assert due == [("k1", MINUTE, "back"), ("k2", MINUTE, "report")]
+    for name, _, reason in due:
+        shared.ask(name, later, reason)
+    assert shared.grantors["k1"].out["h"][0] == 0
+    assert sum(n for _, n in shared.grantors["k1"].entries) == 1
+    assert sum(n for _, n in shared.grantors["k2"].entries) == 2
+    assert limits.due(later + 30 * SECOND) == [("k2", MINUTE, "back")]
+
+
+def test_alone_it_lets_through_its_share_or_what_it_had(shared: Shared, tmp_path: Path) -> None:
+    """The bound of an outage: the greater of a host's share and what it was granted."""
+    limits, now = shared.limits, 1_000 * SECOND
+    members.tell(tmp_path, 4)
+    shared.ask("k", now, "more", *[1] * 40)
+    assert limits.unheard(now) and not limits.unheard(now)
+    first = [limits.take("k", MINUTE, now + i).allowed for i in range(100)]
+    assert sum(first) == 42  # 40 that waited, and 2
+    assert sum(limits.take("other", MINUTE, now + i).allowed for i in range(100)) == 25
+    assert limits.wait_s("other", MINUTE, 0, now + SECOND) == pytest.approx(59, abs=0.6)
+    assert shared.asker.wanted == [], "who is alone asks once in a second"
+    limits.take("k", MINUTE, now + 2 * SECOND)
+    assert shared.asker.wanted == ["k"]
+    later = now + 30 * SECOND
+    assert limits.heard(2, 1)
+    shared.grantors.clear()
+    assert {d.name for d in limits.due(later)} == {"k", "other"}
+    for name in ("k", "other"):
+        shared.ask(name, later, "report")
+    told = {name: sum(n for _, n in g.entries) for name, g in shared.grantors.items()}
+    assert told == {"k": 42, "other": 25}
+    oldest = shared.grantors["other"].entries[0][0]
+    assert oldest + 60_000 <= now // MS + 60_200, "it leaves a minute after it was let through"
+
+
+def test_how_many_hosts_there_are(tmp_path: Path) -> None:
+    assert members.told(tmp_path) is None
+    members.tell(tmp_path, 3)
+    assert members.told(tmp_path) == 3
+    for wrong in ("", "x", "0", "-1", "99999999"):
+        (tmp_path / members.FILE).write_text(wrong)
+        assert members.told(tmp_path) is None
+    assert leases.share(Rate(2, 60), 3) == Rate(1, 60)

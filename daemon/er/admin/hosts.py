@@ -68,7 +68,7 @@ class Hosts:
         self._heard = False  # whether the shared state has answered this process
         self._loads: dict[str, int] = {}  # of which announcement each replica's load is
         self._distance: dict[str, float] = {}  # ms, by address
-        self.away = "not asked yet"  # why the shared state gives no answer; "": it does
+        self.away = members.NOT_ASKED  # why the shared state gives no answer; "": it does
 
     def _turn_found(self) -> tuple[str, float]:
         path = self._runtime / written.MEMBERS

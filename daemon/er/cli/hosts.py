@@ -19,11 +19,12 @@ from er.cli.screen import Name, age, clean, number, state, table
 from er.config import Config, ConfigError, State, active_path, directory, load
 from er.config.reader import NAME
 from er.config.state import address, host_name
-from er.members import exchange, memory
+from er.members import NOT_ASKED, exchange, memory
 from er.shared_state import Away
 
 ALONE = "this machine is alone: its er.toml has no [state]; er help hosts"
 LOOK_EVERY_S = 0.5
+FIRST_S = 5.0  # for a gateway's first answer of the shared state
 WAIT_S = 600.0  # for a drained host's last requests
 
 
@@ -95,10 +96,18 @@ def _wait(host: str) -> int:
 
 def found() -> dict[str, Any]:
     """{"hosts", "shared_state"} as GET /hosts has it. Raises Trouble."""
-    try:
-        code, answer = call("GET", "/hosts")
-    except NoAdmin as error:
-        return _straight(str(error))
+    until = time.monotonic() + FIRST_S
+    while True:
+        try:
+            code, answer = call("GET", "/hosts")
+        except NoAdmin as error:
+            return _straight(str(error))
+        # A gateway that has just begun has not asked yet, and knows nobody.
+        if code != 200 or answer["shared_state"]["reason"] != NOT_ASKED:
+            break
+        if time.monotonic() >= until:
+            break
+        time.sleep(LOOK_EVERY_S)
     if code == 404:
         raise Trouble(ALONE)
     if code != 200:

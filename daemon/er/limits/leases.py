@@ -170,7 +170,7 @@ def left(words: memoryview, rate: Rate) -> int:
 
 
 def take(words: memoryview, rate: Rate, now: int, n: int) -> int | None:
-    """Take `n` from the balance at `now` (ns): how many more pass then, or None: they are not there.
+    """Take `n` from the balance at `now` (ns): how many more pass then; None: they are not there.
 
     A `rate` below the one that was asked with (batches have a part of a limit) may allow less.
     """

@@ -11,9 +11,12 @@ from er.members.exchange import Answer, Secret
 from er.members.roll import LEAVES_S, Known, Other, Own, Roll
 from er.members.shown import row
 
+NOT_ASKED = "not asked yet"  # of a shared state, by a process that has just begun
+
 __all__ = [
     "FORM",
     "LEAVES_S",
+    "NOT_ASKED",
     "PROTOCOL",
     "Announced",
     "Answer",
