@@ -26,12 +26,12 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent.parent / "daemon"), str(HERE)]
 
-from hosts.clients import Texts  # noqa: E402
-from hosts.cluster import Times  # noqa: E402
-from hosts.days import Fault, Size, Where, faulty, flooded, keys, steady  # noqa: E402
-from hosts.limits import limited  # noqa: E402
-from hosts.plots import plot  # noqa: E402
-from hosts.rules import ANNOUNCED, LOOKS, PACED, ruled  # noqa: E402
+from played.clients import Texts  # noqa: E402
+from played.cluster import Times  # noqa: E402
+from played.days import Fault, Size, Where, faulty, flooded, keys, steady  # noqa: E402
+from played.limits import limited  # noqa: E402
+from played.plots import plot  # noqa: E402
+from played.rules import ANNOUNCED, LOOKS, PACED, ruled  # noqa: E402
 
 from er.quantities import Rate  # noqa: E402
 
