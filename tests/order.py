@@ -18,6 +18,8 @@ LONG = (
     "test_console_growth.py",
     "test_batches.py",
     "test_crowd.py",
+    "test_hosts_faults.py",
+    "test_hosts_members.py",
     "test_scrape.py",
     "test_house.py",
     "test_console_snapshots_zh.py",

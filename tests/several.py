@@ -45,6 +45,12 @@ class Host(Gateway):
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.runtime / "admin.sock"))) as c:
             return c.request(method, f"http://er{path}", timeout=20).status_code
 
+    def create_key(self) -> str:
+        """A new key's secret."""
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.runtime / "admin.sock"))) as c:
+            answer = c.post("http://er/keys", json={"name": "clients"}, timeout=20)
+        return str(answer.json()["secret"])
+
     def status_of(self, replica: str) -> dict[str, Any]:
         """What GET /status of the admin API says of a replica."""
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.runtime / "admin.sock"))) as c:
@@ -76,6 +82,16 @@ class Several(list[Host]):
             wanted = {f"{r['name']}@{o.name}" for o in self if o is not host for r in o.replicas}
             host.until_up(*wanted, *(str(r["name"]) for r in host.replicas))
 
+    def one_key(self) -> None:
+        """Give them a key that all of them know: of those that each made, one host's may count."""
+        until = time.monotonic() + 40
+        made = self[0].create_key()
+        while any(host.ask("GET", "/v1/models", key=made).status != 200 for host in self):
+            assert time.monotonic() < until, "the key does not come to all hosts"
+            time.sleep(0.1)
+        for host in self:
+            host.key = made
+
 
 @contextlib.contextmanager
 def hosts(
@@ -102,8 +118,8 @@ def hosts(
             host.start(wait=False)
         for host in found:
             host.wait_for("answers at")
-            host.key = (host.secrets() or [""])[-1]
         found.known()
+        found.one_key()
         yield found
 
 

@@ -1,7 +1,7 @@
 """Many hosts in virtual time: the scheduler's laws where others' replicas are known from hearsay.
 
 Each day ends with all clients gone: every request was answered, once, and nothing is left behind
-in any ledger (`hosts/days`). The long form, with its figures, is tests/bench/hosts_sim.py.
+in any ledger (`played/days`). The long form, with its figures, is tests/bench/hosts_sim.py.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from er.quantities import Rate
 BENCH = Path(__file__).parent / "bench"
 sys.path.insert(0, str(BENCH))
 
-from hosts.clients import Clients, Texts  # noqa: E402
-from hosts.cluster import Cluster  # noqa: E402
-from hosts.days import Size, faulty, keys, steady  # noqa: E402
-from hosts.events import SECOND, Day  # noqa: E402
-from hosts.figures import jain, recovered_s  # noqa: E402
-from hosts.limits import limited, most_and_least  # noqa: E402
-from hosts.plots import plot  # noqa: E402
-from hosts.rules import LOOKS, PACED, ruled  # noqa: E402
+from played.clients import Clients, Texts  # noqa: E402
+from played.cluster import Cluster  # noqa: E402
+from played.days import Size, faulty, keys, steady  # noqa: E402
+from played.events import SECOND, Day  # noqa: E402
+from played.figures import jain, recovered_s  # noqa: E402
+from played.limits import limited, most_and_least  # noqa: E402
+from played.plots import plot  # noqa: E402
+from played.rules import LOOKS, PACED, ruled  # noqa: E402
 
 
 def test_one_host_asks_nobody() -> None:

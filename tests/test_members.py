@@ -12,8 +12,11 @@ import msgspec
 import pytest
 
 from er import shared_state
-from er.config import State
+from er.admin.hosts import Hosts
+from er.admin.hosts_own import Asked
+from er.config import Replica, State, parse
 from er.fingerprint import Fingerprint
+from er.ledger import Ledger
 from er.members import (
     Announced,
     Answer,
@@ -313,6 +316,69 @@ def test_what_outlives_a_process(tmp_path: Path) -> None:
     assert known["id-gpu3"].seen == -60.0 and "id-gpu4" not in known
     (tmp_path / memory.NAME).write_bytes(b"\xff{")
     assert memory.read(tmp_path) == memory.Remembered()
+
+
+# -- what workers are told -----------------------------------------------------------------------
+
+
+class Prober:
+    """What is used of the true one."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, tuple[str, str]] = {}
+        self.out: list[tuple[str, str]] = []
+
+    def take_out(self, replica: Replica, reason: str) -> None:
+        self.out.append((replica.name, reason))
+
+
+def test_what_workers_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load, drains, silence, what a host says of its own; another of its name says nothing."""
+    for kind in ("state", "runtime"):
+        monkeypatch.setenv(f"{kind.upper()}_DIRECTORY", str(tmp_path))
+    text = '[state]\nurl = "valkey://127.0.0.1:1"\n[[model]]\nname = "m"\ntask = "embed"\n'
+    text += 'path = "/m"\n[[replica]]\nname = "e0"\nmodel = "m"\nurl = "http://127.0.0.1:1"\n'
+    names = ["e0", *(f"{name}@gpu2" for name in ("a", "b", "c"))]
+    for name in names[1:]:
+        text += f'[[replica]]\nname = "{name}"\nmodel = "m"\nurl = "https://gpu2:2049"\n'
+    config = parse(text, tmp_path / "er.toml", elsewhere=True)
+    ledger, prober, seen = Ledger.open(tmp_path / "ledger", names), Prober(), Hearing()
+    assert config.state is not None
+    asked = Asked(prober, dict)  # type: ignore[arg-type]
+    hosts = Hosts(config, ledger, config.state, asked)
+    hosts._roll = seen.roll
+
+    def follow() -> None:
+        hosts._usable, _ = seen.roll.usable(HERE, seen.now)
+        hosts._verdicts(seen.now)
+
+    replicas = (
+        *(offered("a", in_flight=300), offered("b", state="drained")),
+        offered("c", state="starting", reason="loading weights"),
+    )
+    first = host(replicas=replicas)
+    namesake = host(id="id-x", address="other:2049", started=2, lasts_s=0.0)
+    seen.during(2, first, namesake)
+    seen.during(1, first)
+    follow()
+    assert ledger.elsewhere("a@gpu2") == 300 and not ledger.verdict("a@gpu2").drained_by
+    assert ledger.verdict("b@gpu2").drained_by == ("host",)
+    assert prober.told == {"c@gpu2": ("starting", "loading weights")}
+    assert prober.out == [("c@gpu2", "loading weights")]
+    seen.drains = {"gpu2": Drain(at=1, on=True)}
+    seen.during(1, first)
+    follow()
+    assert all(ledger.verdict(name).drained_by == ("host",) for name in names[1:])
+    seen.drains = {"gpu2": Drain(at=2, on=False)}
+    seen.during(1, first)
+    follow()
+    assert not ledger.verdict("a@gpu2").drained_by
+    seen.during(5)
+    follow()
+    silent = ("down", "host gpu2 has not been heard for 5 s")
+    assert prober.told == dict.fromkeys(names[1:], silent)
+    assert not ledger.verdict("e0").drained_by
+    ledger.close()
 
 
 # -- the scripts, on a real server ---------------------------------------------------------------

@@ -6,8 +6,8 @@ Without a word all five; some twenty minutes of one core, `--short` one. Writes
 tests/reports/hosts-sim.json, whose parts that were not played stay, and its plots beside it.
 
 Each host has two workers, each with a Scheduler of its own, and knows of other hosts' replicas only
-what these announced a second ago; `hosts/worker.py` stands for `replicas/mover` and for the way
-between hosts, `hosts/engine.py` for vLLM on an H200. Left out: what the gateways themselves take.
+what these announced a second ago; `played/worker.py` stands for `replicas/mover` and for the way
+between hosts, `played/engine.py` for vLLM on an H200. Left out: what the gateways themselves take.
 Texts have lognormal lengths (median 150 tokens, mean 270, at most 8,192), or Pareto's; a request
 has one, or, each fifth one, some tens. Hosts are 0.2 to 5 ms from each other, there and back.
 """
@@ -26,12 +26,12 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent.parent / "daemon"), str(HERE)]
 
-from hosts.clients import Texts  # noqa: E402
-from hosts.cluster import Times  # noqa: E402
-from hosts.days import Fault, Size, Where, faulty, flooded, keys, steady  # noqa: E402
-from hosts.limits import limited  # noqa: E402
-from hosts.plots import plot  # noqa: E402
-from hosts.rules import ANNOUNCED, LOOKS, PACED, ruled  # noqa: E402
+from played.clients import Texts  # noqa: E402
+from played.cluster import Times  # noqa: E402
+from played.days import Fault, Size, Where, faulty, flooded, keys, steady  # noqa: E402
+from played.limits import limited  # noqa: E402
+from played.plots import plot  # noqa: E402
+from played.rules import ANNOUNCED, LOOKS, PACED, ruled  # noqa: E402
 
 from er.quantities import Rate  # noqa: E402
 

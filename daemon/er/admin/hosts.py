@@ -60,7 +60,6 @@ class Hosts:
         self._secret = self._memory.secret
         self._turn = written.Turn(*self._turn_found())
         self._usable: list[Usable] = []
-        self._at: dict[str, int] = {}  # when each host said last what is in flight there
         self._odd: list[tuple[str, str]] = []
         self._said = set(self._memory.said)
         self._seldom = Seldom()
@@ -203,22 +202,18 @@ class Hosts:
 
     def _verdicts(self, now: float) -> None:
         """The others' drains and silence, in the ledger's rows of their replicas."""
-        there = {o.announced.id: o for o in self._roll.others(now)}
-        hosts = {o.announced.host: o for o in there.values() if not o.left}
+        # By address, too: another host of the same name says nothing of this one's replicas.
+        hosts = {(o.announced.host, o.announced.address): o for o in self._roll.others(now)}
         told: dict[str, tuple[Verdict, str]] = {}
-        news = {u.host for u in self._usable if hosts[u.host].announced.at != self._at.get(u.host)}
-        self._at = {name: other.announced.at for name, other in hosts.items()}
         for usable in self._usable:
             replica = self._config.replica(usable.name)
             if replica is None:
                 continue  # the generation that has it is still to come
-            other, offered = hosts[usable.host], usable.offered
+            other, offered = hosts[usable.host, usable.address], usable.offered
             if self._loads.get(usable.name) != other.announced.at:  # told once: it gets old
                 self._loads[usable.name] = other.announced.at
                 self._ledger.announced(usable.name, offered.in_flight)
             drained = other.drained or offered.state in ("draining", "drained")
-            if usable.host in news:
-                self._ledger.announced(usable.name, offered.in_flight)
             if drained != ("host" in self._ledger.verdict(usable.name).drained_by):
                 self._ledger.drain(usable.name, "host", drained, time.time())
             if other.silent:

@@ -238,13 +238,14 @@ class _Job:
                 self._round(plan, work, left, cost, before)
             except Broken as error:
                 self._look_up(plan)
-                fewer = len(plan.parts) - len(self._done) < count
+                fewer = count - (len(plan.parts) - len(self._done))  # all of them: it is whole
                 broken = 1 if fewer else broken + 1
                 if broken >= ROUNDS:
                     raise Stop(f"Ray gave the work up: {error}") from None
-                self._progress.say(f"Ray gave the work up ({clean(error)}); once more")
                 self._session.close()
-                self._session.open()
+                if fewer != count:
+                    self._progress.say(f"Ray gave the work up ({clean(error)}); once more")
+                    self._session.open(patient=True)
             else:
                 self._look_up(plan)
         self._progress.end()

@@ -28,6 +28,7 @@ from er.cli.embed_ray_work import Board, Embedder, Stop, Work, scanned
 
 TICK_S = 0.2
 PROBE_S = 120.0  # for a host to start a process and answer
+AGAIN_S = 60.0  # for a cluster that has just lost a host
 TWIN_S = 15.0  # a driver that was killed is missed by Ray after some seconds
 NAMESPACE = "er"
 LOCAL = "local"
@@ -54,8 +55,8 @@ class Session:
         self._address, self._name = address, name
         self.board: Any = None
 
-    def open(self) -> None:
-        """Join the cluster. Raises Stop."""
+    def open(self, *, patient: bool = False) -> None:
+        """Join the cluster; who is `patient` tries it again for a minute. Raises Stop."""
         _settle(os.environ)
         try:
             import ray
@@ -65,12 +66,20 @@ class Session:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if self._address == LOCAL:
             quiet["include_dashboard"] = False
-        try:
-            ray.init(address=self._address, namespace=NAMESPACE, **quiet)
-        except Exception as error:  # Ray has no class of its own for these
-            why = str(error).strip().partition("\n")[0][:300]
-            cure = "start it (ray start --head), have its token (RAY_AUTH_TOKEN), or name another"
-            raise Stop(f"no Ray answers at {self._address} ({why}); {cure}") from None
+        until = time.monotonic() + (AGAIN_S if patient else 0.0)
+        while True:
+            try:
+                ray.init(address=self._address, namespace=NAMESPACE, **quiet)
+                break
+            except Exception as error:  # Ray has no class of its own for these
+                if time.monotonic() < until:
+                    time.sleep(1.0)
+                    continue
+                why = str(error).strip().partition("\n")[0][:300]
+                cure = (
+                    "start it (ray start --head), have its token (RAY_AUTH_TOKEN), or name another"
+                )
+                raise Stop(f"no Ray answers at {self._address} ({why}); {cure}") from None
         self._silence()
         self.board = self._alone()
 

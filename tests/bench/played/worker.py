@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 
 from er.scheduler import Scheduler, others
 from er.tickets import Batch, Load, Ticket
-from hosts.cluster import BUDGET, Cluster, Host, Replica
-from hosts.engine import STEP_TOKENS, Call
-from hosts.events import MS, SECOND
+from played.cluster import BUDGET, Cluster, Host, Replica
+from played.engine import STEP_TOKENS, Call
+from played.events import MS, SECOND
 
 RECHECK_NS, STUCK_NS, WATCH_NS = 2 * MS, 20 * MS, 250 * MS  # as the mover's
 LATE_NS = 20 * SECOND

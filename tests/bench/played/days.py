@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from hosts.clients import Clients, Texts
-from hosts.cluster import Cluster, Times
-from hosts.events import SECOND, Day
-from hosts.figures import Window, course, jain, percentile, recovered_s
+from played.clients import Clients, Texts
+from played.cluster import Cluster, Times
+from played.events import SECOND, Day
+from played.figures import Window, course, jain, percentile, recovered_s
 
 WORKERS = 2  # a host
 Fault = Literal["dies", "slow", "engines"]

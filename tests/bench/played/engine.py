@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from hosts.events import US, Day
+from played.events import US, Day
 
 CALL_NS, SEQUENCE_NS = 3000 * US, 270 * US
 STEP_NS, STEP_SEQUENCE_NS, TOKEN_NS = 6000 * US, 120 * US, 2750

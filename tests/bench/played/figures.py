@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from hosts.clients import Clients, Told
-from hosts.cluster import Cluster
-from hosts.events import MS, SECOND
+from played.clients import Clients, Told
+from played.cluster import Cluster
+from played.events import MS, SECOND
 
 SLOT_NS = 250 * MS
 WELL = 2.0  # times the p99 of before: then it is well again

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from hosts.engine import STEP_TOKENS, Engine
-from hosts.events import MS, SECOND, Day
+from played.engine import STEP_TOKENS, Engine
+from played.events import MS, SECOND, Day
 
 if TYPE_CHECKING:
-    from hosts.worker import Request, Worker
+    from played.worker import Request, Worker
 
 BUDGET = 2 * STEP_TOKENS
 NEAR_S, FAR_S = 0.0002, 0.005  # there and back
@@ -51,7 +51,7 @@ class Cluster:
     def __init__(
         self, day: Day, hosts: int, replicas: int, workers: int, times: Times | None = None
     ) -> None:
-        from hosts.worker import Worker
+        from played.worker import Worker
 
         self.day, self.times = day, times or Times()
         self.hosts = [Host(day, i, day.pick.random()) for i in range(hosts)]
@@ -107,7 +107,7 @@ class Cluster:
 
     def returns(self, host: Host) -> None:
         """It is back, with all its replicas, and knows nothing of before."""
-        from hosts.worker import Worker
+        from played.worker import Worker
 
         host.alive = True
         host.sent = dict.fromkeys(host.sent, 0)

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hosts.cluster import Cluster, Host
-from hosts.engine import STEP_TOKENS, texts_s
-from hosts.events import MS, SECOND
-from hosts.worker import Request
+from played.cluster import Cluster, Host
+from played.engine import STEP_TOKENS, texts_s
+from played.events import MS, SECOND
+from played.worker import Request
 
 IDS = [range(n) for n in range(STEP_TOKENS + 1)]  # token ids: only how many counts
 KNOWN = 4096  # lengths and sizes that are drawn from

@@ -10,8 +10,8 @@ from unittest import mock
 from er import scheduler
 from er.scheduler import Scheduler, others
 from er.tickets import Batch, Load
-from hosts.cluster import BUDGET, Times
-from hosts.events import MS, SECOND
+from played.cluster import BUDGET, Times
+from played.events import MS, SECOND
 
 Rule = tuple[tuple[Any, str, Any], ...]  # what is put in place of what
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from er.limits import leases, window
 from er.limits.leases import Ask, Grant, Grantor
 from er.quantities import RATE_MAX, Rate
-from hosts.events import MS, SECOND, Day
-from hosts.figures import jain, percentile
+from played.events import MS, SECOND, Day
+from played.figures import jain, percentile
 
 WAIT_NS, AGAIN_NS, LISTEN_NS = 600 * MS, SECOND, 500 * MS  # as gateway/leasing's
 TRIES_NS = tuple(ms * MS for ms in (3, 6, 12, 24, 48))
