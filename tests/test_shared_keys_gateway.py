@@ -132,14 +132,19 @@ def test_what_one_makes_or_revokes_holds_on_the_other(cluster: Cluster) -> None:
 
 @pytest.mark.long
 def test_it_does_within_a_second(cluster: Cluster) -> None:
-    """From the answer to one until the other takes it, the median of several."""
+    """From the answer to one until the other takes it, the median of several.
+
+    Asked by the copy that workers look at with each request: one who tries keys is slowed.
+    """
     one, two = cluster.both
     took = []
     for i in range(7):
-        secret = admin(one, "POST", "/keys", {"name": f"timed {i}"}).json()["secret"]
-        began = time.monotonic()
-        soon(lambda secret=secret: two.embed(key=secret).status == 200)
+        key = admin(one, "POST", "/keys", {"name": f"timed {i}"}).json()
+        began, copy = time.monotonic(), two.state / "er_api_keys.json"
+        made_one = key["id"].encode()
+        soon(lambda there=made_one, copy=copy: there in copy.read_bytes())
         took.append(time.monotonic() - began)
+        assert two.embed(key=key["secret"]).status == 200
     assert statistics.median(took) < 1.0, took
 
 
