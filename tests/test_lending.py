@@ -347,7 +347,7 @@ async def test_who_has_not_heard_of_the_newest_secret_is_told_the_one_before(
     lender.house.hosts = Hosts(lender.folder / "older.json")
     (lender.folder / "older.json").write_text(json.dumps({"form": 1, "secret": [SECRET]}))
     upstream = far(lender)
-    await computed(upstream, [[1]])
+    await asyncio.gather(*(computed(upstream, [[i + 1]]) for i in range(8)))
     await computed(upstream, [[1]])
     (lender.folder / "older.json").write_text(json.dumps({"form": 1, "secret": ["none"]}))
     with pytest.raises(UpstreamError, match="401"):

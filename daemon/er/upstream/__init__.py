@@ -32,6 +32,7 @@ __all__ = ["Answered", "Call", "Connection", "Reply", "Upstream", "UpstreamError
 
 CONNECT_S = 5.0  # on loopback it is immediate; a host that drops packets must not hold a batch
 IDLE_S = 30.0  # vLLM's own limit is set to 75 s; 5 s by its default, which one retry covers
+TRIES = 4  # of one call, each time with something learned
 NOT_INSIDE_S = 60.0  # for which a 404 counts
 
 
@@ -110,7 +111,7 @@ class Upstream:
             body,
         )
 
-    def learns(self, status: int, inside: bool) -> bool:
+    def learns(self, status: int, inside: bool, request: bytes) -> bool:
         """Whether a call, to the path inside or not, that got `status` is worth another try."""
         if status == 404 and inside:
             self.inside = False
@@ -183,7 +184,7 @@ class Call:
 
     __slots__ = (
         *("_answered", "_columns", "_connecting", "_connection", "_fresh", "_inside", "_make"),
-        *("_request", "_size", "_to"),
+        *("_request", "_size", "_to", "_tries"),
     )
 
     def __init__(
@@ -201,7 +202,7 @@ class Call:
         self._answered: Answered | None = answered
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._fresh = False
+        self._fresh, self._tries = False, 1
 
     def send(self) -> None:
         """Send it; to be called once."""
@@ -245,7 +246,12 @@ class Call:
             return
         if connection.open:
             self._to.keep(connection)
-        if reply.status != 200 and self._to.learns(reply.status, self._inside):
+        if (
+            reply.status != 200
+            and self._tries < TRIES
+            and self._to.learns(reply.status, self._inside, self._request)
+        ):
+            self._tries += 1
             self._inside = self._to.inside
             self._request = self._make()
             self._connect()

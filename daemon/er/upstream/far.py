@@ -128,10 +128,12 @@ class FarUpstream(Upstream):
         late = len(secrets) > 1 and asyncio.get_running_loop().time() < self._before_until
         return secrets[late] if secrets else ""
 
-    def learns(self, status: int, inside: bool) -> bool:
+    def learns(self, status: int, inside: bool, request: bytes) -> bool:
         """A secret may have been exchanged: here meanwhile, or not yet where it is asked."""
         if status != 401:
             return False
+        if not request.startswith(self._head):
+            return True  # another call has learned it meanwhile
         secrets = self._hosts.known().secret
         if secrets[:1] == (self._told,) and len(secrets) > 1:
             self._before_until = asyncio.get_running_loop().time() + BEFORE_S
