@@ -276,6 +276,8 @@ def limited(site: Site, rate: str) -> str:
 def test_a_share_of_the_limit_without_valkey(site: Site) -> None:
     """Nobody gets nothing, and all together no more than the limit, also when it is back."""
     secret = limited(site, "60/hour")
+    for host in site.hosts:  # whose share is that of the members it has heard of
+        until(lambda m=host.runtime / "members": m.read_text() == "3\n", 30, host.end)
     said, over = [h.says(GOES_ON) for h in site.hosts], [h.says(AGAIN) for h in site.hosts]
     site.valkey.kill()
     try:
