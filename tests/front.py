@@ -37,6 +37,8 @@ class Front(NamedTuple):
     def state(self, host: str) -> str:
         """What HAProxy holds that host for: "UP", "DOWN", or either on its way to the other."""
         with socket.socket(socket.AF_UNIX) as link:
+            if not self.admin.exists():
+                return "not there yet"  # its ports are, a moment before
             link.connect(str(self.admin))
             link.sendall(b"show stat\n")
             text = b"".join(iter(lambda: link.recv(65536), b"")).decode()

@@ -100,10 +100,15 @@ class Hosts:
         pipe = subprocess.PIPE
         return subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True)
 
-    def embed(self, environment: dict[str, str], *words: str | Path, **more: str) -> Ended:
+    def embed(
+        self, environment: dict[str, str], *words: str | Path, timeout_s: float = 280, **more: str
+    ) -> Ended:
         """The command, to its end."""
         process = self.begin(environment, *words, **more)
-        out, err = process.communicate(timeout=280)
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        finally:
+            process.kill()
         return Ended(process.returncode, out, err)
 
 

@@ -35,12 +35,12 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[Network]:
-    """Three hosts, on each of which somebody listens at port 2049."""
+    """Three hosts, on each of which somebody listens at port 7049."""
     with Network("one", "two", "three") as made:
         listening = []
         for host in made.hosts.values():
             with host.entered():
-                listening.append(socket.create_server((host.address, 2049)))
+                listening.append(socket.create_server((host.address, 7049)))
         yield made
         for sock in listening:
             sock.close()
@@ -49,16 +49,16 @@ def network() -> Iterator[Network]:
 def test_a_split_network_is_silent_and_heals(network: Network) -> None:
     """Between the two nothing passes, and nobody is told; each reaches the third."""
     one, two, three = network.hosts.values()
-    assert one.reaches(two.address, 2049)
+    assert one.reaches(two.address, 7049)
     with two.entered(), socket.create_server((two.address, 7)) as there:
         kept = one.connect(two.address, 7)
         far, _ = there.accept()
     network.split("one", "two")
     try:
         with pytest.raises(TimeoutError):  # and not ConnectionRefusedError, or "unreachable"
-            one.connect(two.address, 2049, timeout=0.3)
-        assert not two.reaches(one.address, 2049, 0.3)
-        assert one.reaches(three.address, 2049) and three.reaches(two.address, 2049)
+            one.connect(two.address, 7049, timeout=0.3)
+        assert not two.reaches(one.address, 7049, 0.3)
+        assert one.reaches(three.address, 7049) and three.reaches(two.address, 7049)
         kept.sendall(b"said meanwhile")
         far.settimeout(0.3)
         with pytest.raises(TimeoutError):
@@ -67,7 +67,7 @@ def test_a_split_network_is_silent_and_heals(network: Network) -> None:
         network.heal()
     far.settimeout(10)
     assert far.recv(64) == b"said meanwhile"
-    assert one.reaches(two.address, 2049) and two.reaches(one.address, 2049)
+    assert one.reaches(two.address, 7049) and two.reaches(one.address, 7049)
     kept.close()
     far.close()
 
@@ -77,11 +77,11 @@ def test_a_host_alone_reaches_nobody(network: Network) -> None:
     network.alone("two")
     try:
         for here, there in ((two, one), (two, three), (one, two), (three, two)):
-            assert not here.reaches(there.address, 2049, 0.2)
-        assert one.reaches(three.address, 2049)
+            assert not here.reaches(there.address, 7049, 0.2)
+        assert one.reaches(three.address, 7049)
     finally:
         network.heal()
-    assert two.reaches(one.address, 2049)
+    assert two.reaches(one.address, 7049)
 
 
 def test_threads_and_processes_stay_where_they_began(network: Network) -> None:

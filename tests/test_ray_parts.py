@@ -179,6 +179,14 @@ def test_columns_that_do_not_fit(tmp_path: Path, words: dict[str, str], said: st
 # -- the plan --------------------------------------------------------------------------------------
 
 
+def test_many_parts_are_no_burden() -> None:
+    """The plan's word is made once, however many parts ask for their names."""
+    parts = [InputPart(number=i, file="f" * 50, first=i, end=i + 1) for i in range(20_000)]
+    large = plan(parts)
+    assert len({large.stem(part) for part in parts}) == len(parts)
+    assert large.stem(parts[7]) == f"part-000007-{large.id}"
+
+
 def test_another_plan_is_named_and_has_other_files() -> None:
     part = InputPart(number=7, file="f", first=0, end=5)
     one, other = plan([part]), plan([part], kind="query", vector="v", files=[File("f", 6, 1)])

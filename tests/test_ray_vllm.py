@@ -12,13 +12,14 @@ from ray_cluster import Hosts
 from real_vllm import ENVIRONMENT, MODELS
 from test_embed import read, write
 
-pytestmark = [pytest.mark.vllm, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm, pytest.mark.long, pytest.mark.timeout(1200)]
 
 
 def test_vllm_in_the_actors(tmp_path: Path) -> None:
     """Through ER's prompts and its call into the engine; a text that is too long is named."""
     reference = json.loads((MODELS / "reference.json").read_text())
-    cases = [c for c in reference["embeddings"] if c["instruction"] is None and not c["cut"]]
+    plain = [c for c in reference["embeddings"] if c["instruction"] is None and not c["cut"]]
+    cases = [c for c in plain if c["text"]]
     assert len(cases) >= 3
     given = [{"id": i, "text": case["text"]} for i, case in enumerate(cases)]
     source = write(tmp_path / "in.jsonl", [*given, {"id": -1, "text": "long " * 50_000}])
@@ -27,7 +28,7 @@ def test_vllm_in_the_actors(tmp_path: Path) -> None:
     try:
         words = [source, "-o", tmp_path / "out.parquet", "--vllm", MODELS / "tiny-embed"]
         words += ["--gpus", "0", "--bad", "skip", "--document"]
-        done = hosts.embed({}, *words, VLLM_CPU_KVCACHE_SPACE="1")
+        done = hosts.embed({}, *words, timeout_s=1000)
     finally:
         hosts.close()
     assert done.returncode == 0, done

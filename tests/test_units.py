@@ -34,6 +34,7 @@ gpu = "cpu"
 port = 8000
 """
 TLS = '[gateway.tls]\ncertificate = "/etc/le/100%/full.pem"\nkey = "/etc/le/key.pem"\n'
+STATE = '[state]\nurl = "valkey://10.0.0.5"\n'
 HTTPS_UNITS = {"er-gateway-https.socket", "er-tls.path", "er-tls.timer"}
 MOST = {
     "er-gateway.service": 1.5,
@@ -361,6 +362,39 @@ def test_https_comes_and_goes(machine: Machine) -> None:
     assert machine.plan(SHIPPED, ALL) == []
 
 
+def test_the_port_for_other_hosts_comes_and_goes(machine: Machine) -> None:
+    """With [state]; at other addresses by a drop-in."""
+    machine.apply(SHIPPED)
+    assert machine.apply(SHIPPED + STATE, ALL) == [
+        "stop er-gateway.service er-gateway-http.socket",
+        "daemon-reload",
+        "start er-gateway-http.socket er-gateway-hosts.socket er-gateway.service",
+    ]
+    hosts = "er-gateway-hosts.socket"
+    wants = machine.root / units.SYSTEM / "er.target.wants"
+    assert (UNITS / (wants / hosts).readlink().name).exists()
+    drop_in = (machine.root / units.SYSTEM / "er-gateway.service.d/10-er.conf").read_text()
+    assert f"Requires={hosts}\nAfter={hosts}\n" in drop_in
+    assert machine.plan(SHIPPED + STATE, ALL | {hosts}) == []
+    other = SHIPPED + STATE + '[host]\nlisten = ["10.0.0.1:2051"]\n'
+    assert machine.apply(other, ALL | {hosts}) == [
+        "stop er-gateway.service er-gateway-http.socket er-gateway-hosts.socket",
+        "daemon-reload",
+        "start er-gateway-http.socket er-gateway-hosts.socket er-gateway.service",
+    ]
+    assert (
+        (machine.root / units.SYSTEM / f"{hosts}.d/10-er.conf")
+        .read_text()
+        .endswith("[Socket]\nListenStream=\nListenStream=10.0.0.1:2051\n")
+    )
+    assert machine.apply(SHIPPED, ALL | {hosts}) == [
+        "stop er-gateway.service er-gateway-http.socket er-gateway-hosts.socket",
+        "daemon-reload",
+        "start er-gateway-http.socket er-gateway.service",
+    ]
+    assert not (wants / hosts).exists() and machine.plan(SHIPPED, ALL) == []
+
+
 def test_what_tls_asks_of_clients_needs_no_restart(machine: Machine) -> None:
     ca = 'client_ca = "/etc/le/ca.pem"\nclient_certificates = '
     machine.apply(SHIPPED + TLS + ca + '"ask"\n')
@@ -450,6 +484,7 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = SHIPPED.replace('["0.0.0.0:2048"]', '["[::]:2050"]').replace("/mnt", "/home/op")
     text += '[gateway.tls]\nlisten = ["[::]:2443"]\nclient_certificates = "ask"\n'
     text += 'client_ca = "/srv/my cas/100%.pem"\n'
+    text += STATE + '[host]\nlisten = ["[::]:2049", "10.0.0.1:2051"]\n'
     here = config(text)
     wanted, _ = units.rendered(here, cards(), {})
     for path, body in wanted.items():
@@ -479,6 +514,7 @@ def analyze(folder: Path, *words: str) -> str:
         "er-gateway.service",
         "er-gateway-http.socket",
         "er-gateway-https.socket",
+        "er-gateway-hosts.socket",
         "er-gateway-local.socket",
         "er-tls.path",
         "er-tls.timer",
@@ -523,6 +559,7 @@ def test_the_polkit_rule_admits_our_units_and_no_others() -> None:
         "er-vllm@a-1.service",
         "er-gateway-http.socket",
         "er-gateway-https.socket",
+        "er-gateway-hosts.socket",
         "er-tls.path",
     ):
         assert ours.search(unit)

@@ -49,8 +49,9 @@ from served import RATE, Er, served  # noqa: E402
 
 from bench import machine  # noqa: E402
 from er import keys, upstream  # noqa: E402
-from er.config import Config, State  # noqa: E402
+from er.config import Config, State, parse  # noqa: E402
 from er.gateway.leasing import Leasing  # noqa: E402
+from er.keys.shared import Shared  # noqa: E402
 from er.limits import Limits  # noqa: E402
 from er.limits.leased import Leased  # noqa: E402
 from fakes import free_port  # noqa: E402
@@ -131,7 +132,10 @@ class Side:
     def __init__(self, er: Er, words: Iterator[str]) -> None:
         self.er, self._words = er, words
         path, now = er.state / "er_api_keys.json", datetime.now(UTC)
-        made = [keys.create(path, name=f"k{i}", now=now, rate_limit=RATE) for i in range(KEYS + 1)]
+        given = parse(er.config.read_text(), er.config)
+        where = path if given.state is None else Shared(given, path)
+        made = [keys.create(where, name=f"k{i}", now=now, rate_limit=RATE) for i in range(KEYS + 1)]
+        time.sleep(1.5)  # until it knows them
         *many, self.one = (one.secret for one in made)
         self._many = itertools.cycle(many)
 

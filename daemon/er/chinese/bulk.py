@@ -123,7 +123,6 @@ SAID: dict[str, str] = {
     "{} was begun anew by somebody else meanwhile": "{} 在此期间被他人从头开始了",
     "{n} GPU-hours": "{} GPU 小时",
     "{n} GPU-hours, {n} {}": "{} GPU 小时，{} {}",
-    "{n} rows this time": "这次 {} 行",
     "{}; {n} GPU-hours": "{}；{} GPU 小时",
     "{}; {n} GPU-hours, {n} {}": "{}；{} GPU 小时，{} {}",
 }

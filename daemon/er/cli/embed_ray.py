@@ -290,8 +290,9 @@ class _Job:
             gpus = 1.0 if wish.gpus is None else wish.gpus
             lane = embed_ray_vllm.Lane(folder=wish.vllm, wish=request, gpus=gpus)
         else:
-            asked = {"gateways": checked.gateways, "key": checked.key, "clients": wish.clients}
-            lane = Lane(wish=request, **asked)
+            lane = Lane(
+                gateways=checked.gateways, key=checked.key, wish=request, clients=wish.clients
+            )
         return Work(
             source=checked.source,
             out=checked.out,

@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import zlib
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import msgspec
@@ -48,7 +49,7 @@ class InputPart(msgspec.Struct, frozen=True, kw_only=True):
         return self.file.lower().endswith(".gz")
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class Plan(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """What an output belongs to. Two runs with the same plan make the same vectors."""
 
     form: int = FORM
@@ -68,7 +69,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def rows(self) -> int:
         return sum(part.rows for part in self.parts)
 
-    @property
+    @cached_property  # it is asked for each part, and may be of many
     def id(self) -> str:
         """A word for all of it, which stands in the name of each of its files."""
         return hashlib.blake2b(msgspec.json.encode(self), digest_size=4).hexdigest()

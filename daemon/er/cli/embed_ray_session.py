@@ -84,6 +84,7 @@ class Session:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
+        context.max_consecutive_actor_init_deaths = 3  # one is killed as it starts: no reason
 
     def close(self) -> None:
         """Leave the cluster, if it was joined; its actors end."""

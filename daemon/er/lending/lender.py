@@ -27,7 +27,7 @@ class Lender:
     """Does nothing without [state]."""
 
     def __init__(self, child: Child, runtime: Path) -> None:
-        self._sockets = child.sockets.get("hosts", ())
+        self._child = child
         self.hosts = Hosts(runtime / hosts.FILE) if child.config.state is not None else None
         self._replicas: Replicas | None = None
         self._house: House | None = None
@@ -45,7 +45,8 @@ class Lender:
         house = self._house = House(Lending(replicas, ledger, dimensions), self.hosts)
         own = Own(config.directory("state"))
         protocols = {HTTP1: house.made}
-        self._listener = Listener(self._sockets, own, Tls(), protocols, what=NAME)
+        sockets = self._child.sockets.get("hosts", ())
+        self._listener = Listener(sockets, own, Tls(), protocols, what=NAME)
         await self.look()
 
     async def look(self) -> None:

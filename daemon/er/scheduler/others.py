@@ -76,9 +76,10 @@ class Others:
 
     def worth(self, choice: Sequence[Load]) -> Sequence[Load]:
         """Of replicas as good as each other, own ones and those elsewhere that may be asked."""
-        if not any([load.away_s for load in choice]):  # as most hosts are alone, the quicker way
+        away = [load for load in choice if load.away_s]
+        if not away:
             return choice
-        none = all(load.away_s for load in choice)
+        none = len(away) == len(choice)
         return [
             load
             for load in choice

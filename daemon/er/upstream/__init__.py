@@ -42,6 +42,7 @@ class Upstream:
     """The connections to one replica."""
 
     checked = staticmethod(checked)  # what an answer must be
+    connect_s = CONNECT_S
 
     def __init__(self, address: str, secret: Callable[[], str] = str) -> None:
         """`address`: http://HOST:PORT. `secret` gives what its guard asks for, "" for none."""
@@ -133,10 +134,10 @@ class Upstream:
     async def connect(self) -> Connection:
         """A fresh connection. Raises UpstreamError (refused)."""
         try:
-            async with asyncio.timeout(CONNECT_S):
+            async with asyncio.timeout(self.connect_s):
                 return await self._connected()
         except TimeoutError:
-            raise UpstreamError("refused", f"no connection within {CONNECT_S:.0f} s") from None
+            raise UpstreamError("refused", f"no connection within {self.connect_s:.0f} s") from None
         except (OSError, ValueError) as error:  # ValueError: of a host that can't be a name
             why = getattr(error, "strerror", "") or str(error) or type(error).__name__
             raise UpstreamError("refused", f"no connection ({why})") from None

@@ -22,7 +22,6 @@ from er.upstream.answers import checked
 from er.upstream.connection import Connection, ErrorKind, Reply, UpstreamError
 from er.wire import ENGINE_US, far_head, packed
 
-HANDSHAKE_S = 3.0
 FIRST_AWAY_S = 0.001  # until something was measured; 0 would be this host's own
 BEFORE_S = 2.0  # others hear of a new secret within a second
 FORGET = 0.02  # by which a least time comes nearer to longer ones
@@ -91,6 +90,7 @@ class FarUpstream(Upstream):
     """The connections to one replica of another host."""
 
     checked = staticmethod(told)
+    connect_s = 2.0  # with its handshake
 
     def __init__(self, name: str, address: str, hosts: Hosts) -> None:
         """`name`: REPLICA@HOST. `address`: https://HOST:PORT."""
@@ -148,7 +148,7 @@ class FarUpstream(Upstream):
                 self._host,
                 self._port,
                 ssl=context,
-                ssl_handshake_timeout=HANDSHAKE_S,
+                ssl_handshake_timeout=self.connect_s,
                 ssl_shutdown_timeout=1.0,
             )
         except UnknownHostError as error:

@@ -12,6 +12,7 @@ from hosts.figures import Window, course, jain, percentile, recovered_s
 
 WORKERS = 2  # a host
 Fault = Literal["dies", "slow", "engines"]
+Where = Literal["everywhere", "one host each", "crowded"]
 SLOW = 10  # times
 
 
@@ -129,9 +130,7 @@ def faulty(
     }
 
 
-def keys(
-    size: Size, where: Literal["everywhere", "one host each", "crowded"], *, seed: int = 1
-) -> dict[str, float]:
+def keys(size: Size, where: Where, *, seed: int = 1) -> dict[str, float]:
     """More is asked than can be computed, by keys of one weight with many clients each.
 
     They ask all hosts; or one each, two keys a host; or half of them all the first host. One key
