@@ -92,6 +92,7 @@ class Child:
 
     def __init__(self, settings: config.Config) -> None:
         self.config = settings
+        self.sockets: dict[str, Any] = {}
 
 
 def settings(folder: Path) -> config.Config:
