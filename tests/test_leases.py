@@ -392,7 +392,7 @@ def test_what_lies_idle_goes_back_and_what_is_used_is_told(shared: Shared) -> No
 def test_alone_it_lets_through_its_share_or_what_it_had(shared: Shared, tmp_path: Path) -> None:
     """The bound of an outage: the greater of a host's share and what it was granted."""
     limits, now = shared.limits, 1_000 * SECOND
-    members.tell(tmp_path, 4)
+    (tmp_path / members.FILE).write_bytes(members.written(4))
     shared.ask("k", now, "more", *[1] * 40)
     assert limits.unheard(now) and not limits.unheard(now)
     first = [limits.take("k", MINUTE, now + i).allowed for i in range(100)]
@@ -416,7 +416,7 @@ def test_alone_it_lets_through_its_share_or_what_it_had(shared: Shared, tmp_path
 
 def test_how_many_hosts_there_are(tmp_path: Path) -> None:
     assert members.told(tmp_path) is None
-    members.tell(tmp_path, 3)
+    (tmp_path / members.FILE).write_bytes(members.written(3))
     assert members.told(tmp_path) == 3
     for wrong in ("", "x", "0", "-1", "99999999"):
         (tmp_path / members.FILE).write_text(wrong)

@@ -255,8 +255,8 @@ def test_without_the_shared_state_each_host_lets_through_its_share(tmp_path: Pat
     """Killed, absent, hanging, back: nobody waits long, nobody is refused for it, exact again."""
     with several(tmp_path, 2, "60/minute", workers=2) as hosts:
         assert passed(hosts.sprayed([0, 1] * 5)) == 10
-        members.tell(hosts.hosts[0].runtime, 2)
-        members.tell(hosts.hosts[1].runtime, 2)
+        (hosts.hosts[0].runtime / members.FILE).write_bytes(members.written(2))
+        (hosts.hosts[1].runtime / members.FILE).write_bytes(members.written(2))
         fresh(hosts)
         hosts.server.kill()
         began = time.monotonic()

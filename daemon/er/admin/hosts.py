@@ -25,9 +25,11 @@ from er.admin.hosts_own import Asked, This
 from er.config import Config, State, directory
 from er.config.state import address as state_address
 from er.journal import Seldom, log, mishap
+from er.leaving import DRAINING
 from er.ledger import Ledger
 from er.ledger import State as Verdict
 from er.ledger.layout import REPLICAS
+from er.limits import members as counted
 from er.members import Other, Own, Roll, exchange, memory, written
 from er.members.roll import Usable
 from er.shared_state import Away
@@ -37,7 +39,6 @@ HAND_OVER_S = 30.0  # the next generation's admin process goes on within this ti
 KEEP_S = 60.0  # what is remembered is written so often at least
 DISTANCE_S = 10.0
 SECONDS = re.compile(r"\d+ s ")  # of a clock: another figure is no other news
-COUNT, DRAINING = "members", "draining"
 
 
 class Hosts:
@@ -234,7 +235,7 @@ class Hosts:
         """The runtime directory's files, where they differ; members.toml where there is a text."""
         found = {
             written.HOSTS: (written.hosts(others, self._usable, self._secret), 0o600),
-            COUNT: (f"{self._roll.members(now)}\n".encode(), 0o640),
+            counted.FILE: (counted.written(self._roll.members(now)), 0o640),
         }
         if text is not None:
             found[written.MEMBERS] = text.encode(), 0o640
