@@ -156,6 +156,8 @@ class _Job:
                 self._cost.keep(at_once=True)
         print(f"er embed: {why}", file=sys.stderr)
         if self._plan is not None:
+            with contextlib.suppress(StoreError):
+                self._look_up(self._plan)
             rows = sum(done.rows for done in self._done.values())
             done = f"{rows:,} of {self._plan.rows:,} rows are done and kept in {self._out.place}"
             again = self._wish.again(self._wish.output)
