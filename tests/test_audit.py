@@ -241,7 +241,7 @@ def test_the_days_that_fit(tmp_path: Path) -> None:
     assert not good and told.endswith('keeps 4.0 days of that, too little for keep = "90d"')
 
 
-def test_a_reload_takes_up_every_table_but_the_audits() -> None:
+def test_a_reload_takes_up_every_table_but_the_audits_and_the_hosts() -> None:
     """A table that `merge` forgot would fall back to its defaults with the next reload."""
     plain = config(CPU)
     written = """
@@ -263,7 +263,7 @@ command = ["/bin/true"]
     edited = parse(CPU + written, Path("er.toml"))
     found = merge(plain, edited)
     applied = config(render(edited))
-    own = {"gateway", "audit", "models", "replicas", "source"}
+    own = {"gateway", "audit", "models", "replicas", "source", "state", "host"}
     for table in set(Config.__struct_fields__) - own:
         assert getattr(edited, table) != getattr(plain, table), table
         assert getattr(found.config, table) == getattr(edited, table), table

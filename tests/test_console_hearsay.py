@@ -25,7 +25,7 @@ from er.ledger import Ledger
 from er.quality.reference import Reference
 from er.status import Seen
 from er.supervisor import figures
-from er_console.chinese import HEARD, app, findings, hearsay, keys
+from er_console.chinese import HEARD, app, findings, hearsay, hosts, keys
 from er_console.chinese import config as config_page
 from er_console.language import heard, speak
 from test_status import NOW, UP, config, facts, sample, unit
@@ -238,5 +238,5 @@ def test_why_the_canary_takes_a_replica_out_is_understood(said: str) -> None:
 
 def test_what_is_heard_stands_in_one_place() -> None:
     """No sentence in two files: one of them would never be seen."""
-    rooms = (app, config_page, findings, hearsay, keys)
+    rooms = (app, config_page, findings, hearsay, hosts, keys)
     assert sum(len(room.HEARD) for room in rooms) == len(HEARD)

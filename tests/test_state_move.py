@@ -79,7 +79,8 @@ def filled(folder: Path, number: int, rows: int = 300) -> str:
 
 
 def total(folder: Path) -> tuple[int, int]:
-    asked = Asked(("key", "team"), (HOUR - 400 * 24) * 3600, (HOUR + 1) * 3600)
+    # The next hour may begin meanwhile.
+    asked = Asked(("key", "team"), (HOUR - 400 * 24) * 3600, (HOUR + 2) * 3600)
     found = answer(usage.folder(folder), asked, {})
     assert {row["team"] for row in found["rows"]} <= {"", "team 1", "team 2"}
     return found["total"]["requests"], len(Feedback(feedback.folder(folder)).read(0).given)
