@@ -393,7 +393,8 @@ async def test_steps_are_ticked_off_while_it_is_at_work(tmp_path: Path) -> None:
         (tmp_path / "gate").unlink()
         await until(lambda: page.at_work is None)
         await settled(page)
-        assert "er apply is done" in toasts(app) and page.outcome is not None
+        await until(lambda: "er apply is done" in toasts(app))
+        assert page.outcome is not None
 
 
 @pytest.mark.parametrize(

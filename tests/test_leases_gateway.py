@@ -200,6 +200,7 @@ def test_a_broken_request_is_counted(three: Hosts) -> None:
     assert 429 in {three.ask(number % 3).status for number in range(4)}
 
 
+@pytest.mark.long
 async def test_ten_thousand_a_minute_within_one_in_a_hundred(tmp_path: Path) -> None:
     """What three workers count by, at all the speed that they have."""
     server = Server(tmp_path)
@@ -251,6 +252,7 @@ def test_held_in_place_of_refused(tmp_path: Path) -> None:
     assert {r.status for r in replies} == {200} and 1.9 <= took_s <= 6
 
 
+@pytest.mark.long
 def test_without_the_shared_state_each_host_lets_through_its_share(tmp_path: Path) -> None:
     """Killed, absent, hanging, back: nobody waits long, nobody is refused for it, exact again."""
     with several(tmp_path, 2, "60/minute", workers=2) as hosts:

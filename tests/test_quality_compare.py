@@ -172,8 +172,8 @@ def test_interrupted(running: Gateway, engine: EngineProcess, tmp_path: Path) ->
         text=True,
     )
     until = time.monotonic() + 20
-    # A probe is of one sequence, the command's call of query and documents.
-    while engine.seen()["largest_batch"] < 3 and time.monotonic() < until:
+    # A probe has some 30 tokens, the command's question more.
+    while engine.seen()["tokens_in_flight_max"] < 60 and time.monotonic() < until:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
