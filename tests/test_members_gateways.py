@@ -268,6 +268,7 @@ def test_one_that_is_killed_is_silent(hosts: Hosts) -> None:
     hosts.settled()
 
 
+@pytest.mark.long
 def test_the_shared_state_comes_back(hosts: Hosts) -> None:
     """Away, lost and late: the members stay, no workers change, and the secret is the same."""
     one, two = hosts.settled()
