@@ -42,6 +42,17 @@ class FaultyLink:
         """Pass on to another port from now on."""
         self._target = ("127.0.0.1", target) if isinstance(target, int) else target
 
+    def suffers(self, fault: str) -> None:
+        """Have that fault: a `state`, "late" (each byte by 50 ms) or "stalls" (a fifth is lost)."""
+        if fault == "late":
+            self.delay_s = 0.05
+        elif fault == "stalls":
+            self.lost = 0.2
+        elif fault == "reset":
+            self.reset()
+        else:
+            self.state = fault
+
     def __enter__(self) -> FaultyLink:
         return self
 

@@ -234,14 +234,7 @@ def test_the_link_to_valkey_is_no_good(site: Site, state: str) -> None:
     said, over = far.says(GOES_ON), far.says(AGAIN)
     with Traffic(site.hosts, site.network["clients"]) as traffic:
         try:
-            if state == "late":
-                link.delay_s = 0.05
-            elif state == "stalls":
-                link.lost = 0.2
-            elif state == "reset":
-                link.reset()
-            else:
-                link.state = state
+            link.suffers(state)
             if state in ("late", "stalls", "slow"):
                 well(site, LINK)
             else:

@@ -157,14 +157,7 @@ def test_the_link_to_another_host_is_no_good(site: Site, state: str) -> None:
     try:
         with Traffic([first], site.network["clients"], clients=2) as traffic:
             link = lender(site, first).link
-            if state == "late":
-                link.delay_s = 0.05
-            elif state == "stalls":
-                link.lost = 0.2
-            elif state == "reset":
-                link.reset()
-            else:
-                link.state = state
+            link.suffers(state)
             began = time.monotonic()
             until(lambda: traffic.counted(since=began)["200"] > 100, 60, traffic.counted)
             link.state, link.delay_s, link.lost = "good", 0.0, 0.0

@@ -19,7 +19,7 @@ from er.config import ConfigError, State
 from er.config.state import address, host_name
 from er.feedback import Given
 from er.feedback.book import Book as FeedbackBook
-from er.feedback.book import Full
+from er.feedback.book import Full, decoded
 from er.keys import KeysError
 from er.keys.shared import Shared
 from er.shared_state import Away
@@ -212,5 +212,5 @@ def _told(state: State, first: int, last: int) -> dict[str, set[object]]:
 def _names(kind: str, lines: list[bytes]) -> set[object]:
     if kind == "usage":
         return {row.id for row in others.rows(lines)}
-    given = (msgspec.json.decode(line, type=Given) for line in lines)
+    given = filter(None, map(decoded, lines))
     return {(one.key, one.id, one.asked) for one in given}

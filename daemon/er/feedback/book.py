@@ -87,7 +87,7 @@ class Book:
         hosts told. Raises OSError.
         """
         found: dict[tuple[str, str, int], Given] = {}
-        for told in map(_one, others):
+        for told in map(decoded, others):
             if told is not None and told.asked >= since:
                 found[told.key, told.id, told.asked] = told
         damaged = []
@@ -139,10 +139,11 @@ def _given(path: Path) -> Iterator[Given | None]:
     except FileNotFoundError:  # forgotten meanwhile
         return
     with file:
-        yield from map(_one, file)
+        yield from map(decoded, file)
 
 
-def _one(line: bytes) -> Given | None:
+def decoded(line: bytes) -> Given | None:
+    """The feedback of a line; None for one that can't be read."""
     try:
         return _decoded(line)
     except DAMAGED:
