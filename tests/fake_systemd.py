@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -33,23 +34,29 @@ PROPERTY = "org.freedesktop.DBus.Error"
 INTERFACES = {"StatusText": IN_SERVICE, "MainPID": IN_SERVICE, "NRestarts": IN_SERVICE}
 
 
+def listens(path: Path) -> bool:
+    """Whether somebody takes connections there; the file alone is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 @contextmanager
 def private_bus(folder: Path) -> Iterator[str]:
     """A dbus-daemon of the test's own; yields its address."""
-    socket = folder / "bus"
-    (folder / "bus.conf").write_text(CONFIG.format(socket=socket))
+    path = folder / "bus"
+    (folder / "bus.conf").write_text(CONFIG.format(socket=path))
     command = ["dbus-daemon", f"--config-file={folder}/bus.conf", "--nofork", "--nopidfile"]
     daemon = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         limit = time.monotonic() + 10
-        while not socket.exists():
+        while not listens(path):
             assert daemon.poll() is None and time.monotonic() < limit, "no dbus-daemon"
             time.sleep(0.01)
-        yield f"unix:path={socket}"
+        yield f"unix:path={path}"
     finally:
         daemon.terminate()
         daemon.wait()
-        socket.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def facts(active: str = "active", sub: str = "running", **more: Any) -> dict[str, Any]:

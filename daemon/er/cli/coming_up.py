@@ -11,6 +11,7 @@ from er import systemctl
 from er.cli.screen import clean
 from er.cli.status import COUNTDOWN, current
 from er.config import directory
+from er.status import sample_of
 from er.units import Run, turns
 
 SERVES = "up"  # the state of a replica that takes requests
@@ -54,9 +55,12 @@ def rows_of(status: Row) -> dict[str, Row]:
     return {r["name"]: r for m in status["models"] for r in m["replicas"]}
 
 
-def start_s(row: Row) -> float | None:
-    """What its last start took, in seconds; None where nobody knows."""
-    sample = row.get("sample") or {}
+def start_s(name: str) -> float | None:
+    """What the replica's last start took, in seconds; None where nobody knows.
+
+    From the launcher's last sample, however old: a start's length does not change by waiting.
+    """
+    sample = sample_of(directory("runtime"), name) or {}
     took = sample.get("start_s") or sample.get("load_s")
     return float(took) if isinstance(took, int | float) else None
 

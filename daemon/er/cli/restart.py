@@ -145,7 +145,7 @@ def planned(config: Config, targets: Sequence[Replica], wish: Wish) -> Iterator[
     there = rows()
     for replica in targets:
         row = there.get(replica.name)
-        took = None if row is None else start_s(row)
+        took = start_s(replica.name)
         about = "" if took is None else f", about {took:.0f} s"
         others = _others(replica, there)
         if row is None or row["state"] != SERVES:

@@ -340,7 +340,7 @@ def _out(steps: Sequence[Change], config: Config) -> Iterator[str]:
         name = systemctl.replica_of(change.argv[-1]) if change.argv else ""
         replica = config.replica(name) if "restart" in change.argv and not change.rolls else None
         if replica is not None:
-            took = coming_up.start_s({"sample": status.sample_of(directory("runtime"), name)})
+            took = coming_up.start_s(name)
             if took is not None:
                 yield f"{name}: its clients get 503 for about {took + coming_up.STOP_S:.0f} s"
 
