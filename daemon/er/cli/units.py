@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import orjson
 
-from er import status, systemctl, units
+from er import systemctl, units
 from er.cli import as_data, check_fingerprints, check_machine, coming_up, generations, surge
 from er.cli.admin_client import NoAdmin, call, told
 from er.cli.audit import note
