@@ -49,9 +49,15 @@ class Lender:
         self.ledger.claim(0)
         self.ledger.set_verdict("r", "up", "", time.time())
         self.replicas = Replicas(self.config, {"m": DIM}, self.ledger, hosts=self.hosts)
-        self.house = House(Lending(self.replicas, self.ledger, {"m": DIM}), self.hosts)
+        lending = Lending(self.replicas, self.ledger, {"m": DIM})
+        self.asked = list[bytes]()
+        self.house = House(lending, self.hosts, self.answer)
         self.pair = made.self_signed(["gpu2"], 1)
         self.port = 0
+
+    async def answer(self, body: bytes) -> tuple[int, bytes]:
+        self.asked.append(body)
+        return 404, b'{"error":{"kind":"unknown","message":"no"}}'
 
     async def open(self) -> None:
         loop = asyncio.get_running_loop()
@@ -179,6 +185,17 @@ async def test_what_is_none_of_ours_is_refused_and_hung_up_on(
 ) -> None:
     assert (await lender.said(whole))[0] == status
     assert not lender.engine.seen()["calls"]
+
+
+async def test_a_question_is_answered_for_members_only(lender: Lender) -> None:
+    """And of a bounded length; then the connection goes on."""
+    question = request(b"{}").replace(b"/er/replicas/r/pooling", b"/er/questions")
+    assert (await lender.said(question, ends=False))[0] == 404
+    assert lender.asked == [b"{}"]
+    assert (await lender.said(question.replace(SECRET.encode(), b"other")))[0] == 401
+    long = question.replace(b"content-length: 2", b"content-length: 600000")
+    assert (await lender.said(long))[0] == 413
+    assert lender.asked == [b"{}"]
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ from er.gateway.client import Trusted
 from er.gateway.door import Door, Heads
 from er.gateway.feedback import Desk
 from er.gateway.fingerprints import Fingerprints
+from er.gateway.for_others import ForOthers
 from er.gateway.fronted import Fronted, Proxies, announcements
 from er.gateway.hand import Tools
 from er.gateway.runner import Disk, Runner
@@ -112,13 +113,14 @@ class Worker:
             ledger=self._ledger,
             tally=tally,
             workshop=self._workshop,
-            shelf=Shelf(store, settings.batches),
+            shelf=(shelf := Shelf(store, kept, hosts)),
             bounded=bounded,
         )
         ranking = [model.name for model in settings.models if model.task == "score"]
         memory = Memory(feedback.folder(state), child.slot, ranking)
         tally.answered, self._workshop.ranked = memory.asked, memory.ranked
-        self.gateway.desk = Desk(memory, Book(feedback.folder(state)), self._audit)
+        self.gateway.desk = desk = Desk(memory, Book(feedback.folder(state)), self._audit, hosts)
+        self._lender.answer = ForOthers(shelf, store, desk).answer
         self.straight = Straight(self.gateway, **both, cache=self._cache, replicas=self._replicas)
         self._spare = SpareReplicas(settings, self._replicas, self._ledger)
         self._bulk = Workshop(self._served, self._spare, self._cache)

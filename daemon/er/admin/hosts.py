@@ -63,7 +63,7 @@ class Hosts:
         self._usable: list[Usable] = []
         self._odd: list[tuple[str, str]] = []
         self._said = set(self._memory.said)
-        self._seldom = Seldom()
+        self._seldom, self._following = Seldom(), asyncio.Lock()
         self._foreign = 0  # beats in a row at which another machine had this one's id
         self._heard = False  # whether the shared state has answered this process
         self._loads: dict[str, int] = {}  # of which announcement each replica's load is
@@ -159,6 +159,11 @@ class Hosts:
     # -- what follows ------------------------------------------------------------------------
 
     async def _follow(self) -> None:
+        """Act on what is known; what the API asks for may come amid the loop's own turn."""
+        async with self._following:
+            await self._act()
+
+    async def _act(self) -> None:
         now = time.monotonic()
         if not self._heard and not self._roll.others(now):
             return  # nothing is known: what the process before this one wrote stays

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, BinaryIO, NamedTuple
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 
 import msgspec
 import orjson
@@ -20,16 +20,18 @@ from er.config import Batches
 from er.dialects import openai
 from er.dialects.json_body import Shape, refuse_field
 from er.gateway import uploads
+from er.gateway.beyond import Beyond
 from er.gateway.exchange import Request, Response, Stream
+from er.gateway.listed import merged, page
+from er.hosts import Hosts
 from er.job import Refusal
 from er.keys import Identity
 from er.quantities import bytes_text, duration_s
+from er.questions import Question
 
 PLACE = re.compile(r"/(files|batches)(?:/([^/]+)(?:/(content|cancel))?)?\Z")
 ENDPOINTS = ("/v1/embeddings", "/v1/rerank")
 BODY_MAX = 256 << 10  # bytes of a request that makes a batch
-LIST_MAX = {"files": 10_000, "batches": 100}
-LIST_DEFAULT = {"files": 10_000, "batches": 20}
 WINDOW_MAX_S = 30 * 86400.0
 METADATA_MAX, NAME_MAX, VALUE_MAX = 16, 64, 512
 PIECE = 256 << 10
@@ -58,6 +60,11 @@ class Place(NamedTuple):
     def dialect(self) -> dialects.Dialect:
         """Whose words refusals are in."""
         return openai
+
+    @property
+    def named(self) -> str:
+        """What is asked of, in a sentence."""
+        return f"{'file' if self.kind == 'files' else 'batch'} {self.id[:64]!r}"
 
     @property
     def is_page(self) -> bool:
@@ -125,13 +132,16 @@ async def uncounted() -> None:
 class Shelf:
     """Answers at these addresses. One object a worker."""
 
-    def __init__(self, store: Store, settings: Batches) -> None:
+    def __init__(self, store: Store, settings: Batches, hosts: Hosts | None = None) -> None:
+        """`hosts`: the others, where there may be some."""
         self._store, self._settings = store, settings
+        self._beyond = Beyond(hosts) if hosts is not None else None
 
     async def answer(
         self, place: Place, request: Request, who: Identity, check_rate: Check
     ) -> Response:
         """The answer at `place` for a known client. Raises Refusal, Gone."""
+        beyond = None if who.local_uid is not None else self._beyond
         if not self._store.quota:
             text = "the batch API is turned off on this server ([batches] quota in er.toml is 0)"
             raise Refusal(404, "not_found", text)
@@ -139,27 +149,28 @@ class Shelf:
             if place.method == "POST" and place.kind == "files":
                 return await self._upload(request, who, check_rate)
             if place.method == "POST" and not place.id:
-                return await self._create(request, who, check_rate)
+                return await self._create(request, who, check_rate, beyond)
             if place.what == "content":
                 return await self._content(place, who)
             query = request.head.query.decode("latin-1")
-            return _said(await asyncio.to_thread(self._tell, place, who, query))
+            said = await asyncio.to_thread(self.tell, place, who, query)
+            if beyond is not None and not place.id:
+                return await self._all_hosts(beyond, said, place, who, query)
+            return _said(said)
         except NotThere:
-            kind = "file" if place.kind == "files" else "batch"
-            text = f"there is no {kind} {place.id[:64]!r} of this key"
-            raise Refusal(404, "not_found", text, param="id") from None
+            if beyond is None:
+                raise missing(place) from None
+            return await self._elsewhere(beyond, place, who)
         except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise self._broken(error) from None
-            raise await asyncio.to_thread(self._no_room, error, who) from None
+            raise await self.refused(error, who) from None
 
-    def _tell(self, place: Place, who: Identity, query: str) -> dict[str, Any]:
+    def tell(self, place: Place, who: Identity, query: str) -> dict[str, Any]:
         """What needs no body. Runs in a thread. Raises Refusal, NotThere, OSError."""
         store = self._store
         if not place.id:
             every: Sequence[File | Batch]
             every = store.files(who.id) if place.kind == "files" else store.batches(who.id)
-            return _page(every, place.kind, query)
+            return page(every, place.kind, query)
         if place.kind == "files":
             if place.method == "GET":
                 return store.file(who.id, place.id).shown()
@@ -187,7 +198,9 @@ class Shelf:
         file = await uploads.receive(request, self._store, who.id, limit)
         return _said(file.shown())
 
-    async def _create(self, request: Request, who: Identity, check_rate: Check) -> Response:
+    async def _create(
+        self, request: Request, who: Identity, check_rate: Check, beyond: Beyond | None
+    ) -> Response:
         try:
             body = await request.body(BODY_MAX, uploads.UPLOAD_S)  # 413
         except Refusal as refusal:
@@ -197,13 +210,27 @@ class Shelf:
                     "batch is short: its requests stand in the file"
                 )
             raise
+        try:
+            return _said(await self.make(body, who, request.client, check_rate))
+        except NotThere as unknown:
+            file = Place("files", unknown.args[0], "", "GET")
+            nowhere = missing(file, "input_file_id")
+            if beyond is None:
+                raise nowhere from None
+        await check_rate()  # 429
+        found = await beyond.who_has(_asked(file, who), file.named, nowhere)
+        wish = msgspec.structs.replace(
+            _asked(Place("batches", "", "", "POST"), who), body=body, client=request.client
+        )
+        return Response(200, await beyond.at(found.host, wish, file.named, nowhere))
+
+    async def make(
+        self, body: bytes, who: Identity, client: str, check_rate: Check
+    ) -> dict[str, Any]:
+        """The batch that `body` wishes, as a client sees it. Raises Refusal, NotThere, OSError."""
         wish = SHAPE.read(body)  # 400
         window_s = _checked(wish)
-        try:
-            file = await asyncio.to_thread(self._store.file, who.id, wish.input_file_id)
-        except NotThere:
-            text = f"there is no file {wish.input_file_id[:64]!r} of this key"
-            raise Refusal(404, "not_found", text, param="input_file_id") from None
+        file = await asyncio.to_thread(self._store.file, who.id, wish.input_file_id)
         if file.purpose != "batch":
             refuse_field("input_file_id", f"{file.id} holds a batch's results, not requests")
         await check_rate()  # 429
@@ -217,16 +244,44 @@ class Shelf:
             expires_at=int(now + window_s),
             metadata=wish.metadata,
             uid=who.local_uid,
-            client=request.client,
+            client=client,
         )
         await asyncio.to_thread(self._store.add_batch, who.id, batch)
-        return _said(batch.shown())
+        return batch.shown()
 
     async def _content(self, place: Place, who: Identity) -> Response:
         file = await asyncio.to_thread(self._store.open_file, who.id, place.id)
         size = await asyncio.to_thread(file.seek, 0, 2)
         file.seek(0)
         return Stream(size, _pieces(file, size), BYTES)
+
+    def piece(self, place: Place, who: Identity, start: int, most: int) -> bytes:
+        """A part of a file's bytes. Runs in a thread. Raises NotThere, OSError."""
+        with self._store.open_file(who.id, place.id) as file:
+            file.seek(start)
+            return file.read(most)
+
+    async def _all_hosts(
+        self, beyond: Beyond, own: dict[str, Any], place: Place, who: Identity, query: str
+    ) -> Response:
+        found, silent = await beyond.all(_asked(place, who, query))
+        pages = [own, *(orjson.loads(one.body) for one in found)]
+        return _said(merged(pages, place.kind, query, silent))
+
+    async def _elsewhere(self, beyond: Beyond, place: Place, who: Identity) -> Response:
+        told, nowhere = place.named, missing(place)
+        if place.what != "content":
+            found = await beyond.who_has(_asked(place, who), told, nowhere)
+            return Response(200, found.body)
+        known = await beyond.who_has(_asked(place._replace(what=""), who), told, nowhere)
+        size = int(orjson.loads(known.body)["bytes"])
+        return Stream(size, beyond.pieces(known.host, _asked(place, who), size), BYTES)
+
+    async def refused(self, error: OSError, who: Identity) -> Refusal:
+        """What a client is told of it."""
+        if error.errno not in NO_ROOM:
+            return self._broken(error)
+        return await asyncio.to_thread(self._no_room, error, who)
 
     def _broken(self, error: OSError) -> Refusal:
         """A folder that is read-only, missing, not ours: no request of a client's is to blame."""
@@ -286,33 +341,21 @@ def _checked(wish: Wish) -> float:
     return window_s
 
 
-def _page(every: Sequence[File | Batch], kind: str, query: str) -> dict[str, Any]:
-    """The part of a list that the query asks for; `every` is the newest first. Raises Refusal."""
-    said_of = parse_qs(query, keep_blank_values=True)
-    asked = {name: values[-1] for name, values in said_of.items()}
-    most = LIST_MAX[kind]
-    said = asked.get("limit", str(LIST_DEFAULT[kind]))
-    if not (said.isascii() and said.isdigit() and len(said) < 9 and 1 <= int(said) <= most):
-        refuse_field("limit", f"limit is {said[:20]!r}; it must be a whole number from 1 to {most}")
-    limit = int(said)
-    order = asked.get("order", "desc")
-    if order not in ("asc", "desc"):
-        refuse_field("order", f'order is {order[:20]!r}; it must be "asc" or "desc"')
-    purpose = asked.get("purpose") or None
-    found = [x for x in every if purpose in (None, getattr(x, "purpose", None))]
-    if order == "asc":
-        found.reverse()
-    after = asked.get("after")
-    if after:
-        found = [x for x in found if (x.id > after if order == "asc" else x.id < after)]
-    page = found[:limit]
-    return {
-        "object": "list",
-        "data": [x.shown() for x in page],
-        "first_id": page[0].id if page else None,
-        "last_id": page[-1].id if page else None,
-        "has_more": len(found) > limit,
-    }
+def _asked(place: Place, who: Identity, query: str = "") -> Question:
+    return Question(
+        method=place.method,
+        kind=place.kind,
+        id=place.id,
+        what=place.what,
+        query=query,
+        owner=who.id,
+        name=who.name,
+    )
+
+
+def missing(place: Place, param: str = "id") -> Refusal:
+    """That nothing of that id is this key's."""
+    return Refusal(404, "not_found", f"there is no {place.named} of this key", param=param)
 
 
 async def _pieces(file: BinaryIO, size: int) -> AsyncIterator[bytes]:

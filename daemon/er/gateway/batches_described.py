@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from msgspec import UNSET, UnsetType
+
 from er.batches.records import Counts, Problem, Status
-from er.gateway import batches
+from er.gateway import batches, listed
 from er.openapi.answers import Shown
 from er.openapi.bounds import WORDS, Schema
 from er.openapi.operations import Body, Operation
@@ -14,10 +16,10 @@ TAG = "Batches"
 
 
 def _query(kind: str) -> tuple[tuple[str, str, Schema], ...]:
-    limit = {"type": "integer", "minimum": 1, "maximum": batches.LIST_MAX[kind]}
+    limit = {"type": "integer", "minimum": 1, "maximum": listed.LIST_MAX[kind]}
     order = {"type": "string", "enum": ["asc", "desc"]}
     return (
-        ("limit", f"At most so many; {batches.LIST_DEFAULT[kind]} where nothing is said", limit),
+        ("limit", f"At most so many; {listed.LIST_DEFAULT[kind]} where nothing is said", limit),
         ("order", "The oldest first, or the newest, which is so where nothing is said", order),
         ("after", "Only those behind the one of this id", WORDS),
     )
@@ -44,6 +46,7 @@ class FileList(Shown):
     first_id: str | None
     last_id: str | None
     has_more: bool
+    hosts_missing: list[str] | UnsetType = UNSET  # that did not answer
 
 
 class FileDeleted(Shown):
@@ -94,6 +97,7 @@ class BatchList(Shown):
     first_id: str | None
     last_id: str | None
     has_more: bool
+    hosts_missing: list[str] | UnsetType = UNSET  # that did not answer
 
 
 def _asked(path: str, name: str, summary: str, answer: Any, **more: Any) -> Operation:

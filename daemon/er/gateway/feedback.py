@@ -10,7 +10,7 @@ import errno
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import orjson
@@ -22,11 +22,14 @@ from er.feedback import Given
 from er.feedback.book import BYTES_MAX, Book, Full
 from er.feedback.memory import Memory
 from er.feedback.ring import CLICK, ONE_MORE, RATING, TIMES_MAX, Known
+from er.gateway.beyond import Beyond
 from er.gateway.exchange import SANE_ID, Note, Request, Response
 from er.gateway.small_body import BODY_MAX, small_body
 from er.gateway.surely import in_thread, surely
+from er.hosts import Hosts
 from er.job import Refusal
 from er.keys import Identity
+from er.questions import Question
 
 PATH = "/feedback"
 COMMENT_MAX = 2000  # characters
@@ -34,6 +37,7 @@ TOO_LARGE = f"the body is over {BODY_MAX >> 10} KiB; a comment has at most {COMM
 WORDS = {"up": 1.0, "down": 0.0}
 NOTED_S = (0.7, 0.8)  # plain requests are noted twice a second: unknown ones are looked for again
 AGAIN_S = 60.0
+NO_REQUEST = "request_not_found"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -97,7 +101,11 @@ class _Told(NamedTuple):
 class Desk:
     """Takes feedback. One object a worker."""
 
-    def __init__(self, memory: Memory, book: Book, audit: journal.Audit) -> None:
+    def __init__(
+        self, memory: Memory, book: Book, audit: journal.Audit, hosts: Hosts | None = None
+    ) -> None:
+        """`hosts`: the others, where there may be some."""
+        self._beyond = Beyond(hosts) if hosts is not None else None
         self._memory, self._book, self._audit = memory, book, audit
         self._waiting: list[tuple[_Told, asyncio.Future[bool]]] = []
         self._writing = asyncio.Lock()
@@ -105,7 +113,27 @@ class Desk:
 
     async def answer(self, request: Request, who: Identity, note: Note) -> Response:
         """The answer to a known client. Raises Refusal, Gone."""
-        wish = SHAPE.read(await small_body(request, TOO_LARGE))  # 413, 400
+        body = await small_body(request, TOO_LARGE)  # 413
+        try:
+            said = await self.take(body, who)
+        except Refusal as refused:
+            if refused.code != NO_REQUEST or self._beyond is None or who.local_uid is not None:
+                raise
+            said = await self._elsewhere(self._beyond, body, who, refused)
+        self._audit.put(
+            {
+                "REQUEST_ID": note.id,
+                "KEY_ID": who.id,
+                "ACTION": "feedback",
+                "TARGET": said["request_id"],
+                "MODEL": said["model"],
+            }
+        )
+        return Response(200, orjson.dumps(said))
+
+    async def take(self, body: bytes, who: Identity) -> dict[str, Any]:
+        """What of a request that was answered here is said in `body`. Raises Refusal."""
+        wish = SHAPE.read(body)  # 400
         rating = _checked(wish)
         try:
             known = await self._find(who, wish.request_id)  # 404
@@ -118,16 +146,17 @@ class Desk:
             full = error.errno in NO_ROOM
             why = "its disk is full" if full else f"its state folder: {error.strerror}"
             raise self._unkept(why) from None
-        self._audit.put(
-            {
-                "REQUEST_ID": note.id,
-                "KEY_ID": who.id,
-                "ACTION": "feedback",
-                "TARGET": given.id,
-                "MODEL": given.model,
-            }
-        )
-        return Response(200, orjson.dumps(_shown(given, replaced)))
+        return _shown(given, replaced)
+
+    async def _elsewhere(
+        self, beyond: Beyond, body: bytes, who: Identity, unknown: Refusal
+    ) -> dict[str, Any]:
+        """The same of a request that another host answered. Raises Refusal."""
+        asked = Question(method="POST", kind="feedback", owner=who.id, name=who.name, body=body)
+        name = SHAPE.read(body).request_id
+        found = await beyond.who_has(asked, f"the answer to {name[:128]!r}", unknown)
+        said: dict[str, Any] = orjson.loads(found.body)
+        return said
 
     async def _find(self, who: Identity, request_id: str) -> Known:
         """Raises Refusal 404, OSError."""
@@ -142,7 +171,7 @@ class Desk:
         kept = "since feedback is taken" if since is None else f"since {_moment(since)}"
         raise Refusal(
             404,
-            "request_not_found",
+            NO_REQUEST,
             f"no answered request {request_id!r} of this key is remembered. Send the x-request-id "
             "of a good answer to this very key; the newest requests are remembered, rankings here "
             f"{kept}, and no line of a batch",
@@ -244,7 +273,7 @@ def _given(wish: Wish, rating: float | None, who: Identity, known: Known) -> Giv
     )
 
 
-def _shown(given: Given, replaced: bool) -> dict[str, object]:
+def _shown(given: Given, replaced: bool) -> dict[str, Any]:
     return {
         "object": "feedback",
         "request_id": given.id,

@@ -1,4 +1,6 @@
-"""A connection from another host's gateway: POST /er/replicas/NAME/pooling, one after the other.
+"""A connection from another host's gateway: one request after the other.
+
+POST /er/replicas/NAME/pooling for a replica, POST /er/questions of a client's things.
 
 A protocol of its own, small as what it takes: the secret is looked at before anything of a body is,
 and who has it not is answered 401 and hung up on. Each part is bounded: heads, bodies, how long one
@@ -10,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httptools
@@ -17,7 +20,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from er import journal
+from er import journal, questions
 from er.hosts import Hosts
 from er.lending import STATUSES, Lending, Lent, RefusedError
 from er.wire import BINARY, ENGINE_US, FAR, PROBE
@@ -27,6 +30,7 @@ HEAD_BYTES = 8192
 BODY_BYTES = 16 << 20  # of ids: more than any call of a scheduler has
 IDLE_S, HEAD_S, BODY_S, UNREAD_S = 75.0, 10.0, 30.0, 30.0
 PATH = re.compile(re.escape(FAR).encode() + rb"([a-z0-9-]{1,64})/pooling\Z")
+Answer = Callable[[bytes], Awaitable[tuple[int, bytes]]]  # a question's body -> status, body
 PASSED_ON = (b"x-request-id", b"traceparent", b"tracestate")
 REASONS = {
     200: b"OK",
@@ -48,8 +52,9 @@ REASONS = {
 class House:
     """All of one worker's connections, and what they have in common."""
 
-    def __init__(self, lending: Lending, hosts: Hosts) -> None:
-        self.lending, self.hosts = lending, hosts
+    def __init__(self, lending: Lending, hosts: Hosts, answer: Answer) -> None:
+        """`answer` has the answers to questions."""
+        self.lending, self.hosts, self.answer = lending, hosts, answer
         self.doors: set[Door] = set()
         self.closing = False
         self.seldom = journal.Seldom()
@@ -85,7 +90,7 @@ class Door(asyncio.Protocol):
         self._since = time.monotonic()  # of the present part
         self._limit_s = IDLE_S
         self._head = 0  # bytes
-        self._lent: Lent | None = None
+        self._lent: Lent | asyncio.Task[None] | None = None  # what is being answered
         self._over = False  # nothing more is read
         self._begin()
 
@@ -114,8 +119,10 @@ class Door(asyncio.Protocol):
         self._over = True
         self._house.doors.discard(self)
         lent, self._lent = self._lent, None
-        if lent is not None:
+        if isinstance(lent, Lent):
             self._house.lending.cancel(lent)
+        elif lent is not None:
+            lent.cancel()
 
     def data_received(self, data: bytes) -> None:
         if self._over:
@@ -209,14 +216,21 @@ class Door(asyncio.Protocol):
             self._too_large()
         elif self._parser.get_method() != b"POST":
             self._refuse(405, "bad_request", "Only POST is taken here.", end=True)
+        elif self._url == questions.PATH.encode():
+            self._admit("", questions.BODY_BYTES)
         elif place is None or not self._house.lending.lends(place[1].decode()):
             self._refuse(404, "unknown", "This host has no such replica of its own.", end=True)
-        elif self._chunked or self._length < 0:
-            self._refuse(411, "bad_request", "A body must say its length.", end=True)
-        elif self._length > BODY_BYTES:
-            self._refuse(413, "bad_request", f"A body has at most {BODY_BYTES} bytes.", end=True)
         else:
-            self._name, self._admitted, self._head = place[1].decode(), True, 0
+            self._admit(place[1].decode(), BODY_BYTES)
+
+    def _admit(self, name: str, most: int) -> None:
+        """Take a body for that replica, or a question."""
+        if self._chunked or self._length < 0:
+            self._refuse(411, "bad_request", "A body must say its length.", end=True)
+        elif self._length > most:
+            self._refuse(413, "bad_request", f"A body has at most {most} bytes.", end=True)
+        else:
+            self._name, self._admitted, self._head = name, True, 0
             self._part(BODY_S)
 
     def _stranger(self) -> None:
@@ -240,16 +254,29 @@ class Door(asyncio.Protocol):
             return
         name, body, more, probe = self._name, bytes(self._body), self._more, self._probe
         self._begin()
+        if not name:
+            self._lent = asyncio.get_running_loop().create_task(self._asked(body))
+            return
         try:
             self._lent = self._house.lending.start(name, body, more, probe, self._told)
         except RefusedError as refused:
             self._answer_refused(refused)
 
+    async def _asked(self, body: bytes) -> None:
+        try:
+            status, said = await self._house.answer(body)
+        except Exception as error:
+            journal.mishap(error, "answering another host")
+            status, said = 500, b'{"error":{"kind":"internal_error","message":"It went wrong."}}'
+        self._lent = None
+        if not self._over:
+            self._write(status, "application/octet-stream", said)
+
     # -- back ----------------------------------------------------------------------------------
 
     def _told(self, answer: NDArray[np.float32] | RefusedError) -> None:
         lent, self._lent = self._lent, None
-        if self._over or lent is None:
+        if self._over or not isinstance(lent, Lent):
             return
         if isinstance(answer, RefusedError):
             self._answer_refused(answer)
@@ -275,7 +302,7 @@ class Door(asyncio.Protocol):
         end = end or self._house.closing
         head = b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d%b%b\r\n\r\n" % (
             status,
-            REASONS[status],
+            REASONS.get(status, b"Refused"),
             kind.encode(),
             len(body),
             more,

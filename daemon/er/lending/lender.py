@@ -13,7 +13,7 @@ from er.config import Tls
 from er.hosts import Hosts
 from er.ledger import Ledger
 from er.lending import Lending
-from er.lending.door import House
+from er.lending.door import Answer, House
 from er.replicas import Replicas
 from er.tls.context import HTTP1
 from er.tls.listener import Listener
@@ -25,6 +25,8 @@ NAME = "the port for other hosts"
 
 class Lender:
     """Does nothing without [state]."""
+
+    answer: Answer  # to what is asked of a client's things
 
     def __init__(self, child: Child, runtime: Path) -> None:
         self._child = child
@@ -42,7 +44,7 @@ class Lender:
         if self.hosts is None:
             return
         self._replicas = replicas
-        house = self._house = House(Lending(replicas, ledger, dimensions), self.hosts)
+        house = self._house = House(Lending(replicas, ledger, dimensions), self.hosts, self.answer)
         own = Own(config.directory("state"))
         protocols = {HTTP1: house.made}
         sockets = self._child.sockets.get("hosts", ())
