@@ -45,10 +45,10 @@ class Host(Gateway):
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.runtime / "admin.sock"))) as c:
             return c.request(method, f"http://er{path}", timeout=20).status_code
 
-    def create_key(self, name: str = "clients") -> str:
+    def create_key(self, name: str = "clients", **more: Any) -> str:
         """A new key's secret."""
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.runtime / "admin.sock"))) as c:
-            answer = c.post("http://er/keys", json={"name": name}, timeout=20)
+            answer = c.post("http://er/keys", json={"name": name, **more}, timeout=20)
         return str(answer.json()["secret"])
 
     def status_of(self, replica: str) -> dict[str, Any]:

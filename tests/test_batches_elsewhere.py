@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from er.gateway.feedback import Desk
 from er.gateway.for_others import ForOthers
 from er.gateway.listed import merged
 from er.journal import Audit
-from several import Host, Several, hosts
+from several import Host, Several, end_at_once, hosts
 from test_batches import ENDED, body, numbered, request, sdk
 
 
@@ -121,6 +122,45 @@ def test_each_key_has_its_own(pair: Several) -> None:
     sdk(pair[0]).files.delete(file.id)
 
 
+def test_cancelled_by_way_of_another_host(pair: Several) -> None:
+    """And its file is not deleted while the batch reads it."""
+    one, two = pair
+    for host in pair:
+        host.engines[0].fault("slow", ms=300)
+    try:
+        data = b"".join(request(str(i), {**body(i), "input": "slow " * 20}) for i in range(4000))
+        file = sdk(one).files.create(file=("in", data), purpose="batch")
+        batch = sdk(two).batches.create(
+            input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h"
+        )
+        until(lambda: sdk(two).batches.retrieve(batch.id).status == "in_progress")
+        with pytest.raises(openai.BadRequestError, match="still reads this file"):
+            sdk(two).files.delete(file.id)
+        assert sdk(two).batches.cancel(batch.id).status == "cancelling"
+    finally:
+        for host in pair:
+            host.engines[0].fault("none")
+    assert ended(sdk(two), batch.id).status == "cancelled"
+
+
+def test_a_rate_is_counted_once(pair: Several) -> None:
+    """By the host that is asked: an upload, what is refused, and each batch that is made."""
+    one, two = pair
+    file = sdk(one).files.create(file=("in", numbered(1)), purpose="batch")
+    wish = {"endpoint": "/v1/embeddings", "completion_window": "1h"}
+    key = one.create_key("bounded", rate_limit="12/hour")
+    until(lambda: two.ask("GET", "/v1/models", key=key).status == 200)
+    other = sdk(one, key).files.create(file=("in", numbered(1)), purpose="batch")
+    for _ in range(3):
+        reply = two.ask("POST", "/v1/batches", {**wish, "input_file_id": file.id}, key=key)
+        assert reply.status == 404, "another key's"
+    made = [
+        two.ask("POST", "/v1/batches", {**wish, "input_file_id": other.id}, key=key).status
+        for _ in range(15)
+    ]
+    assert (made.count(200), made.count(429)) == (12 - 1 - 3, 7)
+
+
 def test_feedback_is_taken_wherever_the_request_was_answered(pair: Several) -> None:
     """By the host that answered; a document that it did not have is refused by its words."""
     one, two = pair
@@ -139,10 +179,20 @@ def test_feedback_is_taken_wherever_the_request_was_answered(pair: Several) -> N
 
 
 def test_a_host_that_is_away_may_have_it(pair: Several) -> None:
-    """503 that names it, not 404; a list says whose part is missing; and it mends itself."""
+    """A content ends amid it; 503 that names it, not 404; a list says so; and it mends itself."""
     one, two = pair
-    file = sdk(two).files.create(file=("in", numbered(1)), purpose="batch")
-    two.kill()
+    data = numbered(1) * 400_000
+    file = sdk(two).files.create(file=("in", data), purpose="batch")
+    link = one.connection(60)
+    path = f"/v1/files/{file.id}/content"
+    link.request("GET", path, headers={"authorization": f"Bearer {one.key}"})
+    answer = link.getresponse()
+    assert answer.length == len(data) and answer.read(100_000) == data[:100_000]
+    end_at_once(two)
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        answer.read()
+    link.close()
+    assert one.ask("HEAD", path).status == 503
     for reply in (
         one.ask("GET", f"/v1/files/{file.id}"),
         one.ask("GET", f"/v1/files/{file.id}/content"),

@@ -238,8 +238,9 @@ class Hosts:
 
     def _write(self, text: str | None, others: list[Other], now: float) -> None:
         """The runtime directory's files, where they differ; members.toml where there is a text."""
+        apart = [o for o in others if o.announced.host != self._this.host]
         found = {
-            written.HOSTS: (written.hosts(others, self._usable, self._secret), 0o600),
+            written.HOSTS: (written.hosts(apart, self._usable, self._secret), 0o600),
             counted.FILE: (counted.written(self._roll.members(now)), 0o640),
         }
         if text is not None:

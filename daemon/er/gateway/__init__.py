@@ -21,6 +21,7 @@ from er.gateway.coming import Coming, Load
 from er.gateway.cors import Cors
 from er.gateway.exchange import (
     BROKEN,
+    BrokenOff,
     Gone,
     Head,
     Note,
@@ -361,8 +362,11 @@ class Gateway:
         start = {"type": "http.response.start", "status": response.status, "headers": headers}
         await send(start)
         if isinstance(response, Stream) and note.request.head.method != "HEAD":
-            async for piece in response.pieces:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            try:
+                async for piece in response.pieces:
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            except BrokenOff:
+                return  # a body that is not whole ends its connection
         *pieces, last = outgoing.pieces(response.body)
         for part in pieces:
             await send({"type": "http.response.body", "body": part, "more_body": True})

@@ -217,8 +217,8 @@ class Shelf:
             nowhere = missing(file, "input_file_id")
             if beyond is None:
                 raise nowhere from None
-        await check_rate()  # 429
         found = await beyond.who_has(_asked(file, who), file.named, nowhere)
+        await check_rate()  # 429
         wish = msgspec.structs.replace(
             _asked(Place("batches", "", "", "POST"), who), body=body, client=request.client
         )

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from er import journal
+from er.gateway.exchange import BrokenOff
 from er.hosts import Hosts, Other, UnknownHostError
 from er.job import Refusal
 from er.questions import PATH, Error, Question
@@ -58,12 +60,21 @@ class Beyond:
 
     async def who_has(self, asked: Question, what: str, missing: Refusal) -> Found:
         """The first that has it. Raises Refusal: `missing` where all say that they have not."""
-        found, silent = await self.all(asked)
-        if found:
-            return found[0]
-        if not silent:
-            raise missing
-        raise _away(what, silent)
+        silent = list[str]()
+        tasks = [asyncio.create_task(self._named(n, asked)) for n in self._hosts.known().hosts]
+        try:
+            for task in asyncio.as_completed(tasks):  # who is silent holds up nobody's answer
+                name, reply = await task
+                if reply is None:
+                    silent.append(name)
+                elif reply.status == 200:
+                    return Found(name, reply.body)
+                else:
+                    _refused(reply)
+        finally:
+            for one in tasks:
+                one.cancel()
+        raise _away(what, sorted(silent)) if silent else missing
 
     async def at(self, host: str, asked: Question, what: str, missing: Refusal) -> bytes:
         """The answer of that host, which has it. Raises Refusal."""
@@ -76,15 +87,21 @@ class Beyond:
         return reply.body
 
     async def pieces(self, host: str, asked: Question, size: int) -> AsyncIterator[bytes]:
-        """A content of `size` bytes. Raises OSError where it ends before."""
+        """A content of `size` bytes. Raises BrokenOff where it ends before."""
         start = 0
         while start < size:
             reply = await self._one(host, msgspec.structs.replace(asked, start=start))
             body = reply.body if reply is not None and reply.status == 200 else b""
             if not body or start + len(body) > size:
-                raise OSError(f"host {host} sent only {start} of {size} bytes of a file")
+                told = f"host {host} sent only {start} of {size} bytes of a file"
+                if _shouts.due(host):
+                    journal.log("warning", f"{told}; its client was hung up on")
+                raise BrokenOff(told)
             start += len(body)
             yield body
+
+    async def _named(self, host: str, asked: Question) -> tuple[str, Reply | None]:
+        return host, await self._one(host, asked)
 
     # -- one host ----------------------------------------------------------------------------
 
@@ -130,6 +147,9 @@ class Beyond:
         if other is None or not other.address.rpartition(":")[2].isdigit():
             raise UnknownHostError(f"host {host} is no member any more")
         return other
+
+
+_shouts = journal.Seldom()
 
 
 def _tell(told: asyncio.Future[Reply | UpstreamError], said: Reply | UpstreamError) -> None:

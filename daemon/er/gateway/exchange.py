@@ -44,6 +44,10 @@ class Gone(Exception):  # noqa: N818 - nobody is left to be told
     """The client hung up."""
 
 
+class BrokenOff(Exception):  # noqa: N818 - as Gone
+    """The rest of an answer is not to be had; who found that has told the operator."""
+
+
 class Head:
     """What stands before a request's body. Clients send the same again and again, so what follows
     from it is found out once and kept with it.

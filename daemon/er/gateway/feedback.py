@@ -171,7 +171,7 @@ class Desk:
         kept = "since feedback is taken" if since is None else f"since {_moment(since)}"
         raise Refusal(
             404,
-            NO_REQUEST,
+            "request_not_found",
             f"no answered request {request_id!r} of this key is remembered. Send the x-request-id "
             "of a good answer to this very key; the newest requests are remembered, rankings here "
             f"{kept}, and no line of a batch",

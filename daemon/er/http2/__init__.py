@@ -17,7 +17,7 @@ from er.gateway import CLOSE, Gateway
 from er.gateway.client import Trusted
 from er.gateway.door import BODY_MAX, Answers
 from er.gateway.drive import Drive
-from er.gateway.exchange import Note, Request, Response, Stream, new_id
+from er.gateway.exchange import BrokenOff, Note, Request, Response, Stream, new_id
 from er.gateway.insistent import Insistent
 from er.gateway.straight import Passage
 from er.http2.connection import Connection
@@ -101,6 +101,8 @@ class Http2(Connection):
         whole = False
         try:
             whole = await stream.pour(response.pieces, response.size)
+        except BrokenOff:
+            pass
         except Exception as error:
             journal.mishap(error, "sending an answer", note.id)
         finally:

@@ -44,14 +44,13 @@ def members(usable: Iterable[Usable]) -> str:
 def hosts(others: Iterable[Other], usable: Iterable[Usable], secret: Secret | None) -> bytes:
     """hosts.json, form 1: how the others are known, and how this one is to them.
 
-    Of two with one name the one whose replicas are used. The secret that is sent comes
-    first. A secret: the file is for user er alone.
+    Of two with one name the one whose replicas are used, or that is heard. The secret that is sent
+    comes first. A secret: the file is for user er alone.
     """
     used = {(u.host, u.address) for u in usable}
-    found: dict[str, _Host] = {}
-    for one in (other.announced for other in others):
-        if one.certificates and ((one.host, one.address) in used or one.host not in found):
-            found[one.host] = _Host(one.address, one.certificates)
+    known = [o for o in others if o.announced.certificates]
+    known.sort(key=lambda o: ((o.announced.host, o.announced.address) in used, not o.silent))
+    found = {o.announced.host: _Host(o.announced.address, o.announced.certificates) for o in known}
     return msgspec.json.encode(_Hosts(1, secret.all() if secret else (), found))
 
 
