@@ -19,7 +19,7 @@ from er.feedback.memory import Memory
 from er.gateway.batches import Shelf
 from er.gateway.feedback import Desk
 from er.gateway.for_others import ForOthers
-from er.gateway.listed import merged
+from er.gateway.listed import merged, passed_on
 from er.journal import Audit
 from several import Host, Several, end_at_once, hosts
 from test_batches import ENDED, body, numbered, request, sdk
@@ -241,6 +241,8 @@ async def test_what_is_asked_wrongly(
 
 
 def test_pages_of_several_hosts() -> None:
+    assert passed_on("api_key=secret&limit=3&after=x%26y&other=1") == "limit=3&after=x%26y"
+
     def page(*names: str, more: bool = False) -> dict[str, Any]:
         return {"data": [{"id": name} for name in names], "has_more": more}
 

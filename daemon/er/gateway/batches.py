@@ -16,13 +16,14 @@ import orjson
 from er import dialects, journal
 from er.batches import Batch, File, Full, NotThere, Store
 from er.batches.records import new_id
+from er.batches.store import ID
 from er.config import Batches
 from er.dialects import openai
 from er.dialects.json_body import Shape, refuse_field
 from er.gateway import uploads
 from er.gateway.beyond import Beyond
 from er.gateway.exchange import Request, Response, Stream
-from er.gateway.listed import merged, page
+from er.gateway.listed import merged, page, passed_on
 from er.hosts import Hosts
 from er.job import Refusal
 from er.keys import Identity
@@ -158,7 +159,7 @@ class Shelf:
                 return await self._all_hosts(beyond, said, place, who, query)
             return _said(said)
         except NotThere:
-            if beyond is None:
+            if beyond is None or not ID.match(place.id):
                 raise missing(place) from None
             return await self._elsewhere(beyond, place, who)
         except OSError as error:
@@ -215,7 +216,7 @@ class Shelf:
         except NotThere as unknown:
             file = Place("files", unknown.args[0], "", "GET")
             nowhere = missing(file, "input_file_id")
-            if beyond is None:
+            if beyond is None or not ID.match(file.id):
                 raise nowhere from None
         found = await beyond.who_has(_asked(file, who), file.named, nowhere)
         await check_rate()  # 429
@@ -264,7 +265,7 @@ class Shelf:
     async def _all_hosts(
         self, beyond: Beyond, own: dict[str, Any], place: Place, who: Identity, query: str
     ) -> Response:
-        found, silent = await beyond.all(_asked(place, who, query))
+        found, silent = await beyond.all(_asked(place, who, passed_on(query)))
         pages = [own, *(orjson.loads(one.body) for one in found)]
         return _said(merged(pages, place.kind, query, silent))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 from er.batches import Batch, File
 from er.dialects.json_body import refuse_field
@@ -44,6 +44,13 @@ def page(every: Sequence[File | Batch], kind: str, query: str) -> dict[str, Any]
         "last_id": page[-1].id if page else None,
         "has_more": len(found) > limit,
     }
+
+
+def passed_on(query: str) -> str:
+    """Of a client's query what another host needs for its part of a list: never a key."""
+    said = _values(query)
+    names = ("limit", "order", "purpose", "after")
+    return urlencode([(name, said[name]) for name in names if name in said])
 
 
 def merged(
