@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from er.gateway.feedback import Desk
 from er.gateway.for_others import ForOthers
 from er.gateway.listed import merged, passed_on
 from er.journal import Audit
+from launched import until
 from several import Host, Several, end_at_once, hosts
 from test_batches import ENDED, body, numbered, request, sdk
 
@@ -29,15 +29,8 @@ from test_batches import ENDED, body, numbered, request, sdk
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Several]:
     with hosts(tmp_path_factory.mktemp("pair"), (1, 1)) as both:
         for host in both:
-            until(lambda host=host: len(known(host)) == 1)
+            until(lambda host=host: len(known(host)) == 1, 60)
         yield both
-
-
-def until(there: Callable[[], bool], within_s: float = 60.0) -> None:
-    limit = time.monotonic() + within_s
-    while not there():
-        assert time.monotonic() < limit
-        time.sleep(0.05)
 
 
 def known(host: Host) -> list[str]:
@@ -49,7 +42,7 @@ def known(host: Host) -> list[str]:
 
 
 def ended(client: openai.OpenAI, batch: str) -> Any:
-    until(lambda: client.batches.retrieve(batch).status in ENDED)
+    until(lambda: client.batches.retrieve(batch).status in ENDED, 60)
     return client.batches.retrieve(batch)
 
 
@@ -57,7 +50,7 @@ def test_what_one_host_took_the_other_works_with(pair: Several) -> None:
     """Uploaded here; made, looked at, fetched and deleted there. Both ways round."""
     for here, there in (pair, pair[::-1]):
         one, two = sdk(here), sdk(there)
-        data = b"".join(request(str(i), body(i)) for i in range(30))
+        data = numbered(30)
         file = one.files.create(file=("in.jsonl", data), purpose="batch")
         assert two.files.retrieve(file.id).to_dict() == one.files.retrieve(file.id).to_dict()
         assert two.files.content(file.id).content == data
@@ -110,7 +103,7 @@ def test_each_key_has_its_own(pair: Several) -> None:
     """Another key, and callers on the local socket, see nothing of it from there either."""
     file = sdk(pair[0]).files.create(file=("in", numbered(1)), purpose="batch")
     other = pair[0].create_key("other")
-    until(lambda: pair[1].ask("GET", "/v1/models", key=other).status == 200)
+    until(lambda: pair[1].ask("GET", "/v1/models", key=other).status == 200, 60)
     with pytest.raises(openai.NotFoundError):
         sdk(pair[1], other).files.retrieve(file.id)
     with pytest.raises(openai.NotFoundError):
@@ -133,7 +126,7 @@ def test_cancelled_by_way_of_another_host(pair: Several) -> None:
         batch = sdk(two).batches.create(
             input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h"
         )
-        until(lambda: sdk(two).batches.retrieve(batch.id).status == "in_progress")
+        until(lambda: sdk(two).batches.retrieve(batch.id).status == "in_progress", 60)
         with pytest.raises(openai.BadRequestError, match="still reads this file"):
             sdk(two).files.delete(file.id)
         assert sdk(two).batches.cancel(batch.id).status == "cancelling"
@@ -149,7 +142,7 @@ def test_a_rate_is_counted_once(pair: Several) -> None:
     file = sdk(one).files.create(file=("in", numbered(1)), purpose="batch")
     wish = {"endpoint": "/v1/embeddings", "completion_window": "1h"}
     key = one.create_key("bounded", rate_limit="12/hour")
-    until(lambda: two.ask("GET", "/v1/models", key=key).status == 200)
+    until(lambda: two.ask("GET", "/v1/models", key=key).status == 200, 60)
     other = sdk(one, key).files.create(file=("in", numbered(1)), purpose="batch")
     for _ in range(3):
         reply = two.ask("POST", "/v1/batches", {**wish, "input_file_id": file.id}, key=key)
@@ -207,7 +200,7 @@ def test_a_host_that_is_away_may_have_it(pair: Several) -> None:
         assert "gpu2" in reply.json["error"]["message"] and reply.headers["retry-after"] == "5"
     assert one.ask("GET", "/v1/files").json["hosts_missing"] == ["gpu2"]
     two.start()
-    until(lambda: one.ask("GET", f"/v1/files/{file.id}").status == 200)
+    until(lambda: one.ask("GET", f"/v1/files/{file.id}").status == 200, 60)
     assert "hosts_missing" not in one.ask("GET", "/v1/files").json
     assert not [m for host in pair for m in host.mishaps()]
 

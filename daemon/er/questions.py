@@ -1,8 +1,8 @@
 """What one host asks another of a key's files, batches and answers: form 1, JSON, POST to PATH.
 
 An answer's body is what the client gets, of a file's content a piece. An error's body is {"error":
-{"kind": CODE, "message": TEXT, …}}; 404 with the kind `unknown` says that nothing of that id is
-there. A form is changed by adding only; who does not know a question answers that.
+{"kind": CODE, "message": TEXT, …}}; 404, whatever its kind, says that nothing of that id is there.
+A form is changed by adding only; who does not know a question answers 404.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from er import __version__, durable, members, shared_state
+from er import __version__, durable, members, ports, shared_state
 from er.admin.hosts_own import Asked, This
 from er.config import Config, State, directory
 from er.config.state import address as state_address
@@ -145,11 +145,10 @@ class Hosts:
             await asyncio.sleep(DISTANCE_S)
 
     async def _measure_one(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
         began = time.monotonic()
         try:
             async with asyncio.timeout(2.0):
-                _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+                _, writer = await asyncio.open_connection(*ports.split(address))
         except (OSError, TimeoutError, ValueError):
             self._distance.pop(address, None)
             return

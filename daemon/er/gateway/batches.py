@@ -220,8 +220,13 @@ class Shelf:
                 raise nowhere from None
         found = await beyond.who_has(_asked(file, who), file.named, nowhere)
         await check_rate()  # 429
-        wish = msgspec.structs.replace(
-            _asked(Place("batches", "", "", "POST"), who), body=body, client=request.client
+        wish = Question(
+            method="POST",
+            kind="batches",
+            owner=who.id,
+            name=who.name,
+            client=request.client,
+            body=body,
         )
         return Response(200, await beyond.at(found.host, wish, file.named, nowhere))
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from er import journal
+from er import journal, ports
 from er.gateway.exchange import BrokenOff
 from er.hosts import Hosts, Other, UnknownHostError
 from er.job import Refusal
@@ -25,7 +25,6 @@ from er.upstream.connection import Connection, Reply, UpstreamError
 CONNECT_S, ANSWER_S = 2.0, 10.0
 ANSWER_BYTES = 64 << 20  # a list of 10,000 files, at most
 AGAIN_S = 5.0
-UNKNOWN = "unknown"
 
 
 class Found(NamedTuple):
@@ -111,23 +110,23 @@ class Beyond:
         for secret in self._hosts.known().secret:  # the present one, and for a moment the last one
             try:
                 reply = await self._reply(host, secret, body)
-            except (OSError, UnknownHostError, UpstreamError):  # of TLS and of time are OSErrors
-                return None
+            except (OSError, UnknownHostError, UpstreamError, ValueError):
+                return None  # TLS's errors and those of time are OSErrors
             if reply.status != 401:
                 return reply
         return None
 
     async def _reply(self, host: str, secret: str, body: bytes) -> Reply:
-        """What it says. Raises OSError, UnknownHostError, UpstreamError."""
-        there = self._other(host)
-        address, _, port = there.address.rpartition(":")
+        """What it says. Raises OSError, UnknownHostError, UpstreamError, ValueError."""
+        context = self._hosts.context(host)
+        address = self._hosts.known().hosts.get(host, Other()).address
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_S):
             _, connection = await loop.create_connection(
-                Connection, address.strip("[]"), int(port), ssl=self._hosts.context(host)
+                Connection, *ports.split(address), ssl=context
             )
         head = (
-            f"POST {PATH} HTTP/1.1\r\nhost: {there.address}\r\nauthorization: Bearer {secret}\r\n"
+            f"POST {PATH} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {secret}\r\n"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         told: asyncio.Future[Reply | UpstreamError] = loop.create_future()
@@ -140,13 +139,6 @@ class Beyond:
         if isinstance(said, UpstreamError):
             raise said
         return said
-
-    def _other(self, host: str) -> Other:
-        """Raises UnknownHostError."""
-        other = self._hosts.known().hosts.get(host)
-        if other is None or not other.address.rpartition(":")[2].isdigit():
-            raise UnknownHostError(f"host {host} is no member any more")
-        return other
 
 
 _shouts = journal.Seldom()
@@ -163,7 +155,7 @@ def _refused(reply: Reply) -> None:
         why = msgspec.json.decode(reply.body, type=Error).error
     except DAMAGED:
         return
-    if why.kind != UNKNOWN and 400 <= reply.status < 600:
+    if reply.status != 404 and 400 <= reply.status < 600:
         raise Refusal(
             reply.status, why.kind, why.message, param=why.param, retry_after_s=why.retry_after_s
         )

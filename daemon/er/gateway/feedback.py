@@ -37,7 +37,6 @@ TOO_LARGE = f"the body is over {BODY_MAX >> 10} KiB; a comment has at most {COMM
 WORDS = {"up": 1.0, "down": 0.0}
 NOTED_S = (0.7, 0.8)  # plain requests are noted twice a second: unknown ones are looked for again
 AGAIN_S = 60.0
-NO_REQUEST = "request_not_found"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -117,7 +116,7 @@ class Desk:
         try:
             said = await self.take(body, who)
         except Refusal as refused:
-            if refused.code != NO_REQUEST or self._beyond is None or who.local_uid is not None:
+            if refused.status != 404 or self._beyond is None or who.local_uid is not None:
                 raise
             said = await self._elsewhere(self._beyond, body, who, refused)
         self._audit.put(

@@ -14,7 +14,7 @@ import orjson
 from er.batches import NotThere, Store
 from er.batches.store import OWNER
 from er.gateway.batches import METHODS, Place, Shelf, uncounted
-from er.gateway.feedback import NO_REQUEST, Desk
+from er.gateway.feedback import Desk
 from er.job import Refusal
 from er.keys import Identity
 from er.questions import PIECE_BYTES, Error, Question, Why
@@ -44,8 +44,6 @@ class ForOthers:
         except NotThere:
             return _told(404, "unknown", "There is nothing of that id here.")
         except Refusal as refusal:
-            if refusal.code == NO_REQUEST:
-                return _told(404, "unknown", refusal.message)
             return _told(
                 refusal.status, refusal.code, refusal.message, refusal.param, refusal.retry_after_s
             )

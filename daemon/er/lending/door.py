@@ -263,14 +263,18 @@ class Door(asyncio.Protocol):
             self._answer_refused(refused)
 
     async def _asked(self, body: bytes) -> None:
+        said: tuple[int, bytes] | None = None
         try:
-            status, said = await self._house.answer(body)
+            said = await self._house.answer(body)
         except Exception as error:
             journal.mishap(error, "answering another host")
-            status, said = 500, b'{"error":{"kind":"internal_error","message":"It went wrong."}}'
         self._lent = None
-        if not self._over:
-            self._write(status, "application/octet-stream", said)
+        if self._over:
+            return
+        if said is None:
+            self._refuse(500, "internal_error", "It went wrong.")
+        else:
+            self._write(said[0], BINARY, said[1])
 
     # -- back ----------------------------------------------------------------------------------
 
