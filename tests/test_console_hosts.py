@@ -29,7 +29,7 @@ def chinese() -> Iterator[None]:
 
 def odd() -> list[str]:
     """All that the gateway says of hosts."""
-    roll, said = Roll("a"), []
+    roll, said = Roll("a", 0.0), []
     own = Own(id="a", host="gpu1", version="1.1", models={}, address="127.0.0.1:1", room=0)
     known = {"m": Serving("embed", Fingerprint("w", "r", "bf16"))}
     replicas = tuple(
@@ -46,7 +46,7 @@ def odd() -> list[str]:
     for models in (known, {"m": Serving("embed", waits=True)}):
         for address in ("127.0.0.1:1", "10.0.0.1:1"):
             fields = {"models": models, "address": address}
-            _, words = roll.usable(Own(**{**_fields(own), **fields}), 1.0)  # type: ignore[arg-type]
+            _, words = roll.usable(Own(**{**_fields(own), **fields}))  # type: ignore[arg-type]
             said += [text for _, text in words]
     return list(dict.fromkeys(said))
 

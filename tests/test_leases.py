@@ -142,6 +142,27 @@ def test_what_is_refused_is_told_when_it_passes() -> None:
     assert host.take(late + leases.BELIEVED_NS)
 
 
+def test_what_others_have_out_is_told_as_soon_back() -> None:
+    """Not as what leaves a minute after it was used: what lies idle there comes at once."""
+    grantor = Grantor()
+    hosts = {n: Host(n, grantor, Rate(40, 60)) for n in "ab"}
+    now = 1_000 * SECOND
+    hosts["a"].take(now)
+    hosts["a"].ask(now)
+    held = grantor.out["a"][0]
+    later = now + 3 * SECOND
+    while hosts["b"].take(later):
+        pass
+    told = hosts["b"].ask(later, (1,))
+    assert told.others == held > 0 and told.retry_ms == leases.BACK_MS
+    assert told.places[0] == (leases.BACK_MS, held)
+    hosts["a"].ask(later, back=True)
+    assert hosts["b"].take(later, held)
+    told = hosts["b"].ask(later, (1,))
+    assert told.others == 0
+    assert 0 <= told.retry_ms - 57_000 <= 60_000 // leases.SLOTS
+
+
 def test_a_dead_host_s_part_counts_as_used_and_then_is_free() -> None:
     grantor = Grantor()
     hosts = {n: Host(n, grantor, Rate(40, 60)) for n in "ab"}

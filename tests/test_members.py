@@ -66,7 +66,7 @@ class Hearing:
 
     def __init__(self, ahead_s: float = 0.0) -> None:
         self.now, self.ahead_s = 1000.0, ahead_s
-        self.roll = Roll("a")
+        self.roll = Roll("a", self.now)
         self.said: dict[str, Announced] = {}
         self.drains: dict[str, Drain] = {}
 
@@ -91,30 +91,26 @@ class Hearing:
             self.hear(*hosts)
 
     def silent(self) -> dict[str, float]:
-        return {
-            o.announced.host: o.silent_s
-            for o in self.roll.others(self.now)
-            if o.silent and not o.left
-        }
+        return {o.announced.host: o.silent_s for o in self.roll.others() if o.silent and not o.left}
 
     def used(self, own: Own = HERE) -> list[str]:
-        return [u.name for u in self.roll.usable(own, self.now)[0]]
+        return [u.name for u in self.roll.usable(own)[0]]
 
     def odd(self, own: Own = HERE) -> str:
-        return "\n".join(words for _, words in self.roll.usable(own, self.now)[1])
+        return "\n".join(words for _, words in self.roll.usable(own)[1])
 
 
 def test_a_host_is_silent_and_leaves() -> None:
     seen = Hearing()
     seen.during(3, host(), host("gpu3"))
     assert seen.used() == ["e0@gpu2", "e0@gpu3"] and not seen.silent()
-    assert seen.roll.members(seen.now) == 3
+    assert seen.roll.members() == 3
     seen.during(4, host("gpu3"))
     assert not seen.silent()
     seen.during(1, host("gpu3"))
-    assert seen.silent() == {"gpu2": 5.0} and seen.roll.members(seen.now) == 2
+    assert seen.silent() == {"gpu2": 5.0} and seen.roll.members() == 2
     assert seen.used() == ["e0@gpu2", "e0@gpu3"], "it stays, marked down"
-    gone = next(o for o in seen.roll.others(seen.now) if o.silent)
+    gone = next(o for o in seen.roll.others() if o.silent)
     assert gone.why_out == "host gpu2 has not been heard for 5 s"
     seen.during(LEAVES_S - 5, host("gpu3"))
     assert seen.used() == ["e0@gpu2", "e0@gpu3"]
@@ -153,7 +149,19 @@ def test_an_outage_makes_nobody_silent() -> None:
     seen.during(3)
     assert list(seen.silent()) == ["gpu2"], "but whoever does not come back is"
     seen.during(LEAVES_S)
-    assert not seen.used() and not seen.roll.others(seen.now)
+    assert not seen.used() and not seen.roll.others()
+
+
+def test_what_was_not_listened_to_makes_nobody_silent() -> None:
+    """Not for a moment: a limit is shared by whoever counts as a member."""
+    seen = Hearing()
+    seen.during(3, host(), host("gpu3"))
+    seen.during(4, host("gpu3"))  # one has not been heard for a while, and then no one is
+    for _ in range(40):
+        seen.now += 0.25
+        assert not seen.silent() and seen.roll.members() == 3
+    known = {"id-gpu2": Known(host(), seen.now)}
+    assert Roll("a", seen.now, known=known).members() == 2, "the next process, as long as it likes"
 
 
 def test_a_longer_word_and_a_last_one() -> None:
@@ -173,7 +181,7 @@ def test_who_was_silent_before_is_no_member() -> None:
     seen = Hearing()
     seen.said["id-gpu2"] = host(at=int((seen.now - 20) * 1000))
     seen.hear()
-    other = seen.roll.others(seen.now)[0]
+    other = seen.roll.others()[0]
     assert other.silent and other.left and other.silent_s == 20 and not seen.used()
     seen.during(1, host())
     assert seen.used() == ["e0@gpu2"]
@@ -211,7 +219,7 @@ def test_what_is_odd() -> None:
     near = host("gpu4", version="1.0", address="127.0.0.1:2049")
     seen.during(1, other, host(), mine, old, near)
     assert seen.used() == ["e0@gpu2", "e0@gpu4"]
-    assert next(u.address for u in seen.roll.usable(HERE, seen.now)[0]) == "gpu2:2049"
+    assert next(u.address for u in seen.roll.usable(HERE)[0]) == "gpu2:2049"
     said = seen.odd()
     assert "two hosts are called gpu2: that at gpu2:2049 and that at 10.0.0.9:2049" in said
     assert "two hosts are called gpu1: this one and that at 10.0.0.8:2049" in said
@@ -231,7 +239,7 @@ def test_drains_outlive_what_forgets_them() -> None:
     seen.drains = {"gpu2": Drain(at=9, on=False)}
     seen.during(1, host())
     assert not seen.roll.lost and not seen.roll.drained("gpu2")
-    assert next(o for o in seen.roll.others(seen.now)).drained is False
+    assert next(o for o in seen.roll.others()).drained is False
 
 
 def test_the_forgotten_are_gone_at_once() -> None:
@@ -240,7 +248,7 @@ def test_the_forgotten_are_gone_at_once() -> None:
     del seen.said["id-gpu2"]
     seen.now += 1
     seen.hear(gone=("id-gpu2",))
-    assert not seen.roll.others(seen.now) and not seen.used()
+    assert not seen.roll.others() and not seen.used()
 
 
 def test_what_is_read() -> None:
@@ -263,14 +271,14 @@ def test_what_is_read() -> None:
 def test_the_files_and_the_turn() -> None:
     seen = Hearing()
     seen.during(1, host(certificates=("PEM\n",)), host("gpu3", replicas=()))
-    usable, _ = seen.roll.usable(HERE, seen.now)
+    usable, _ = seen.roll.usable(HERE)
     text = written.members(usable)
     assert tomllib.loads(text)["replica"] == [
         {"name": "e0@gpu2", "model": "m", "url": "https://gpu2:2049"}
     ]
     secret = Secret("new", "old", 7)
     assert "new" not in repr(secret) and "old" not in repr(secret)
-    assert json.loads(written.hosts(seen.roll.others(seen.now), usable, secret)) == {
+    assert json.loads(written.hosts(seen.roll.others(), usable, secret)) == {
         "form": 1,
         "secret": ["new", "old"],
         "hosts": {"gpu2": {"address": "gpu2:2049", "certificates": ["PEM\n"]}},
@@ -289,10 +297,10 @@ def test_loads_are_no_news_for_workers() -> None:
     """A generation is due for WHICH replicas there are, not for how they are."""
     seen = Hearing()
     seen.during(1, host())
-    before = written.members(seen.roll.usable(HERE, seen.now)[0])
+    before = written.members(seen.roll.usable(HERE)[0])
     busy = offered(state="down", in_flight=9000, reason="x")
     seen.during(1, host(replicas=(busy,), requests=7, drained=True))
-    assert written.members(seen.roll.usable(HERE, seen.now)[0]) == before
+    assert written.members(seen.roll.usable(HERE)[0]) == before
 
 
 def test_what_outlives_a_process(tmp_path: Path) -> None:
@@ -349,7 +357,7 @@ def test_what_workers_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     hosts._roll = seen.roll
 
     def follow() -> None:
-        hosts._usable, _ = seen.roll.usable(HERE, seen.now)
+        hosts._usable, _ = seen.roll.usable(HERE)
         hosts._verdicts(seen.now)
 
     replicas = (

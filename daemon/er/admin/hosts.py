@@ -55,7 +55,8 @@ class Hosts:
         self._this = This(config, ledger, state, _own_id(self._kept_in), asked)
         self._roll = Roll(
             self._this.id,
-            known=self._memory.known(time.time(), time.monotonic()),
+            now := time.monotonic(),
+            known=self._memory.known(time.time(), now),
             drains=self._memory.drains,
         )
         self._secret = self._memory.secret
@@ -139,7 +140,7 @@ class Hosts:
     async def _measure(self) -> None:
         """How long a connection to each host takes, as a measure of distance."""
         while True:
-            for other in self._roll.others(time.monotonic()):
+            for other in self._roll.others():
                 if not other.silent:
                     await self._measure_one(other.announced.address)
             await asyncio.sleep(DISTANCE_S)
@@ -164,16 +165,16 @@ class Hosts:
 
     async def _act(self) -> None:
         now = time.monotonic()
-        if not self._heard and not self._roll.others(now):
+        if not self._heard and not self._roll.others():
             return  # nothing is known: what the process before this one wrote stays
-        self._usable, self._odd = self._roll.usable(self._own(), now)
+        self._usable, self._odd = self._roll.usable(self._own())
         self._say()
         self._verdicts(now)
         text = written.members(self._usable)
-        others = self._roll.others(now)
+        others = self._roll.others()
         # members.toml only with its generation: the next process takes it for what was asked for.
         due = self._turn.due(text, self._in_force(), now)
-        await asyncio.to_thread(self._write, text if due else None, others, now)
+        await asyncio.to_thread(self._write, text if due else None, others)
         if due:
             self._turn.asked(text, now)
             names = ", ".join(u.name for u in self._usable) or "none"
@@ -208,7 +209,7 @@ class Hosts:
     def _verdicts(self, now: float) -> None:
         """The others' drains and silence, in the ledger's rows of their replicas."""
         # By address, too: another host of the same name says nothing of this one's replicas.
-        hosts = {(o.announced.host, o.announced.address): o for o in self._roll.others(now)}
+        hosts = {(o.announced.host, o.announced.address): o for o in self._roll.others()}
         told: dict[str, tuple[Verdict, str]] = {}
         for usable in self._usable:
             replica = self._config.replica(usable.name)
@@ -235,12 +236,12 @@ class Hosts:
         """Whether this host is."""
         return self._roll.drained(self._this.host)
 
-    def _write(self, text: str | None, others: list[Other], now: float) -> None:
+    def _write(self, text: str | None, others: list[Other]) -> None:
         """The runtime directory's files, where they differ; members.toml where there is a text."""
         apart = [o for o in others if o.announced.host != self._this.host]
         found = {
             written.HOSTS: (written.hosts(apart, self._usable, self._secret), 0o600),
-            counted.FILE: (counted.written(self._roll.members(now)), 0o640),
+            counted.FILE: (counted.written(self._roll.members()), 0o640),
         }
         if text is not None:
             found[written.MEMBERS] = text.encode(), 0o640
@@ -260,7 +261,7 @@ class Hosts:
         fresh = memory.Remembered(
             hosts=tuple(
                 (o.silent_s if o.silent else 0.0, o.announced)
-                for o in self._roll.others(now)
+                for o in self._roll.others()
                 if not o.left
             ),
             drains=self._roll.drains,
@@ -295,10 +296,9 @@ class Hosts:
 
     def rows(self) -> list[dict[str, Any]]:
         """Each host for /status: this one, then the others by name."""
-        now = time.monotonic()
         own = self._this.last
         rows = [self._row(own, None)] if own is not None else []
-        return rows + [self._row(o.announced, o) for o in self._roll.others(now)]
+        return rows + [self._row(o.announced, o) for o in self._roll.others()]
 
     def _row(self, one: members.Announced, other: Other | None) -> dict[str, Any]:
         silent = other is not None and other.silent
@@ -330,9 +330,7 @@ class Hosts:
     async def forget(self, host: str) -> list[str]:
         """Have every host forget `host`, which is silent; the ids it had. Raises Away."""
         found = [
-            o.announced.id
-            for o in self._roll.others(time.monotonic())
-            if o.announced.host == host and o.silent
+            o.announced.id for o in self._roll.others() if o.announced.host == host and o.silent
         ]
         with shared_state.asked(self._state):
             if found:
@@ -352,7 +350,7 @@ class Hosts:
 
     def names(self) -> list[str]:
         """What hosts are called, this one first."""
-        others = (o.announced.host for o in self._roll.others(time.monotonic()))
+        others = (o.announced.host for o in self._roll.others())
         return list(dict.fromkeys((self._this.host, *others)))
 
 

@@ -7,7 +7,7 @@
 -- Returns the epoch, how many hosts asked in the last minute, and for each limit a list: granted,
 --   extra, left, retry, reset, others, and pairs of when and how many leave; none for any limit
 --   where the epoch is another one: then the host has to tell all that it used.
-local SLOTS, PLACES, SEEN = 500, 128, 60000
+local SLOTS, PLACES, SEEN, BACK = 500, 128, 60000, 1000
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local host, calls, hold = ARGV[2], ARGV[4], tonumber(ARGV[5])
@@ -126,15 +126,24 @@ local function asked(hash, list, name, at)
     redis.call('PEXPIRE', calls .. whose, 2000)
   end
   local then_free, waits = left, nil
-  for i, entry in ipairs(redis.call('LRANGE', list, 0, -1)) do
-    local its, n = parts(entry)
+  local function leaves(after, n)
     then_free = then_free + n
-    if not waits and then_free >= math.max(1, least) then waits = its + period - now end
-    if i <= PLACES then
-      answer[#answer + 1] = its + period - now
+    if not waits and then_free >= math.max(1, least) then waits = after end
+    if #answer < 6 + 2 * PLACES then
+      answer[#answer + 1] = after
       answer[#answer + 1] = n
     end
   end
+  for _, entry in ipairs(redis.call('LRANGE', list, 0, -1)) do
+    local its, n = parts(entry)
+    local after = its + period - now
+    if others > 0 and BACK <= after then
+      leaves(BACK, others)
+      others = 0
+    end
+    leaves(after, n)
+  end
+  if others > 0 then leaves(BACK, others) end
   answer[4] = waits or period
   return answer, at + 9 + 2 * pairs_
 end

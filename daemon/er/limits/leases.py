@@ -15,6 +15,7 @@ seconds; where somebody else is about to be refused the grantor calls it back at
 
 from __future__ import annotations
 
+import bisect
 import math
 import struct
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ REPORT_S = 4.0  # after which a host that has some asks or gives back
 AHEAD_S = 1.0  # of its use that a host asks for
 SLOTS = 500  # entries of the grantor's window a period: what leaves does up to 1/500 of it late
 PLACES = 128  # that a refusal tells of
+BACK_MS = 1000  # within which what others have out is used or back, as far as anybody can say
 SPREAD = 16  # entries of a report at most
 WANT_MAX = 1_000_000_000
 (
@@ -78,7 +80,8 @@ class Grant(NamedTuple):
     retry_ms: int  # until `least` passes; 0 where it was granted
     reset_ms: int  # until the limit is whole
     others: int  # that other hosts have out
-    places: tuple[tuple[int, int], ...] = ()  # where refused: in how many ms how many leave
+    # Where refused: in how many ms how many leave, what others have out among them.
+    places: tuple[tuple[int, int], ...] = ()
 
 
 class Grantor:
@@ -127,11 +130,14 @@ class Grantor:
         if refused and others:
             self.calls += [name for name, (n, *_) in self.out.items() if n and name != host]
         left = free - granted - extra
-        retry = self._retry(left, max(1, asked.least), period, now) if refused else 0
+        leave = [(at + period - now, n) for at, n in self.entries]
+        if others:
+            bisect.insort_left(leave, (BACK_MS, others), key=lambda place: place[0])
+        retry = _retry(left, max(1, asked.least), leave, period) if refused else 0
         newest = self.entries[-1][0] + period - now if self.entries else 0
         reset = period if others + mine + extra else newest
-        leave = tuple((at + period - now, n) for at, n in self.entries[:PLACES])
-        return Grant(granted, extra, left, retry, reset, others, leave if refused else ())
+        places = tuple(leave[:PLACES]) if refused else ()
+        return Grant(granted, extra, left, retry, reset, others, places)
 
     def _insert(self, at: int, n: int, period: int) -> None:
         slot = max(1, period // SLOTS)
@@ -153,12 +159,14 @@ class Grantor:
             if not self.entries[-1][1]:
                 del self.entries[-1]
 
-    def _retry(self, free: int, least: int, period: int, now: int) -> int:
-        for at, n in self.entries:
-            free += n
-            if free >= least:
-                return at + period - now
-        return period
+
+def _retry(free: int, least: int, leave: Sequence[tuple[int, int]], period: int) -> int:
+    """In how many ms `least` pass, when what counts leaves as told."""
+    for after, n in leave:
+        free += n
+        if free >= least:
+            return after
+    return period
 
 
 # -- the host's part -----------------------------------------------------------------------------

@@ -82,20 +82,21 @@ class Roll:
     def __init__(
         self,
         own_id: str,
+        now: float,
         *,
         known: Mapping[str, Known] | None = None,
         drains: Mapping[str, Drain] | None = None,
     ) -> None:
-        """`known` and `drains`: what an earlier process remembered."""
+        """It begins to listen `now`. `known` and `drains`: what an earlier process remembered."""
         self._own = own_id
         self._known = dict(known or {})
         self.drains = dict(drains or {})
         self.lost: dict[str, Drain] = {}  # drains that the shared state should be told again
-        self._contact: float | None = None
+        self._contact = now
 
     def hear(self, answer: Answer, now: float) -> None:
         """Take in what the shared state says now."""
-        away_s = now - self._contact if self._contact is not None else 0.0
+        away_s = now - self._contact
         if away_s > GAP_S:
             for known in self._known.values():
                 known.seen = min(now, known.seen + away_s)
@@ -139,13 +140,12 @@ class Roll:
         drain = self.drains.get(host)
         return drain is not None and drain.on
 
-    def others(self, now: float) -> list[Other]:
-        """All other hosts that are known, by name. While nothing is heard, as they stood last."""
-        heard = now if self._contact is None or now - self._contact <= GAP_S else self._contact
+    def others(self) -> list[Other]:
+        """All other hosts that are known, by name, as they stood when this host last heard."""
         found = []
         for known in self._known.values():
             one = known.announced
-            silent_s = max(0.0, heard - known.seen)
+            silent_s = max(0.0, self._contact - known.seen)
             silent = silent_s > one.lasts_s
             found.append(
                 Other(
@@ -158,11 +158,11 @@ class Roll:
             )
         return sorted(found, key=lambda o: _order(o.announced))
 
-    def members(self, now: float) -> int:
+    def members(self) -> int:
         """How many share what is limited: this host, and all others that are heard."""
-        return 1 + sum(not other.silent for other in self.others(now))
+        return 1 + sum(not other.silent for other in self.others())
 
-    def usable(self, own: Own, now: float) -> tuple[list[Usable], list[tuple[str, str]]]:
+    def usable(self, own: Own) -> tuple[list[Usable], list[tuple[str, str]]]:
         """Which of the others' replicas serve here, and what is odd as (host, words).
 
         Always in the same order: by host, then by replica.
@@ -171,7 +171,7 @@ class Roll:
         odd: list[tuple[str, str]] = []
         ours = dict(own.models)
         taken = {own.host: ""}
-        for other in self.others(now):
+        for other in self.others():
             one = other.announced
             if other.left:
                 continue
@@ -191,7 +191,7 @@ class Roll:
                     found.append(
                         Usable(name=name, host=one.host, address=one.address, offered=offered)
                     )
-        if _loops(own.address) and not all(_loops(o.announced.address) for o in self.others(now)):
+        if _loops(own.address) and not all(_loops(o.announced.address) for o in self.others()):
             odd.append((own.host, _unreached(own.host, own.address)))
         if len(found) > own.room:
             words = (
