@@ -129,31 +129,49 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 TEXTS = st.lists(st.integers(0, 5), min_size=1, max_size=3)
 
 
-@given(st.lists(TEXTS, min_size=1, max_size=12), st.lists(TEXTS, max_size=6))
+@given(
+    st.lists(TEXTS, min_size=1, max_size=12),
+    st.lists(TEXTS, max_size=6),
+    st.lists(TEXTS, max_size=6),
+)
 def test_known_and_computed_ones_come_back_at_their_own_places(
-    sequences: list[list[int]], known: list[list[int]]
+    sequences: list[list[int]], known: list[list[int]], elsewhere: list[list[int]]
 ) -> None:
-    """With repeats, hits and misses in any mixture; nothing is computed twice or in vain."""
+    """With repeats, hits here and on other hosts, and misses in any mixture; nothing is computed
+    twice or in vain.
+    """
     firsts, source = plan.distinct([plan.content(ids) for ids in sequences])
     made = Plan(sequences)
     made.repeats(firsts, source)
     found = {n: numbers(sequences[i], 8) for n, i in enumerate(firsts) if sequences[i] in known}
     kept: dict[bytes, Any] = {}
+    told: dict[bytes, Any] = {}
     digests = [bytes([n]) for n in range(len(firsts))]
-    made.keep(lambda _, names, rows: kept.update(zip(names, rows, strict=True)), "", digests)
+
+    def keep(_: Any, own: Any, shared: Any, rows: Any) -> None:
+        kept.update(zip(own, rows, strict=True))
+        if shared is not None:
+            told.update(zip(shared, rows, strict=True))
+
+    made.keep(keep, "", digests, (8,))
     if found:
         made.answered(found)
+    made.shared = [b"s" + digest for digest in made.digests]
+    there = enumerate(list(made.wanted))
+    made.learned({n: numbers(ids, 8) for n, ids in there if list(ids) in elsewhere})
     wanted = [list(ids) for ids in made.wanted]
-    assert sorted(wanted) == sorted({tuple(s): s for s in sequences if s not in known}.values())
-    assert made.known == sum(ids in known for ids in sequences)
+    left = {tuple(s): s for s in sequences if s not in known and s not in elsewhere}
+    assert sorted(wanted) == sorted(left.values())
+    assert made.known == sum(ids in known or ids in elsewhere for ids in sequences)
     places = range(len(sequences)) if made.places is None else made.places
     assert [sequences[i] for i in places] == wanted
     values = np.stack([numbers(ids, 8) for ids in wanted]) if wanted else None
     right = np.stack([numbers(ids, 8) for ids in sequences])
     assert np.array_equal(made.merge(values), right)
-    for digest, row in kept.items():
+    for digest, row in [*kept.items(), *((name[1:], row) for name, row in told.items())]:
         assert np.array_equal(row, numbers(sequences[firsts[digest[0]]], 8))
-    assert len(kept) == len(wanted)
+    assert len(told) == len(wanted)
+    assert len(kept) == len({tuple(s) for s in sequences if s not in known})
 
 
 @pytest.mark.parametrize("width", [1, 7, 64, 512, 768, 1024, 2560, 4096])

@@ -33,9 +33,10 @@ def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
 
 
-def found(url: str, **more: object) -> list[Odd]:
+def found(url: str, shared: int = 0, **more: object) -> list[Odd]:
     table = "".join(f'{k} = "{v}"\n' for k, v in {"url": url, **more}.items())
-    return check_state.findings(parse(f"[state]\n{table}{CPU}", Path("/er.toml")))
+    cache = f'[cache]\nshared = "{shared}B"\n' if shared else ""
+    return check_state.findings(parse(f"{cache}[state]\n{table}{CPU}", Path("/er.toml")))
 
 
 def test_nothing_is_wrong(server: StateServer) -> None:
@@ -72,12 +73,12 @@ def test_the_user_that_the_help_makes_may_all_that_is_needed(
 def test_what_scripts_and_clients_ask_for_is_listed() -> None:
     """Each command that the source calls stands in `rights.CALLS`."""
     called: set[str] = set()
-    for path in TOP.rglob("*.py"):
+    for path in (*TOP.rglob("*.py"), *TOP.rglob("*.lua")):
         text = path.read_text("utf-8")
-        called |= {word.lower() for word in re.findall(r"""redis\.call\(['"](\w+)""", text)}
+        called |= {word.lower() for word in re.findall(r"""redis\.p?call\(['"](\w+)""", text)}
         if "shared_state" in text and "cli" not in path.parts:
             called |= set(re.findall(r"\bclient\.([a-z]+)\(", text))
-    assert {"hget", "hset", "zadd", "set"} <= called
+    assert {"hget", "hset", "zadd", "set", "unlink"} <= called
     assert called - set(rights.CALLS) - {"close", "aclose"} == set()
 
 
@@ -92,6 +93,10 @@ def test_a_server_that_throws_away(server: StateServer) -> None:
         assert odd.level == "error" and "noeviction" in odd.message
     finally:
         client.config_set("maxmemory-policy", "noeviction")
+    client.config_set("maxmemory", "1500mb")
+    assert found(server.url) == []
+    (odd,) = found(server.url, shared=2 << 30)
+    assert odd.level == "warning" and "CONFIG SET maxmemory 3221225472" in odd.message
     client.config_set("maxmemory", "1")
     (odd,) = found(server.url)
     assert "has no memory left" in odd.message

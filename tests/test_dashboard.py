@@ -94,6 +94,9 @@ def test_rules_and_dashboard_name_metrics_that_are_there() -> None:
         named |= metrics_in(expression)
     left_out = {"er_unit_memory_limit_bytes", "er_unit_pids", "er_gpu_hour_price"}
     left_out |= {"er_traces_total", "er_alerts_total"}  # only with [tracing], with [[alert]]
+    left_out |= {
+        f"er_cache_shared_{what}_total" for what in ("hits", "misses")
+    }  # with [cache] shared
     assert declared - named == left_out
 
 

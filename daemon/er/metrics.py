@@ -123,6 +123,14 @@ tokens = _counter("er_tokens", "Prompt tokens computed", "model")
 texts_cut = _counter("er_texts_cut", "Texts shortened to the model's limit", "model")
 cache_hits = _counter("er_cache_hits", "Sequences answered from the cache", "model")
 cache_misses = _counter("er_cache_misses", "Sequences that the cache did not know", "model")
+cache_shared_hits = _counter(
+    "er_cache_shared_hits",
+    "Sequences that only the hosts' shared cache knew",
+    "model",
+)
+cache_shared_misses = _counter(
+    "er_cache_shared_misses", "Sequences that the hosts' shared cache did not know either", "model"
+)
 cache_unkept = _counter("er_cache_unkept", "Answers that the cache could not take in time")
 seconds = _histogram(
     "er_request_seconds", "Where a request's time went", SECONDS, "model", "part"

@@ -192,7 +192,7 @@ class Worker:
         self._meter.close()
         if self._traces is not None:
             await asyncio.to_thread(self._traces.close)
-        await asyncio.to_thread(self._cache.close)
+        await self._cache.end()
         self.gateway.tally.log_refusals()
         self.gateway.guesses.log()
         await asyncio.to_thread(self._audit.close)

@@ -42,6 +42,7 @@ ROWS: dict[str, Callable[[Options], Report]] = {
     "floats": row_front.floats,
     "audit": row_front.audit,
     "cache": row_cache.cache,
+    "sharing": row_cache.sharing,
     "latency": row_latency.latency,
     "singles": row_vllm.singles,
     "batches": row_vllm.batches,

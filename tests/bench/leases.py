@@ -20,7 +20,6 @@ import contextlib
 import itertools
 import json
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -39,13 +38,10 @@ from measure import (  # noqa: E402
     BenchError,
     cpu_s,
     instant,
-    listens,
     median,
-    process,
     texts,
-    wait_for,
 )
-from served import RATE, Er, served  # noqa: E402
+from served import RATE, Er, served, shared_state  # noqa: E402
 
 from bench import machine  # noqa: E402
 from er import keys, upstream  # noqa: E402
@@ -59,20 +55,6 @@ from fakes import free_port  # noqa: E402
 CLIENTS, KEYS = 32, 4
 BLOCKS, BLOCK_REQUESTS = 30, 60  # of one client alone
 Figures = dict[str, float]
-
-
-@contextlib.contextmanager
-def shared_state(folder: Path) -> Iterator[tuple[int, int]]:
-    """A real server: its port and pid."""
-    program = shutil.which("valkey-server") or shutil.which("redis-server")
-    if program is None:
-        raise BenchError("there is neither valkey-server nor redis-server")
-    port = free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    options += ["--logfile", str(folder / "valkey.log")]
-    with process([program, *options], folder, "valkey") as popen:
-        wait_for(lambda: listens(port), popen, "the shared state")
-        yield port, popen.pid
 
 
 # -- inside ----------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from measure import CACHE, HERE, TOP, BenchError, cpu_s, process, wait_for
+from measure import CACHE, HERE, TOP, BenchError, cpu_s, listens, process, wait_for
 
+from fakes import free_port
 from running import Gateway, model_folder
 
 RATE = "4000000000/minute"  # high enough never to refuse; the decision is made all the same
@@ -135,3 +136,17 @@ def served(
         stack.callback(er.stop)
         er.until_it_answers({"model": "embed", "input": "hello"}, "/v1/embeddings", seconds)
         yield er
+
+
+@contextlib.contextmanager
+def shared_state(folder: Path) -> Iterator[tuple[int, int]]:
+    """A real server: its port and pid."""
+    program = shutil.which("valkey-server") or shutil.which("redis-server")
+    if program is None:
+        raise BenchError("there is neither valkey-server nor redis-server")
+    port = free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    options += ["--logfile", str(folder / "valkey.log")]
+    with process([program, *options], folder, "valkey") as popen:
+        wait_for(lambda: listens(port), popen, "the shared state")
+        yield port, popen.pid

@@ -2,7 +2,8 @@
 
 Exact: an entry is found by a digest over the engine's name (`engines`), the task, who may see it
 (`scope`) and the token ids; it holds the whole float32 numbers that an engine answered. Workers
-share it through files. Whatever is wrong with those is a miss and a line in the journal.
+share it through files. Whatever is wrong with those is a miss and a line in the journal. What these
+don't know several hosts may share (`shared`), under the name that the engine has between hosts.
 
 A look is for the event loop: microseconds, no waiting. Writing is a thread's, which collects what
 comes and takes at most a twentieth of a core; what comes faster than it can write is not kept.
@@ -10,55 +11,40 @@ comes and takes at most a twentieth of a core; what comes faster than it can wri
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Sequence
-from hashlib import blake2b
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lmdb
 import numpy as np
 
 from er import journal, metrics
+from er.cache.digests import Engine
 from er.cache.engines import identities
 from er.cache.generation import WIRE, Generation, place
 from er.cache.layout import DIGEST, CorruptError
-from er.cache.plan import Numbers, Plan, content, distinct
+from er.cache.plan import Numbers, Plan, Rows, content, distinct
 from er.cache.store import DAMAGED, BusyError, Store
 from er.config import Config
 from er.job import Ids, Task
+
+if TYPE_CHECKING:
+    from er.cache.shared import Keeping, Looking
 
 ROUND_S = 0.25
 SHARE = 1 / 20  # of a core, for writing
 PENDING_BYTES = 8 << 20  # computed and not yet written
 AGAIN_S = 60.0  # after trouble with the files
-BASES = 4096  # keys whose digests' beginning is remembered
+COUNTS = (
+    *(metrics.cache_hits, metrics.cache_misses),
+    *(metrics.cache_shared_hits, metrics.cache_shared_misses),
+)
 AT_A_TIME = 64  # looked up between two chances for another thread
 
 __all__ = ["Cache", "Plan"]
-
-
-class _Engine:
-    """What answers for a model: its name, the beginning of its digests, what was asked of it."""
-
-    __slots__ = ("_bases", "_start", "hits", "misses", "name", "told_hits", "told_misses")
-
-    def __init__(self, name: str, model: str, task: Task) -> None:
-        self.name = name
-        self.hits = self.misses = self.told_hits = self.told_misses = 0
-        # The model's name too: a broken replica may call itself what another model's is called.
-        self._start = f"{name} {len(model)} {model} {task} "
-        self._bases: dict[str, blake2b] = {}
-
-    def base(self, who: str) -> blake2b:
-        """The beginning of a digest; `who` may find it, "" for everybody."""
-        found = self._bases.get(who)
-        if found is None:
-            if len(self._bases) >= BASES:
-                self._bases.clear()
-            said = f"{self._start}{len(who)} {who} ".encode()
-            found = self._bases[who] = blake2b(said, digest_size=DIGEST)
-        return found
 
 
 class Cache:
@@ -69,7 +55,7 @@ class Cache:
         self._config, self._runtime = config, runtime
         self._by_key = config.cache.scope == "key"
         self._store = Store(folder, config.cache.size)
-        self._engines: dict[str, _Engine] = {}  # by model; never changed, but replaced
+        self._engines: dict[str, Engine] = {}  # by model; never changed, but replaced
         self._reading = threading.Lock()  # held while LMDB is read: a handle is closed after it
         self._pending: dict[bytes, tuple[str, Numbers]] = {}
         self._writing: dict[bytes, tuple[str, Numbers]] = {}
@@ -80,6 +66,13 @@ class Cache:
         self._closed_until = self._mute_until = 0.0
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
+        self.looking: Looking | None = None  # what other hosts know
+        self._keeping: Keeping | None = None
+        if config.cache.shared and config.state is not None:
+            from er.cache import shared  # with it alone
+
+            self.looking = shared.Looking(config.state)
+            self._keeping = shared.Keeping(config.state, config.cache.shared)
         if config.cache.size:
             self._thread = threading.Thread(target=self._work, name="cache", daemon=True)
             self._thread.start()
@@ -107,27 +100,27 @@ class Cache:
         plan.repeats(firsts, source)
         if engine is None:
             return plan
-        base = engine.base(who if self._by_key else "")
-        digests = []
-        for i in firsts:
-            hashing = base.copy()
-            hashing.update(contents[i])
-            digests.append(hashing.digest())
-        plan.keep(self._put, engine.name, digests)
+        who = who if self._by_key else ""
+        digests = engine.digests.of(who, [contents[i] for i in firsts])
+        plan.keep(self._put, engine, digests, shape)
         found = self._found(digests, shape)
         if found:
             plan.answered(found)
+        if plan.wanted and self.looking is not None and engine.shared is not None:
+            places = plan.places if plan.places is not None else range(len(contents))
+            plan.shared = engine.shared.of(who, [contents[i] for i in places])
         # Numbers of one object, changed without a call in between: other threads add to them too.
         engine.hits += plan.known
         engine.misses += len(plan.wanted)
         return plan
 
     def _plan_one(
-        self, plan: Plan, engine: _Engine, ids: Ids, who: str, shape: tuple[int, ...]
+        self, plan: Plan, engine: Engine, ids: Ids, who: str, shape: tuple[int, ...]
     ) -> None:
         """What `plan` does for a single sequence, the usual case, without lists and loops."""
-        hashing = engine.base(who if self._by_key else "").copy()
-        hashing.update(content(ids))
+        text, who = content(ids), who if self._by_key else ""
+        hashing = engine.digests.begun(who).copy()
+        hashing.update(text)
         digest = hashing.digest()
         row = None
         fresh = self._pending.get(digest) or self._writing.get(digest)
@@ -140,8 +133,10 @@ class Cache:
                     row = self._read_one(digest, shape)
                     break
         if row is None:
-            plan.keep(self._put_one, engine.name, digest)
+            plan.keep(self._put_one, engine, (digest,), shape)
             engine.misses += 1
+            if self.looking is not None and engine.shared is not None:
+                plan.shared = engine.shared.of(who, (text,))
         else:
             plan.whole(row)
             engine.hits += 1
@@ -200,12 +195,29 @@ class Cache:
         except (OSError, lmdb.Error, CorruptError) as error:
             self._fault = error
 
-    def _put_one(self, name: str, digest: bytes, rows: Numbers) -> None:
-        self._queue(name, digest, rows[0])
+    def _put_one(
+        self,
+        engine: Engine,
+        digests: Sequence[bytes],
+        shared: Sequence[bytes] | None,
+        rows: Rows,
+    ) -> None:
+        self._queue(engine.names.own, digests[0], rows[0])
+        if shared is not None and self._keeping is not None:
+            self._keeping.put(engine.names.shared, shared[0], rows[0])
 
-    def _put(self, name: str, digests: Sequence[bytes], rows: Numbers) -> None:
+    def _put(
+        self,
+        engine: Engine,
+        digests: Sequence[bytes],
+        shared: Sequence[bytes] | None,
+        rows: Rows,
+    ) -> None:
         for position, digest in enumerate(digests):
-            self._queue(name, digest, rows[position])
+            self._queue(engine.names.own, digest, rows[position])
+        if shared is not None and self._keeping is not None:
+            for position, digest in enumerate(shared):
+                self._keeping.put(engine.names.shared, digest, rows[position])
 
     def _queue(self, name: str, digest: bytes, row: Numbers) -> None:
         if self._pending_bytes >= PENDING_BYTES:
@@ -215,6 +227,12 @@ class Cache:
         self._pending_bytes += row.nbytes + DIGEST
 
     # -- the thread --------------------------------------------------------------------------
+
+    async def end(self) -> None:
+        """Ask nobody any more, and close."""
+        if self.looking is not None:
+            await self.looking.close()
+        await asyncio.to_thread(self.close)
 
     def close(self) -> None:
         """Write what waits and let go of the files."""
@@ -230,6 +248,8 @@ class Cache:
             pause = max(ROUND_S, (time.thread_time() - began) * (1 / SHARE - 1))
         self._round()
         self._shut(self._store.leave())
+        if self._keeping is not None:
+            self._keeping.close()
 
     def _round(self) -> None:
         """Follow engines and files, write what came. Never raises."""
@@ -242,6 +262,8 @@ class Cache:
                     raise fault
                 self._shut(self._store.follow())
             self._flush(now)
+            if self._keeping is not None:
+                self._unkept += self._keeping.flush(now, self._learn)
             if self._told and self._store.generations and now >= self._mute_until:
                 journal.log("notice", "the cache of vectors works again")
                 self._told = ""
@@ -260,14 +282,14 @@ class Cache:
             self._shut(self._store.leave())
         self._count()
 
-    def _learn(self) -> dict[str, str]:
-        """Which engine answers for each model."""
-        names = identities(self._config, self._runtime, time.time())
-        if names != {model: engine.name for model, engine in self._engines.items()}:
+    def _learn(self) -> set[str]:
+        """Look which engine answers for each model; the names of all of them."""
+        named = identities(self._config, self._runtime, time.time())
+        if named != {model: engine.names for model, engine in self._engines.items()}:
             tasks = {m.name: m.task for m in self._config.models}
             self._count()
-            self._engines = {m: _Engine(name, m, tasks[m]) for m, name in names.items()}
-        return names
+            self._engines = {m: Engine(names, m, tasks[m]) for m, names in named.items()}
+        return {name for names in named.values() for name in names}
 
     def _flush(self, now: float) -> None:
         """Write what was computed by engines that still are the ones that answer."""
@@ -278,7 +300,7 @@ class Cache:
             waiting = list(self._writing.items())
             # Asked after the answers came: a vector is kept only under the name of the engine that
             # was there before it was asked for and still is. "" is one that was kept already.
-            good = {"", *self._learn().values()}
+            good = {"", *self._learn()}
             entries = [(digest, row) for digest, (name, row) in waiting if name in good]
             if not self._store.generations or now < self._mute_until:
                 self._unkept += len(waiting)
@@ -308,12 +330,9 @@ class Cache:
     def _count(self) -> None:
         """Counts to the metrics, which cost more than a look."""
         for model, engine in self._engines.items():
-            hits, misses = engine.hits, engine.misses
-            if hits != engine.told_hits:
-                metrics.cache_hits.labels(model).inc(hits - engine.told_hits)
-            if misses != engine.told_misses:
-                metrics.cache_misses.labels(model).inc(misses - engine.told_misses)
-            engine.told_hits, engine.told_misses = hits, misses
+            for count, news in zip(COUNTS, engine.news(), strict=True):
+                if news:
+                    count.labels(model).inc(news)
         unkept, self._unkept = self._unkept, 0
         if unkept:
             metrics.cache_unkept.inc(unkept)

@@ -6,11 +6,15 @@ them. It does so before the engine starts, which then needs seconds, so no answe
 engine that is not named yet. A model's vectors are kept and given out only while all of its
 engines that live have the same name. Nobody vouches for an engine at a `url`, so its model has
 none.
+
+For the vectors that hosts share each has a second name, which another host's engine has too where
+it is the same one.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,15 +29,24 @@ class _Sample(msgspec.Struct):
     phase: str = ""
     time: float = 0.0
     identity: str | None = None
+    shared_identity: str | None = None
 
 
-def identities(config: Config, runtime: Path, now: float) -> dict[str, str]:
-    """The engine's name for each model that has one, by the model's; `now` in Unix seconds."""
-    found: dict[str, str] = {}
+class Named(NamedTuple):
+    """An engine's names: on this host, and between hosts ("": it has none)."""
+
+    own: str
+    shared: str = ""
+
+
+def identities(config: Config, runtime: Path, now: float) -> dict[str, Named]:
+    """The engine's names for each model that has one, by the model's; `now` in Unix seconds."""
+    found: dict[str, Named] = {}
     for model in config.models:
         if model.via is not None:
             continue
         names: set[str | None] = set()
+        shared: set[str | None] = set()
         for replica in config.replicas_of(model.name):
             if replica.host:  # its vectors are not kept here: see Plan.by
                 continue
@@ -46,8 +59,9 @@ def identities(config: Config, runtime: Path, now: float) -> dict[str, str]:
                 continue
             if sample.identity is not None or sample.phase == "ready":
                 names.add(sample.identity)
+                shared.add(sample.shared_identity)
         if len(names) == 1 and (name := names.pop()):
-            found[model.name] = name
+            found[model.name] = Named(name, shared.pop() or "" if len(shared) == 1 else "")
     return found
 
 

@@ -204,6 +204,10 @@ SAID: dict[str, str] = {
     'write a time as "600s", "10m", "2h", "30d" or "250ms"': (
         '时间请写作 "600s"、"10m"、"2h"、"30d" 或 "250ms"'
     ),
+    "{k} is what hosts share in their [state], and there is no such table": (
+        "{} 是各主机在 [state] 里共享的，而这里没有这个表"
+    ),
+    "{k} needs a cache of this host's own; give size, too": "{} 需要本机自己的缓存；请也写 size",
     'write a size as "32MiB" or "6GiB"': '大小请写作 "32MiB" 或 "6GiB"',
     'write a rate as "100/minute", "5/second", "1000/hour", or "off"': (
         '速率请写作 "100/minute"、"5/second"、"1000/hour"，或 "off"'

@@ -6,9 +6,11 @@ None of it stops `er apply`: traffic goes on without it, with what this host kno
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +21,8 @@ from er.cli import as_user
 from er.config import Config, State
 from er.config.state import address
 
+GIB = 1 << 30
+VECTORS = 1.5  # times what vectors may take is the least maxmemory: they leave a fifth of it alone
 CLOCK_S = 2.0  # apart; leases and times to live are told in seconds
 UNSAVED_S = 7200.0  # changes that are older, and on no disk, were never meant to be
 Level = Literal["error", "warning"]
@@ -126,6 +130,7 @@ def _server(config: Config, state: State) -> list[Odd]:
                 *lacking,
                 *_asked(client, state, _clock),
                 *_asked(client, state, _memory),
+                *_asked(client, state, partial(_vectors, config.cache.shared)),
                 *_asked(client, state, _disk),
                 *_asked(client, state, _version),
                 *([] if lacking else _keys(config)),
@@ -202,6 +207,18 @@ def _memory(client: Any) -> list[Odd]:
         message = f"the server's maxmemory-policy {policy} would throw keys away: {cure}"
         return [Odd("url", message, "warning")]
     return [Odd("url", f"the server throws keys and limits away when it is full: {cure}")]
+
+
+def _vectors(shared: int, client: Any) -> list[Odd]:
+    """Whether there is room for `shared` bytes of vectors beside what hosts can't do without."""
+    most = int(_info(client, "memory").get("maxmemory") or 0)
+    if not shared or not most or most >= VECTORS * shared:
+        return []
+    message = (
+        f"has a maxmemory of {most / GIB:.1f} GiB, and [cache] shared may take {shared / GIB:.1f}: "
+        f"CONFIG SET maxmemory {math.ceil(VECTORS * shared)}, or a lower shared on every host"
+    )
+    return [Odd("url", message, "warning")]
 
 
 def _disk(client: Any) -> list[Odd]:

@@ -75,7 +75,8 @@ def run(wish: Wish) -> int:
         print(f"er embed: {error}", file=sys.stderr)
         return 64
     job = _Job(wish, checked)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         job.run()
     except (Stop, StoreError, Damaged) as error:

@@ -178,8 +178,15 @@ class Reader:
             f.wrong("scope", 'is "team", which comes with teams; this version has "key" and "all"')
         else:
             scope = f.choice("scope", ("all", "key"), Cache().scope)
-        self.unknown(table, {"size", "scope"}, "cache", 0)
-        return Cache(size=size, scope=scope)
+        shared = f.size_or_off("shared", CACHE_MIN, CACHE_MIN) if "shared" in table else 0
+        if shared > CACHE_MAX:
+            f.wrong("shared", f"must be at most {CACHE_MAX >> 30}GiB")
+        if shared and "state" not in tree:
+            f.wrong("shared", "is what hosts share in their [state], and there is no such table")
+        elif shared and not size:
+            f.wrong("shared", "needs a cache of this host's own; give size, too")
+        self.unknown(table, set(Cache.__struct_fields__), "cache", 0)
+        return Cache(size=size, scope=scope, shared=shared)
 
     def batches(self, tree: dict[str, Any]) -> Batches:
         table = tree.get("batches", {})

@@ -25,6 +25,8 @@ def render(config: Config) -> str:
     if cache := _set(config.cache):
         if "size" in cache:
             cache["size"] = f"{config.cache.size}B" if config.cache.size else 0
+        if "shared" in cache:
+            cache["shared"] = f"{config.cache.shared}B"
         parts.append(_table("[cache]", cache))
     if batches := _batches(config.batches):
         parts.append(_table("[batches]", batches))

@@ -115,6 +115,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
 class Cache(msgspec.Struct, frozen=True, kw_only=True):
     size: int = 2 << 30  # bytes; 0 = off
     scope: Literal["all", "key"] = "key"
+    shared: int = 0  # bytes of the shared state; 0 = this host keeps its own alone
 
 
 class Batches(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,19 +4,25 @@ It goes into the launcher's sample; the cache of vectors keeps and finds answers
 vLLM's build and version, the whole command line but for what only says where the engine listens
 and how much memory it takes, er.toml's `env`, and each file of the model's folder with its size and
 times. The card is not: another one rounds otherwise, as another batch around a text does.
+
+Between hosts a second word counts, for the vectors that they share: a copy's files have other times
+there, so in place of them stands the fingerprint, which is of what is in them.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 
+import msgspec
 import orjson
 
 from er.config import Replica
 from er.engine.build import Build
 from er.engine.command import Launch
+from er.fingerprint import UNKNOWN, Fingerprint
 
 ELSEWHERE = {
     "--host",
@@ -53,9 +59,26 @@ def stamp(folder: Path) -> str:
 
 def identity(launch: Launch, replica: Replica, build: Build, files: str) -> str:
     """The word for the engine that `launch` starts; `files` is the stamp of its model."""
+    return _word(launch.argv[1:], replica, build, files)
+
+
+def between_hosts(
+    launch: Launch, replica: Replica, build: Build, folder: Path, fingerprint: Fingerprint
+) -> str | None:
+    """The word that an engine of another host has too, whose model lies in whichever `folder`.
+
+    None where nobody can tell which weights it has.
+    """
+    if UNKNOWN in msgspec.structs.astuple(fingerprint):
+        return None
+    argv = ["MODEL" if word == str(folder) else word for word in launch.argv[1:]]
+    return _word(argv, replica, build, str(fingerprint))
+
+
+def _word(argv: Sequence[str], replica: Replica, build: Build, files: str) -> str:
     said: list[str] = []
     skip = False
-    for argument in launch.argv[1:]:
+    for argument in argv:
         if not skip and argument.split("=")[0] not in ELSEWHERE:
             said.append(argument)
         skip = not skip and argument in ELSEWHERE

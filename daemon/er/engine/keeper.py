@@ -26,7 +26,7 @@ from er.engine import command as engine_command
 from er.engine import log as engine_log
 from er.engine.backoff import Backoff
 from er.engine.checks import BAD_CONFIG, Locks, Obstacle, Prepared, prepare
-from er.engine.identity import identity, stamp
+from er.engine.identity import between_hosts, identity, stamp
 from er.engine.measured import Measured
 from er.engine.process import EngineProcess
 from er.engine.sample import Life, Sampler
@@ -168,7 +168,7 @@ class Keeper:
         except OSError:
             same = False
         if not same:
-            self._life.identity = self._life.fingerprint = None
+            self._life.unknown()
             text = "the model's files changed while they were loaded, so no vectors are cached; "
             self._voice.say("warning", f"{text}restart this unit once they are as they should be")
 
@@ -190,6 +190,10 @@ class Keeper:
         self._client.headers[wire.SECRET] = known
         self._life.fingerprint = str(prepared.fingerprint)
         self._life.identity = identity(launch, self._replica, build, prepared.stamp)
+        assert self._model.path is not None
+        self._life.shared_identity = between_hosts(
+            launch, self._replica, build, self._model.path, prepared.fingerprint
+        )
         (self._folder / "logging.json").write_bytes(engine_command.logging_config())
         for name, file in engine_command.MODULES.items():
             shutil.copyfile(Path(__file__).with_name(file), self._folder / f"{name}.py")
@@ -288,7 +292,7 @@ class Keeper:
         backoff.store(self._count, self._backoff)
         self._life.last_error, self._life.ready_since = cause, None
         self._life.load_failed = not was_ready
-        self._life.identity = self._life.fingerprint = None
+        self._life.unknown()
         self._sampler.address = ""
         self._voice.verdict("down", cause)
         wait = self._backoff.wait_s(time.monotonic())

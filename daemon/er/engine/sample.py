@@ -53,7 +53,13 @@ class Life(msgspec.Struct):
     last_error: str | None = None
     vllm_version: str | None = None
     identity: str | None = None  # what the engine is, for the cache of vectors; None: can't be told
+    shared_identity: str | None = None  # the same as another host would call it
     fingerprint: str | None = None  # what its vectors are of; None: can't be told
+
+    def unknown(self) -> None:
+        """Nobody can tell any more what its vectors are of."""
+        self.identity = self.shared_identity = self.fingerprint = None
+
     gpu: tuple[int | str, ...] = ()  # as er.toml names them
     engine: EngineProcess | None = None
 
@@ -131,6 +137,7 @@ class Sampler:
             "rss_bytes": self.rss,
             "vllm_version": life.vllm_version,
             "identity": life.identity,
+            "shared_identity": life.shared_identity,
             "fingerprint": life.fingerprint,
         }
         fresh = self._path.with_suffix(".new")

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from asyncio import Future
 from collections import deque
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -33,6 +35,9 @@ from er.limits import Limits, LimitsFull, Unleased, now_ns
 from er.quantities import Rate
 from er.replicas import Replicas
 from er.replicas.pools import Result
+
+if TYPE_CHECKING:
+    from er.cache.shared import Values
 
 WAYS_KEPT = 4096
 # Requests that a key begins in one turn of the event loop while there are other keys: about as many
@@ -243,24 +248,49 @@ class Straight:
             if self._cache.answers(model):
                 width = self._served.dimensions[model]
                 passage.plan = plan = self._cache.plan(model, "embed", sequences, who.id, width)
+                looked = self._cache.looking.asked(plan) if self._cache.looking else None
+                if looked is not None:
+                    passage.started = looked
+                    looked.add_done_callback(partial(self._heard, passage, sequences))
+                    return
                 passage.known = plan.known
-            if passage.known:
-                self._replicas.demand(model)  # known or not: without a replica it is down
-                self._soon(passage, Result(NOTHING, 0, 0, ()), None)
-                return
-            passage.started = self._replicas.start(
-                model,
-                "embed",
-                sequences,
-                deadline=passage.began + self._timeout_ns,
-                request_id=passage.request.id,
-                key=who.id,
-                weight=who.weight,
-                trace=passage.onward,
-                done=passage.done,
-            )
+            self._go_on(passage, sequences)
         except Exception as wrong:  # a mistake of ours, too: it is counted by now
             self._soon(passage, None, wrong)
+
+    def _heard(
+        self, passage: Passage, sequences: Sequence[list[int]], looked: Future[Values]
+    ) -> None:
+        """The hosts' shared state has said what it knows."""
+        if looked.cancelled():
+            return
+        passage.started, plan = None, passage.plan
+        try:
+            assert plan is not None and self._cache.looking is not None
+            self._cache.looking.learned(plan, looked.result())
+            passage.known = plan.known
+            self._go_on(passage, sequences)
+        except Exception as wrong:
+            self._soon(passage, None, wrong)
+
+    def _go_on(self, passage: Passage, sequences: Sequence[list[int]]) -> None:
+        """Answer what is known, or have it computed."""
+        model, who = passage.way.model.name, passage.way.who
+        if passage.known:
+            self._replicas.demand(model)  # known or not: without a replica it is down
+            self._soon(passage, Result(NOTHING, 0, 0, ()), None)
+            return
+        passage.started = self._replicas.start(
+            model,
+            "embed",
+            sequences,
+            deadline=passage.began + self._timeout_ns,
+            request_id=passage.request.id,
+            key=who.id,
+            weight=who.weight,
+            trace=passage.onward,
+            done=passage.done,
+        )
 
     def _soon(self, passage: Passage, result: Result | None, error: Exception | None) -> None:
         asyncio.get_running_loop().call_soon(self.finish, passage, result, error)

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from er import prompts, vectors
-from er.cache import Cache
+from er.cache import Cache, Plan
 from er.config import Model
 from er.dialects import Dialect
 from er.gateway.aside import Aside
@@ -133,6 +133,19 @@ class Workshop:
             tokenise_ns=time.monotonic_ns() - began,
         )
 
+    async def _planned(
+        self, model: str, task: Task, sequences: Sequence[Ids], key: str, deadline: int
+    ) -> Plan:
+        """What of these is known, here or in what hosts share."""
+        asked = (model, task, sequences, key, self._served.dimensions[model])
+        if len(sequences) <= INLINE_SEQUENCES:
+            plan = self._cache.plan(*asked)
+        else:
+            plan = await self._aside.do(key, deadline, self._cache.plan, *asked)
+        if plan.shared is not None and self._cache.looking is not None:
+            await self._cache.looking.complete(plan)
+        return plan
+
     async def compute(
         self, job: Job, model: Model, prompted: Prompted, deadline: int, note: Note
     ) -> Answer:
@@ -143,11 +156,7 @@ class Workshop:
         name = model.via or model.name
         task: Task = "embed" if model.via else model.task
         key, weight = (note.who.id, note.who.weight) if note.who else ("", 1)
-        asked = (name, task, prompted.sequences, key, self._served.dimensions[name])
-        if len(prompted.sequences) <= INLINE_SEQUENCES:
-            plan = self._cache.plan(*asked)
-        else:
-            plan = await self._aside.do(key, deadline, self._cache.plan, *asked)
+        plan = await self._planned(name, task, prompted.sequences, key, deadline)
         note.known = plan.known
         values = None
         if plan.wanted:

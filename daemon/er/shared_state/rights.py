@@ -21,6 +21,7 @@ CALLS: dict[str, str | None] = {
     "mget": "KEY",
     "exists": "KEY",
     "del": "KEY",
+    "unlink": "KEY",
     "expire": "KEY 1",
     "pexpire": "KEY 1",
     "hset": "KEY a 1",
