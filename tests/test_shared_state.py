@@ -130,10 +130,8 @@ def _free_port() -> int:
 
 
 def away(state: State) -> Away:
-    client = shared_state.connect_now(state)
-    with pytest.raises(Away) as error, shared_state.asked(state):
+    with pytest.raises(Away) as error, shared_state.once(state) as client:
         client.set(shared_state.key(state.name, "x"), "1")
-    client.close()
     return error.value
 
 
@@ -174,6 +172,17 @@ def test_errors_say_what_to_do(
     gone = away(state)
     assert gone.cause == "unreachable" and f"127.0.0.1:{port}" in gone.text
     client.close()
+
+
+async def test_a_cluster_that_is_not_there() -> None:
+    """Whose error has another root in the library, and comes with the first client already."""
+    state = State(url="valkey+cluster://127.0.0.1:1,127.0.0.1:2")
+    assert away(state).cause == "unreachable"
+    later = shared_state.connect(state)
+    with pytest.raises(Away, match="is not reached: ") as error, shared_state.asked(state):
+        await later.get("x")
+    assert error.value.cause == "unreachable"
+    await later.aclose()
 
 
 def test_a_copy_and_an_acl(server: Callable[..., tuple[int, object]], tmp_path: Path) -> None:

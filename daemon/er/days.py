@@ -78,24 +78,20 @@ def read(state: State, kind: Kind, first: int, last: int) -> tuple[list[bytes], 
     """
     lines: list[bytes] = []
     wrong: list[str] = []
-    client = shared_state.connect_now(state)
-    try:
-        with shared_state.asked(state):
-            hosts = client.smembers(shared_state.key(state.name, "days", "hosts"))
-            names = [
-                _name(state, kind, day, host.decode(errors="replace"))
-                for day in range(first, last + 1)
-                for host in sorted(hosts)
-            ]
-            for begin in range(0, len(names), AT_ONCE):
-                some = names[begin : begin + AT_ONCE]
-                for name, entry in zip(some, client.mget(some), strict=True):
-                    try:
-                        lines += unpacked(entry) if entry is not None else []
-                    except ValueError:
-                        wrong.append(name)
-    finally:
-        client.close()
+    with shared_state.once(state) as client:
+        hosts = client.smembers(shared_state.key(state.name, "days", "hosts"))
+        names = [
+            _name(state, kind, day, host.decode(errors="replace"))
+            for day in range(first, last + 1)
+            for host in sorted(hosts)
+        ]
+        for begin in range(0, len(names), AT_ONCE):
+            some = names[begin : begin + AT_ONCE]
+            for name, entry in zip(some, client.mget(some), strict=True):
+                try:
+                    lines += unpacked(entry) if entry is not None else []
+                except ValueError:
+                    wrong.append(name)
     return lines, wrong
 
 

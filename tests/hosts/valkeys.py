@@ -180,6 +180,7 @@ class Valkey(Server):
         if self.cluster:
             lines += ["cluster-enabled yes", "cluster-node-timeout 1000"]
             lines += [f"cluster-port {self.bus}"]
+            lines += ["tls-cluster yes"] if self.tls is not None else []
         return lines
 
     def fill(self) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 import zlib
 from collections.abc import Callable, Container, Sequence
@@ -32,7 +33,8 @@ from er.config.structs import State
 from er.shared_state import Away
 
 WAIT_S = 0.05  # for an answer
-AWAY_S, AWAY_MOST_S = 0.5, 8.0  # that nobody asks after a call that failed, and after many
+# That nobody asks after a call that failed or was late, and after many.
+AWAY_S, AWAY_MOST_S = 0.5, 8.0
 LOOKED, KEPT = 256, 64  # entries of one call
 STAYS_S = 7 * 86400
 PENDING_BYTES = 8 << 20  # computed and not yet written
@@ -108,7 +110,7 @@ class Looking:
 
     async def complete(self, plan: Plan) -> None:
         """Ask for all that `plan` wants, and take it into it."""
-        if plan.shared is None or not self.awake:
+        if plan.shared is None:
             return
         pieces = [plan.shared[i : i + LOOKED] for i in range(0, len(plan.shared), LOOKED)]
         told = await asyncio.gather(*map(self._ask, pieces))
@@ -120,6 +122,9 @@ class Looking:
         """What there is of these; [] where nobody says."""
         loop = asyncio.get_running_loop()
         told: asyncio.Future[Values] = loop.create_future()
+        if not self.awake:
+            told.set_result([])
+            return told
         self._asked.append(_Asked(digests, told))
         if self._task is None:
             self._task = loop.create_task(self._run())
@@ -130,7 +135,8 @@ class Looking:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        self._give_up()  # a task that is cancelled before it begins ends nothing
+        self._task = None
+        self._let_go()  # a task that is cancelled before it begins ends nothing
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(Exception):
@@ -140,11 +146,14 @@ class Looking:
         try:
             while self._asked:
                 await self._round()
+        except Exception as error:
+            journal.mishap(error, "looking for vectors that hosts share")
         finally:
-            self._give_up()
+            self._task = None
+            self._let_go()
 
-    def _give_up(self) -> None:
-        self._task = None
+    def _let_go(self) -> None:
+        """Nobody waits any more."""
         for one in self._asked:
             _tell(one, [])
         self._asked.clear()
@@ -157,18 +166,33 @@ class Looking:
             if not one.told.done():
                 some.append(one)
                 count += len(one.digests)
-        values: Values = []
-        try:
-            if some and self.awake:
-                values = await self._call([digest for one in some for digest in one.digests])
-                self._pause = AWAY_S
-        except Away:  # who follows the shared state tells of it
+        if some and not await self._answered(some):
             self._until = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, AWAY_MOST_S)
+            self._let_go()
+        elif some:
+            self._until, self._pause = 0.0, AWAY_S
+
+    async def _answered(self, some: Sequence[_Asked]) -> bool:
+        """Ask for these, and tell all of them; whether the answer came in time."""
+        values: Values = []
+        call = asyncio.create_task(self._call([d for one in some for d in one.digests]))
+        try:
+            in_time, _ = await asyncio.wait({call}, timeout=WAIT_S)
+            if not in_time:  # it goes on, as a connection may have to be made; nobody waits for it
+                self._until = math.inf
+                for one in some:
+                    _tell(one, [])
+                self._let_go()
+            values = await call
+        except Away:  # who follows the shared state tells of it
+            return False
         finally:
+            call.cancel()
             for one in some:
                 _tell(one, values[: len(one.digests)])
                 values = values[len(one.digests) :]
+        return bool(in_time)
 
     async def _call(self, digests: Sequence[bytes]) -> Values:
         """What the script finds. Raises Away."""
@@ -176,11 +200,10 @@ class Looking:
         with shared_state.asked(self._state):
             if self._client is None:
                 self._client = shared_state.connect(self._state)
-            async with asyncio.timeout(WAIT_S):
-                try:
-                    found: Values = await self._client.evalsha(self._sha, *words)
-                except NoScriptError:  # it was never told, or was restarted
-                    found = await self._client.eval(self._script, *words)
+            try:
+                found: Values = await self._client.evalsha(self._sha, *words)
+            except NoScriptError:  # it was never told, or was restarted
+                found = await self._client.eval(self._script, *words)
         return found
 
 

@@ -175,12 +175,8 @@ def _given(why: str) -> tuple[Config, State]:
 
 def _ask(given: State, words: tuple[Any, ...]) -> Any:
     """One question to the shared state. Raises Away."""
-    client = shared_state.connect_now(given)
-    try:
-        with shared_state.asked(given):
-            return exchange.ask_now(client, words)
-    finally:
-        client.close()
+    with shared_state.once(given) as client:
+        return exchange.ask_now(client, words)
 
 
 # -- what is changed -----------------------------------------------------------------------------

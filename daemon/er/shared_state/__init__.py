@@ -8,9 +8,9 @@ don't know.
 from __future__ import annotations
 
 from er.shared_state.away import Away, Cause, asked
-from er.shared_state.connection import Later, Now, connect, connect_now
+from er.shared_state.connection import Later, Now, connect, connect_now, once
 
-__all__ = ["Away", "Cause", "Later", "Now", "asked", "connect", "connect_now", "key"]
+__all__ = ["Away", "Cause", "Later", "Now", "asked", "connect", "connect_now", "key", "once"]
 
 
 def key(name: str, *parts: str) -> str:

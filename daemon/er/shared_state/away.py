@@ -11,6 +11,8 @@ from valkey import exceptions as theirs
 from er.config.state import address
 from er.config.structs import State
 
+# The library's errors have two roots: that of a cluster none of whose nodes is reached is apart.
+WRONG = (theirs.ValkeyError, theirs.ValkeyClusterException, OSError, TimeoutError, UnicodeError)
 Cause = Literal["unreachable", "late", "refused", "full", "read_only", "starting", "broken"]
 
 
@@ -32,7 +34,7 @@ def asked(state: State) -> Iterator[None]:
     """Turns what goes wrong inside into Away."""
     try:
         yield
-    except (theirs.ValkeyError, OSError, TimeoutError, UnicodeError) as error:
+    except WRONG as error:
         cause, why = _told(error, state)
         raise Away(cause, f"the shared state ({address(state.url)}) {why}") from None
 
@@ -52,7 +54,7 @@ def _told(error: Exception, state: State) -> tuple[Cause, str]:
         return "starting", "still loads its data"
     if isinstance(error, theirs.TimeoutError | TimeoutError):
         return "late", "does not answer in time"
-    if isinstance(error, theirs.ConnectionError | OSError):
+    if isinstance(error, theirs.ConnectionError | theirs.ValkeyClusterException | OSError):
         return "unreachable", f"is not reached: {text or type(error).__name__}"
     return "broken", f"answers {text or type(error).__name__}"
 

@@ -5,6 +5,8 @@ Nothing is tried twice in here: who asks knows whether a second time does harm.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import valkey
@@ -21,6 +23,7 @@ from valkey.retry import Retry
 from er import small_file
 from er.config.state import address
 from er.config.structs import State
+from er.shared_state.away import asked
 
 ANSWER_S = 1.0  # for an answer, and for a connection
 # The library's clients have commands of the same names. By its own types each answer of either may
@@ -62,8 +65,18 @@ def connect(state: State) -> Later:
     return valkey.asyncio.Valkey(host=host, port=port, db=place.database, retry=retry, **options)
 
 
+@contextlib.contextmanager
+def once(state: State) -> Iterator[Now]:
+    """A client of the second kind for some questions, closed behind them. Raises Away."""
+    with asked(state), contextlib.closing(connect_now(state)) as client:
+        yield client
+
+
 def connect_now(state: State) -> Now:
-    """The same for who may wait: commands and threads. Close it with `close()`."""
+    """The same for who may wait: commands and threads. Close it with `close()`.
+
+    For a cluster it connects at once, and raises what `away.asked` understands.
+    """
     place, options = address(state.url), _options(state)
     retry = Retry(NoBackoff(), 0)
     if place.kind == "cluster":
