@@ -16,10 +16,15 @@ from er.config import Batches
 from er.feedback.book import Book
 from er.feedback.memory import Memory
 from er.gateway.batches import Shelf
+from er.gateway.beyond import Beyond
 from er.gateway.feedback import Desk
 from er.gateway.for_others import ForOthers
 from er.gateway.listed import merged, passed_on
+from er.hosts import Hosts
+from er.job import Refusal
 from er.journal import Audit
+from er.questions import Question
+from er.upstream.connection import Reply
 from launched import until
 from several import Host, Several, end_at_once, hosts
 from test_batches import ENDED, body, numbered, request, sdk
@@ -203,6 +208,44 @@ def test_a_host_that_is_away_may_have_it(pair: Several) -> None:
     until(lambda: one.ask("GET", f"/v1/files/{file.id}").status == 200, 60)
     assert "hosts_missing" not in one.ask("GET", "/v1/files").json
     assert not [m for host in pair for m in host.mishaps()]
+
+
+GONE = b'{"error":{"kind":"file_not_found","message":"there is no file x"}}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (404, GONE, (404, "file_not_found")),  # all say so
+        (404, b"<html>no such page", (503, "host_away")),  # who says that is nobody who would know
+        (302, GONE, (503, "host_away")),
+        (500, b"", (503, "host_away")),
+        (503, GONE.replace(b"file_not_found", b"storage_full"), (503, "storage_full")),
+    ],
+)
+async def test_what_another_host_may_say(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    body: bytes,
+    told: tuple[int, str],
+) -> None:
+    """Only who says that it does not have a thing is believed not to have it."""
+    known = {"form": 1, "secret": ["s"], "hosts": {"gpu2": {"address": "h:1"}}}
+    (tmp_path / "hosts.json").write_text(json.dumps(known))
+    beyond = Beyond(Hosts(tmp_path / "hosts.json"))
+
+    async def replied(*_: object) -> Reply:
+        return Reply(status, "", body)
+
+    monkeypatch.setattr(beyond, "_reply", replied)
+    missing = Refusal(404, "file_not_found", "there is no file x")
+    asked = Question(method="GET", kind="files", id="x", owner="o")
+    with pytest.raises(Refusal) as refused:
+        await beyond.who_has(
+            Question(method="GET", kind="files", id="x", owner="o"), "file x", missing
+        )
+    assert (refused.value.status, refused.value.code) == told
 
 
 QUESTIONS = [

@@ -283,6 +283,9 @@ def test_the_files_and_the_turn() -> None:
         "secret": ["new", "old"],
         "hosts": {"gpu2": {"address": "gpu2:2049", "certificates": ["PEM\n"]}},
     }
+    seen.during(6, host("gpu3", replicas=()))
+    told = json.loads(written.hosts(seen.roll.others(), usable, secret))
+    assert told["hosts"]["gpu2"]["silent"] is True
     none = written.members([])
     turn = written.Turn(none, asked=100.0)
     assert not turn.due(none, True, 101.0)

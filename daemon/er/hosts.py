@@ -2,7 +2,8 @@
 
 They stand in a file of the runtime directory, which the admin process writes from what the hosts
 announce: {"form": 1, "secret": [present, previous], "hosts": {NAME: {"address": "HOST:PORT",
-"certificates": [PEM, ...]}}}. It is user er's alone. What is in it is never shown or logged.
+"certificates": [PEM, ...], "silent": true where it has not been heard for a while}}}. It is user
+er's alone. What is in it is never shown or logged.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Other(msgspec.Struct, frozen=True):
 
     address: str = ""
     certificates: tuple[str, ...] = ()
+    silent: bool = False
 
 
 class Known(msgspec.Struct, frozen=True):

@@ -5,9 +5,11 @@ Each has a network of its own behind one switch; the Valkey is the distribution'
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -101,6 +103,15 @@ def fresh(name: str, network: Namespace) -> Machine:
     return machine
 
 
+def shares(machine: Machine) -> None:
+    """er.toml says, behind what the page had put there, that vectors are shared."""
+    file = machine.root / "etc/er/er.toml"
+    text = file.read_text()
+    assert text.count("\n[cache] ") == 1
+    file.write_text(text.replace("\n[cache] ", '\n[cache]\nshared = "64MiB"\nscope = "all"\n#'))
+    machine.run("er", "reload")
+
+
 def ask(machine: Machine, address: str, key: str, text: str) -> tuple[int, list[float]]:
     """An embedding from that machine's network; its status, and the vector."""
     body = json.dumps({"model": EMBED, "input": text})
@@ -158,6 +169,20 @@ def test_the_page_is_followed_word_by_word(network: Network, machines: dict[str,
     eventually(lambda: ask(two.machine, address, key, "many")[0] == 200, 120, lambda: str(two.said))
     _, vector = ask(one.machine, addresses["10.0.0.11"], key, "many")
     assert ask(two.machine, address, key, "many")[1] == pytest.approx(vector, abs=1e-6)
+    # What one computed the other knows, on machines whose engines were started apart.
+    for host in (one, two):
+        shares(host.machine)
+    number = itertools.count()
+
+    def known() -> bool:
+        text = f"text {next(number)}"
+        assert ask(one.machine, addresses["10.0.0.11"], key, text)[0] == 200
+        time.sleep(2.0)
+        assert ask(two.machine, address, key, text)[0] == 200
+        shown = two.machine.run("curl", "-s", "http://127.0.0.1:9464/metrics").stdout
+        return "er_cache_shared_hits_total{" in shown
+
+    eventually(known, 90, lambda: two.machine.run("er", "status", "--json", check=False).stdout)
     # Its engine stops; the other host's answers in its place, and the audit says whose it was.
     two.machine.run("systemctl", "stop", "er-vllm@embedding")
     eventually(

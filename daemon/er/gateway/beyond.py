@@ -23,6 +23,7 @@ from er.small_file import DAMAGED
 from er.upstream.connection import Connection, Reply, UpstreamError
 
 CONNECT_S, ANSWER_S = 2.0, 10.0
+SILENT_S = 0.3  # to connect to a host that has not been heard for a while: it is most likely off
 ANSWER_BYTES = 64 << 20  # a list of 10,000 files, at most
 AGAIN_S = 5.0
 
@@ -113,15 +114,15 @@ class Beyond:
             except (OSError, UnknownHostError, UpstreamError, ValueError):
                 return None  # TLS's errors and those of time are OSErrors
             if reply.status != 401:
-                return reply
+                return reply if _understood(reply) else None
         return None
 
     async def _reply(self, host: str, secret: str, body: bytes) -> Reply:
         """What it says. Raises OSError, UnknownHostError, UpstreamError, ValueError."""
         context = self._hosts.context(host)
-        address = self._hosts.known().hosts.get(host, Other()).address
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(CONNECT_S):
+        known = self._hosts.known().hosts.get(host, Other())
+        address, loop = known.address, asyncio.get_running_loop()
+        async with asyncio.timeout(SILENT_S if known.silent else CONNECT_S):
             _, connection = await loop.create_connection(
                 Connection, *ports.split(address), ssl=context
             )
@@ -149,13 +150,21 @@ def _tell(told: asyncio.Future[Reply | UpstreamError], said: Reply | UpstreamErr
         told.set_result(said)
 
 
+def _understood(reply: Reply) -> bool:
+    """Whether it is an answer to a question: what there is, or a refusal with its reason."""
+    if reply.status == 200:
+        return True
+    try:
+        msgspec.json.decode(reply.body, type=Error)
+    except DAMAGED:
+        return False
+    return 400 <= reply.status < 600
+
+
 def _refused(reply: Reply) -> None:
     """Raise what the host refuses with; nothing where it only does not have it."""
-    try:
-        why = msgspec.json.decode(reply.body, type=Error).error
-    except DAMAGED:
-        return
-    if reply.status != 404 and 400 <= reply.status < 600:
+    why = msgspec.json.decode(reply.body, type=Error).error
+    if reply.status != 404:
         raise Refusal(
             reply.status, why.kind, why.message, param=why.param, retry_after_s=why.retry_after_s
         )

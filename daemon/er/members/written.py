@@ -21,9 +21,10 @@ MOST = 448  # replicas of others: with 64 of its own as many as a host's ledger 
 AGAIN_S = 600.0  # a generation that did not take the members up is asked for again
 
 
-class _Host(msgspec.Struct):
+class _Host(msgspec.Struct, omit_defaults=True):
     address: str
     certificates: tuple[str, ...]
+    silent: bool = False
 
 
 class _Hosts(msgspec.Struct):
@@ -50,7 +51,10 @@ def hosts(others: Iterable[Other], usable: Iterable[Usable], secret: Secret | No
     used = {(u.host, u.address) for u in usable}
     known = [o for o in others if o.announced.certificates]
     known.sort(key=lambda o: ((o.announced.host, o.announced.address) in used, not o.silent))
-    found = {o.announced.host: _Host(o.announced.address, o.announced.certificates) for o in known}
+    found = {
+        o.announced.host: _Host(o.announced.address, o.announced.certificates, o.silent)
+        for o in known
+    }
     return msgspec.json.encode(_Hosts(1, secret.all() if secret else (), found))
 
 
