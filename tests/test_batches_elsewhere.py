@@ -242,9 +242,7 @@ async def test_what_another_host_may_say(
     missing = Refusal(404, "file_not_found", "there is no file x")
     asked = Question(method="GET", kind="files", id="x", owner="o")
     with pytest.raises(Refusal) as refused:
-        await beyond.who_has(
-            Question(method="GET", kind="files", id="x", owner="o"), "file x", missing
-        )
+        await beyond.who_has(asked, "file x", missing)
     assert (refused.value.status, refused.value.code) == told
 
 
