@@ -245,8 +245,8 @@ class Keeping:
             return unkept
         if now < self._until:
             return unkept + len(waiting)
-        good = names()
-        entries = [(digest, row) for digest, (name, row) in waiting.items() if name in good]
+        there, good = list(waiting.items()), names()  # at once: the loop may just be adding one
+        entries = [(digest, row) for digest, (name, row) in there if name in good]
         try:
             kept = self._keep(entries)
         except Away:  # who follows the shared state tells of it
