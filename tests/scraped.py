@@ -153,6 +153,7 @@ class Site(Gateway):
             "rss_bytes": 1 << 30,
             "vllm_version": "0.32.0",
             "identity": "5f1d8a0c93b7e24466d0a9f3c2b1e807",
+            "shared_identity": "9b0c1e7d52f84a6638e1d4c7a0b9f265",
         }
         new = folder / "sample.new"
         new.write_text(json.dumps(sample))

@@ -108,6 +108,7 @@ def _model_json(story: Story, model: str, states: Mapping[str, Now], now: float)
             "rss_bytes": 5 * GIB,
             "vllm_version": "0.32.0",
             "identity": "5f1d8a0c93b7e24466d0a9f3c2b1e807" if there else None,
+            "shared_identity": "9b0c1e7d52f84a6638e1d4c7a0b9f265" if there else None,
         }
         found.append(
             {
