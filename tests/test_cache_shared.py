@@ -25,6 +25,7 @@ from er.engine.build import Build
 from er.engine.command import Launch
 from er.engine.identity import between_hosts
 from er.fingerprint import Fingerprint
+from er.shared_state import rights
 from fakes import EngineProcess
 from hosts.valkeys import Cluster, Valkey
 from launched import until
@@ -163,7 +164,25 @@ def test_keys_and_limits_have_the_last_fifth(
     client.config_set("maxmemory", 0)
     keeping._until = 0.0
     assert kept(keeping, 5) == 0
-    assert "is given vectors again" in capfd.readouterr().out
+    assert "vectors are shared with other hosts again" in capfd.readouterr().out
+    keeping.close()
+
+
+def test_a_user_that_may_not_is_said(
+    server: Valkey, client: valkey.Valkey, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As one made for a version that did not need the command; once, not for each try."""
+    words = rights.line("er", "old").replace("PASSWORD", "sesame").replace(" +unlink", "")
+    client.execute_command(*words.split())
+    (tmp_path / "word").write_text("sesame")
+    url = server.url.replace("valkey://", "valkey://old@")
+    keeping = Keeping(State(url=url, password_file=tmp_path / "word"), 2)
+    assert kept(keeping, 1) == 0
+    for _ in range(2):
+        keeping._until = 0.0
+        assert kept(keeping, 2) == 1
+    assert capfd.readouterr().out.count("no vectors are shared with other hosts: the shared") == 1
+    client.execute_command("ACL", "DELUSER", "old")
     keeping.close()
 
 

@@ -39,6 +39,11 @@ LOOKED, KEPT = 256, 64  # entries of one call
 STAYS_S = 7 * 86400
 PENDING_BYTES = 8 << 20  # computed and not yet written
 MUTE_S = 5.0  # after a write that failed
+OUTAGES = ("unreachable", "late", "starting")  # of these who follows the shared state tells
+SHORT = (
+    "has under a fifth of its memory left: raise its maxmemory, or lower [cache] shared on every "
+    "host"
+)
 BESIDE = 96  # bytes that an entry takes beside its value: key, table, pointers
 
 
@@ -224,7 +229,7 @@ class Keeping:
         self._pending: dict[bytes, tuple[str, Numbers]] = {}
         self._bytes = self._unkept = 0
         self._until = 0.0  # monotonic; nothing is written before
-        self._short = False  # of memory, the server; and that was said
+        self._said = ""
 
     def put(self, name: str, digest: bytes, row: Numbers) -> None:
         """Have it written, what an engine of that name between hosts computed."""
@@ -249,12 +254,16 @@ class Keeping:
         entries = [(digest, row) for digest, (name, row) in there if name in good]
         try:
             kept = self._keep(entries)
-        except Away:  # who follows the shared state tells of it
+        except Away as away:
             self._until = now + MUTE_S
+            if away.cause not in OUTAGES:
+                self._say(away.text)
             return unkept + len(waiting)
-        self._say(short=kept < len(entries))
-        if self._short:
+        if kept < len(entries):
             self._until = now + MUTE_S
+            self._say(f"the shared state ({address(self._state.url)}) {SHORT}")
+        else:
+            self._say("")
         return unkept + len(waiting) - kept
 
     def _keep(self, entries: Sequence[tuple[bytes, Numbers]]) -> int:
@@ -274,17 +283,14 @@ class Keeping:
                     return begin
         return len(entries)
 
-    def _say(self, *, short: bool) -> None:
-        if short != self._short:
-            self._short = short
-            if short:
-                told = (
-                    "has under a fifth of its memory left, so it is given no more vectors: raise "
-                    "its maxmemory, or lower [cache] shared on every host"
-                )
-                journal.log("warning", f"the shared state ({address(self._state.url)}) {told}")
+    def _say(self, why: str) -> None:
+        """Why nothing is kept there, once; "": it is again."""
+        if why != self._said:
+            self._said = why
+            if why:
+                journal.log("warning", f"no vectors are shared with other hosts: {why}")
             else:
-                journal.log("notice", "the shared state is given vectors again")
+                journal.log("notice", "vectors are shared with other hosts again")
 
     def close(self) -> None:
         """Let go of the connection."""
