@@ -95,11 +95,15 @@ class Several(list[Host]):
 
 @contextlib.contextmanager
 def hosts(
-    folder: Path, engines: Sequence[int], *, links: Mapping[str, FaultyLink] | None = None
+    folder: Path,
+    engines: Sequence[int],
+    *,
+    links: Mapping[str, FaultyLink] | None = None,
+    batches: Mapping[str, Any] | None = None,
 ) -> Iterator[Several]:
     """Running hosts, each with that many stand-in engines, that use each other's replicas.
 
-    `links`: by which the others reach a host, by its name.
+    `links`: by which the others reach a host, by its name; `batches`: what er.toml says of them.
     """
     with contextlib.ExitStack() as stack:
         found = Several()
@@ -113,6 +117,7 @@ def hosts(
             if (link := (links or {}).get(name)) is not None:
                 link.leads_to(host.host_port)
                 host.shared["host"]["address"] = link.address.removeprefix("http://")
+            host.batches = dict(batches or {})
             found.append(host)
             stack.callback(host.kill)
             host.start(wait=False)

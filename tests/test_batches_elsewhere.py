@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -286,3 +287,49 @@ def test_pages_of_several_hosts() -> None:
     tree = merged([page("a", "c"), page("b")], "batches", "order=asc", [])
     assert (tree["first_id"], tree["last_id"], tree["has_more"]) == ("a", "c", False)
     assert merged([page(), page()], "files", "", [])["first_id"] is None
+
+
+def test_a_batch_goes_on_when_its_host_is_gone(tmp_path: Path) -> None:
+    """With [batches] shared: a minute later, with what was done; its own has none of it then."""
+    with hosts(tmp_path, (1, 1), batches={"shared": "64MiB"}) as pair:
+        one, two = pair
+        pair.known()
+        for host in pair:
+            host.engines[0].fault("slow", ms=400)
+        batch, file = begin(one, 600)
+        until(lambda: counts(one, batch).completed >= 40, 60)
+        done = counts(one, batch).completed
+        time.sleep(3)  # until that is in the shared state
+        end_at_once(one)
+        assert two.ask("GET", f"/v1/batches/{batch}").status == 503
+        until(lambda: two.ask("GET", f"/v1/batches/{batch}").status == 200, 120)
+        assert counts(two, batch).completed >= done
+        for host in pair:
+            host.engines[0].fresh()
+        one.start()
+        ended_ = ended(sdk(two), batch)
+        assert ended_.status == "completed" and ended_.request_counts.completed == 600
+        lines = sdk(one).files.content(str(ended_.output_file_id)).content.splitlines()
+        assert sorted(int(json.loads(line)["custom_id"]) for line in lines) == list(range(600))
+        assert sdk(one).files.content(file).content == sdk(two).files.content(file).content
+        until(
+            lambda: (
+                not (one.state / "batches/open").exists()
+                or not any((one.state / "batches/open").iterdir())
+            ),
+            30,
+        )
+        assert not [m for host in pair for m in host.mishaps()]
+
+
+def begin(host: Host, lines: int) -> tuple[str, str]:
+    client = sdk(host)
+    file = client.files.create(file=("in.jsonl", numbered(lines)), purpose="batch")
+    batch = client.batches.create(
+        input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h"
+    )
+    return batch.id, file.id
+
+
+def counts(host: Host, batch: str) -> Any:
+    return sdk(host).batches.retrieve(batch).request_counts

@@ -401,6 +401,23 @@ def test_what_er_toml_may_not_say(text: str, message: str) -> None:
         parse(TOML.format(cache=f"[cache]\n{text}", task="embed", two=PORT), Path("er.toml"))
 
 
+def test_batches_are_shared_by_the_same_rules() -> None:
+    made = parse(
+        TOML.format(
+            cache='[batches]\nshared = "1GiB"\n[state]\nurl = "valkey://h"', task="embed", two=PORT
+        ),
+        Path("er.toml"),
+    )
+    assert made.batches.shared == 1 << 30 and made.cache.shared == 0
+    assert parse(render(made), Path("er.toml")).batches == made.batches
+    for text, message in (
+        ('shared = "1GiB"', "there is no such table"),
+        ('quota = 0\nshared = "1GiB"\n[state]\nurl = "valkey://h"', "give quota, too"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            parse(TOML.format(cache=f"[batches]\n{text}", task="embed", two=PORT), Path("er.toml"))
+
+
 def test_er_toml_is_read_and_written() -> None:
     for text, size in (('shared = "1GiB"', 1 << 30), ("shared = 0", 0), ("", 0)):
         cache = f'[cache]\n{text}\n[state]\nurl = "valkey://h"'

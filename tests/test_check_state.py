@@ -35,7 +35,7 @@ def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def found(url: str, shared: int = 0, **more: object) -> list[Odd]:
     table = "".join(f'{k} = "{v}"\n' for k, v in {"url": url, **more}.items())
-    cache = f'[cache]\nshared = "{shared}B"\n' if shared else ""
+    cache = "".join(f'[{t}]\nshared = "{shared}B"\n' for t in ("cache", "batches") if shared)
     return check_state.findings(parse(f"{cache}[state]\n{table}{CPU}", Path("/er.toml")))
 
 
@@ -95,7 +95,7 @@ def test_a_server_that_throws_away(server: StateServer) -> None:
         client.config_set("maxmemory-policy", "noeviction")
     client.config_set("maxmemory", "1500mb")
     assert found(server.url) == []
-    (odd,) = found(server.url, shared=2 << 30)
+    (odd,) = found(server.url, shared=1 << 30)
     assert odd.level == "warning" and "CONFIG SET maxmemory 3221225472" in odd.message
     client.config_set("maxmemory", "1")
     (odd,) = found(server.url)

@@ -46,7 +46,7 @@ from er.gateway.fingerprints import Fingerprints
 from er.gateway.for_others import ForOthers
 from er.gateway.fronted import Fronted, Proxies, announcements
 from er.gateway.hand import Tools
-from er.gateway.runner import Disk, Runner
+from er.gateway.runner import Disk, Runner, mirror_of
 from er.gateway.served import Served
 from er.gateway.stalled import EVERY_S, Stalled
 from er.gateway.straight import Straight
@@ -134,7 +134,7 @@ class Worker:
             disk=Disk(store),
             tally=tally,
         )
-        self._runner = Runner(tools)
+        self._runner = Runner(tools, mirror_of(settings, store, hosts))
         self._state = ServerState()
         self._servers: list[asyncio.Server] = []
         self._tls: Listener | None = None

@@ -208,6 +208,9 @@ SAID: dict[str, str] = {
         "{} 是各主机在 [state] 里共享的，而这里没有这个表"
     ),
     "{k} needs a cache of this host's own; give size, too": "{} 需要本机自己的缓存；请也写 size",
+    "{k} needs batches of this host's own; give quota, too": (
+        "{} 需要本机自己的批处理；请也写 quota"
+    ),
     'write a size as "32MiB" or "6GiB"': '大小请写作 "32MiB" 或 "6GiB"',
     'write a rate as "100/minute", "5/second", "1000/hour", or "off"': (
         '速率请写作 "100/minute"、"5/second"、"1000/hour"，或 "off"'

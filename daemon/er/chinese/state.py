@@ -54,8 +54,11 @@ SAID: dict[str, str] = {
     "the server throws keys and limits away when it is full: {v}": (
         "服务器内存满时会丢弃密钥和限额：{}"
     ),
-    "has a maxmemory of {} GiB, and [cache] shared may take {}: {v}, or a lower shared on every "
-    "host": "的 maxmemory 为 {} GiB，而 [cache] shared 可占用 {}：{}，或在每台主机上调小 shared",
+    "has a maxmemory of {} GiB, and [cache] and [batches] shared may take {}: {v}, or a lower "
+    "shared on every host": (
+        "的 maxmemory 为 {} GiB，而 [cache] 和 [batches] 的 shared 可占用 {}：{}，"
+        "或在每台主机上调小 shared"
+    ),
     "the server keeps nothing on a disk, so a restart loses it: CONFIG SET appendonly yes": (
         "服务器不往磁盘保存，重启就会丢失：CONFIG SET appendonly yes"
     ),

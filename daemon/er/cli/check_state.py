@@ -22,7 +22,7 @@ from er.config import Config, State
 from er.config.state import address
 
 GIB = 1 << 30
-VECTORS = 1.5  # times what vectors may take is the least maxmemory: they leave a fifth of it alone
+ROOM = 1.5  # times what is shared by choice is the least maxmemory: vectors leave a fifth alone
 CLOCK_S = 2.0  # apart; leases and times to live are told in seconds
 UNSAVED_S = 7200.0  # changes that are older, and on no disk, were never meant to be
 Level = Literal["error", "warning"]
@@ -130,7 +130,7 @@ def _server(config: Config, state: State) -> list[Odd]:
                 *lacking,
                 *_asked(client, state, _clock),
                 *_asked(client, state, _memory),
-                *_asked(client, state, partial(_vectors, config.cache.shared)),
+                *_asked(client, state, partial(_room, config)),
                 *_asked(client, state, _disk),
                 *_asked(client, state, _version),
                 *([] if lacking else _keys(config)),
@@ -209,14 +209,16 @@ def _memory(client: Any) -> list[Odd]:
     return [Odd("url", f"the server throws keys and limits away when it is full: {cure}")]
 
 
-def _vectors(shared: int, client: Any) -> list[Odd]:
-    """Whether there is room for `shared` bytes of vectors beside what hosts can't do without."""
+def _room(config: Config, client: Any) -> list[Odd]:
+    """Whether there is room for what hosts share, if they wish, beside what they must."""
+    shared = config.cache.shared + config.batches.shared
     most = int(_info(client, "memory").get("maxmemory") or 0)
-    if not shared or not most or most >= VECTORS * shared:
+    if not shared or not most or most >= ROOM * shared:
         return []
     message = (
-        f"has a maxmemory of {most / GIB:.1f} GiB, and [cache] shared may take {shared / GIB:.1f}: "
-        f"CONFIG SET maxmemory {math.ceil(VECTORS * shared)}, or a lower shared on every host"
+        f"has a maxmemory of {most / GIB:.1f} GiB, and [cache] and [batches] shared may take "
+        f"{shared / GIB:.1f}: CONFIG SET maxmemory {math.ceil(ROOM * shared)}, or a lower shared "
+        "on every host"
     )
     return [Odd("url", message, "warning")]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from er import small_file
+from er.config import kept
 from er.config.alert import alerts
 from er.config.reader import Reader
 from er.config.state import host, state
@@ -130,7 +131,11 @@ def parse(text: str, path: Path, *, elsewhere: bool = False) -> Config:
         line = int(at[1]) if at else len(text.splitlines()) or 1
         message = re.sub(r" \(at .*\)$", "", str(error))
         raise ConfigError([Finding(str(path), line, f"not TOML: {message}")]) from None
-    gateway, cache, batches = reader.gateway(tree), reader.cache(tree), reader.batches(tree)
+    gateway, cache, batches = (
+        reader.gateway(tree),
+        kept.cache(reader, tree),
+        kept.batches(reader, tree),
+    )
     models = tuple(reader.model(t, i) for i, t in enumerate(reader.tables(tree, "model")))
     replicas = tuple(reader.replica(t, i) for i, t in enumerate(reader.tables(tree, "replica")))
     tables = {"gateway", "cache", "batches", "audit", "costs", "quality", "feedback", "tracing"}

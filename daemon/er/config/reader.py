@@ -11,8 +11,6 @@ from typing import Any
 from er.config.fields import Fields
 from er.config.structs import (
     Audit,
-    Batches,
-    Cache,
     Config,
     Costs,
     Feedback,
@@ -35,12 +33,11 @@ REQUEST_BOUNDS = {
     "max_request_tokens": (8192, 1 << 30),
     "max_rerank_tokens": (8192, 1 << 30),
 }
-CACHE_MIN, CACHE_MAX = 16 << 20, 1 << 40  # bytes
 # What clients put behind a model's name to say which side of a search a text is on.
 SIDES = (":query", ":document")
 AUDIT_MIN, AUDIT_KEEP_MIN_S = 16 << 20, 3600.0  # journald wants some files of 4 MiB at least
 DAY_S = 86400.0
-QUOTA_MIN, KEEP_MAX_S = 1 << 20, 3650 * DAY_S
+KEEP_MAX_S = 3650 * DAY_S
 QUALITY_MIN_S = 10.0
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
 ELSEWHERE = re.compile(r"[a-z0-9][a-z0-9-]{0,47}@[a-z0-9][a-z0-9-]{0,47}\Z")  # REPLICA@HOST
@@ -163,44 +160,6 @@ class Reader:
         elif ca is not None and not asks:
             f.wrong("client_ca", 'means nothing without client_certificates = "ask" or "require"')
         return Tls(**fields)
-
-    def cache(self, tree: dict[str, Any]) -> Cache:
-        table = tree.get("cache", {})
-        if not isinstance(table, dict):
-            self.say("", 0, "cache", "cache must be a [cache] table")
-            return Cache()
-        f = Fields(self.say, table, "cache", 0)
-        size = f.size_or_off("size", Cache().size, CACHE_MIN)
-        if size > CACHE_MAX:
-            f.wrong("size", f"must be at most {CACHE_MAX >> 30}GiB")
-        scope: Any = Cache().scope
-        if table.get("scope") == "team":
-            f.wrong("scope", 'is "team", which comes with teams; this version has "key" and "all"')
-        else:
-            scope = f.choice("scope", ("all", "key"), Cache().scope)
-        shared = f.size_or_off("shared", CACHE_MIN, CACHE_MIN) if "shared" in table else 0
-        if shared > CACHE_MAX:
-            f.wrong("shared", f"must be at most {CACHE_MAX >> 30}GiB")
-        if shared and "state" not in tree:
-            f.wrong("shared", "is what hosts share in their [state], and there is no such table")
-        elif shared and not size:
-            f.wrong("shared", "needs a cache of this host's own; give size, too")
-        self.unknown(table, set(Cache.__struct_fields__), "cache", 0)
-        return Cache(size=size, scope=scope, shared=shared)
-
-    def batches(self, tree: dict[str, Any]) -> Batches:
-        table = tree.get("batches", {})
-        if not isinstance(table, dict):
-            self.say("", 0, "batches", "batches must be a [batches] table")
-            return Batches()
-        f = Fields(self.say, table, "batches", 0)
-        quota = f.size_or_off("quota", Batches().quota, QUOTA_MIN)
-        max_file = f.size("max_file", min(Batches().max_file, quota or 1 << 40), 1024) or 0
-        if quota and max_file > quota:
-            f.wrong("max_file", "is more than quota; a file must fit into it")
-        keep_s = f.duration("keep", Batches().keep_s, 60.0, KEEP_MAX_S)
-        self.unknown(table, {"quota", "keep", "max_file"}, "batches", 0)
-        return Batches(quota=quota, keep_s=keep_s, max_file=max_file)
 
     def audit(self, tree: dict[str, Any]) -> Audit:
         table = tree.get("audit", {})

@@ -81,6 +81,8 @@ def _batches(batches: Batches) -> dict[str, Any]:
         values["quota"] = f"{batches.quota}B" if batches.quota else 0
     if "max_file" in values:
         values["max_file"] = f"{batches.max_file}B"
+    if "shared" in values:
+        values["shared"] = f"{batches.shared}B"
     if "keep_s" in values:
         values["keep"] = f"{values.pop('keep_s')!r}s"
     return values

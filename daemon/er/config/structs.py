@@ -122,6 +122,7 @@ class Batches(msgspec.Struct, frozen=True, kw_only=True):
     quota: int = 10 << 30  # bytes; 0 = off
     keep_s: float = 30 * 86400.0
     max_file: int = 200 << 20  # bytes
+    shared: int = 0  # bytes of the shared state; 0 = a batch waits for its host
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):

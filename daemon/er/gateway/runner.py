@@ -11,18 +11,25 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from er import journal, metrics
 from er.batches import Batch, NotThere, Store
 from er.batches.records import OVER
 from er.batches.store import share
+from er.config import Config
+from er.config.state import host_name
 from er.gateway.hand import Tools
 from er.gateway.run import Run
 from er.gateway.surely import in_thread
+from er.hosts import Hosts
 from er.quantities import bytes_text
 
+if TYPE_CHECKING:
+    from er.gateway.mirror import Mirror
+
 LOOK_S = 0.5  # how often it is looked for the lock, and for new batches
+MIRROR_S = 1.0  # how often what has changed goes into the shared state
 AGAIN_S = 1.0  # before a disk that refused something is asked again
 ROOM_S = 2.0  # how old it may be what the folder takes
 SWEEP_S = 60.0
@@ -110,11 +117,24 @@ class Going(NamedTuple):
     began: float
 
 
+def mirror_of(config: Config, store: Store, hosts: Hosts | None) -> Mirror | None:
+    """What has this host's batches in the shared state; None where none are."""
+    if not config.batches.shared or config.state is None or hosts is None:
+        return None
+    from er.gateway.mirror import Mirror  # with it alone
+    from er.gateway.mirrored import Batches
+
+    name = host_name(config.host)
+    return Mirror(store, Batches(config.state, name, config.batches.shared), hosts, name)
+
+
 class Runner:
     """One worker's part in it."""
 
-    def __init__(self, tools: Tools) -> None:
-        self._tools, self._store = tools, tools.store
+    def __init__(self, tools: Tools, mirror: Mirror | None = None) -> None:
+        self._tools, self._store, self._mirror = tools, tools.store, mirror
+        self._turn: asyncio.Task[set[Key]] | None = None  # of the mirror, under way
+        self._turned = -MIRROR_S  # when the last one was begun
         self._runs: dict[Key, Going] = {}  # in the order in which they were begun
         self._known: dict[Key, Batch] = {}  # those that wait: nobody changes them meanwhile
         self._ends: set[Key] = set()  # those of them that end as soon as they have their turn
@@ -141,7 +161,9 @@ class Runner:
 
     async def _hold(self, lock: int) -> None:
         try:
+            await self._reflect(first=True)  # what is another's by now is not begun here
             while True:
+                await self._reflect()
                 found = await asyncio.to_thread(self._living)
                 # Looked at after the list: what stood there then is nobody else's.
                 if not self._store.holds(lock):
@@ -160,10 +182,34 @@ class Runner:
             tasks = [going.task for going in self._runs.values()]
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            turn, self._turn = self._turn, None
+            await asyncio.gather(*tasks, *([turn] if turn else []), return_exceptions=True)
             self._runs.clear()
             self._known.clear()
             self._tell({})
+
+    async def _reflect(self, *, first: bool = False) -> None:
+        """Have the mirror take its turns; stop what is another host's by now."""
+        if self._mirror is None:
+            return
+        now = time.monotonic()
+        if self._turn is None and (first or now - self._turned >= MIRROR_S):
+            self._turned = now
+            self._turn = asyncio.create_task(asyncio.to_thread(self._mirror.turn, now))
+        if self._turn is None or not (first or self._turn.done()):
+            return
+        turn, self._turn = self._turn, None
+        try:
+            for key in await turn:
+                if (going := self._runs.pop(key, None)) is not None:
+                    going.task.cancel()
+                    await asyncio.gather(going.task, return_exceptions=True)
+                self._known.pop(key, None)
+                await asyncio.to_thread(self._mirror.let_go, key)
+        except OSError as error:
+            self._complain("shared", error)
+        except Exception as error:
+            journal.mishap(error, "sharing batches")
 
     def _complain(self, what: str, error: OSError) -> None:
         if _shouts.due(what):

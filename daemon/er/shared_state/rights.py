@@ -18,6 +18,7 @@ CALLS: dict[str, str | None] = {
     "evalsha": f"{'0' * 40} 1 KEY",
     "set": "KEY 1 PX 1000",
     "get": "KEY",
+    "append": "KEY a",
     "mget": "KEY",
     "exists": "KEY",
     "del": "KEY",
