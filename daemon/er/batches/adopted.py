@@ -19,9 +19,9 @@ Bytes = Callable[[str], Iterable[bytes]]  # of "input", "output" or "errors"
 def adopt(store: Store, owner: str, batch: Batch, file: File, read: Bytes) -> None:
     """Have it here, with all that is done of it. Raises OSError, and Full for the quota.
 
-    Its mark is made last, so a batch that was taken over halfway is nobody's and is tried again.
+    Who asks has seen to the room. Its mark is made last, so a batch that was taken over halfway is
+    nobody's and is tried again.
     """
-    store.demand_room(owner, file.bytes)
     folder = store.folder(owner, make=True)
     _write(folder / file.id, read("input"))
     replace(folder / f"{file.id}.json", msgspec.json.encode(file))
@@ -30,16 +30,10 @@ def adopt(store: Store, owner: str, batch: Batch, file: File, read: Bytes) -> No
         began = batch.in_progress_at is not None
         status = "in_progress" if began else "validating"
         batch = msgspec.structs.replace(batch, status=status, cancelling_at=None)
-    given = (batch.output_file_id, batch.error_file_id)
-    for what, name, path in zip(
-        ("output", "errors"), given, store.results(owner, batch.id), strict=True
-    ):
+    for what, path in zip(("output", "errors"), store.results(owner, batch.id), strict=True):
         _write(path, read(what))
-        if batch.over and name is not None:
-            store.add_file(owner, name, path, f"{batch.id}_{what}.jsonl", "batch_output")
-        elif batch.over:
-            path.unlink(missing_ok=True)
     if batch.over:
+        store.hand_over(owner, batch)
         store.save(owner, batch)
         return
     store.add_batch(owner, batch)

@@ -133,7 +133,7 @@ class Cache:
                     row = self._read_one(digest, shape)
                     break
         if row is None:
-            plan.keep(self._put_one, engine, (digest,), shape)
+            plan.keep(self._put, engine, (digest,), shape)
             engine.misses += 1
             if self.looking is not None and engine.shared is not None:
                 plan.shared = engine.shared.of(who, (text,))
@@ -194,17 +194,6 @@ class Cache:
                     wanted = [entry for entry in wanted if entry[0] not in numbers]
         except (OSError, lmdb.Error, CorruptError) as error:
             self._fault = error
-
-    def _put_one(
-        self,
-        engine: Engine,
-        digests: Sequence[bytes],
-        shared: Sequence[bytes] | None,
-        rows: Rows,
-    ) -> None:
-        self._queue(engine.names.own, digests[0], rows[0])
-        if shared is not None and self._keeping is not None:
-            self._keeping.put(engine.names.shared, shared[0], rows[0])
 
     def _put(
         self,
