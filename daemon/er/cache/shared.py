@@ -17,12 +17,9 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Container, Sequence
-from hashlib import sha1
-from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
-from valkey.exceptions import NoScriptError
 
 from er import journal, shared_state
 from er.cache.generation import WIRE
@@ -64,11 +61,6 @@ def unpack(digest: bytes, value: bytes | None, shape: tuple[int, ...]) -> Number
     return np.frombuffer(value, WIRE, offset=CHECKSUM).reshape(shape)
 
 
-def _script(name: str) -> tuple[str, str]:
-    text = resources.files("er.cache").joinpath(name).read_text("utf-8")
-    return text, sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-
 Values = list[bytes | None]
 
 
@@ -82,7 +74,7 @@ class Looking:
 
     def __init__(self, state: State) -> None:
         self._state, self._head = state, shared_state.key(state.name, "vectors")
-        self._script, self._sha = _script("look.lua")
+        self._script = shared_state.Script("er.cache", "look.lua")
         self._client: Any = None
         self._asked: list[_Asked] = []
         self._task: asyncio.Task[None] | None = None
@@ -201,14 +193,11 @@ class Looking:
 
     async def _call(self, digests: Sequence[bytes]) -> Values:
         """What the script finds. Raises Away."""
-        words = (1, self._head, BESIDE, *digests)
         with shared_state.asked(self._state):
             if self._client is None:
                 self._client = shared_state.connect(self._state)
-            try:
-                found: Values = await self._client.evalsha(self._sha, *words)
-            except NoScriptError:  # it was never told, or was restarted
-                found = await self._client.eval(self._script, *words)
+            words: list[bytes | int] = [BESIDE, *digests]
+            found: Values = await self._script.later(self._client, [self._head], words)
         return found
 
 
@@ -224,7 +213,7 @@ class Keeping:
         """`size`: bytes of both generations."""
         self._state, self._half = state, size // 2
         self._head = shared_state.key(state.name, "vectors")
-        self._script, self._sha = _script("keep.lua")
+        self._script = shared_state.Script("er.cache", "keep.lua")
         self._client: Any = None
         self._pending: dict[bytes, tuple[str, Numbers]] = {}
         self._bytes = self._unkept = 0
@@ -272,14 +261,10 @@ class Keeping:
             if self._client is None:
                 self._client = shared_state.connect_now(self._state)
             for begin in range(0, len(entries), KEPT):
-                words: list[Any] = [1, self._head, self._half, STAYS_S, BESIDE]
+                words: list[bytes | int] = [self._half, STAYS_S, BESIDE]
                 for digest, row in entries[begin : begin + KEPT]:
                     words += (digest, pack(digest, row))
-                try:
-                    kept = self._client.evalsha(self._sha, *words)
-                except NoScriptError:
-                    kept = self._client.eval(self._script, *words)
-                if not kept:
+                if not self._script.now(self._client, [self._head], words):
                     return begin
         return len(entries)
 

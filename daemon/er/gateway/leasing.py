@@ -12,11 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from hashlib import sha1
-from importlib import resources
 from typing import Any, NamedTuple
-
-from valkey.exceptions import NoScriptError
 
 from er import journal, shared_state
 from er.config.structs import State
@@ -68,8 +64,7 @@ class Leasing:
         self._lines: dict[tuple[str, Rate], _Line] = {}  # to be asked for next
         self._probing = False
         self._woken = asyncio.Event()
-        self._script = resources.files("er.limits").joinpath("leases.lua").read_text("utf-8")
-        self._digest: str | None = None
+        self._script = shared_state.Script("er.limits", "leases.lua")
         limits.asker = self
 
     def want(self, name: str, rate: Rate, n: int = 0) -> None:
@@ -216,17 +211,8 @@ class Leasing:
     async def _within(self, most_s: float, keys: list[str], said: list[str | int]) -> list[Any]:
         with shared_state.asked(self._state):
             async with asyncio.timeout(most_s):
-                return await self._evaluated(keys, said)
-
-    async def _evaluated(self, keys: list[str], said: list[str | int]) -> list[Any]:
-        client: Any = self._client
-        if self._digest is not None:
-            with contextlib.suppress(NoScriptError):  # it was restarted
-                found: list[Any] = await client.evalsha(self._digest, len(keys), *keys, *said)
+                found: list[Any] = await self._script.later(self._client, keys, said)
                 return found
-        found = await client.eval(self._script, len(keys), *keys, *said)
-        self._digest = sha1(self._script.encode(), usedforsecurity=False).hexdigest()
-        return found
 
     # -- the keeper --------------------------------------------------------------------------
 

@@ -7,11 +7,7 @@ silent, and whose batch another has claimed, is told so. Blocks; raises Away.
 
 from __future__ import annotations
 
-from hashlib import sha1
-from importlib import resources
 from typing import Any, Literal, NamedTuple
-
-from valkey.exceptions import NoScriptError
 
 from er import shared_state
 from er.config.structs import State
@@ -46,8 +42,7 @@ class Batches:
     def __init__(self, state: State, host: str, most: int) -> None:
         """`most`: bytes that all batches of all hosts may take there."""
         self._state, self._host, self._most = state, host, most
-        self._script = resources.files("er.gateway").joinpath("mirror.lua").read_text("utf-8")
-        self._sha = sha1(self._script.encode(), usedforsecurity=False).hexdigest()
+        self._script = shared_state.Script("er.gateway", "mirror.lua")
         self._client: Any = None
 
     def _key(self, *parts: str) -> str:
@@ -123,10 +118,5 @@ class Batches:
 
     def _ask(self, act: str, batch: str, *more: str | bytes | int) -> Any:
         keys = (self._key("batch", batch), self._key("batches"), self._key("batches", "bytes"))
-        words = (*keys, act, batch, self._host, *more)
         with shared_state.asked(self._state):
-            client = self._now()
-            try:
-                return client.evalsha(self._sha, len(keys), *words)
-            except NoScriptError:
-                return client.eval(self._script, len(keys), *words)
+            return self._script.now(self._now(), keys, (act, batch, self._host, *more))

@@ -9,8 +9,20 @@ from __future__ import annotations
 
 from er.shared_state.away import Away, Cause, asked
 from er.shared_state.connection import Later, Now, connect, connect_now, once
+from er.shared_state.script import Script
 
-__all__ = ["Away", "Cause", "Later", "Now", "asked", "connect", "connect_now", "key", "once"]
+__all__ = [
+    "Away",
+    "Cause",
+    "Later",
+    "Now",
+    "Script",
+    "asked",
+    "connect",
+    "connect_now",
+    "key",
+    "once",
+]
 
 
 def key(name: str, *parts: str) -> str:
